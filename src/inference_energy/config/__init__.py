@@ -1,0 +1,1 @@
+"""The configuration: one pydantic model a section."""

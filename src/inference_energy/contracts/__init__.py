@@ -1,0 +1,1 @@
+"""The data contracts: the only thing that acquisition and analysis share."""

@@ -1,0 +1,16 @@
+"""phases.parquet: when each phase of a session began and ended, in monotonic ns.
+
+Phases in order: `launch`, `loaded_idle`, `warmup`, one `window` for each cell (the time during which requests were
+sent), `drain` after each, `stop`, `post_idle`. `cell` is the window's name for `window` and `drain`, else null.
+"""
+
+import pyarrow as pa
+
+SCHEMA = pa.schema(
+    [
+        ("phase", pa.string()),
+        ("cell", pa.string()),
+        ("start_ns", pa.int64()),
+        ("end_ns", pa.int64()),
+    ]
+)

@@ -1,0 +1,1 @@
+"""What will be measured: cells, prompts, schedules, and the specification each rule gets."""
