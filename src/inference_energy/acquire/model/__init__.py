@@ -1,0 +1,1 @@
+"""The model that is served, made ready before the server starts."""

@@ -1,0 +1,104 @@
+"""Reading a configuration, and saying what is wrong with it in one clear message."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from inference_energy.config.root import Config
+from inference_energy.config.section import Section
+from inference_energy.errors import InputError
+
+WRITE = {
+    "float_parsing": "write a number in the unit of the key's ending, such as 60 for seconds (not '60s')",
+    "float_type": "write a number",
+    "int_parsing": "write a whole number",
+    "int_from_float": "write a whole number",
+    "int_type": "write a whole number",
+    "bool_parsing": "write true or false",
+    "string_type": "write a text, in quotes if it looks like a number",
+    "list_type": "write a list, such as [a, b]",
+    "dict_type": "write a mapping of keys to values",
+    "model_type": "write a mapping of keys to values",
+    "model_attributes_type": "write a mapping of keys to values",
+    "missing": "this key is required; add it",
+}
+"""What to do about pydantic's error types, where its own sentence does not say."""
+
+
+def validate(raw: Mapping[str, Any]) -> Config:
+    """The configuration, checked.
+
+    Raises:
+        InputError: one line for each problem, with the key and what to write.
+    """
+    try:
+        return Config.model_validate(dict(raw))
+    except ValidationError as error:
+        lines = [_explain(detail, raw) for detail in error.errors()]
+        raise InputError("the configuration is wrong:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def read(path: Path) -> Config:
+    """The configuration in a YAML file, checked.
+
+    Raises:
+        InputError: no such file, not YAML, or not a valid configuration.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: a mapping of sections is expected at the top; see config.yaml as shipped")
+    return validate(raw)
+
+
+def _explain(detail: Any, raw: Mapping[str, Any]) -> str:
+    """One problem as `key: what is wrong; what to write`."""
+    location = _strip_tags(detail["loc"], raw)
+    key = ".".join(str(part) for part in location)
+    kind, message, given = detail["type"], detail["msg"], detail.get("input")
+    if kind == "value_error":  # one of our own checks, which name their keys themselves
+        text = str(detail["ctx"]["error"]).replace("\n", "\n  ")
+        return f"{key}: {text}" if key else text
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), _known_keys(), n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists the keys"
+        return f"{key}: unknown key{hint}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        context = detail["ctx"]
+        tag = str(context["discriminator"]).strip("'")
+        choices = context.get("expected_tags")
+        return f"{key}.{tag}: " + (f"write one of {choices}" if choices else "this key is required: it says which kind")
+    advice = WRITE.get(kind)
+    if kind == "missing":
+        return f"{key}: {advice}"
+    return f"{key}: {message[0].lower()}{message[1:]}, got {given!r}" + (f"; {advice}" if advice else "")
+
+
+def _strip_tags(location: tuple[Any, ...], raw: Any) -> list[Any]:
+    """Pydantic puts a union's tag into the location; keep only what stands in the user's file."""
+    kept: list[Any] = []
+    node = raw
+    for part in location[:-1]:
+        known = part in node if isinstance(node, Mapping) else isinstance(node, list) and part in range(len(node))
+        if known:
+            node = node[part]
+            kept.append(part)
+    last = location[-1:]
+    return [*kept, *(part for part in last if not (isinstance(node, Mapping) and _is_tag(part, node)))]
+
+
+def _is_tag(part: Any, node: Mapping[str, Any]) -> bool:
+    return any(node.get(tag) == part for tag in ("source", "mode", "process", "distribution"))
+
+
+def _known_keys(section: type[Section] = Section) -> set[str]:
+    """The keys of all sections."""
+    return set(section.model_fields).union(*(_known_keys(child) for child in section.__subclasses__()))

@@ -1,0 +1,108 @@
+"""The whole configuration and the checks across its sections."""
+
+import re
+
+from pydantic import Field, model_validator
+
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.impact import ImpactConfig
+from inference_energy.config.load import Client, Idle, Session, SyntheticPrompts, Window, Workload
+from inference_energy.config.models import ModelConfig
+from inference_energy.config.power import PowerConfig
+from inference_energy.config.section import Section
+from inference_energy.config.servers import LaunchServer, ServerConfig
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+"""Names become file names and parts of a cell's name, so they hold no dots or slashes."""
+
+
+class Config(Section):
+    """The configuration of an experiment. Definitions are mappings; what is run is a list."""
+
+    experiment: str = Field("default", pattern=NAME, description="name of the result folder below results/")
+    run: list[str] = Field(min_length=1, description="keys of `sessions` to run")
+    machines: list[str] = Field(
+        default_factory=list,
+        description="machines whose results are reported; empty: this one. Results of others must lie in results/raw/",
+    )
+    seed: int = Field(20260701, ge=0, description="root of every random draw: prompts, lengths, arrivals")
+    sessions: dict[str, Session] = Field(description="server lives: which server, which windows")
+    windows: dict[str, Window] = Field(description="measured stretches of load")
+    workloads: dict[str, Workload] = Field(description="what requests ask")
+    servers: dict[str, ServerConfig] = Field(description="servers to launch or to attach to")
+    models: dict[str, ModelConfig] = Field(default_factory=dict, description="models for launched servers")
+    power: PowerConfig = Field(default_factory=PowerConfig, description="power sources")
+    idle: Idle = Field(default_factory=Idle, description="idle baselines")
+    client: Client = Field(default_factory=Client, description="the load client")
+    metrics_interval_s: float = Field(1.0, ge=0.1, le=10, description="period of reading the server's /metrics [s]")
+    analysis: AnalysisConfig = Field(default_factory=AnalysisConfig, description="windows, integration, attribution")
+    impact: ImpactConfig = Field(description="carbon and water")
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> "Config":
+        problems = [*_bad_names(self), *_bad_references(self), *_too_short_windows(self), *_unknown_vocabularies(self)]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def _bad_names(config: Config) -> list[str]:
+    problems = [
+        f"{section}.{name}: a name has letters, digits, - and _ only"
+        for section in ("sessions", "windows", "workloads", "servers", "models")
+        for name in getattr(config, section)
+        if not re.match(NAME, name)
+    ]
+    lists = {"run": config.run, **{f"sessions.{name}.windows": s.windows for name, s in config.sessions.items()}}
+    problems += [f"{key}: a name stands there twice" for key, names in lists.items() if len(set(names)) != len(names)]
+    if "warmup" in config.windows:
+        problems.append("windows.warmup: `warmup` is the name of the warm-up; call the window otherwise")
+    return problems
+
+
+def _bad_references(config: Config) -> list[str]:
+    references: list[tuple[str, str, str]] = [("run", name, "sessions") for name in config.run]
+    for name, session in config.sessions.items():
+        references.append((f"sessions.{name}.server", session.server, "servers"))
+        references += [(f"sessions.{name}.windows", window, "windows") for window in session.windows]
+        if session.warmup:
+            references.append((f"sessions.{name}.warmup.workload", session.warmup.workload, "workloads"))
+    references += [(f"windows.{n}.workload", window.workload, "workloads") for n, window in config.windows.items()]
+    for name, server in config.servers.items():
+        if isinstance(server, LaunchServer):
+            references.append((f"servers.{name}.model", server.model, "models"))
+    return [
+        f"{key}: {name!r} is not defined in `{section}`; defined there: {', '.join(getattr(config, section)) or 'none'}"
+        for key, name, section in references
+        if name not in getattr(config, section)
+    ]
+
+
+def _too_short_windows(config: Config) -> list[str]:
+    trims_s = config.analysis.trim_start_s + config.analysis.trim_end_s
+    return [
+        f"windows.{name}.duration_s: {window.duration_s:g} s is not longer than analysis.trim_start_s plus "
+        f"analysis.trim_end_s ({trims_s:g} s): nothing would be left to measure"
+        for name, window in config.windows.items()
+        if window.duration_s <= trims_s
+    ]
+
+
+def _unknown_vocabularies(config: Config) -> list[str]:
+    """An attached server's vocabulary is not known, so random token ids might not exist there."""
+    problems = set()
+    for name in config.run:
+        session = config.sessions.get(name)
+        server = config.servers.get(session.server) if session else None
+        if session is None or server is None or isinstance(server, LaunchServer):
+            continue
+        phases = [session.warmup, *(config.windows.get(window) for window in session.windows)]
+        for workload_name in {phase.workload for phase in phases if phase}:
+            workload = config.workloads.get(workload_name)
+            prompts = workload.prompts if workload else None
+            if isinstance(prompts, SyntheticPrompts) and prompts.form == "token_ids":
+                problems.add(
+                    f"workloads.{workload_name}.prompts.form: token_ids needs the model's vocabulary, which an "
+                    f"attached server (servers.{session.server}) does not tell; write form: words"
+                )
+    return sorted(problems)

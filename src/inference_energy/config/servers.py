@@ -1,0 +1,69 @@
+"""Servers: what is launched, or which running endpoint is measured."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from inference_energy.config.section import Section
+
+Arguments = dict[str, Any]
+
+
+class LaunchServer(Section):
+    """The pipeline starts vLLM, owns it, and stops it."""
+
+    mode: Literal["launch"]
+    model: str = Field(description="a key of `models`")
+    environment: Literal["auto", "cpu", "cuda", "interpreter", "container"] = Field(
+        "auto",
+        description=(
+            "where vLLM comes from. auto: an installed vLLM when there is an NVIDIA GPU, else cpu; cpu, cuda: an "
+            "environment made from envs/; interpreter, container: what the next keys name"
+        ),
+    )
+    interpreter: str | None = Field(
+        None, description="path of a Python that has vLLM (environment: interpreter; auto tries it first)"
+    )
+    container: list[str] | None = Field(
+        None,
+        description=(
+            "command that runs its last words in a container sharing network and process namespace with the host, "
+            "such as [apptainer, exec, --nv, vllm.sif, python3] (environment: container)"
+        ),
+    )
+    host: str = Field("127.0.0.1", description="address the server listens on")
+    port: int = Field(8000, ge=1024, le=65535, description="port the server listens on")
+    gpus: Literal["all", "none"] | list[int] = Field(
+        "all", description="which GPUs the server gets: all, none, or a list of indices"
+    )
+    arguments: Arguments = Field(default_factory=dict, description="vLLM engine arguments, without the leading dashes")
+    arguments_on_cpu: Arguments = Field(default_factory=dict, description="further arguments on vLLM's CPU back end")
+    arguments_on_gpu: Arguments = Field(default_factory=dict, description="further arguments on a GPU")
+    variables: dict[str, str] = Field(default_factory=dict, description="environment variables of the server")
+    variables_on_cpu: dict[str, str] = Field(
+        default_factory=dict, description="further environment variables on vLLM's CPU back end"
+    )
+    ready_timeout_s: float = Field(600, gt=0, description="give up when the server is not ready after this time [s]")
+    grace_s: float = Field(20, ge=0, description="time between SIGTERM and SIGKILL when it is stopped [s]")
+
+    @model_validator(mode="after")
+    def _environment_is_complete(self) -> "LaunchServer":
+        if self.environment == "interpreter" and not self.interpreter:
+            raise ValueError("environment: interpreter needs the key interpreter: the path of a Python that has vLLM")
+        if self.environment == "container" and not self.container:
+            raise ValueError("environment: container needs the key container: the command, as a list of words")
+        return self
+
+
+class AttachServer(Section):
+    """An OpenAI-compatible endpoint that already runs. Baselines that need it off are marked missing."""
+
+    mode: Literal["attach"]
+    endpoint: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$", description="base URL without /v1")
+    model: str | None = Field(None, description="model name at the endpoint; null takes the only one it lists")
+    gpus: Literal["all", "none"] | list[int] = Field(
+        "all", description="which of this machine's GPUs serve it: all, none, or a list of indices"
+    )
+
+
+ServerConfig = Annotated[LaunchServer | AttachServer, Field(discriminator="mode")]

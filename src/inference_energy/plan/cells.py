@@ -1,0 +1,69 @@
+"""Cells: the stretches of load of a session, with everything needed to plan and send them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from inference_energy.config.load import Arrival, LoadPhase, Window, Workload
+from inference_energy.config.root import Config
+
+WARMUP = "warmup"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One stretch of load.
+
+    Attributes:
+        name: the window's key in the configuration, or `warmup`.
+        kind: `warmup`, `steady`, `prefill` or `decode`.
+        workload_name: key of the workload.
+        workload: what requests ask.
+        arrival: arrival process.
+        duration_s: how long requests are sent.
+    """
+
+    name: str
+    kind: str
+    workload_name: str
+    workload: Workload
+    arrival: Arrival
+    duration_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The cell as JSON holds it."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "workload_name": self.workload_name,
+            "workload": self.workload.model_dump(),
+            "arrival": self.arrival.model_dump(),
+            "duration_s": self.duration_s,
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Cell":
+        """The cell that `as_dict` wrote."""
+        phase = LoadPhase(
+            workload=content["workload_name"], arrival=content["arrival"], duration_s=content["duration_s"]
+        )
+        return cls(
+            name=content["name"],
+            kind=content["kind"],
+            workload_name=content["workload_name"],
+            workload=Workload.model_validate(content["workload"]),
+            arrival=phase.arrival,
+            duration_s=phase.duration_s,
+        )
+
+
+def cells_of(config: Config, session_name: str) -> list[Cell]:
+    """The cells of a session in the order they run, the warm-up first."""
+    session = config.sessions[session_name]
+    phases: list[tuple[str, str, LoadPhase | Window]] = []
+    if session.warmup:
+        phases.append((WARMUP, WARMUP, session.warmup))
+    phases += [(name, config.windows[name].kind, config.windows[name]) for name in session.windows]
+    return [
+        Cell(name, kind, phase.workload, config.workloads[phase.workload], phase.arrival, phase.duration_s)
+        for name, kind, phase in phases
+    ]
