@@ -1,16 +1,18 @@
 """What is generated from the configuration's models: the comments in YAML files, the JSON schema, the docs page."""
 
+import itertools
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from types import UnionType
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from inference_energy.config.read import validate
+from inference_energy.config.read import read_merged, read_yaml
 from inference_energy.config.root import Config
 from inference_energy.config.section import Section
 
@@ -18,19 +20,20 @@ COMMENT_COLUMN = 45
 LINE_LENGTH = 120
 
 
-def commented_yaml(raw: Mapping[str, Any], head: str) -> str:
-    """A configuration as YAML with the descriptions of its keys as comments.
+def recommented(path: Path, base: Path) -> str:
+    """A configuration file with the descriptions of its keys as comments; values, order and head stay.
 
     Args:
-        raw: the configuration as read from YAML; its order is kept.
-        head: the comment at the top, without the leading `#`.
+        path: the file; the comment lines at its top are kept, all others are written anew.
+        base: the configuration that it is laid over; may be the same file.
 
     Raises:
-        InputError: the configuration is not valid.
+        InputError: a file cannot be read, or together they are not valid.
     """
-    lines = [f"# {line}".rstrip() for line in head.splitlines()]
-    described: set[tuple[type[Section], str]] = set()
-    return "\n".join([*lines, *_section_lines(validate(raw), raw, 0, described)]) + "\n"
+    head = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    raw = read_yaml(path)
+    config = read_merged([base] if path == base else [base, path])
+    return "\n".join([*head, *_section_lines(config, raw, 0, set())]) + "\n"
 
 
 def json_schema() -> str:
@@ -71,9 +74,9 @@ def _section_lines(
             yield from _section_lines(content, value, depth + 1, described)
         elif isinstance(content, dict) and any(isinstance(item, Section) for item in content.values()):
             yield from _line(depth, f"{key}:", comment)
-            for name, item in content.items():
+            for name, item in value.items():
                 yield "  " * (depth + 1) + f"{name}:"
-                yield from _section_lines(item, value[name], depth + 2, described)
+                yield from _section_lines(content[name], item, depth + 2, described)
         elif isinstance(value, Mapping) and value:
             yield from _line(depth, f"{key}:", comment)
             text = yaml.safe_dump(dict(value), sort_keys=False, width=100)

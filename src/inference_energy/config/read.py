@@ -1,7 +1,7 @@
 """Reading a configuration, and saying what is wrong with it in one clear message."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,44 @@ def validate(raw: Mapping[str, Any]) -> Config:
         raise InputError("the configuration is wrong:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
-def read(path: Path) -> Config:
-    """The configuration in a YAML file, checked.
+def read_merged(paths: Sequence[Path]) -> Config:
+    """The configuration in YAML files, later ones laid over earlier ones as Snakemake does it.
+
+    Mappings are merged key by key, everything else is replaced.
 
     Raises:
-        InputError: no such file, not YAML, or not a valid configuration.
+        InputError: no such file, not YAML, or together not a valid configuration.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = merge(merged, read_yaml(path))
+    return validate(merged)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file with a mapping at its top.
+
+    Raises:
+        InputError: no such file, or not such a file.
     """
     try:
         raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise InputError(f"{path}: a mapping of sections is expected at the top; see config.yaml as shipped")
-    return validate(raw)
+    return raw
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two configurations, the second laid over the first."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _explain(detail: Any, raw: Mapping[str, Any]) -> str:

@@ -14,13 +14,16 @@ def offsets_ns(arrival: Arrival, duration_s: float, random: np.random.Generator)
     """
     if isinstance(arrival, ClosedArrival):
         return None
+    times_s: NDArray[np.float64]
     if isinstance(arrival, PoissonArrival):
-        times_s: NDArray[np.float64] = np.empty(0)
-        while not times_s.size or times_s[-1] < duration_s:
-            expected = max(16, int(arrival.rate_qps * duration_s))
-            gaps_s = random.exponential(1 / arrival.rate_qps, expected)
-            times_s = np.concatenate([times_s, (times_s[-1] if times_s.size else 0.0) + np.cumsum(gaps_s)])
+        blocks: list[NDArray[np.float64]] = []
+        last_s = 0.0
+        while last_s < duration_s:
+            gaps_s = random.exponential(1 / arrival.rate_qps, max(16, int(arrival.rate_qps * duration_s)))
+            blocks.append(np.add(last_s, np.cumsum(gaps_s), dtype=np.float64))
+            last_s = float(blocks[-1][-1])
+        times_s = np.concatenate(blocks)
     else:
         count = int(np.ceil(duration_s * arrival.rate_qps))
-        times_s = (np.arange(count) + 0.5) / arrival.rate_qps
+        times_s = np.asarray((np.arange(count) + 0.5) / arrival.rate_qps, dtype=np.float64)
     return np.round(times_s[times_s < duration_s] * 1e9).astype(np.int64)

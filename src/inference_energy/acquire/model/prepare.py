@@ -13,12 +13,11 @@ from inference_energy.acquire.vllm.build import Say
 from inference_energy.errors import InputError
 
 
-def prepare(name: str, spec: dict[str, Any], python: list[str], say: Say = print) -> dict[str, Any]:
+def prepare(spec: dict[str, Any], python: list[str], say: Say = print) -> dict[str, Any]:
     """Make the model ready and describe it.
 
     Args:
-        name: key of the model in the configuration; the server lists it under this name.
-        spec: the model's section of the configuration.
+        spec: the model's section of the configuration and its key there as `name`, under which the server lists it.
         python: words that start the interpreter which has vLLM (and so transformers and the hub's client).
         say: receives a line for each step.
 
@@ -30,6 +29,9 @@ def prepare(name: str, spec: dict[str, Any], python: list[str], say: Say = print
         InputError: the model is not there or cannot be used; the message names the key.
         RunError: fetching or converting it failed.
     """
+    if spec["source"] == "attached":
+        return _attached(spec["name"])
+    name: str = spec["name"]
     facts: dict[str, Any] = {"revision": None, "license": None, "license_source": None, "weights": "real"}
     source = spec["source"]
     if source == "local":
@@ -65,6 +67,19 @@ def prepare(name: str, spec: dict[str, Any], python: list[str], say: Say = print
         **facts,
         "files": files,
         "missing": {key: reason for key, reason in reasons.items() if facts[key] is None},
+    }
+
+
+def _attached(name: str | None) -> dict[str, Any]:
+    """What is known of the model of a server that was already running: its name at most."""
+    reason = "the server was already running; its model's files cannot be seen"
+    keys = ("revision", "license", "license_source", "weights", "vocabulary", "parameters", "files")
+    return {
+        "name": name,
+        "source": "attached",
+        "path": None,
+        **dict.fromkeys(keys),
+        "missing": dict.fromkeys(keys, reason),
     }
 
 

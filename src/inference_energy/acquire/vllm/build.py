@@ -62,12 +62,10 @@ def install_torch(python: Path, requirement: str, say: Say) -> None:
     """
     cpu_build = f"{requirement}+cpu"
     uv_install = [*_uv(), "pip", "install", "--quiet", "--python", str(python), "--no-deps", "--compile-bytecode"]
+    pip_install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
+    pip_install += ["--disable-pip-version-check", "--retries", "1", "--only-binary", ":all:"]
     attempts = [
-        (
-            "the sources pip is configured with",
-            [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
-            + ["--disable-pip-version-check", "--retries", "1", "--only-binary", ":all:", cpu_build],
-        ),
+        ("the sources pip is configured with", [*pip_install, cpu_build]),
         ("PyTorch's CPU index", [*uv_install, "--torch-backend", "cpu", cpu_build]),
         ("the ordinary package, with CUDA libraries (several GB)", [*uv_install, requirement]),
     ]

@@ -47,7 +47,7 @@ def _candidates() -> Iterator[str]:
     if named := os.environ.get(VARIABLE):
         yield named
     if command := shutil.which("vllm"):
-        first_line = Path(command).open("rb").readline().decode(errors="replace").strip()
+        first_line = Path(command).read_bytes().split(b"\n", 1)[0].decode(errors="replace").strip()
         if first_line.startswith("#!"):
             yield first_line.removeprefix("#!").split()[0]
     own = Path(sys.executable)

@@ -1,0 +1,39 @@
+"""Inference Energy Toolkit: measured energy, with error bars, for LLM serving.
+
+`snakemake` runs the experiment that config.yaml describes; `snakemake --configfile config/protocol.yaml` lays another
+configuration over it. Results lie in results/<experiment>/.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.5")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/acquire.smk"
+include: "workflow/rules/stages.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/impact.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/archive.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    input:
+        f"{EXPERIMENT}/summary.json",
+        f"{EXPERIMENT}/report.html",
+        f"{EXPERIMENT}/power_trace.html",
+        f"{EXPERIMENT}/{CONFIG.experiment}.zip",
+    default_target: True
+    message:
+        "Done: open {input[1]}"
+
+
+onsuccess:
+    shell(f"inference-energy show {EXPERIMENT}")

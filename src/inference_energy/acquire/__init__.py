@@ -1,0 +1,1 @@
+"""What touches the machine: the server, the power readings, the load, the session that ties them together."""

@@ -1,0 +1,1 @@
+"""The load client: sends the planned requests and records what comes back."""

@@ -1,0 +1,1 @@
+"""Power sources and the sampler that logs them."""

@@ -1,0 +1,120 @@
+"""What a power source is: a vendor's interface that offers channels, each of which can be read.
+
+A new source is one file with a `PowerSource` and its `Channel`s, and one line in `choose.candidates`. Vendor libraries'
+exceptions stop at that file and leave it as `SourceError`.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+T = TypeVar("T")
+
+
+class SourceError(Exception):
+    """A power source could not be opened or read; the message says why and, where it is known, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """Whether a source works on this machine. `reason` says what it offers, or what to do to make it work."""
+
+    name: str
+    available: bool
+    reason: str
+    devices: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of one channel: the columns of power.parquet without source, device and domain.
+
+    `timestamp_ns` is the middle of the read on the monotonic clock, `read_latency_us` the time the read took.
+    """
+
+    timestamp_ns: int
+    read_latency_us: float
+    driver_timestamp_us: int | None = None
+    power_instant_w: float | None = None
+    power_average_w: float | None = None
+    energy_counter_j: float | None = None
+    utilization: float | None = None
+    memory_used_bytes: int | None = None
+    sm_clock_mhz: int | None = None
+    temperature_c: float | None = None
+    clocks_event_reasons: int | None = None
+
+    @property
+    def power_w(self) -> float | None:
+        """The average where the sensor gives one (it misses nothing between polls), else the instant, in W."""
+        return self.power_instant_w if self.power_average_w is None else self.power_average_w
+
+
+class Channel(ABC):
+    """One thing to read at one rate.
+
+    `device` is the GPU's UUID, `package-0` and the like; `domain` is one of `contracts.power.DOMAINS`; `grade` is one
+    of `contracts.power.GRADES`; `period_s` is the time between reads, or None for the sampler's interval. A channel
+    with a period of its own is read in a thread of its own, so that a slow call delays no other channel.
+    """
+
+    def __init__(self, source: str, device: str, domain: str, grade: str, period_s: float | None = None) -> None:
+        self.source = source
+        self.device = device
+        self.domain = domain
+        self.grade = grade
+        self.period_s = period_s
+
+    @abstractmethod
+    def read(self) -> Reading:
+        """Read once.
+
+        Raises:
+            SourceError: no reading this time. The caller may try again.
+        """
+
+
+class PowerSource(ABC):
+    """Everything one interface (NVML, RAPL, a model) can tell on this machine."""
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def grade(self) -> str:
+        """The best grade that the source's channels reach: `counter`, `sampled`, `modelled`, ..."""
+
+    @abstractmethod
+    def state(self) -> SourceState:
+        """Say whether the source works here. Never raises."""
+
+    @abstractmethod
+    def channels(self) -> list[Channel]:
+        """Open the source and return its channels.
+
+        Raises:
+            SourceError: the source does not work here.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What goes into a log's metadata about this source: `name`, `grade` and the parameters of a model."""
+        return {"name": self.name, "grade": self.grade}
+
+    @property
+    def demanded_by(self) -> str | None:
+        """The key under which the user named a device of this source: doing without it would then be wrong."""
+        return None
+
+    def close(self) -> None:
+        """Give back what `channels` opened; the channels must not be read afterwards."""
+        return
+
+
+def timed(call: Callable[[], T]) -> tuple[T, int, float]:
+    """Call, and return (result, middle of the call in monotonic ns, its duration in us)."""
+    before_ns = time.monotonic_ns()
+    result = call()
+    after_ns = time.monotonic_ns()
+    return result, (before_ns + after_ns) // 2, (after_ns - before_ns) / 1e3

@@ -1,0 +1,175 @@
+"""The power sampler: a process of its own, so that nothing else in the pipeline delays its polls.
+
+    python -m inference_energy.acquire.power.sampler --spec JSON --output power.arrows
+
+It ends cleanly on SIGTERM, when its standard input closes (its owner died) or after `duration_s`; SIGINT is for the
+owner. On standard output it writes JSON lines: `ready` once every channel gave a reading, `progress` every second,
+`failed` if it cannot start, `ended`. Beside the log lies `<output>.stats.json` once it has ended.
+"""
+
+import argparse
+import json
+import os
+import select
+import signal
+import stat
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inference_energy.acquire.power.base import Channel, PowerSource, SourceError
+from inference_energy.acquire.power.choose import candidates, choose
+from inference_energy.acquire.power.poller import Poller
+from inference_energy.acquire.power.spec import SamplerSpec
+from inference_energy.acquire.power.stream import PowerStream
+from inference_energy.contracts.tables import clock_anchor, write_json
+from inference_energy.errors import InputError, RunError
+
+FLUSH_PERIOD_S = 1.0
+
+
+def stats_path(output: Path) -> Path:
+    """Where the counts of a log lie: beside it."""
+    return output.with_name(output.name + ".stats.json")
+
+
+def open_channels(sources: Sequence[PowerSource]) -> list[Channel]:
+    """The channels of all sources.
+
+    Raises:
+        RunError: a source that had said it works does not.
+    """
+    channels: list[Channel] = []
+    for source in sources:
+        try:
+            channels += source.channels()
+        except SourceError as error:
+            raise RunError(f"power source {source.name}: {error}") from error
+    return channels
+
+
+class Sampler:
+    """Polls sources into a log until something ends it.
+
+    Args:
+        spec: what to sample.
+        sources: the sources chosen for it.
+        output: the log to write.
+    """
+
+    def __init__(self, spec: SamplerSpec, sources: Sequence[PowerSource], output: Path) -> None:
+        self._spec = spec
+        self._sources = sources
+        self._output = output
+        self._wake_read, self._wake_write = os.pipe()
+
+    def request_stop(self) -> None:
+        """End `run`; may be called from a signal handler or another thread."""
+        os.write(self._wake_write, b".")
+
+    def run(self, owner_fd: int | None = None) -> dict[str, Any]:
+        """Sample; returns the counts, as they also stand in the stats file.
+
+        Args:
+            owner_fd: a file descriptor whose end of file means that the owner is gone.
+
+        Raises:
+            RunError: a source cannot be opened.
+        """
+        anchor = clock_anchor()
+        channels = open_channels(self._sources)
+        stream = PowerStream(self._output, anchor, self._sources)
+        poller = Poller(channels, self._spec.interval_s, stream.append)
+        start_s = time.monotonic()
+        poller.start()
+        try:
+            ended_by = self._watch(poller, stream, start_s, owner_fd)
+        finally:
+            hanging = poller.stop()
+            stream.close()
+        counts = {
+            "ended_by": ended_by,
+            "elapsed_s": round(time.monotonic() - start_s, 3),
+            "interval_s": self._spec.interval_s,
+            "hanging": hanging,
+            "channels": [stats.to_dict() for stats in poller.stats()],
+        }
+        write_json(stats_path(self._output), counts)
+        if not hanging:
+            # A library must not be shut down under a read that is still going on.
+            for source in self._sources:
+                source.close()
+        return counts
+
+    def _watch(self, poller: Poller, stream: PowerStream, start_s: float, owner_fd: int | None) -> str:
+        """Flush and report every second until something ends the run; returns what."""
+        ready = False
+        next_flush_s = start_s + FLUSH_PERIOD_S
+        end_s = start_s + (self._spec.duration_s or float("inf"))
+        watched = [self._wake_read] if owner_fd is None else [self._wake_read, owner_fd]
+        while True:
+            now_s = time.monotonic()
+            if not ready and not poller.silent():
+                ready = True
+                _say("ready")
+            if now_s >= next_flush_s:
+                next_flush_s += FLUSH_PERIOD_S * (1 + (now_s - next_flush_s) // FLUSH_PERIOD_S)
+                stream.flush()
+                _say("progress", **_progress(poller, now_s - start_s))
+            if now_s >= end_s:
+                return "duration"
+            due_s = min(next_flush_s, end_s, now_s + (FLUSH_PERIOD_S if ready else 0.02))
+            readable, _, _ = select.select(watched, [], [], max(0.0, due_s - time.monotonic()))
+            if self._wake_read in readable:
+                return "request"
+            if owner_fd in readable and owner_fd is not None and not os.read(owner_fd, 4096):
+                return "owner"
+
+
+def _progress(poller: Poller, elapsed_s: float) -> dict[str, Any]:
+    return {
+        "elapsed_s": round(elapsed_s, 3),
+        "power_w": {domain: round(power_w, 3) for domain, power_w in poller.latest_power_w().items()},
+        "reads": sum(stats.reads for stats in poller.stats()),
+        "errors": sum(stats.errors for stats in poller.stats()),
+        "silent": {f"{stats.source} {stats.device} {stats.domain}": stats.last_error for stats in poller.silent()},
+    }
+
+
+def _say(event: str, **facts: Any) -> None:
+    """One JSON line on standard output; lost where nobody reads it, which must not stop the sampling."""
+    try:
+        os.write(1, (json.dumps({"event": event, **facts}) + "\n").encode())
+    except OSError:
+        return
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sampler process; returns its exit code: 0, 1 (it failed) or 2 (the spec cannot be used)."""
+    parser = argparse.ArgumentParser(prog="inference_energy.acquire.power.sampler", description="Log power.")
+    parser.add_argument("--spec", required=True, help="the sampler's spec as JSON")
+    parser.add_argument("--output", required=True, type=Path, help="the Arrow stream to write")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if stat.S_ISFIFO(os.fstat(1).st_mode):
+        # An owner that does not read must not block the sampler once the pipe is full.
+        os.set_blocking(1, False)
+    try:
+        spec = SamplerSpec.parse(options.spec)
+        sampler = Sampler(spec, choose(spec.sources, candidates(spec)), options.output)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: sampler.request_stop())
+        counts = sampler.run(owner_fd=0)
+    except (InputError, RunError, OSError) as error:
+        code = 2 if isinstance(error, InputError) else 1
+        _say("failed", code=code, message=str(error))
+        sys.stderr.write(f"power sampler: {error}\n")
+        return code
+    _say("ended", ended_by=counts["ended_by"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

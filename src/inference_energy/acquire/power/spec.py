@@ -1,0 +1,49 @@
+"""What the sampler is asked to do, as one JSON object."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inference_energy.errors import InputError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelledSpec(_Part):
+    """The modelled source's powers in W; without `tdp_w` it is unavailable. `idle_w` 0 counts only the active part."""
+
+    tdp_w: float | None = None
+    idle_w: float = 0.0
+
+
+class SamplerSpec(_Part):
+    """What to sample, how often and for how long.
+
+    `interval_s` is the time between reads; the energy counters of GPUs have their own. `gpus` holds UUIDs or NVML
+    indices, null for all. `server_status` is the guardian's status file and `server_pid` a process: either says whose
+    CPU time the modelled source counts; with neither it counts the whole machine's. `duration_s` null means until told.
+    """
+
+    interval_s: float = Field(default=0.1, ge=0.002, le=60)
+    sources: Literal["auto"] | list[str] = "auto"
+    gpus: list[str | int] | None = None
+    modelled: ModelledSpec = ModelledSpec()
+    server_status: Path | None = None
+    server_pid: int | None = Field(default=None, gt=0)
+    duration_s: float | None = Field(default=None, gt=0)
+
+    @classmethod
+    def parse(cls, spec: str | dict[str, Any]) -> "SamplerSpec":
+        """Check a spec given as JSON text or as a mapping.
+
+        Raises:
+            InputError: a key is unknown or a value does not fit; the message names it.
+        """
+        try:
+            return cls.model_validate_json(spec) if isinstance(spec, str) else cls.model_validate(spec)
+        except ValidationError as error:
+            faults = [f"power.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+            raise InputError("; ".join(faults)) from error

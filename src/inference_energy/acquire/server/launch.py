@@ -1,0 +1,201 @@
+"""Launch a server: checks, locks, guardian, readiness; and stop it so that nothing of it is left.
+
+Ready means three things at once: *our* process is alive, /health answers 200, and /v1/models lists the model under the
+name we gave. Health alone is not enough: with a port in use, the old server answers it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import psutil
+
+from inference_energy.acquire.server.ancestors import WatchedProcess, snakemake_ancestors
+from inference_energy.acquire.server.endpoint import base_url, is_healthy, listed_models, server_version
+from inference_energy.acquire.server.environment import server_environment
+from inference_energy.acquire.server.handle import Guardian, GuardianSpec
+from inference_energy.acquire.server.listening import listening_pids, port_is_free
+from inference_energy.acquire.server.locks import acquire_locks
+from inference_energy.acquire.server.log import log_tail
+from inference_energy.acquire.server.preflight import preflight
+from inference_energy.acquire.server.spec import LaunchSpec, command
+from inference_energy.errors import RunError
+
+Progress = Callable[[float, str], None]
+POLL_INTERVAL_S = 0.25
+PORT_RELEASE_LIMIT_S = 5.0
+SHOWN_LINES = 15
+
+
+@dataclass(slots=True)
+class RunningServer:
+    """A server that was ready ``ready_after_s`` seconds after its launch. Use it as an async context, or stop it."""
+
+    spec: LaunchSpec
+    guardian: Guardian
+    base_url: str
+    log_start: int
+    ready_after_s: float = float("nan")
+    version: str | None = None
+    final: dict[str, Any] | None = None
+
+    @property
+    def server_pid(self) -> int:
+        """The pid of the API server; vLLM's engine and workers are its descendants."""
+        return self.guardian.server_pid
+
+    def alive(self) -> bool:
+        """Whether the API server's process is running."""
+        return self.guardian.alive()
+
+    def tail(self, lines: int = SHOWN_LINES) -> list[str]:
+        """The last lines of this server's log."""
+        return log_tail(self.spec.log_path, lines, self.log_start)
+
+    async def ended(self) -> dict[str, Any]:
+        """Wait until the server has ended, whoever ended it, and all of it is gone; return the final status.
+
+        Meant to race against the load: the server also ends when Snakemake does, and only this tells.
+        """
+        while not self.guardian.ended():
+            await asyncio.sleep(POLL_INTERVAL_S)
+        return await asyncio.to_thread(self.guardian.stop)
+
+    def failure(self, what: str) -> RunError:
+        """The error to raise: what happened, the end of the log, and where the rest of it is."""
+        shown = "\n".join(f"  | {line}" for line in self.tail()) or "  | (the log is empty)"
+        return RunError(f"{what}\nThe last lines of {self.spec.log_path}:\n{shown}")
+
+    async def stop(self) -> dict[str, Any]:
+        """Stop the server and return the guardian's final status; a second call returns the same.
+
+        Raises:
+            RunError: a process of the server, or its hold on the port, is left.
+        """
+        if self.final is not None:
+            return self.final
+        final = await asyncio.to_thread(self.guardian.stop)
+        if final["leftover_pids"]:
+            raise self.failure(f"the server was stopped, but its processes {final['leftover_pids']} are still there")
+        deadline = time.monotonic() + PORT_RELEASE_LIMIT_S
+        while not port_is_free(self.spec.host, self.spec.port):
+            if time.monotonic() > deadline:
+                raise self.failure(f"the server was stopped, but port {self.spec.port} is still in use")
+            await asyncio.sleep(POLL_INTERVAL_S)
+        self.final = final
+        return final
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await _stop_after(self, error)
+
+
+async def launch(
+    spec: LaunchSpec,
+    watch: Sequence[WatchedProcess] | None = None,
+    own_pids: Collection[int] = (),
+    on_progress: Progress | None = None,
+) -> RunningServer:
+    """Launch a server and wait until it is ready.
+
+    Args:
+        spec: the server.
+        watch: processes without which the server must not go on; None takes the Snakemake processes above us.
+        own_pids: processes that may hold the GPU now (our own, such as a calibration).
+        on_progress: called about four times a second with the seconds since launch and the log's last line.
+
+    Raises:
+        InputError: a check before the launch failed, or a GPU is locked by another run.
+        RunError: the server died or was not ready in time; all of it has been stopped.
+    """
+    log_path, status_path = spec.log_path.absolute(), spec.status_path.absolute()
+    with acquire_locks(spec.gpus) as locks:  # closes ours; the guardian holds its own until the server is gone
+        await asyncio.to_thread(preflight, spec, own_pids)  # may wait for the driver; the caller's tasks go on
+        log_start = log_path.stat().st_size if log_path.exists() else 0
+        launched = time.monotonic()
+        guardian = Guardian.start(
+            GuardianSpec(
+                command=command(spec),
+                environment=server_environment(spec, os.environ),
+                cwd=log_path.parent if spec.cwd is None else spec.cwd.absolute(),
+                log_path=log_path,
+                status_path=status_path,
+                grace_s=spec.grace_s,
+                watch=snakemake_ancestors() if watch is None else watch,
+                lock_fds=locks.fds,
+            )
+        )
+    server = RunningServer(spec, guardian, base_url(spec.host, spec.port), log_start)
+    try:
+        await _wait_until_ready(server, launched, on_progress)
+    except BaseException as error:
+        await _stop_after(server, error)
+        raise
+    return server
+
+
+async def _wait_until_ready(server: RunningServer, launched: float, on_progress: Progress | None) -> None:
+    timeout_s = server.spec.ready_timeout_s
+    async with aiohttp.ClientSession() as session:
+        while not await _answers(session, server):
+            elapsed_s = time.monotonic() - launched
+            if not server.alive():
+                final = await server.ended()
+                raise server.failure(f"the server ended after {elapsed_s:.0f} s, before it was ready: {_cause(final)}")
+            if elapsed_s > timeout_s:
+                raise server.failure(f"the server was not ready within {timeout_s:.0f} s (server.ready_timeout)")
+            if on_progress is not None:
+                on_progress(elapsed_s, "".join(server.tail(1)))
+            await asyncio.sleep(POLL_INTERVAL_S)
+        server.ready_after_s = time.monotonic() - launched
+        server.version = await server_version(session, server.base_url)
+    foreign = _foreign_listeners(server)
+    if foreign:
+        raise server.failure(f"port {server.spec.port} is served by another process, {sorted(foreign)}, not by ours")
+
+
+async def _answers(session: aiohttp.ClientSession, server: RunningServer) -> bool:
+    """Whether our process is alive and answers as the server that we asked for."""
+    if not server.alive() or not await is_healthy(session, server.base_url):
+        return False
+    try:
+        models = await listed_models(session, server.base_url)
+    except (aiohttp.ClientError, OSError, ValueError):
+        return False
+    return server.spec.served_model_name in models and server.alive()
+
+
+def _foreign_listeners(server: RunningServer) -> set[int]:
+    """Who listens on the port if it is not ours. A container's processes need not be below us: then nobody is."""
+    pids = listening_pids(server.spec.port)
+    ours = {process.pid for process in psutil.Process(server.guardian.pid).children(recursive=True)}
+    return set() if server.spec.container_command or pids & ours else pids
+
+
+def _cause(final: dict[str, Any]) -> str:
+    code = final["return_code"]
+    if final["reason"] != "the server ended by itself" or code is None:
+        return str(final["reason"])
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+
+async def _stop_after(server: RunningServer, error: BaseException | None) -> None:
+    """Stop at the end of a block; if it failed, that error is the one to see, with what the stop says added to it."""
+    try:
+        await server.stop()
+    except RunError as stop_error:
+        if error is None:
+            raise
+        error.add_note(str(stop_error))

@@ -1,0 +1,119 @@
+"""What is checked before a server is launched, so that a mistake costs a second and not the two minutes of a start.
+
+vLLM itself reports a missing model after 20 s as a hub error, and with a port in use its health check is answered by
+the *old* server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+
+from inference_energy.acquire.server.listening import listening_pids, port_is_free
+from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.errors import InputError
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+RELEASE_LIMIT_S = 5.0  # the driver lists an ended process for a moment
+
+
+def preflight(spec: LaunchSpec, own_pids: Collection[int] = ()) -> None:
+    """Run all checks. Raises InputError, with the config key in the message, for the first that fails."""
+    check_interpreter(spec.interpreter)
+    check_model(spec.model)
+    check_port(spec.host, spec.port)
+    check_gpus(spec.gpus, own_pids)
+
+
+def check_interpreter(interpreter: Path | None) -> None:
+    """The Python that runs the server exists and can be executed (None: a container brings its own)."""
+    if interpreter is not None and not (interpreter.is_file() and os.access(interpreter, os.X_OK)):
+        raise InputError(f"server.interpreter: {interpreter} is no executable; write the path of a Python with vLLM")
+
+
+def check_model(model: str) -> None:
+    """A path holds config.json (or is a .gguf file); anything else must look like a hub's name (owner/model)."""
+    path = Path(model).expanduser()
+    looks_like_path = model.startswith(("/", ".", "~")) or model.count("/") > 1
+    if path.exists():
+        if not (path / "config.json").is_file() and not (path.is_file() and path.suffix == ".gguf"):
+            raise InputError(f"model.path: {model} holds no config.json; write the folder of a model, as downloaded")
+    elif looks_like_path:
+        raise InputError(f"model.path: {model} does not exist; write a model's folder or its name on the hub")
+    elif not HUB_ID.fullmatch(model):
+        raise InputError(f"model.path: {model!r} is neither a folder nor a name on the hub (owner/model)")
+
+
+def check_port(host: str, port: int) -> None:
+    """Nobody listens there already."""
+    if not 0 < port < 65536:
+        raise InputError(f"server.port: {port} is no port; write one from 1 to 65535")
+    try:
+        free = port_is_free(host, port)
+    except OSError as error:
+        raise InputError(f"server.host: {host} cannot be bound ({error}); write an address of this machine") from error
+    if not free:
+        pids = sorted(listening_pids(port))
+        by = f" by process {', '.join(f'{pid} ({process_name(pid)})' for pid in pids)}" if pids else ""
+        raise InputError(f"server.port: {port} on {host} is in use{by}; stop that server or write another port")
+
+
+def check_gpus(
+    gpus: Sequence[str], own_pids: Collection[int] = (), nvml: Any = pynvml, release_limit_s: float = RELEASE_LIMIT_S
+) -> None:
+    """No foreign process computes on the GPUs (UUIDs). Says nothing where there is no NVML to ask."""
+    if not gpus:
+        return
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return
+    try:
+        handles = {uuid: _handle(uuid, nvml) for uuid in gpus}
+        deadline = time.monotonic() + release_limit_s
+        while foreign := [
+            text for uuid, handle in handles.items() for text in _foreign(uuid, handle, set(own_pids), nvml)
+        ]:
+            if time.monotonic() >= deadline:
+                raise InputError(f"server.gpus: in use by others: {'; '.join(foreign)}; stop them or choose other GPUs")
+            time.sleep(0.25)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _handle(uuid: str, nvml: Any) -> Any:
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(uuid)
+    except nvml.NVMLError as error:
+        known = [
+            nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)) for index in range(nvml.nvmlDeviceGetCount())
+        ]
+        raise InputError(f"server.gpus: no GPU {uuid} here ({error}); there are: {', '.join(known)}") from error
+
+
+def _foreign(uuid: str, handle: Any, own_pids: set[int], nvml: Any) -> list[str]:
+    try:
+        running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.NVMLError:
+        return []  # some devices cannot tell
+    texts = []
+    for process in running:
+        if process.pid not in own_pids:
+            memory = "unknown memory" if process.usedGpuMemory is None else f"{process.usedGpuMemory / 2**20:.0f} MiB"
+            texts.append(f"process {process.pid} ({process_name(process.pid)}), {memory}, on {uuid}")
+    return texts
+
+
+def process_name(pid: int) -> str:
+    """The name of a process, or why there is none: it may be another container's."""
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return "name not visible from here"

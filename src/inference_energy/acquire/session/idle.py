@@ -1,0 +1,84 @@
+"""The rule `idle_baseline`: power of the machine before the server starts.
+
+It also makes the checks of the session that follows, since this is the first thing that is measured: what the session
+would refuse is refused here.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference_energy.acquire.server.locks import acquire_locks
+from inference_energy.acquire.session.power import finish_log, labelled_power, make_sampler
+from inference_energy.acquire.session.progress import Progress
+from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, launch_spec
+from inference_energy.acquire.session.watching import Watch, run_until_signal
+from inference_energy.contracts.power import SCHEMA
+from inference_energy.contracts.tables import clock_anchor, write_json, write_table
+
+ATTACHED = "the server was already running: its machine without it was never seen"
+
+
+@dataclass(frozen=True)
+class IdleSpec:
+    """What the idle baseline is told: names, mode, server_settings and power as in `SessionSpec`, and its duration."""
+
+    machine: str
+    server: str
+    mode: str
+    server_settings: Mapping[str, Any]
+    power: Mapping[str, Any]
+    cold_s: float
+
+
+def measure_idle(spec: IdleSpec, model: Mapping[str, Any], envs: Path, power: Path, facts: Path, logs: Path) -> None:
+    """Log the power of the idle machine into `power`, and when that was into `facts`.
+
+    With an attached server there is no such time: `power` is empty and `facts` says why.
+
+    Raises:
+        InputError: something the session needs is wrong; nothing has been measured then.
+        RunError: interrupted, or the sampler died.
+    """
+    if spec.mode == "attach":
+        asyncio.run(attach_here(spec.server, spec.server_settings))
+        write_table(power, [], SCHEMA, clock_anchor=clock_anchor(), source=[])
+        write_json(facts, {"missing": ATTACHED, "start_ns": None, "end_ns": None, "duration_s": None})
+        return
+    launch = launch_spec(spec.server, spec.server_settings, model, envs, logs)
+    check_before_launch(spec.server, launch)
+    gpus = gpus_of(spec.server, spec.server_settings)
+    log = logs / "power.arrows"
+    sampler = make_sampler(spec.power, gpus, log, status=logs / "no-server.json")
+    progress = Progress(
+        f"idle {spec.server}", [("cold idle", spec.cold_s)], power=lambda: labelled_power(sampler)
+    )
+
+    async def measure() -> tuple[int, int]:
+        with sampler:
+            watch = Watch(progress, sampler)
+            await watch.wait(1.0)  # the first readings, and the sampler's own start, are not idle
+            progress.begin("cold idle")
+            start_ns = time.monotonic_ns()
+            await watch.wait(spec.cold_s)
+            end_ns = time.monotonic_ns()
+            await asyncio.sleep(2 * spec.power["interval_s"])  # the log must reach beyond the window's end
+            return start_ns, end_ns
+
+    logs.mkdir(parents=True, exist_ok=True)
+    with acquire_locks(gpus):
+        start_ns, end_ns = run_until_signal(measure(), lambda name: progress.say(f"{name}: stopping"))
+    counted = finish_log(sampler.stop(), log, power)
+    write_json(
+        facts,
+        {
+            "missing": None,
+            "start_ns": start_ns,
+            "end_ns": end_ns,
+            "duration_s": (end_ns - start_ns) / 1e9,
+            "power": counted,
+        },
+    )

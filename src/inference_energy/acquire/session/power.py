@@ -1,0 +1,55 @@
+"""The sampler for one server's devices, and the end of its log."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inference_energy.acquire.power.process import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.spec import SamplerSpec
+from inference_energy.acquire.power.stream import compact
+from inference_energy.contracts.tables import read_metadata
+
+
+def make_sampler(
+    power: Mapping[str, Any], gpus: list[str], log: Path, *, status: Path | None = None, pid: int | None = None
+) -> SamplerProcess:
+    """A sampler process, not yet started.
+
+    Args:
+        power: interval_s, sources and modelled, as the configuration has them.
+        gpus: UUIDs of the server's GPUs; an empty list leaves GPUs out.
+        log: the stream to write.
+        status: the guardian's status file, which tells the modelled source whose CPU time to count. A file that is
+            never made stands for no server.
+        pid: an attached server's process.
+    """
+    spec = SamplerSpec.parse(
+        {
+            "interval_s": power["interval_s"],
+            "sources": power["sources"],
+            "gpus": gpus,
+            "modelled": power["modelled"],
+            "server_status": None if status is None else str(status.absolute()),
+            "server_pid": pid,
+        }
+    )
+    return SamplerProcess(spec, log)
+
+
+def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:
+    """Make power.parquet from the sampler's stream; what it counted, for session.json."""
+    held = compact(log, target)
+    return {
+        "sources": read_metadata(target).get("source", []),
+        "rows": held.rows,
+        "truncated": held.truncated,
+        "ended_by": stats.ended_by,
+        "elapsed_s": stats.elapsed_s,
+        "channels": stats.channels,
+        "faults": stats.faults,
+    }
+
+
+def labelled_power(sampler: SamplerProcess) -> dict[str, float]:
+    """The newest power of each domain [W] for progress lines; the domain `cpu`, which no sensor has, says `modelled`."""
+    return {f"{domain} (modelled)" if domain == "cpu" else domain: w for domain, w in sampler.latest().items()}

@@ -1,0 +1,231 @@
+"""The rule `session`: one life of a server, with power logged from before its launch until after its end.
+
+A live server is process state, not a file, so launch, idle, load and stop are one rule; the phases it notes let later
+rules cut the raw files apart.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from inference_energy.acquire.power.process import SamplerProcess
+from inference_energy.acquire.server.environment import recorded_environment, server_environment
+from inference_energy.acquire.server.launch import launch
+from inference_energy.acquire.server.metrics import MetricsPoller, scrape
+from inference_energy.acquire.server.spec import LaunchSpec, command
+from inference_energy.acquire.session.load import SessionLoad
+from inference_energy.acquire.session.power import finish_log, labelled_power, make_sampler
+from inference_energy.acquire.session.progress import Progress
+from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, launch_spec
+from inference_energy.acquire.session.spec import SessionSpec, stage_name
+from inference_energy.acquire.session.watching import Watch, run_until_signal
+from inference_energy.contracts import phases, requests, server_metrics
+from inference_energy.contracts.tables import clock_anchor, read_json, write_json, write_table
+
+ATTACHED = {
+    "cold_idle": "the server was already running: its machine without it was never seen",
+    "launch": "the server was already running",
+    "stop": "the server is not ours to stop",
+    "post_idle": "the server is not ours to stop",
+}
+
+
+@dataclass(frozen=True)
+class SessionFiles:
+    """Where a session reads its plan and writes what it measured."""
+
+    model: Path
+    prompts: Path
+    schedule: Path
+    envs: Path
+    output: Path
+    logs: Path
+
+
+class SessionRun:
+    """One run of a session; `measure` is called once."""
+
+    def __init__(self, spec: SessionSpec, files: SessionFiles) -> None:
+        """Read the plan, and check all that can be checked before anything starts.
+
+        Raises:
+            InputError: with the configuration's key.
+        """
+        self.spec = spec
+        self.files = files
+        self.model: Mapping[str, Any] = read_json(files.model)
+        self.load = SessionLoad(spec, files.prompts, files.schedule)
+        self.gpus = gpus_of(spec.server, spec.server_settings)
+        self.log = files.logs / "power.arrows"
+        self.phases: list[dict[str, Any]] = []
+        self.facts: dict[str, Any] = {"launch": None, "stop": None, "missing": {}}
+        self.poller: MetricsPoller | None = None
+        self.launch_spec: LaunchSpec | None = None
+        if spec.mode == "launch":
+            self.launch_spec = launch_spec(spec.server, spec.server_settings, self.model, files.envs, files.logs)
+            check_before_launch(spec.server, self.launch_spec)
+        self.progress = Progress(spec.session, spec.planned_s(), in_flight=self.load.in_flight, tokens=self.load.tokens)
+
+    async def measure(self) -> None:
+        """Run the phases, then write every file.
+
+        Raises:
+            InputError: the attached server does not answer, or there is no power source.
+            RunError: the server or the sampler died, or no request succeeded; nothing is written then but logs.
+        """
+        self.facts["clock_anchor"] = clock_anchor()
+        cpu_s, wall_s = time.process_time(), time.monotonic()
+        if self.launch_spec is None:
+            await self._measure_attached()
+        else:
+            await self._measure_launched(self.launch_spec)
+        self.facts["client"] = {"cpu_s": time.process_time() - cpu_s, "wall_s": time.monotonic() - wall_s}
+        self._write()
+
+    async def _measure_launched(self, launch_with: LaunchSpec) -> None:
+        sampler = make_sampler(self.spec.power, self.gpus, self.log, status=launch_with.status_path)
+        launch_with.status_path.unlink(missing_ok=True)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(sampler)
+            watch = self._watch(sampler)
+            await watch.wait(1.0)
+            self.progress.begin("launch")
+            begun_ns = time.monotonic_ns()
+            server = await watch.run(launch(launch_with, on_progress=lambda _, line: self.progress.tick(line[-80:])))
+            await stack.enter_async_context(server)
+            watch.server = server
+            self._phase("launch", begun_ns)
+            self.facts["launch"] = {
+                "ready_after_s": server.ready_after_s,
+                "pid": server.server_pid,
+                "command": command(launch_with),
+                "environment": recorded_environment(server_environment(launch_with, {})),
+                "gpus": self.gpus,
+            }
+            self.facts["server"] = self._server_facts(server.version, server.base_url)
+            await self._load(watch, server.base_url, launch_with.served_model_name)
+            watch.server = None
+            self.progress.begin("stop")
+            begun_ns = time.monotonic_ns()
+            self.facts["stop"] = await server.stop()
+            self._phase("stop", begun_ns)
+            if self.spec.post_idle_s > 0:
+                self.progress.begin("post-run idle")
+                await watch.wait(self.spec.settle_s)
+                await self._idle(watch, "post_idle", self.spec.post_idle_s)
+            else:
+                self.facts["missing"]["post_idle"] = "idle.post_s is 0"
+            await asyncio.sleep(2 * self.spec.power["interval_s"])  # the log must reach beyond the last phase
+        self.facts["sampler"] = sampler.stop()
+
+    async def _measure_attached(self) -> None:
+        server = await attach_here(self.spec.server, self.spec.server_settings)
+        self.facts["missing"] |= ATTACHED
+        self.facts["server"] = self._server_facts(server.version, server.base_url)
+        self.model = {**self.model, "name": server.model}
+        sampler = make_sampler(self.spec.power, self.gpus, self.log, pid=server.server_pid)
+        with sampler:
+            watch = self._watch(sampler)
+            await watch.wait(1.0)
+            await self._load(watch, server.base_url, server.model)
+            await asyncio.sleep(2 * self.spec.power["interval_s"])
+        self.facts["sampler"] = sampler.stop()
+
+    def _watch(self, sampler: SamplerProcess) -> Watch:
+        self.progress.power = lambda: labelled_power(sampler)
+        return Watch(self.progress, sampler)
+
+    def _server_facts(self, version: str | None, endpoint: str) -> dict[str, Any]:
+        return {"name": self.spec.server, "version": version, "endpoint": endpoint}
+
+    async def _load(self, watch: Watch, endpoint: str, model: str) -> None:
+        """Loaded idle, then the cells, with the server's metrics polled all along."""
+        self.poller = MetricsPoller(endpoint, self.spec.metrics_interval_s)
+        self.poller.start()
+        try:
+            self.progress.begin("loaded idle")
+            if busy := await _requests_of_others(endpoint):
+                self.facts["missing"]["loaded_idle"] = f"others were using the server ({busy:.0f} requests running)"
+            else:
+                await watch.wait(self.spec.settle_s)
+                await self._idle(watch, "loaded_idle", self.spec.loaded_idle_s)
+            for cell in self.spec.cells:
+                self.progress.begin(stage_name(cell))
+                times = await watch.run(self.load.run_cell(cell, endpoint, model))
+                kind = "warmup" if cell.kind == "warmup" else "window"
+                self._phase(kind, times.start_ns, times.end_ns, cell.name)
+                self._phase("drain", times.end_ns, times.drained_ns, cell.name)
+        finally:
+            await self.poller.stop()
+
+    async def _idle(self, watch: Watch, phase: str, duration_s: float) -> None:
+        begun_ns = time.monotonic_ns()
+        await watch.wait(duration_s)
+        self._phase(phase, begun_ns)
+
+    def _phase(self, phase: str, start_ns: int, end_ns: int | None = None, cell: str | None = None) -> None:
+        end_ns = time.monotonic_ns() if end_ns is None else end_ns
+        self.phases.append({"phase": phase, "cell": cell, "start_ns": start_ns, "end_ns": end_ns})
+
+    def _write(self) -> None:
+        output, anchor = self.files.output, self.facts["clock_anchor"]
+        counted = finish_log(self.facts.pop("sampler"), self.log, output / "power.parquet")
+        rows = [record.as_row() for record in self.load.records]
+        write_table(output / "requests.parquet", rows, requests.SCHEMA, clock_anchor=anchor)
+        poller = self.poller
+        samples = [dict(zip(server_metrics.SCHEMA.names, row, strict=True)) for row in (poller.rows if poller else [])]
+        write_table(output / "server_metrics.parquet", samples, server_metrics.SCHEMA, clock_anchor=anchor)
+        write_table(output / "phases.parquet", self.phases, phases.SCHEMA, clock_anchor=anchor)
+        cells = {
+            cell.name: {
+                "kind": cell.kind,
+                "workload": cell.workload,
+                "arrival": dict(cell.arrival),
+                "duration_s": cell.duration_s,
+            }
+            for cell in self.spec.cells
+        }
+        warmup = cells.pop("warmup", None)
+        write_json(
+            output / "session.json",
+            {
+                "session": self.spec.session,
+                "machine": self.spec.machine,
+                "mode": self.spec.mode,
+                "model": self.model["name"],
+                "power": {"interval_s": self.spec.power["interval_s"], **counted},
+                "windows": cells,
+                "warmup": warmup,
+                "metrics": {"errors": poller.errors, "last_error": poller.last_error} if poller else None,
+                **self.facts,
+            },
+        )
+
+
+def run_session(spec: SessionSpec, files: SessionFiles) -> None:
+    """Measure a session and write its raw files into `files.output`; logs stay whatever happens.
+
+    Raises:
+        InputError, RunError: see `SessionRun`.
+    """
+    files.logs.mkdir(parents=True, exist_ok=True)
+    run = SessionRun(spec, files)
+    run_until_signal(run.measure(), lambda name: run.progress.say(f"{name}: stopping the server"))
+
+
+async def _requests_of_others(endpoint: str) -> float:
+    """Requests that run or wait before we have sent any; 0 where the server does not tell."""
+    async with aiohttp.ClientSession() as session:
+        try:
+            samples = await scrape(session, endpoint)
+        except (aiohttp.ClientError, OSError, ValueError):
+            return 0.0
+    return sum(
+        value for name, _, value in samples if name in ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    )

@@ -1,0 +1,67 @@
+"""Stage `attribute`: receipts, the energy each request of a window is charged."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference_energy.analysis.attribution.proportional import proportional
+from inference_energy.analysis.figures import load_figure
+from inference_energy.analysis.windows import Integers, TokenTimes
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts import requests as requests_contract
+from inference_energy.contracts.receipts import SCHEMA
+from inference_energy.contracts.tables import read_table
+
+
+def attribute(*, requests: Path, energy: dict[str, Any], config: AnalysisConfig) -> pd.DataFrame:
+    """receipts.parquet of a session: a row for every request of every window, also for those that get nothing.
+
+    `energy_j` is null where the window's energy is not valid or no request has tokens in it. `idle_energy_j` is the
+    part of it that the cold idle would have taken anyway, by the same weights; null where there is no cold idle.
+    `gco2e` stays null: the intensity is applied later, so that another zone repeats no attribution.
+
+    Args:
+        requests: requests.parquet.
+        energy: its energy.json.
+        config: the policy.
+    """
+    asked = read_table(requests, requests_contract.SCHEMA)
+    cold_w = load_figure(energy["idle"]["cold_power_w"]).value
+    parts = [
+        _receipts(asked[asked["cell"] == name], name, window, cold_w, config.attribution)
+        for name, window in energy["windows"].items()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCHEMA.names)
+
+
+def weights(requests: pd.DataFrame, start_ns: int, end_ns: int, policy: str) -> Integers:
+    """Tokens of each request inside [start, end) that the policy charges by."""
+    tokens = TokenTimes.of(requests)
+    completion = tokens.completion_inside(start_ns, end_ns)
+    return completion + tokens.prompt_inside(start_ns, end_ns) if policy == "total_tokens" else completion
+
+
+def _receipts(
+    requests: pd.DataFrame, name: str, window: dict[str, Any], cold_w: float | None, policy: str
+) -> pd.DataFrame:
+    shares = weights(requests, window["start_ns"], window["end_ns"], policy)
+    energy_j = load_figure(window["figures"]["energy_total_j"]).value
+    charged = proportional(energy_j, shares) if energy_j is not None else None
+    idle_j = None
+    if charged is not None and cold_w is not None:
+        idle_j = proportional(cold_w * (window["end_ns"] - window["start_ns"]) / 1e9, shares)
+    nothing = np.full(len(requests), np.nan)
+    return pd.DataFrame(
+        {
+            "request_id": requests["request_id"].to_numpy(),
+            "cell": name,
+            "policy": policy,
+            "energy_j": nothing if charged is None else charged,
+            "prefill_energy_j": nothing,
+            "decode_energy_j": nothing,
+            "idle_energy_j": nothing if idle_j is None else idle_j,
+            "gco2e": nothing,
+        }
+    )

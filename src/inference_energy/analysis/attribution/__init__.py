@@ -1,0 +1,1 @@
+"""Rules that share a window's energy among its requests."""

@@ -1,0 +1,1 @@
+"""Linear models of a window's energy, fitted over windows."""

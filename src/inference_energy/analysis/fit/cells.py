@@ -1,0 +1,66 @@
+"""The windows that a fit can use: energy, time and tokens of each."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from inference_energy.analysis.figures import invalid, load_figure
+from inference_energy.contracts.figure import Grade, Reason
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One window as the fit sees it.
+
+    `prompt_tokens` are those that had to be computed: prompt tokens minus those from the prefix cache, where the server
+    said how many these were. `energy_active_j` is None without a cold idle.
+    """
+
+    name: str
+    kind: str
+    duration_s: float
+    prompt_tokens: float
+    generated_tokens: float
+    energy_total_j: float
+    energy_active_j: float | None
+    boundary: str
+    grade: Grade
+
+
+def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[Cell], list[dict[str, Any]]]:
+    """The usable windows of some sessions, and for each of the others its name and the reasons.
+
+    Args:
+        sessions: (energy.json, steady_load.json) of each session.
+    """
+    cells: list[Cell] = []
+    excluded: list[dict[str, Any]] = []
+    for energy, steady in sessions:
+        for name, window in energy["windows"].items():
+            cell = f"{energy['session']}.{name}"
+            load = steady["windows"][name]
+            total = load_figure(window["figures"]["energy_total_j"])
+            active = load_figure(window["figures"]["energy_active_j"])
+            output = load_figure(load["figures"]["output_tokens"])
+            prompt = load_figure(load["figures"]["prompt_tokens"])
+            problems = list(dict.fromkeys([*invalid(total), *invalid(output), *invalid(prompt)]))
+            if problems or total.value is None or output.value is None or prompt.value is None or total.value <= 0:
+                excluded.append({"cell": cell, "reasons": _dicts(problems)})
+                continue
+            cells.append(
+                Cell(
+                    name=cell,
+                    kind=load["kind"],
+                    duration_s=load["duration_s"],
+                    prompt_tokens=prompt.value - load["counts"]["cached_tokens"],
+                    generated_tokens=output.value,
+                    energy_total_j=total.value,
+                    energy_active_j=active.value,
+                    boundary=total.boundary,
+                    grade=total.grade,
+                )
+            )
+    return cells, excluded
+
+
+def _dicts(reasons: list[Reason]) -> list[dict[str, str]]:
+    return [{"code": r.code, "detail": r.detail} for r in reasons]

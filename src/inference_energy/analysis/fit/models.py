@@ -1,0 +1,169 @@
+"""The family of models, side by side: none is picked, because several fit alike and say different things of a token.
+
+    two_term     E_active = a prompt + b generated
+    power_term   E_total  = P0 T + a prompt + b generated
+
+`two_term` is the simplest. It cannot be right where each engine step costs the same whatever its batch, which is what
+P0 stands for; its held-out error says so. Prompt tokens are those not served from the prefix cache.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from inference_energy.analysis.fit.cells import Cell
+from inference_energy.analysis.fit.linear import Weighting, condition_number, fit_linear, held_out_ratios
+from inference_energy.analysis.validity import judged, reason
+from inference_energy.contracts.figure import Reason, worst
+
+Term = Literal["power", "prompt", "generated"]
+
+MAX_CONDITION_NUMBER = 30.0
+POOR_FIT = 0.25
+"""Mean relative error from which on the coefficients bring a note."""
+
+UNITS: dict[Term, str] = {"power": "W", "prompt": "J/token", "generated": "J/token"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A member of the family: its terms, and which energy it explains."""
+
+    name: str
+    formula: str
+    terms: tuple[Term, ...]
+    basis: Literal["total", "active"]
+
+
+MODELS = (
+    Model("two_term", "E_active = a * prompt + b * generated", ("prompt", "generated"), "active"),
+    Model("power_term", "E_total = P0 * T + a * prompt + b * generated", ("power", "prompt", "generated"), "total"),
+)
+
+
+def fit_model(model: Model, cells: list[Cell], weighting: Weighting = "relative") -> dict[str, Any]:
+    """Fit one model.
+
+    Args:
+        model: which.
+        cells: the windows; for `active` those without a cold idle are left out.
+        weighting: see `fit.linear`.
+
+    Returns:
+        `coefficients` (a figure a term), `r2`, `residuals` (predicted / measured, a cell each),
+        `mean_abs_relative_error`, `leave_one_out`, `condition_number`, `dof`, `cells` used, and `refused`: the reasons
+        for which the coefficients and all that follows from them have no value.
+    """
+    used = [cell for cell in cells if model.basis == "total" or _above_zero(cell.energy_active_j)]
+    energy_j = np.array([_energy_j(cell, model) for cell in used], dtype=np.float64)
+    design = np.array([[_column(cell, term) for term in model.terms] for cell in used], dtype=np.float64)
+    dof = len(used) - len(model.terms)
+    result: dict[str, Any] = {
+        "name": model.name,
+        "formula": model.formula,
+        "energy_basis": model.basis,
+        "weighting": weighting,
+        "cells": [cell.name for cell in used],
+        "dof": dof,
+        "condition_number": None,
+        "r2": None,
+        "residuals": [],
+        "mean_abs_relative_error": None,
+        "leave_one_out": None,
+    }
+    refused: list[Reason] = []
+    values: dict[Term, float] = {}
+    notes: list[Reason] = []
+    if dof < 1:
+        refused.append(_too_few(model, cells, used))
+    else:
+        condition = condition_number(design, energy_j, weighting)
+        result["condition_number"] = condition if np.isfinite(condition) else None
+        refused += _collinear(condition)
+    if len({cell.boundary for cell in used}) > 1:
+        names = ", ".join(sorted({cell.boundary for cell in used}))
+        refused.append(reason("mixed_boundaries", f"The windows measured different things: {names}."))
+    if not refused:
+        fitted = fit_linear(design, energy_j, weighting)
+        values = dict(zip(model.terms, fitted.coefficients.tolist(), strict=True))
+        refused += _negative(values)
+        ratios = (fitted.predicted_j / energy_j).tolist()
+        error = float(np.mean(np.abs(np.array(ratios) - 1)))
+        if not refused:
+            result["r2"] = fitted.r2
+            result["residuals"] = [
+                {"cell": cell.name, "measured_j": e, "predicted_j": p, "ratio": r}
+                for cell, e, p, r in zip(used, energy_j.tolist(), fitted.predicted_j.tolist(), ratios, strict=True)
+            ]
+            result["mean_abs_relative_error"] = error
+            result["leave_one_out"] = _held_out(used, held_out_ratios(design, energy_j, weighting))
+            if error >= POOR_FIT:
+                notes.append(reason("poor_fit", f"The model misses its own windows by {100 * error:.0f} % on average."))
+    result["refused"] = [{"code": r.code, "detail": r.detail} for r in refused]
+    result["coefficients"] = {
+        term: judged(
+            values.get(term) if not refused else None,
+            UNITS[term],
+            basis=model.basis,
+            boundary=" / ".join(sorted({cell.boundary for cell in used})) or "nothing",
+            grade=worst([cell.grade for cell in used]) if used else "sampled",
+            reasons=refused,
+            notes=notes,
+        ).as_dict()
+        for term in model.terms
+    }
+    return result
+
+
+def _above_zero(value: float | None) -> bool:
+    return value is not None and value > 0
+
+
+def _energy_j(cell: Cell, model: Model) -> float:
+    value = cell.energy_total_j if model.basis == "total" else cell.energy_active_j
+    return float(value or 0.0)
+
+
+def _column(cell: Cell, term: Term) -> float:
+    return {"power": cell.duration_s, "prompt": cell.prompt_tokens, "generated": cell.generated_tokens}[term]
+
+
+def _too_few(model: Model, cells: list[Cell], used: list[Cell]) -> Reason:
+    without = len(cells) - len(used)
+    more = f"; {without} more have no cold idle to subtract" if without else ""
+    return reason(
+        "too_few_cells",
+        f"{len(used)} usable window(s) for {len(model.terms)} coefficients{more}: measure at least "
+        f"{len(model.terms) + 1} windows of different load on this server.",
+    )
+
+
+def _collinear(condition: float) -> list[Reason]:
+    if condition <= MAX_CONDITION_NUMBER:
+        return []
+    return [
+        reason(
+            "collinear",
+            f"The windows are too alike to tell the terms apart: condition number {condition:.3g}, at most "
+            f"{MAX_CONDITION_NUMBER:g} is allowed. Add windows of kind prefill and decode, and other rates.",
+        )
+    ]
+
+
+def _negative(values: dict[Term, float]) -> list[Reason]:
+    below = [f"{term} {value:.3g} {UNITS[term]}" for term, value in values.items() if value < 0]
+    if not below:
+        return []
+    return [reason("negative_coefficient", f"The best fit has a negative coefficient: {', '.join(below)}.")]
+
+
+def _held_out(cells: list[Cell], ratios: list[float] | None) -> dict[str, Any] | None:
+    if ratios is None:
+        return None
+    errors = [abs(ratio - 1) for ratio in ratios]
+    return {
+        "mean_abs_relative_error": float(np.mean(errors)),
+        "worst_abs_relative_error": max(errors),
+        "ratios": {cell.name: ratio for cell, ratio in zip(cells, ratios, strict=True)},
+    }

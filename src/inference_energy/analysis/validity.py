@@ -1,0 +1,167 @@
+"""Reason codes: every way in which a figure can be missing, or has to be read with care.
+
+`CODES` is the one table of them. A code either invalidates the figure it stands on, which then has no value, or is a
+note on a valid one. What a code invalidates is decided where it is raised; its row says which figures those are.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from inference_energy.contracts.figure import Basis, Figure, Grade, Reason, missing
+
+Effect = Literal["invalidates", "note"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """One row of the table: what the code means, what it does, and to which figures."""
+
+    meaning: str
+    effect: Effect
+    figures: str
+
+
+_ENERGY = "energy and power of the window, and what follows from them"
+_PER_TOKEN = "token counts and rates, energy per token and per request"
+_WINDOW = "energy, power, rates and latencies of the window"
+
+CODES: dict[str, Code] = {
+    "no_power_source": Code("No power source that can be added up was logged.", "invalidates", _ENERGY),
+    "power_not_covered": Code(
+        "The power log does not cover the window; nothing is extrapolated.", "invalidates", _ENERGY
+    ),
+    "gap": Code(
+        "The power log has a hole of more than analysis.max_gap_periods sampling periods.", "invalidates", _ENERGY
+    ),
+    "stuck_sensor": Code(
+        "A reading never changed, was zero throughout, negative, or missing too often.", "invalidates", _ENERGY
+    ),
+    "counter_mismatch": Code(
+        "Integrated power and the hardware energy counter differ by more than analysis.counter_tolerance.",
+        "invalidates",
+        _ENERGY,
+    ),
+    "counter_reset": Code("The hardware energy counter went backwards.", "invalidates", _ENERGY),
+    "thermal_throttle": Code("The GPU slowed down because it was too hot.", "invalidates", _ENERGY),
+    "not_steady": Code(
+        "Power, throughput or the running batch shows a trend over a window that should be steady.",
+        "invalidates",
+        _ENERGY + "; a note on latencies and rates",
+    ),
+    "client_lag": Code(
+        "The load client sent requests later than scheduled by more than analysis.max_client_lag_s (99th percentile).",
+        "invalidates",
+        _WINDOW,
+    ),
+    "token_mismatch": Code(
+        "The client's token counts and the server's counters differ by more than analysis.token_tolerance.",
+        "invalidates",
+        _PER_TOKEN,
+    ),
+    "token_counts_missing": Code("The server gave no token counts for some requests.", "invalidates", _PER_TOKEN),
+    "failed_requests": Code("More than analysis.max_failed_share of the requests failed.", "invalidates", _PER_TOKEN),
+    "cached_tokens_unknown": Code(
+        "The server did not say how many prompt tokens came from its cache.", "invalidates", "cached tokens"
+    ),
+    "cold_idle_missing": Code("There is no idle power from before the server started.", "invalidates", "active energy"),
+    "loaded_idle_missing": Code(
+        "There is no idle power of the loaded server.", "invalidates", "marginal energy, loaded idle power"
+    ),
+    "post_idle_missing": Code(
+        "There is no idle power from after the server stopped.", "invalidates", "post-run idle power"
+    ),
+    "below_idle": Code(
+        "The window took less power than the idle that is to be subtracted.", "invalidates", "active or marginal energy"
+    ),
+    "no_requests": Code("No request finished in the window.", "invalidates", "latencies, figures per request"),
+    "no_tokens": Code("No token of this kind falls into the window.", "invalidates", "figures per token"),
+    "no_rate": Code("Requests had no schedule, as in a closed loop.", "invalidates", "offered rate"),
+    "no_factor": Code("The configuration gives no factor for this.", "invalidates", "carbon or water"),
+    "too_few_cells": Code("There are not more windows than coefficients.", "invalidates", "coefficients of the fit"),
+    "collinear": Code(
+        "The windows are too alike to tell the coefficients apart (condition number above the limit).",
+        "invalidates",
+        "coefficients of the fit",
+    ),
+    "mixed_boundaries": Code(
+        "The windows measured different parts of the machine.", "invalidates", "coefficients of the fit"
+    ),
+    "negative_coefficient": Code(
+        "The fit wants a negative energy for something, so the model does not describe these windows.",
+        "invalidates",
+        "coefficients of the fit",
+    ),
+    "steadiness_not_judged": Code("The window is too short to test for a trend.", "note", "energy of steady windows"),
+    "tokens_unreconciled": Code("The server's token counters could not be read.", "note", "token counts"),
+    "power_cap": Code("The GPU ran at its power limit; normal at full load.", "note", _ENERGY),
+    "hardware_slowdown": Code("The board slowed the GPU down (power brake or hardware slowdown).", "note", _ENERGY),
+    "idle_drift": Code(
+        "Idle power after the run differs from that before by more than a tenth.", "note", "idle power, active energy"
+    ),
+    "other_reading": Code("The configured power reading does not exist here; the other was used.", "note", _ENERGY),
+    "counter_not_checked": Code(
+        "The hardware energy counter does not cover the window, so it checks nothing.", "note", _ENERGY
+    ),
+    "boundary": Code("What the measured parts contain, in words.", "note", _ENERGY),
+    "few_samples": Code("Few requests stand behind this percentile.", "note", "latencies"),
+    "preemptions": Code("The server ran out of KV cache and recomputed requests.", "note", "latencies, energy"),
+    "poor_fit": Code("The model misses the windows it was fitted to by a quarter or more.", "note", "coefficients"),
+    "attached": Code("The server was not launched by the toolkit.", "note", "launch"),
+    "launch_failed": Code("The server did not become ready.", "invalidates", "launch"),
+    "leftover_processes": Code("Processes of the server outlived it and were ended.", "note", "launch"),
+    "no_warmup": Code("The session had no warm-up.", "note", "warm-up"),
+    "warmup_failures": Code("Requests of the warm-up failed.", "note", "warm-up"),
+    "warmup_too_short": Code("Throughput was still changing in the second half of the warm-up.", "note", "warm-up"),
+}
+
+
+def reason(code: str, detail: str) -> Reason:
+    """A reason with a code of the table.
+
+    Raises:
+        KeyError: the table has no such code.
+    """
+    if code not in CODES:
+        raise KeyError(f"no reason code {code!r} in analysis/validity.py")
+    return Reason(code, detail)
+
+
+def invalidating(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Those of the reasons that invalidate."""
+    return tuple(r for r in reasons if CODES[r.code].effect == "invalidates")
+
+
+def unique(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """The reasons in order, each once."""
+    return tuple(dict.fromkeys(reasons))
+
+
+def judged(
+    value: float | None,
+    unit: str,
+    *,
+    boundary: str,
+    grade: Grade,
+    basis: Basis = "none",
+    reasons: Iterable[Reason] = (),
+    notes: Iterable[Reason] = (),
+) -> Figure:
+    """A figure, or a missing figure where one of the reasons invalidates it.
+
+    Args:
+        value: the number; None needs an invalidating reason.
+        unit: its unit.
+        boundary: what is inside.
+        grade: how it is known.
+        basis: what was subtracted.
+        reasons: reasons that act as the table says.
+        notes: reasons that are notes here, whatever they do to other figures.
+    """
+    acting = unique(reasons)
+    if invalidating(acting):
+        # Notes matter only where there is a number to read with care.
+        return missing(unit, basis, boundary, grade, *invalidating(acting))
+    if value is None:
+        raise ValueError("a figure without a value needs a reason that invalidates it")
+    return Figure(float(value), unit, basis, boundary, grade, reasons=unique((*acting, *notes)))

@@ -1,0 +1,83 @@
+"""Stage `warmup`: what the warm-up asked and whether the server had settled by its end.
+
+Throughput is compared between the third and the last quarter of the time in which requests were sent: had it
+settled, both would be alike.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from inference_energy.analysis.recorded import identity, read_session
+from inference_energy.analysis.validity import reason
+from inference_energy.analysis.windows import TokenTimes, phase_times
+from inference_energy.contracts import phases as phases_contract
+from inference_energy.contracts import requests as requests_contract
+from inference_energy.contracts.tables import read_table
+
+SETTLED_WITHIN = 0.25
+"""Largest difference of the two quarters, as a share of the larger, that counts as settled."""
+
+MIN_TOKENS = 200
+"""Fewer generated tokens in the second half say nothing about a change of this size."""
+
+
+def warmup(*, session: Path, phases: Path, requests: Path) -> dict[str, Any]:
+    """warmup.json of a session.
+
+    Args:
+        session: session.json.
+        phases: phases.parquet.
+        requests: requests.parquet.
+
+    Returns:
+        `requests`, `ok`, `failed`, `aborted`, `output_tokens`, `duration_s`, `throughput` (tokens/s in each quarter,
+        `settled`: true, false, or null where there was too little to tell) and `reasons`.
+    """
+    asked = read_table(requests, requests_contract.SCHEMA)
+    asked = asked[asked["cell"] == "warmup"]
+    times = phase_times(read_table(phases, phases_contract.SCHEMA), "warmup")
+    reasons = []
+    if times is None:
+        reasons.append(
+            reason("no_warmup", "The session had no warm-up; its first window may hold the server's first steps.")
+        )
+    failed = int((asked["status"] == "failed").sum())
+    if failed:
+        first = asked.loc[asked["status"] == "failed", "error"].dropna()
+        because = f"; the first: {first.iloc[0]}" if len(first) else ""
+        reasons.append(reason("warmup_failures", f"{failed} of {len(asked)} warm-up requests failed{because}."))
+    quarters, settled = _throughput(asked)
+    if settled is False:
+        reasons.append(
+            reason("warmup_too_short", f"The last two quarters made {quarters[2]:.1f} and {quarters[3]:.1f} tokens/s.")
+        )
+    return {
+        "version": 1,
+        **identity(read_session(session)),
+        "requests": len(asked),
+        "ok": int((asked["status"] == "ok").sum()),
+        "failed": failed,
+        "aborted": int((asked["status"] == "aborted").sum()),
+        "output_tokens": int(asked["completion_tokens"].fillna(0).sum()),
+        "duration_s": (times[1] - times[0]) / 1e9 if times else None,
+        "throughput": {"quarters_tokens_per_s": quarters, "settled": settled},
+        "reasons": [{"code": r.code, "detail": r.detail} for r in reasons],
+    }
+
+
+def _throughput(requests: pd.DataFrame) -> tuple[list[float], bool | None]:
+    """Tokens/s in each quarter, and whether the last two are alike."""
+    sent = requests["sent_ns"].dropna()
+    if len(sent) < 2 or sent.min() == sent.max():
+        return [], None
+    start_ns, end_ns = int(sent.min()), int(sent.max())
+    edges = [start_ns + (end_ns - start_ns) * quarter // 4 for quarter in range(5)]
+    tokens = TokenTimes.of(requests)
+    counts = [int(tokens.completion_inside(a, b).sum()) for a, b in pairwise(edges)]
+    quarters = [count / ((b - a) / 1e9) for count, (a, b) in zip(counts, pairwise(edges), strict=True)]
+    if counts[2] + counts[3] < MIN_TOKENS:
+        return quarters, None
+    return quarters, abs(quarters[2] - quarters[3]) <= SETTLED_WITHIN * max(quarters[2], quarters[3])

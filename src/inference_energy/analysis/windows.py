@@ -1,0 +1,122 @@
+"""Windows and what falls into them: trimming, and tokens counted by their own times.
+
+A request's first token is at `first_token_ns`, the others lie evenly up to `last_token_ns`. Its prompt counts where its
+first token is, because that is when the server has read it. Windows are half open: [start, end).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.errors import InputError
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A measured stretch of time, in monotonic ns."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+    @property
+    def duration_s(self) -> float:
+        """Its length in s."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class TokenTimes:
+    """The token counts and times of some requests, one entry a request; counts the server did not give are 0."""
+
+    prompt: Integers
+    cached: Integers
+    completion: Integers
+    has_first: NDArray[np.bool_]
+    first_ns: Integers
+    last_ns: Integers
+
+    @classmethod
+    def of(cls, requests: pd.DataFrame) -> "TokenTimes":
+        """From rows of requests.parquet. A request without a first token takes its end, if it gave tokens at all."""
+        first = requests["first_token_ns"].fillna(requests["last_token_ns"]).fillna(requests["end_ns"])
+        last = requests["last_token_ns"].fillna(first)
+        answered = requests["first_token_ns"].notna() | requests["completion_tokens"].fillna(0).gt(0)
+        return cls(
+            prompt=_integers(requests["prompt_tokens"]),
+            cached=_integers(requests["cached_tokens"]),
+            completion=_integers(requests["completion_tokens"]),
+            has_first=np.asarray(answered & first.notna(), dtype=bool),
+            first_ns=_integers(first),
+            last_ns=np.maximum(_integers(last), _integers(first)),
+        )
+
+    def completion_before(self, time_ns: int) -> Integers:
+        """Completion tokens of each request before a time.
+
+        Token k of n (from 0) is at first + k (last - first) / (n - 1), so the number before t is the ceiling of
+        (t - first) (n - 1) / (last - first), within 0 and n. Whole numbers throughout.
+        """
+        n = self.completion
+        span = self.last_ns - self.first_ns
+        elapsed = time_ns - self.first_ns
+        together = (span == 0) | (n <= 1)
+        divisor = np.where(together, 1, span)
+        count = np.where(together, np.where(elapsed > 0, n, 0), -((-elapsed * (n - 1)) // divisor))
+        return np.where(self.has_first, np.clip(count, 0, n), 0).astype(np.int64)
+
+    def completion_inside(self, start_ns: int, end_ns: int) -> Integers:
+        """Completion tokens of each request in [start, end)."""
+        return self.completion_before(end_ns) - self.completion_before(start_ns)
+
+    def first_inside(self, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
+        """Which requests have their first token in [start, end)."""
+        inside: NDArray[np.bool_] = self.has_first & (self.first_ns >= start_ns) & (self.first_ns < end_ns)
+        return inside
+
+    def prompt_inside(self, start_ns: int, end_ns: int) -> Integers:
+        """Prompt tokens of each request, where its first token is in [start, end)."""
+        return np.where(self.first_inside(start_ns, end_ns), self.prompt, 0)
+
+    def cached_inside(self, start_ns: int, end_ns: int) -> Integers:
+        """Prompt tokens from the cache, where the request's first token is in [start, end)."""
+        return np.where(self.first_inside(start_ns, end_ns), self.cached, 0)
+
+
+def trimmed_windows(phases: pd.DataFrame, config: AnalysisConfig) -> list[Window]:
+    """The windows of a session, in order, with their starts and ends cut off.
+
+    Raises:
+        InputError: a window is not longer than what is to be cut from it.
+    """
+    windows = []
+    for row in phases[phases["phase"] == "window"].sort_values("start_ns").itertuples():
+        start_ns, end_ns = int(str(row.start_ns)), int(str(row.end_ns))
+        trims_s = config.trim_start_s + config.trim_end_s
+        if (end_ns - start_ns) / 1e9 <= trims_s:
+            raise InputError(
+                f"window {row.cell} is {(end_ns - start_ns) / 1e9:.3g} s long, no longer than analysis.trim_start_s "
+                f"({config.trim_start_s:g}) and analysis.trim_end_s ({config.trim_end_s:g}) together: write a smaller "
+                "analysis.trim_start_s, or measure longer windows"
+            )
+        windows.append(
+            Window(str(row.cell), start_ns + round(config.trim_start_s * 1e9), end_ns - round(config.trim_end_s * 1e9))
+        )
+    return windows
+
+
+def phase_times(phases: pd.DataFrame, name: str) -> tuple[int, int] | None:
+    """Start and end of a phase that occurs once, or None."""
+    rows = phases[phases["phase"] == name]
+    if rows.empty:
+        return None
+    return int(rows["start_ns"].iloc[0]), int(rows["end_ns"].iloc[0])
+
+
+def _integers(column: "pd.Series[int]") -> Integers:
+    return np.asarray(column.fillna(0).to_numpy(dtype=np.int64, na_value=0), dtype=np.int64)

@@ -1,0 +1,1 @@
+"""The command `inference-energy`. Exit codes: 0 done, 1 failed, 2 wrong use."""

@@ -1,0 +1,229 @@
+"""`analyze` for people, and the stages of the analysis, one command a rule of the workflow."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from inference_energy.analysis import summary as summary_stage
+from inference_energy.analysis.analyze import analyze as analyze_logs
+from inference_energy.analysis.attribute import attribute as attribute_session
+from inference_energy.analysis.figures import load_figure
+from inference_energy.analysis.fit.stage import fit as fit_server
+from inference_energy.analysis.integrate import integrate_session
+from inference_energy.analysis.launch import launch as launch_facts
+from inference_energy.analysis.steady_load import steady_load as steady_windows
+from inference_energy.analysis.warmup import warmup as warmup_facts
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.impact import ImpactConfig
+from inference_energy.config.section import Section
+from inference_energy.contracts import receipts
+from inference_energy.contracts.tables import read_json, write_json, write_table
+from inference_energy.errors import InputError
+from inference_energy.impact.footprint import carbon_figures, footprint
+from inference_energy.plan.specs import parse
+
+S = TypeVar("S", bound=Section)
+
+_ANALYZE_EXAMPLES = """
+[bold]Examples[/bold]
+
+inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --output logs/summary.json
+
+inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --idle-power 71 --output s.json
+
+inference-energy analyze --power-log p.csv --requests-log r.csv --intensity 344 --pue 1.2 --output logs/summary.json
+"""
+
+Spec = Annotated[str, typer.Option(help="Part of the configuration this depends on, as one JSON object.")]
+Output = Annotated[Path, typer.Option(help="File to write.")]
+SessionFile = Annotated[Path, typer.Option("--session", help="session.json")]
+Phases = Annotated[Path, typer.Option(help="phases.parquet")]
+Requests = Annotated[Path, typer.Option(help="requests.parquet")]
+Power = Annotated[Path, typer.Option(help="power.parquet")]
+
+
+def register(app: typer.Typer, stage: typer.Typer) -> None:
+    """Add `analyze` to the application, and the stages to the group of commands that the workflow calls."""
+    app.command("analyze", epilog=_ANALYZE_EXAMPLES)(analyze)
+    stage.command("launch")(launch)
+    stage.command("warmup")(warmup)
+    stage.command("steady-load")(steady_load)
+    stage.command("integrate")(integrate)
+    stage.command("attribute")(attribute)
+    stage.command("fit")(fit)
+    stage.command("carbon")(carbon)
+    stage.command("summary")(summary)
+
+
+def analyze(
+    *,
+    power_log: Annotated[Path, typer.Option(help="Power log, .csv (time, power_W) or .parquet.")],
+    requests_log: Annotated[
+        Path,
+        typer.Option(help="Request log, .csv (timestamp, prompt_tokens, completion_tokens, latency) or .parquet."),
+    ],
+    output: Annotated[Path, typer.Option(help="JSON file to write.")],
+    idle_power: Annotated[
+        float | None, typer.Option(help="Idle power to subtract for active energy \\[W]; without it there is none.")
+    ] = None,
+    intensity: Annotated[float | None, typer.Option(help="Carbon intensity \\[gCO2e/kWh]; adds carbon.")] = None,
+    pue: Annotated[float, typer.Option(help="Power usage effectiveness, 1 or more; multiplies carbon.")] = 1.0,
+) -> None:
+    """Energy, and energy per token and per request, from a power log and a request log.
+
+    The window is from the first request sent to the last one ended. The power log must cover it.
+    """
+    if intensity is not None and intensity < 0:
+        raise InputError("--intensity: write the carbon intensity in gCO2e/kWh, 0 or more")
+    if pue < 1:
+        raise InputError("--pue: write a factor of 1 or more")
+    if output.suffix != ".json":
+        raise InputError(f"--output {output}: the name must end in .json")
+    result = analyze_logs(power_log, requests_log, idle_power, AnalysisConfig())
+    if intensity is not None:
+        found = carbon_figures(result["figures"], intensity, pue, ("total", "active"))
+        result["figures"] |= {name: figure.as_dict() for name, figure in found.items()}
+        result["carbon"] = {"intensity_g_per_kwh": intensity, "pue": pue}
+    write_json(output, result)
+    _print_figures(result)
+
+
+def launch(*, session: SessionFile, phases: Phases, output: Output) -> None:
+    """Whether the server came up: launch.json."""
+    write_json(output, launch_facts(session=session, phases=phases))
+
+
+def warmup(*, session: SessionFile, phases: Phases, requests: Requests, output: Output) -> None:
+    """What the warm-up did: warmup.json."""
+    write_json(output, warmup_facts(session=session, phases=phases, requests=requests))
+
+
+def steady_load(
+    *,
+    spec: Spec,
+    session: SessionFile,
+    phases: Phases,
+    requests: Requests,
+    server_metrics: Annotated[Path, typer.Option(help="server_metrics.parquet")],
+    power: Power,
+    output: Output,
+) -> None:
+    """Windows after trimming, their tokens, checks and latencies: steady_load.json."""
+    found = steady_windows(
+        session=session,
+        phases=phases,
+        requests=requests,
+        server_metrics=server_metrics,
+        power=power,
+        config=_section(AnalysisConfig, spec, "analysis"),
+    )
+    write_json(output, found)
+
+
+def integrate(
+    *,
+    spec: Spec,
+    session: SessionFile,
+    phases: Phases,
+    power: Power,
+    idle: Annotated[Path, typer.Option(help="idle.json of the server's cold idle")],
+    idle_power: Annotated[Path, typer.Option(help="power.parquet of the cold idle")],
+    steady_load: Annotated[Path, typer.Option(help="steady_load.json")],
+    output: Output,
+) -> None:
+    """Energy of every window and the idle powers: energy.json."""
+    found = integrate_session(
+        session=session,
+        phases=phases,
+        power=power,
+        idle=idle,
+        idle_power=idle_power,
+        steady=read_json(steady_load),
+        config=_section(AnalysisConfig, spec, "analysis"),
+    )
+    write_json(output, found)
+
+
+def attribute(
+    *,
+    spec: Spec,
+    requests: Requests,
+    energy: Annotated[Path, typer.Option(help="energy.json")],
+    output: Output,
+) -> None:
+    """Energy of every request: receipts.parquet."""
+    config = _section(AnalysisConfig, spec, "analysis")
+    write_table(output, attribute_session(requests=requests, energy=read_json(energy), config=config), receipts.SCHEMA)
+
+
+def fit(
+    *,
+    energy: Annotated[list[Path], typer.Option(help="energy.json of a session of the server; repeat.")],
+    steady_load: Annotated[list[Path], typer.Option(help="steady_load.json of the same sessions; repeat.")],
+    output: Output,
+) -> None:
+    """What a token costs on one server: fit.json."""
+    loads = {(load["machine"], load["session"]): load for load in map(read_json, steady_load)}
+    sessions = []
+    for found in map(read_json, energy):
+        load = loads.get((found["machine"], found["session"]))
+        if load is None:
+            raise InputError(f"--steady-load: that of session {found['session']} is not given")
+        sessions.append((found, load))
+    write_json(output, fit_server(sessions))
+
+
+def carbon(*, spec: Spec, energy: Annotated[Path, typer.Option(help="energy.json")], output: Output) -> None:
+    """Carbon and water of every window: carbon.json."""
+    write_json(output, footprint(read_json(energy), _section(ImpactConfig, spec, "impact")))
+
+
+def summary(
+    *,
+    spec: Spec,
+    session: Annotated[list[Path], typer.Option("--session", help="session.json of a session; repeat.")],
+    launch: Annotated[list[Path], typer.Option(help="launch.json; repeat.")],
+    warmup: Annotated[list[Path], typer.Option(help="warmup.json; repeat.")],
+    steady_load: Annotated[list[Path], typer.Option(help="steady_load.json; repeat.")],
+    energy: Annotated[list[Path], typer.Option(help="energy.json; repeat.")],
+    carbon: Annotated[list[Path], typer.Option(help="carbon.json; repeat.")],
+    fit: Annotated[list[Path], typer.Option(help="fit.json of a server; repeat.")],
+    output: Output,
+) -> None:
+    """Everything of an experiment: summary.json. The spec holds `experiment` and `sessions`, which give the order."""
+    plan = parse(spec)
+    parts = summary_stage.match_parts(
+        session=[read_json(path) for path in session],
+        launch=[read_json(path) for path in launch],
+        warmup=[read_json(path) for path in warmup],
+        steady=[read_json(path) for path in steady_load],
+        energy=[read_json(path) for path in energy],
+        carbon=[read_json(path) for path in carbon],
+    )
+    ordered = summary_stage.in_order(parts, plan["sessions"])
+    write_json(output, summary_stage.summary(plan["experiment"], ordered, [read_json(path) for path in fit]))
+
+
+def _section(model: type[S], spec: str, name: str) -> S:
+    try:
+        return model.model_validate(parse(spec))
+    except ValidationError as error:
+        lines = [f"{name}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise InputError("--spec: " + "; ".join(lines)) from error
+
+
+def _print_figures(result: dict[str, Any]) -> None:
+    table = Table("figure", "value", "unit", "basis", "how it is known", title=f"boundary: {result['boundary']}")
+    for name, content in result["figures"].items():
+        figure = load_figure(content)
+        if figure.value is None:
+            value = "not given: " + " ".join(r.detail for r in figure.reasons)
+        else:
+            value = f"{figure.value:.6g}"
+        basis = "" if figure.basis == "none" else figure.basis
+        table.add_row(name, value, figure.unit, basis, figure.grade)
+    Console().print(table)

@@ -1,0 +1,70 @@
+"""Commands about an experiment's configuration and results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CHECK_EXAMPLES = """
+**Examples**
+
+    inference-energy check config.yaml
+
+    inference-energy check config.yaml config/protocol.yaml
+"""
+
+DOCUMENT_EXAMPLES = """
+**Examples**
+
+    inference-energy document --schema workflow/schemas/config.schema.json --page docs/configuration.md config.yaml
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("check", epilog=CHECK_EXAMPLES, rich_help_panel="Pipeline")(check)
+    app.command("document", epilog=DOCUMENT_EXAMPLES, rich_help_panel="Pipeline")(document)
+    app.command("show", rich_help_panel="Pipeline")(show)
+
+
+def check(
+    configs: Annotated[list[Path], typer.Argument(help="Configuration files; later ones are laid over earlier ones.")],
+) -> None:
+    """Check a configuration, and whether this machine has what it asks for, before anything starts."""
+    from inference_energy.acquire.power.choose import candidates, choose
+    from inference_energy.acquire.power.spec import SamplerSpec
+    from inference_energy.config.read import read_merged
+
+    config = read_merged(configs)
+    spec = SamplerSpec.parse({"interval_s": config.power.interval_s, "modelled": config.power.modelled.model_dump()})
+    sources = choose(config.power.sources, candidates(spec))
+    typer.echo(
+        f"{config.experiment}: sessions {', '.join(config.run)}; "
+        f"power from {', '.join(f'{source.name} ({source.grade})' for source in sources)}"
+    )
+
+
+def show(
+    experiment: Annotated[Path, typer.Argument(help="Result folder of an experiment, such as results/default.")],
+) -> None:
+    """Print the five lines that sum up a finished experiment."""
+    from inference_energy.contracts.tables import read_json
+    from inference_energy.present.summary_line import five_lines
+
+    typer.echo(five_lines(read_json(experiment / "summary.json"), experiment / "report.html"))
+
+
+def document(
+    configs: Annotated[list[Path], typer.Argument(help="YAML files whose comments are written anew.")],
+    schema: Annotated[Path | None, typer.Option(help="JSON schema to write.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Page of all keys to write, in Markdown.")] = None,
+) -> None:
+    """Write what is generated from the configuration's models: comments in YAML files, JSON schema, docs page."""
+    from inference_energy.config.document import json_schema, markdown, recommented
+
+    for path in configs:
+        path.write_text(recommented(path, configs[0]))
+    if schema:
+        schema.write_text(json_schema())
+    if page:
+        page.write_text(markdown())

@@ -1,0 +1,177 @@
+"""`log-power` and `sources`: log power without a server, and see what this machine can measure with."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from inference_energy.acquire.power.choose import all_states, candidates
+from inference_energy.acquire.power.process import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.sampler import stats_path
+from inference_energy.acquire.power.spec import SamplerSpec
+from inference_energy.acquire.power.stream import compact, read_stream
+from inference_energy.acquire.power.ticks import by_instant
+from inference_energy.errors import InputError, RunError
+
+LINE_PERIOD_S = 5.0
+
+_LOG_POWER_EXAMPLES = """
+[bold]Examples[/bold]
+
+inference-energy log-power --duration 120 --interval 0.1 --output logs/idle.csv
+
+inference-energy log-power --gpu 0 --output logs/gpu0.parquet
+
+inference-energy log-power --source modelled --tdp-w 65 --idle-w 10 --pid 4711 --output logs/cpu.csv
+"""
+_SOURCES_EXAMPLES = """
+[bold]Examples[/bold]
+
+inference-energy sources
+
+inference-energy sources --json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("log-power", epilog=_LOG_POWER_EXAMPLES)(log_power)
+    app.command("sources", epilog=_SOURCES_EXAMPLES)(sources)
+
+
+def log_power(
+    *,
+    output: Annotated[Path, typer.Option(help="File to write: .csv (a row a sample) or .parquet (a row a reading).")],
+    duration: Annotated[float | None, typer.Option(help="How long to log \\[s]; without it, until Ctrl-C.")] = None,
+    interval: Annotated[float, typer.Option(help="Time between samples \\[s].")] = 0.1,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Power source, may be repeated; without it, the best that works here.")
+    ] = None,
+    gpu: Annotated[list[str] | None, typer.Option(help="GPU by index or UUID, may be repeated; default all.")] = None,
+    tdp_w: Annotated[float | None, typer.Option(help="CPU's power at full use \\[W], for the modelled source.")] = None,
+    idle_w: Annotated[
+        float, typer.Option(help="CPU's power at rest \\[W]; with 0 only what is above rest counts.")
+    ] = 0.0,
+    pid: Annotated[
+        int | None, typer.Option(help="Process whose tree the modelled source counts; default the whole machine.")
+    ] = None,
+) -> None:
+    r"""Log power to a file, with a summary at the end.
+
+    A CSV has the columns time \[unix s], power_W \[W, summed over what does not overlap], gpu_util \[percent],
+    mem_used_bytes \[B], source and grade: sampled, counter, or modelled where nothing was measured.
+    """
+    if output.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--output {output}: the name must end in .csv or .parquet")
+    spec = SamplerSpec.parse(
+        {
+            "interval_s": interval,
+            "duration_s": duration,
+            "sources": source or "auto",
+            "gpus": gpu or None,
+            "modelled": {"tdp_w": tdp_w, "idle_w": idle_w},
+            "server_pid": pid,
+        }
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    stream = output.with_name(f".{output.name}.{os.getpid()}.arrows")
+    try:
+        stats = _sample(spec, stream)
+        log, _ = read_stream(stream)
+        samples = by_instant(log)
+        if output.suffix == ".csv":
+            partial = stream.with_suffix(".partial")
+            samples.to_csv(partial, index=False, float_format="%.6f")
+            partial.replace(output)
+        else:
+            compact(stream, output)
+    finally:
+        stream.unlink(missing_ok=True)
+        stats_path(stream).unlink(missing_ok=True)
+    typer.echo(summary(samples, stats, output))
+    if not stats.clean:
+        raise RunError(f"{stats.ended_by}; {output} holds what it logged until then")
+
+
+def sources(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
+) -> None:
+    """Show every power source, and whether it works on this machine."""
+    states = all_states(candidates(SamplerSpec()))
+    if as_json:
+        typer.echo(json.dumps([asdict(state) for state in states], indent=2))
+        return
+    table = Table("source", "works here", "what it says", "devices")
+    for state in states:
+        table.add_row(state.name, "yes" if state.available else "no", state.reason, "\n".join(state.devices))
+    Console().print(table)
+
+
+def summary(samples: pd.DataFrame, stats: SamplerStats, output: Path) -> str:
+    """A few lines for the user; the energy is the trapezoid over the samples."""
+    lines = [f"{output}: {len(samples)} samples"]
+    known = samples.dropna(subset=["power_W"])
+    if len(known) < 2:
+        lines.append("mean power and energy: not given, because there are fewer than two samples with power")
+    elif len(known) < len(samples):
+        gaps = len(samples) - len(known)
+        lines.append(f"mean power and energy: not given, because {gaps} samples lack the power of some device")
+    else:
+        time_s, power_w = known["time"].to_numpy(), known["power_W"].to_numpy()
+        energy_j, span_s = float(np.trapezoid(power_w, time_s)), float(time_s[-1] - time_s[0])
+        basis = " ".join(dict.fromkeys([known["grade"].iloc[0], known["source"].iloc[0]]))
+        lines.append(f"mean power {energy_j / span_s:.2f} W ({basis})")
+        lines.append(f"energy {energy_j:.1f} J over {span_s:.2f} s ({basis})")
+    if stats.clean:
+        lines.append(f"lost polls {stats.missed}")
+    lines += [f"warning: {fault}" for fault in stats.faults]
+    return "\n".join(lines)
+
+
+def _sample(spec: SamplerSpec, stream: Path) -> SamplerStats:
+    """Run the sampler to its end, or to Ctrl-C or SIGTERM, which keep what was logged."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sampler = SamplerProcess(spec, stream)
+    try:
+        sampler.start()
+        try:
+            _follow(sampler, spec.duration_s)
+        except KeyboardInterrupt:
+            typer.echo("stopped early", err=True)
+        return sampler.stop()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _follow(sampler: SamplerProcess, duration_s: float | None) -> None:
+    console = Console(stderr=True)
+    start_s = time.monotonic()
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[w]}"))
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("logging power", total=duration_s, w="")
+            while sampler.alive():
+                progress.update(task, completed=time.monotonic() - start_s, w=_watts(sampler))
+                time.sleep(0.2)
+        return
+    next_line_s = start_s + 1.5
+    while sampler.alive():
+        if time.monotonic() >= next_line_s:
+            next_line_s += LINE_PERIOD_S
+            limit = "" if duration_s is None else f" of {duration_s:g} s"
+            typer.echo(f"{time.monotonic() - start_s:.0f} s{limit}: {_watts(sampler)}", err=True)
+        time.sleep(0.2)
+
+
+def _watts(sampler: SamplerProcess) -> str:
+    return ", ".join(f"{domain} {power_w:.1f} W" for domain, power_w in sampler.latest().items())

@@ -1,0 +1,167 @@
+"""The acquisition steps of the pipeline, one command a rule. Imports are made inside: each step needs few of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import TextIOBase
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+Spec = Annotated[str, typer.Option("--spec", help="What the step depends on, as one JSON text.")]
+Model = Annotated[Path, typer.Option("--model", help="model.json")]
+Envs = Annotated[Path, typer.Option("--envs", help="Folder with the lock files of the vLLM environments.")]
+Output = Annotated[Path, typer.Option("--output", help="File to make.")]
+Log = Annotated[Path | None, typer.Option("--log", help="File that gets a copy of the messages.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the acquisition steps."""
+    for name, command in {
+        "environment": environment,
+        "server-environment": server_environment,
+        "model": model,
+        "prompts": prompts,
+        "schedule": schedule,
+        "idle-baseline": idle_baseline,
+        "session": session,
+    }.items():
+        app.command(name, rich_help_panel="Acquisition")(command)
+
+
+def environment(output: Output) -> None:
+    """Capture the machine: GPUs, CPU, memory, system, versions."""
+    from inference_energy.acquire.environment.capture import write
+
+    write(output)
+
+
+def server_environment(spec: Spec, envs: Envs, output: Output, log: Log = None) -> None:
+    """Find or make the interpreter that runs vLLM, and list its packages."""
+    from inference_energy.acquire.vllm.prepare import prepare
+    from inference_energy.contracts.tables import write_json
+    from inference_energy.plan.specs import parse
+
+    with _logged(log) as say:
+        write_json(output, prepare(parse(spec), envs, say))
+
+
+def model(
+    spec: Spec,
+    server_environment: Annotated[Path, typer.Option(help="server_environment.json")],
+    output: Output,
+    log: Log = None,
+) -> None:
+    """Make the model ready: fetch, convert or write it, and hash its files."""
+    from inference_energy.acquire.model.prepare import prepare
+    from inference_energy.contracts.tables import read_json, write_json
+    from inference_energy.plan.specs import parse
+
+    with _logged(log) as say:
+        python = read_json(server_environment)["command"] or []
+        write_json(output, prepare(parse(spec), python, say))
+
+
+def prompts(spec: Spec, model: Model, output: Output) -> None:
+    """Make the prompts of a session."""
+    from inference_energy.contracts.schedule import PROMPTS
+    from inference_energy.contracts.tables import read_json, write_table
+    from inference_energy.plan.cells import Cell
+    from inference_energy.plan.prompts import make_prompts
+    from inference_energy.plan.specs import parse
+
+    content = parse(spec)
+    cells = [Cell.from_dict(cell) for cell in content["cells"]]
+    write_table(output, make_prompts(cells, content["seed"], read_json(model)["vocabulary"]), PROMPTS)
+
+
+def schedule(
+    spec: Spec, prompts: Annotated[Path, typer.Option("--prompts", help="prompts.parquet")], output: Output
+) -> None:
+    """Draw the schedule of a session."""
+    from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
+    from inference_energy.contracts.tables import read_table, write_table
+    from inference_energy.plan.cells import Cell
+    from inference_energy.plan.schedule import make_schedule
+    from inference_energy.plan.specs import parse
+
+    content = parse(spec)
+    cells = [Cell.from_dict(cell) for cell in content["cells"]]
+    write_table(output, make_schedule(cells, content["seed"], read_table(prompts, PROMPTS)), SCHEDULE)
+
+
+def idle_baseline(
+    spec: Spec,
+    model: Model,
+    envs: Envs,
+    power: Annotated[Path, typer.Option(help="power.parquet to make")],
+    facts: Annotated[Path, typer.Option(help="idle.json to make")],
+    logs: Annotated[Path, typer.Option(help="Folder for what is kept when the step fails.")],
+    log: Log = None,
+) -> None:
+    """Log the power of the idle machine, before the server starts."""
+    from inference_energy.acquire.session.idle import IdleSpec, measure_idle
+    from inference_energy.contracts.tables import read_json
+    from inference_energy.plan.specs import parse
+
+    with _logged(log):
+        measure_idle(IdleSpec(**parse(spec)), read_json(model), envs, power, facts, logs)
+
+
+def session(
+    spec: Spec,
+    model: Model,
+    prompts: Annotated[Path, typer.Option("--prompts", help="prompts.parquet")],
+    schedule: Annotated[Path, typer.Option("--schedule", help="schedule.parquet")],
+    envs: Envs,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the raw files.")],
+    logs: Annotated[Path, typer.Option(help="Folder for what is kept when the step fails.")],
+    log: Log = None,
+) -> None:
+    """Launch the server, load it, log its power, stop it."""
+    from inference_energy.acquire.session.run import SessionFiles, run_session
+    from inference_energy.acquire.session.spec import SessionSpec
+    from inference_energy.plan.specs import parse
+
+    with _logged(log):
+        run_session(SessionSpec.from_dict(parse(spec)), SessionFiles(model, prompts, schedule, envs, output, logs))
+
+
+class _Tee(TextIOBase):
+    """Writes to the terminal and to a file."""
+
+    def __init__(self, terminal: TextIO, file: TextIO) -> None:
+        self._targets = (terminal, file)
+
+    def write(self, text: str) -> int:
+        """Write to both at once, so that a killed step leaves its last words."""
+        for target in self._targets:
+            target.write(text)
+            target.flush()
+        return len(text)
+
+
+@contextmanager
+def _logged(log: Path | None) -> Iterator[Callable[[str], None]]:
+    """Messages to standard error, and to the log file where one is given; errors are written there too."""
+    import sys
+    import traceback
+
+    from inference_energy.errors import InputError, RunError
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if log is None:
+        yield say
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file, redirect_stderr(_Tee(sys.stderr, file)):  # type: ignore[type-var]
+        try:
+            yield say
+        except (InputError, RunError) as error:
+            file.write(f"{type(error).__name__}: {error}\n")
+            raise
+        except Exception:
+            file.write(traceback.format_exc())
+            raise

@@ -1,0 +1,59 @@
+"""power.parquet: one row a reading of one channel, times in monotonic ns.
+
+A channel is one (source, device, domain), such as (nvml, the GPU's UUID, gpu). Slow readings of the same device, such
+as the energy counter or the clocks, come in rows of their own, and what a row does not hold is null.
+`power_instant_w` is the sensor's newest window, `power_average_w` a mean over the sensor's own window or, for a
+source that counts energy, since the row before. `energy_counter_j` only ever grows. `utilization` is 0 to 1.
+
+Schema metadata: `version`, `clock_anchor`, `host` and `source`, a list with `name` and `grade` of each source.
+"""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+SCHEMA = pa.schema(
+    [
+        ("timestamp_ns", pa.int64()),
+        ("driver_timestamp_us", pa.int64()),
+        ("source", pa.string()),
+        ("device", pa.string()),
+        ("domain", pa.string()),
+        ("power_instant_w", pa.float64()),
+        ("power_average_w", pa.float64()),
+        ("energy_counter_j", pa.float64()),
+        ("utilization", pa.float64()),
+        ("memory_used_bytes", pa.int64()),
+        ("sm_clock_mhz", pa.int64()),
+        ("temperature_c", pa.float64()),
+        ("clocks_event_reasons", pa.int64()),
+        ("read_latency_us", pa.float64()),
+    ]
+)
+
+DOMAINS = ("gpu", "gpu_memory", "cpu_package", "dram", "psys", "cpu", "node")
+
+GRADES = ("metered", "counter", "sampled", "modelled", "simulated")
+"""How a figure came about, the most trustworthy first."""
+
+
+def summed_domains(domains: Iterable[str]) -> frozenset[str]:
+    """The domains that may be added up without counting a part twice.
+
+    `gpu_memory` lies within `gpu`. `psys` holds the package and is logged beside it, never added. `node` holds
+    everything. `cpu` (modelled) and `cpu_package` (counted) are the same silicon, so the counted one is taken.
+    """
+    present = frozenset(domains)
+    if "node" in present:
+        return frozenset({"node"})
+    chosen = present & {"gpu", "cpu_package", "dram", "cpu"}
+    return chosen - {"cpu"} if "cpu_package" in chosen else chosen
+
+
+def weakest_grade(grades: Iterable[str]) -> str:
+    """The grade of a sum: that of its least trustworthy part.
+
+    Raises:
+        ValueError: no grade, or one that is not in `GRADES`.
+    """
+    return GRADES[max(GRADES.index(grade) for grade in grades)]

@@ -1,0 +1,104 @@
+"""The whole chain from raw folders to a summary, in memory: the same functions as the pipeline's stages, no Snakemake.
+
+The archive's check uses it: what it gives must equal the stored summary.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference_energy.analysis.fit.stage import fit
+from inference_energy.analysis.integrate import integrate_session
+from inference_energy.analysis.launch import launch
+from inference_energy.analysis.recorded import read_session
+from inference_energy.analysis.steady_load import steady_load
+from inference_energy.analysis.summary import SessionParts, summary
+from inference_energy.analysis.warmup import warmup
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.impact import ImpactConfig
+from inference_energy.impact.footprint import footprint
+
+
+@dataclass(frozen=True)
+class RawSession:
+    """The raw files of one session and of its server's cold idle."""
+
+    session: Path
+    phases: Path
+    requests: Path
+    server_metrics: Path
+    power: Path
+    idle: Path
+    idle_power: Path
+
+    @classmethod
+    def below(cls, raw_root: Path, machine: str, session: str, server: str) -> "RawSession":
+        """The files in a folder of raw results."""
+        here = raw_root / machine / "sessions" / session
+        idle = raw_root / machine / "idle" / server
+        return cls(
+            session=here / "session.json",
+            phases=here / "phases.parquet",
+            requests=here / "requests.parquet",
+            server_metrics=here / "server_metrics.parquet",
+            power=here / "power.parquet",
+            idle=idle / "idle.json",
+            idle_power=idle / "power.parquet",
+        )
+
+
+def recompute(raw_root: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """summary.json of an experiment, from its raw files alone.
+
+    Args:
+        raw_root: the folder that holds {machine}/sessions/{session}/ and {machine}/idle/{server}/.
+        plan: `experiment`, `analysis` and `impact` (the configuration's sections), and `sessions`: a list of
+            {machine, session, server} in the order of the summary.
+
+    Raises:
+        InputError: a raw file is missing or cannot be used.
+    """
+    analysis = AnalysisConfig.model_validate(plan["analysis"])
+    impact = ImpactConfig.model_validate(plan["impact"])
+    sessions = [
+        session_parts(RawSession.below(raw_root, s["machine"], s["session"], s["server"]), analysis, impact)
+        for s in plan["sessions"]
+    ]
+    return summary(plan["experiment"], sessions, fits(sessions))
+
+
+def session_parts(files: RawSession, analysis: AnalysisConfig, impact: ImpactConfig) -> SessionParts:
+    """All derived files of one session."""
+    steady = steady_load(
+        session=files.session,
+        phases=files.phases,
+        requests=files.requests,
+        server_metrics=files.server_metrics,
+        power=files.power,
+        config=analysis,
+    )
+    energy = integrate_session(
+        session=files.session,
+        phases=files.phases,
+        power=files.power,
+        idle=files.idle,
+        idle_power=files.idle_power,
+        steady=steady,
+        config=analysis,
+    )
+    return SessionParts(
+        session=read_session(files.session),
+        launch=launch(session=files.session, phases=files.phases),
+        warmup=warmup(session=files.session, phases=files.phases, requests=files.requests),
+        steady=steady,
+        energy=energy,
+        carbon=footprint(energy, impact),
+    )
+
+
+def fits(sessions: list[SessionParts]) -> list[dict[str, Any]]:
+    """One fit for each server on each machine, in the order in which they first occur."""
+    groups: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for parts in sessions:
+        groups.setdefault((parts.energy["machine"], parts.energy["server"]), []).append((parts.energy, parts.steady))
+    return [fit(group) for group in groups.values()]

@@ -1,0 +1,166 @@
+"""What each rule is told: the part of the configuration it depends on, and no more, as one JSON text.
+
+Snakemake reruns a rule when its parameters change, and compares them as a set of values: one JSON text with sorted
+keys notices every change, and leaving a key out here is what keeps a rule from rerunning. No dates and no paths of
+this machine go in.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from inference_energy.config.root import Config
+from inference_energy.config.servers import LaunchServer
+from inference_energy.errors import InputError
+from inference_energy.plan.cells import cells_of
+
+Spec = dict[str, Any]
+
+
+class Specs:
+    """The specifications of all rules of an experiment on one machine.
+
+    Args:
+        config: the configuration.
+        machine: this machine's name.
+        has_gpu: whether this machine has an NVIDIA GPU; asked only when something depends on it.
+        has_vllm: whether a vLLM is installed on this machine; asked only with a GPU.
+    """
+
+    def __init__(self, config: Config, machine: str, has_gpu: Callable[[], bool], has_vllm: Callable[[], bool]) -> None:
+        self.config = config
+        self.machine = machine
+        self._has_gpu = has_gpu
+        self._has_vllm = has_vllm
+
+    def server_environment(self, server: str) -> Spec:
+        """For the rule `server_environment`."""
+        settings = self.config.servers[server]
+        if not isinstance(settings, LaunchServer):
+            return {"server": server, "environment": "attached"}
+        return {
+            "server": server,
+            "environment": self._environment(settings),
+            "interpreter": settings.interpreter,
+            "container": settings.container,
+        }
+
+    def model(self, server: str) -> Spec:
+        """For the rule `model`."""
+        settings = self.config.servers[server]
+        if not isinstance(settings, LaunchServer):
+            return {"name": settings.model, "source": "attached"}
+        return {"name": settings.model, **self.config.models[settings.model].model_dump()}
+
+    def plan(self, session: str) -> Spec:
+        """For the rules `prompts` and `schedule`."""
+        return {"seed": self.config.seed, "cells": [cell.as_dict() for cell in cells_of(self.config, session)]}
+
+    def prompt_files(self, session: str) -> list[str]:
+        """Files that a session's prompts come from."""
+        prompts = [cell.workload.prompts for cell in cells_of(self.config, session)]
+        return sorted({prompt.path for prompt in prompts if prompt.source == "file"})
+
+    def idle(self, server: str) -> Spec:
+        """For the rule `idle_baseline`: only what the idle machine can depend on, and the port that must be free."""
+        settings = self._server_settings(server)
+        if settings["mode"] == "launch":
+            settings |= {"arguments": {}, "variables": {}, "ready_timeout_s": 0.0, "grace_s": 0.0}
+        return {
+            "machine": self.machine,
+            "server": server,
+            "mode": settings.pop("mode"),
+            "server_settings": settings,
+            "power": self.config.power.model_dump(),
+            "cold_s": self.config.idle.cold_s,
+        }
+
+    def session(self, session: str) -> Spec:
+        """For the rule `session`."""
+        config, server = self.config, self.config.sessions[session].server
+        settings = self._server_settings(server)
+        return {
+            "session": session,
+            "machine": self.machine,
+            "server": server,
+            "mode": settings.pop("mode"),
+            "server_settings": settings,
+            "power": config.power.model_dump(),
+            "loaded_idle_s": config.idle.loaded_s,
+            "post_idle_s": config.idle.post_s,
+            "settle_s": config.idle.settle_s,
+            "request_timeout_s": config.client.request_timeout_s,
+            "drain_s": config.client.drain_s,
+            "metrics_interval_s": config.metrics_interval_s,
+            "cells": [cell.as_dict() for cell in cells_of(config, session)],
+        }
+
+    def analysis(self, *sections: str) -> Spec:
+        """For the rules that cut, integrate and attribute: the named keys of `analysis`, or all."""
+        content = self.config.analysis.model_dump()
+        return {key: content[key] for key in sections} if sections else content
+
+    def impact(self) -> Spec:
+        """For the rule `carbon`."""
+        return self.config.impact.model_dump()
+
+    def summary(self) -> Spec:
+        """For the rule `summary`, and for recomputing it from raw files."""
+        return {
+            "experiment": self.config.experiment,
+            "analysis": self.analysis(),
+            "impact": self.impact(),
+            "sessions": [
+                {"machine": machine, "session": session, "server": self.config.sessions[session].server}
+                for machine in self.machines()
+                for session in self.config.run
+            ],
+        }
+
+    def machines(self) -> list[str]:
+        """Machines whose results are reported."""
+        return self.config.machines or [self.machine]
+
+    def _environment(self, settings: LaunchServer) -> str:
+        """Where vLLM comes from, with `auto` decided."""
+        if settings.environment != "auto":
+            return settings.environment
+        if settings.interpreter:
+            return "interpreter"
+        return "installed" if self._has_gpu() and self._has_vllm() else "cpu"
+
+    def _server_settings(self, server: str) -> Spec:
+        settings = self.config.servers[server]
+        if not isinstance(settings, LaunchServer):
+            return settings.model_dump()
+        environment = self._environment(settings)
+        on_cpu = environment == "cpu" or settings.gpus == "none" or not self._has_gpu()
+        content = settings.model_dump(
+            exclude={"model", "arguments_on_cpu", "arguments_on_gpu", "variables_on_cpu", "environment"}
+        )
+        return content | {
+            "environment": environment,
+            "back_end": "cpu" if on_cpu else "gpu",
+            "arguments": settings.arguments | (settings.arguments_on_cpu if on_cpu else settings.arguments_on_gpu),
+            "variables": settings.variables | (settings.variables_on_cpu if on_cpu else {}),
+        }
+
+
+def as_text(spec: Spec) -> str:
+    """A specification as one JSON text, the same for the same content."""
+    return json.dumps(spec, sort_keys=True, ensure_ascii=False)
+
+
+def parse(text: str) -> Spec:
+    """The specification in a JSON text.
+
+    Raises:
+        InputError: not a JSON object.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--spec: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError("--spec: a JSON object is expected")
+    return content

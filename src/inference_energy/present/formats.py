@@ -1,0 +1,180 @@
+"""How a figure is written: its digits, its unit, and the sentence that stands in its place when it is not given.
+
+Every page and every terminal line goes through `place`, so that a figure without a value never shows a number and a
+modelled one always carries the word.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+NOT_GIVEN = "not given"
+UNTRUSTED_GRADES = ("modelled", "simulated")
+"""Grades whose word is always shown beside the figure, and which bring the banner on top of a report."""
+
+DIGITS = 3
+"""Significant digits: sensor gain alone leaves no more than these."""
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_SCALED = ("J", "W", "Wh", "g", "gCO2e", "L", "s")
+_COUNTS = ("token", "request")
+_WORDS = {
+    "token": "tokens",
+    "request": "requests",
+    "token/s": "tokens / s",
+    "request/s": "requests / s",
+    "1/s": "per s",
+}
+_NEVER_LARGE = ("s", "L")
+"""Base units without k, M, G: 2,400 s is read more easily than 2.4 ks."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A unit as it is shown, and what a value is multiplied by to be shown in it."""
+
+    factor: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a figure stands on a page.
+
+    Attributes:
+        number: the digits, empty when the figure is not given.
+        unit: the unit as shown.
+        qualifiers: basis, boundary and grade, without those that say nothing.
+        grade: how it is known.
+        given: whether there is a number.
+        modelled: whether the grade must be seen at once.
+        reasons: sentences: why it is not given, or notes on it.
+        interval: lower and upper bound as shown, empty where none was computed.
+    """
+
+    number: str
+    unit: str
+    qualifiers: tuple[str, ...]
+    grade: str
+    given: bool
+    modelled: bool
+    reasons: tuple[str, ...]
+    interval: str
+
+    @property
+    def text(self) -> str:
+        """The number and its unit, or the words `not given`."""
+        return f"{self.number} {self.unit}".strip() if self.given else NOT_GIVEN
+
+    @property
+    def why(self) -> str:
+        """The reasons as one text."""
+        return " ".join(self.reasons)
+
+
+def significant(value: float, digits: int = DIGITS) -> str:
+    """A number with this many significant digits, thousands separated, never in scientific notation."""
+    if not math.isfinite(value):
+        return "not finite"
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, decimals)
+    return f"{rounded:,.{max(decimals, 0)}f}".replace("-", "−")
+
+
+def whole(value: float) -> str:
+    """A count, with its thousands separated."""
+    return f"{value:,.0f}".replace("-", "−")
+
+
+def scale_for(values: Iterable[float | None], unit: str) -> Scale:
+    """One unit for figures that stand side by side: a prefix under which the smallest is not far below 1.
+
+    Args:
+        values: the figures; those not given are passed over.
+        unit: such as `J/token`; the prefix goes to what is before the slash. `kWh` becomes `Wh` with a prefix.
+    """
+    base, slash, per = unit.partition("/")
+    factor = 1.0
+    if unit in _WORDS:
+        return Scale(factor, _WORDS[unit])
+    if base == "kWh":
+        base, factor = "Wh", 1000.0
+    shown = pretty_unit(slash + per)
+    sizes = [abs(value) * factor for value in values if value is not None and math.isfinite(value) and value != 0]
+    if base not in _SCALED or not sizes:
+        return Scale(factor, pretty_unit(base) + shown)
+    smallest, largest = min(sizes), max(sizes)
+    for size, prefix in _PREFIXES:
+        if size > 1 and base in _NEVER_LARGE:
+            continue
+        floor = size if size > 1 or base == "s" else 0.1 * size if size == 1 else 0.05 * size
+        if smallest >= floor or (size >= 1 and largest >= (10 if base == "s" else 1000) * size):
+            return Scale(factor / size, prefix + pretty_unit(base) + shown)
+    return Scale(factor, pretty_unit(base) + shown)
+
+
+def pretty_unit(unit: str) -> str:
+    """A unit as people write it: `gCO2e/1k tokens` becomes `g CO₂e / 1k tokens`."""
+    if unit in _WORDS:
+        return _WORDS[unit]
+    shown = unit.replace("gCO2e", "g CO₂e").replace("CO2", "CO₂").replace("_", " ")
+    return shown.replace("/", " / ") if "token" in shown or "request" in shown else shown
+
+
+def place(
+    figure: dict[str, Any] | None, scale: Scale | None = None, *, per: str | None = "", digits: int = DIGITS
+) -> Place:
+    """A figure of the summary as it is shown.
+
+    Args:
+        figure: the figure as JSON holds it; None where the summary has none.
+        scale: the unit to show it in; None picks one for this figure alone.
+        per: a plainer name for what is after the slash of the unit, such as `output token`; None leaves it out where
+            the label says it; empty keeps it.
+        digits: significant digits; counts are shown whole.
+    """
+    if figure is None:
+        return Place("", "", (), "", False, False, ("The summary has no such figure.",), "")
+    grade = str(figure["grade"])
+    modelled = grade in UNTRUSTED_GRADES
+    # What the boundary contains is said once, among the summary's notes, not beside every figure.
+    told = [reason for reason in figure.get("reasons") or () if reason.get("code") != "boundary"]
+    reasons = tuple(dict.fromkeys(sentence(str(reason["detail"])) for reason in told))
+    qualifiers = tuple(part for part in (figure["basis"], figure["boundary"], grade) if part and part != "none")
+    value = figure["value"]
+    if value is None or not figure["valid"]:
+        return Place("", "", qualifiers, grade, False, modelled, reasons or ("No reason was recorded.",), "")
+    chosen = scale or scale_for([value], figure["unit"])
+    unit = chosen.unit
+    if per != "" and unit not in _WORDS.values():
+        unit = unit.split(" / ")[0] + (f" / {per}" if per else "")
+    number = whole(value) if figure["unit"] in _COUNTS else significant(value * chosen.factor, digits)
+    interval = figure.get("interval_95")
+    bounds = " to ".join(significant(bound * chosen.factor, digits) for bound in interval) if interval else ""
+    return Place(number, unit, qualifiers, grade, True, modelled, reasons, bounds)
+
+
+def plain(value: Any) -> str:
+    """Any recorded value as text: lists joined, sizes and numbers left as they are, null as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value) if value else "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) if value else "none"
+    return str(value)
+
+
+def sentence(text: str) -> str:
+    """A text with a capital first letter and a full stop."""
+    stripped = text.strip()
+    if not stripped:
+        return "No reason was recorded."
+    return stripped[0].upper() + stripped[1:] + ("" if stripped[-1] in ".!?" else ".")

@@ -1,0 +1,161 @@
+"""The report of an experiment: one HTML file that says what was measured, how far to trust it, and what is missing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inference_energy.contracts.tables import read_json
+from inference_energy.present import charts, checks, fits, method, receipts, sections
+from inference_energy.present.formats import UNTRUSTED_GRADES
+from inference_energy.present.inputs import (
+    SessionData,
+    SessionFiles,
+    all_figures,
+    labels,
+    read_session,
+    read_summary,
+    steady_cells,
+)
+from inference_energy.present.page import figure_json, write_page
+from inference_energy.present.trace import source_grades, trace_figure
+
+MAX_HEADLINES = 12
+"""More steady cells than this are left to the tables."""
+
+
+def write_report(
+    output: Path,
+    summary: Path,
+    sessions: Sequence[SessionFiles],
+    environments: Sequence[Path] = (),
+    *,
+    title: str | None = None,
+) -> None:
+    """Write the report.
+
+    Args:
+        output: the HTML file to make.
+        summary: summary.json of the experiment.
+        sessions: the files of its sessions, in the order in which they are shown.
+        environments: environment.json of each machine.
+        title: the heading; None takes the experiment's name.
+
+    Raises:
+        InputError: a file is missing or is not what its name says.
+    """
+    content = read_summary(summary)
+    data = [read_session(files) for files in sessions]
+    machines = [read_json(path) for path in environments]
+    cells = content["cells"]
+    steady = steady_cells(content)
+    figures = _figures(content, data)
+    inputs = [summary, *environments, *(path for files in sessions for path in files.existing())]
+    write_page(
+        output,
+        "report.html.j2",
+        title=title or content["experiment"],
+        subject=method.subject(data, machines, content),
+        untrusted=_untrusted(content, data),
+        headlines=sections.headlines(steady[:MAX_HEADLINES]),
+        untold=len(steady) - MAX_HEADLINES,
+        counts=_counts(cells, steady),
+        traces=[(f"trace-{index}", one.files.label) for index, one in enumerate(data) if f"trace-{index}" in figures],
+        energy=sections.energy_table(cells),
+        work=sections.work_table(cells),
+        checks=checks.checks_table(cells),
+        devices=sections.devices_table(cells),
+        latency=sections.latency_table(cells),
+        receipts=receipts.receipts_table(_receipts(cells, data)),
+        fits=fits.fit_groups(content["fits"]),
+        impact=sections.impact_table(cells),
+        factors=sections.factors(content),
+        idle=sections.idle_rows(content["idle"]),
+        basis_meaning=sections.BASIS_MEANING,
+        environments=method.environment_facts([path.parent.name for path in environments], machines),
+        sessions=[(one.files.label, method.session_facts(one)) for one in data],
+        files=method.files(output, inputs),
+        notes=[str(note.get("detail", note)) if isinstance(note, dict) else str(note) for note in content["notes"]],
+        measured_by=str((content.get("toolkit") or {}).get("version") or "not recorded"),
+        has_intervals=any(figure.get("interval_95") for figure in all_figures(content)),
+        figures=figures,
+    )
+
+
+def _figures(content: dict[str, Any], data: Sequence[SessionData]) -> dict[str, dict[str, Any]]:
+    cells = content["cells"]
+    drawn = {
+        "load": charts.load_figure(steady_cells(content)),
+        "latency": charts.latency_figure(_latencies(cells, data)),
+        "receipts": receipts.receipts_figure(_receipts(cells, data)),
+        "fit": charts.fit_figure(fits.ratios(content["fits"])),
+    }
+    for index, one in enumerate(data):
+        drawn[f"trace-{index}"] = trace_figure(one, _cold_power_w(content["idle"], one))
+    return {name: figure_json(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def _latencies(
+    cells: Sequence[dict[str, Any]], data: Sequence[SessionData]
+) -> list[tuple[str, dict[str, charts.Floats]]]:
+    found, names = [], labels(cells)
+    for cell in cells:
+        session = _session_of(cell, data)
+        if session is None or session.requests is None:
+            continue
+        window = cell.get("window")
+        bounds = (window["start_ns"], window["end_ns"]) if isinstance(window, dict) else (None, None)
+        rows = session.requests[session.requests["cell"].isin(_names(cell))]
+        found.append((names[cell["cell"]], charts.latencies(rows, *bounds)))
+    return found
+
+
+def _receipts(cells: Sequence[dict[str, Any]], data: Sequence[SessionData]) -> list[receipts.Receipts]:
+    found, names = [], labels(cells)
+    for cell in cells:
+        session = _session_of(cell, data)
+        if session is not None and session.receipts is not None:
+            rows = session.receipts[session.receipts["cell"].isin(_names(cell))]
+            found += receipts.of_cell(names[cell["cell"]], cell["figures"].get("energy_total_j"), rows)
+    return found
+
+
+def _session_of(cell: dict[str, Any], data: Sequence[SessionData]) -> SessionData | None:
+    return next(
+        (
+            one
+            for one in data
+            if one.files.name == cell.get("session") and one.files.machine in ("", cell.get("machine", ""))
+        ),
+        None,
+    )
+
+
+def _names(cell: dict[str, Any]) -> list[str]:
+    """A cell's name in the summary is `session.window`; in the session's own files it is the window's."""
+    return [str(cell["cell"]), str(cell["cell"]).split(".", 1)[-1]]
+
+
+def _cold_power_w(idle: Sequence[dict[str, Any]], session: SessionData) -> float | None:
+    for row in idle:
+        if row.get("session") == session.files.name and row.get("machine", "") in ("", session.files.machine):
+            figure = row.get("cold_power_w") or {}
+            return figure.get("value") if figure.get("valid") else None
+    return None
+
+
+def _untrusted(content: dict[str, Any], data: Sequence[SessionData]) -> list[tuple[str, str, str]]:
+    """Grades that bring the banner, each with the parts that it concerns and the parts that were measured."""
+    parts = {(str(d["grade"]), str(d["domain"])) for cell in content["cells"] for d in cell.get("devices") or []}
+    parts |= {(grade, source) for one in data for source, grade in source_grades(one).items()} if not parts else set()
+    measured = ", ".join(sorted({name for grade, name in parts if grade not in UNTRUSTED_GRADES}))
+    grades = {figure["grade"] for figure in all_figures(content)} | {grade for grade, _ in parts}
+    return [
+        (grade, ", ".join(sorted(name for each, name in parts if each == grade)), measured)
+        for grade in UNTRUSTED_GRADES
+        if grade in grades
+    ]
+
+
+def _counts(cells: Sequence[dict[str, Any]], steady: Sequence[dict[str, Any]]) -> dict[str, int]:
+    energies = [cell["figures"].get("energy_active_per_output_token_j") for cell in steady]
+    return {"cells": len(cells), "steady": len(steady), "given": sum(bool(e and e["valid"]) for e in energies)}

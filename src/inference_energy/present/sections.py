@@ -1,0 +1,233 @@
+"""What the report's sections on cells say: headlines, energy, work, checks, latency and idle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inference_energy.present.formats import Place, place, scale_for, significant
+from inference_energy.present.inputs import load_text
+from inference_energy.present.tables import Cell, Table, column
+
+Cells = Sequence[dict[str, Any]]
+
+BASES = ("active", "total", "marginal")
+BASIS_MEANING = {
+    "total": "nothing subtracted",
+    "active": "cold idle subtracted",
+    "marginal": "loaded idle subtracted",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One steady cell: what load, and the figures that answer for it."""
+
+    title: str
+    where: str
+    energy: dict[str, Place]
+    others: list[tuple[str, Place]]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth saying about the figures that are given, each sentence once."""
+        places = [*self.energy.values(), *(shown for _, shown in self.others)]
+        return list(dict.fromkeys(note for shown in places if shown.given for note in shown.reasons))
+
+
+def headlines(cells: Cells) -> list[Headline]:
+    """The headline figures of each cell; figures of one kind share a unit over all cells."""
+    energy = {
+        basis: column(cells, "", *[f"energy_{each}_per_output_token_j" for each in BASES])[index]
+        for index, basis in enumerate(BASES)
+    }
+    others = [
+        ("mean power", column(cells, "", "power_mean_w")[0]),
+        ("throughput", column(cells, "", "output_tokens_per_s")[0]),
+        ("TTFT p50", column(cells, "", "ttft_p50_s", "ttft_p99_s")[0]),
+        ("TTFT p99", column(cells, "", "ttft_p50_s", "ttft_p99_s")[1]),
+        ("carbon, 1k output tokens", column(cells, "", "carbon_per_1k_output_tokens_g")[0]),
+    ]
+    return [
+        Headline(
+            title=load_text(cell),
+            where=where(cell),
+            energy={
+                basis: place(cell["figures"].get(c.name), c.scale, per="output token") for basis, c in energy.items()
+            },
+            others=[(label, place(cell["figures"].get(c.name), c.scale, per=None)) for label, c in others],
+        )
+        for cell in cells
+    ]
+
+
+def where(cell: dict[str, Any]) -> str:
+    """Which model on which server and machine, and which cell of the experiment."""
+    model, server = model_name(cell), str(cell.get("server") or "")
+    parts = [model, server if server != model else "", str(cell.get("machine") or ""), str(cell["cell"])]
+    return " · ".join(part for part in parts if part)
+
+
+def model_name(cell: dict[str, Any]) -> str:
+    """The cell's model; empty where the summary has none."""
+    model = cell.get("model")
+    return str((model.get("name") if isinstance(model, dict) else model) or "")
+
+
+def energy_table(cells: Cells) -> Table:
+    """Energy of each cell on each basis, whole and per token and request."""
+    names = ("{}_j", "{}_kwh", "{}_per_output_token_j", "{}_per_prompt_token_j", "{}_per_request_j")
+    headings = ("energy", "energy", "per output token", "per prompt token", "per request")
+    columns = [
+        column(cells, heading, *[f"energy_{name.format(basis)}" for basis in BASES], digits=4 if index < 2 else 3)
+        for index, (name, heading) in enumerate(zip(names, headings, strict=True))
+    ]
+    table = Table(["basis", *[found[0].heading for found in columns], "boundary, grade"])
+    for cell in cells:
+        table.heading(cell_title(cell))
+        for index, basis in enumerate(BASES):
+            shown = [found[index].read(cell) for found in columns]
+            known = " · ".join(shown[0].qualifiers[1:]) if shown[0].qualifiers else "–"
+            table.add(Cell(basis, "head"), *table.numbers(shown, tagged=False), Cell(known))
+    return table
+
+
+def work_table(cells: Cells) -> Table:
+    """What was done in each cell: time, power, requests and tokens."""
+    wanted = [
+        ("duration", "duration_s"),
+        ("mean power", "power_mean_w"),
+        ("requests", "requests"),
+        ("output tokens", "output_tokens"),
+        ("prompt tokens", "prompt_tokens"),
+        ("cached", "cached_tokens"),
+        ("output tokens / s", "output_tokens_per_s"),
+        ("requests / s", "requests_per_s"),
+    ]
+    columns = [column(cells, heading, name)[0] for heading, name in wanted]
+    table = Table(["load", *[one.heading for one in columns]])
+    for cell in cells:
+        table.add(Cell(cell_title(cell), "head"), *table.numbers([one.read(cell) for one in columns]))
+    return table
+
+
+def latency_table(cells: Cells) -> Table:
+    """Percentiles of latency of each cell, as the summary gives them."""
+    present = {name for cell in cells for name in cell["figures"]}
+    table_columns = []
+    for prefix, heading in LATENCY_NAMES:
+        names = [f"{prefix}_{rank}_s" for rank in ("p50", "p90", "p99") if f"{prefix}_{rank}_s" in present]
+        for one, name in zip(column(cells, heading, *names), names, strict=True):
+            unit = one.heading.removeprefix(heading).strip()
+            table_columns.append((one, f"{heading} {name.split('_')[-2]} {unit}"))
+    table = Table(["load", *[heading for _, heading in table_columns]])
+    for cell in cells:
+        table.add(Cell(cell_title(cell), "head"), *table.numbers([one.read(cell) for one, _ in table_columns]))
+    return table
+
+
+LATENCY_NAMES = (
+    ("ttft", "TTFT from send"),
+    ("ttft_from_schedule", "TTFT from schedule"),
+    ("tpot", "TPOT"),
+    ("e2e", "end to end"),
+)
+
+
+def impact_table(cells: Cells) -> Table:
+    """Carbon and water of each cell."""
+    wanted = [
+        ("carbon", "carbon_total_g"),
+        ("per 1k output tokens", "carbon_per_1k_output_tokens_g"),
+        ("per request", "carbon_per_request_g"),
+        ("water, site", "water_site_l"),
+        ("water, source", "water_source_l"),
+        ("water, both", "water_total_l"),
+    ]
+    columns = [column(cells, heading, name)[0] for heading, name in wanted]
+    table = Table(["load", *[one.heading for one in columns], "basis, boundary, grade"])
+    for cell in cells:
+        shown = [one.read(cell) for one in columns]
+        known = next((" · ".join(one.qualifiers) for one in shown if one.qualifiers), "–")
+        table.add(Cell(cell_title(cell), "head"), *table.numbers(shown, tagged=False), Cell(known))
+    return table
+
+
+@dataclass(frozen=True)
+class IdleRow:
+    """Idle power of one session; `share` is the length of its bar, 0 to 1."""
+
+    name: str
+    bars: list[tuple[str, str, Place, float]]
+
+
+IDLE = (
+    ("cold", "before the server starts; subtracted by active figures", "cold_power_w"),
+    ("loaded", "server up, no request; subtracted by marginal figures", "loaded_power_w"),
+    ("post", "after the server has gone; subtracted by none, compared with cold to find drift", "post_power_w"),
+)
+
+
+def idle_rows(idle: Sequence[dict[str, Any]]) -> list[IdleRow]:
+    """The three idle powers of each session, in one unit."""
+    values = [
+        figure["value"]
+        for row in idle
+        for _, _, key in IDLE
+        if (figure := row.get(key)) and figure["value"] is not None
+    ]
+    scale = scale_for(values, "W")
+    largest = max(values, default=1.0) or 1.0
+    return [
+        IdleRow(
+            name=" · ".join(str(row[key]) for key in ("session", "server", "machine") if row.get(key)),
+            bars=[
+                (name, meaning, place(row.get(key), scale), max(((row.get(key) or {}).get("value") or 0) / largest, 0))
+                for name, meaning, key in IDLE
+            ],
+        )
+        for row in idle
+    ]
+
+
+def cell_title(cell: dict[str, Any]) -> str:
+    """A cell's load with its name, short enough for a table."""
+    kind = cell.get("kind", "steady")
+    return load_text(cell) + (f" ({kind} only)" if kind != "steady" else "") + f" · {cell['cell']}"
+
+
+def devices_table(cells: Cells) -> Table:
+    """Energy of every channel by integral and by counter, and whether it is part of the sum."""
+    table = Table(["device", "integral (J)", "counter (J)", "integral / counter", "in the sum", "source, grade"])
+    for cell in cells:
+        if not cell.get("devices"):
+            continue
+        table.heading(cell_title(cell))
+        for device in cell["devices"]:
+            numbers = [device.get(key) for key in ("energy_j", "counter_energy_j", "ratio")]
+            table.add(
+                Cell(f"{device['domain']} {device['device']}", "head"),
+                *[Cell("–" if n is None else significant(n, 4), "number") for n in numbers],
+                Cell("yes" if device.get("summed") else "no", "number"),
+                Cell(f"{device.get('source', '')} · {device['grade']}"),
+            )
+    return table
+
+
+def factors(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Carbon and water factors with their sources; what was not configured says so."""
+    given = summary.get("factors")
+    if not given:
+        return []
+    carbon, water = given["carbon"], given["water"]
+    rows = [
+        (
+            "carbon intensity",
+            f"{carbon['intensity_g_per_kwh']:g} g CO₂e / kWh, {carbon['basis']}, zone {carbon['zone']}; "
+            f"source: {carbon['source']}",
+        ),
+        ("PUE", f"{given['pue']:g}; source: {given['pue_source']}"),
+    ]
+    for name, key in (("water, site (WUE)", "wue_site_l_per_kwh"), ("water, source (EWIF)", "ewif_grid_l_per_kwh")):
+        value = water.get(key)
+        rows.append((name, "not configured" if value is None else f"{value:g} L / kWh; source: {water['source']}"))
+    return rows

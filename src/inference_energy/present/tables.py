@@ -1,0 +1,120 @@
+"""Tables of a report: columns with units, rows of places, and below them the reasons that the rows point to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inference_energy.present.formats import Place, Scale, place, scale_for
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: `text`, the numbers of the reasons below the table, and how it looks.
+
+    `kind` is `number`, `text`, `missing`, `good`, `bad` or `head`; `tag` is a word beside the number, such as
+    `modelled`; `span` is how many columns it takes.
+    """
+
+    text: str
+    kind: str = "text"
+    notes: tuple[int, ...] = ()
+    tag: str = ""
+    span: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row; with `group` set it is a heading over the rows that follow."""
+
+    cells: tuple[Cell, ...]
+    group: bool = False
+
+
+@dataclass
+class Table:
+    """A table that grows row by row and gathers its reasons.
+
+    Each row's first cell is its heading. `columns` are the headings with their units.
+    """
+
+    columns: list[str]
+    rows: list[Row] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    def textual(self, index: int) -> bool:
+        """Whether the column with this index holds words, which stand left, and not numbers."""
+        kinds = set()
+        for row in self.rows:
+            position = 0
+            for cell in () if row.group else row.cells:
+                if position == index and cell.span == 1:
+                    kinds.add(cell.kind)
+                position += cell.span
+        return bool(kinds) and kinds <= {"head", "text", "good", "bad"}
+
+    def add(self, *cells: Cell) -> None:
+        """Add a row."""
+        self.rows.append(Row(cells))
+
+    def heading(self, text: str) -> None:
+        """Add a heading over the rows that follow."""
+        self.rows.append(Row((Cell(text, "head", span=len(self.columns)),), group=True))
+
+    def number(self, shown: Place, *, tagged: bool = True) -> Cell:
+        """The cell of a figure; its reasons are listed below the table. `tagged`: modelled figures say so here."""
+        notes = tuple(self._note(reason) for reason in shown.reasons)
+        tag = shown.grade if tagged and shown.modelled and shown.given else ""
+        if not shown.given:
+            return Cell("not given", "missing", notes)
+        text = shown.number + (f" [{shown.interval}]" if shown.interval else "")
+        return Cell(text, "number", notes, tag)
+
+    def numbers(self, shown: Sequence[Place], *, tagged: bool = True) -> list[Cell]:
+        """The cells of several figures; figures all missing for the same reason share one wide cell that says it."""
+        if len(shown) > 1 and not any(one.given for one in shown) and len({one.reasons for one in shown}) == 1:
+            return [Cell(f"not given: {shown[0].why}", "missing", span=len(shown))]
+        return [self.number(one, tagged=tagged) for one in shown]
+
+    def _note(self, reason: str) -> int:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return self.reasons.index(reason) + 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of figures: their name in the summary, the heading, and the unit they share over all cells."""
+
+    name: str
+    heading: str
+    scale: Scale | None
+    digits: int
+
+    def read(self, cell: dict[str, Any]) -> Place:
+        """The cell's figure as it is shown."""
+        return place(cell["figures"].get(self.name), self.scale, digits=self.digits)
+
+
+def column(cells: Sequence[dict[str, Any]], heading: str, *names: str, digits: int = 3) -> list[Column]:
+    """Columns (or rows) of figures that share one unit, so that they can be compared.
+
+    Args:
+        cells: the summary's cells.
+        heading: what the column is called; the unit is added to it, without what is after the slash.
+        names: names of figures in the cells.
+        digits: significant digits.
+    """
+    figures = [figure for cell in cells for name in names if (figure := cell["figures"].get(name))]
+    if not figures:
+        return [Column(name, heading, None, digits) for name in names]
+    units = {figure["unit"] for figure in figures}
+    if len(units) > 1:
+        return [Column(name, heading, None, digits) for name in names]
+    scale = scale_for([figure["value"] for figure in figures], units.pop())
+    # What is after the slash stands in the heading already: "per request (J)", "output tokens / s".
+    unit = scale.unit.split(" / ")[0]
+    told = unit in heading or unit in COUNTED or unit.startswith("per ")
+    return [Column(name, heading if told else f"{heading} ({unit})", scale, digits) for name in names]
+
+
+COUNTED = ("tokens", "requests")

@@ -1,0 +1,172 @@
+"""The sampler process: how it starts, what it leaves behind, and everything that ends it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from fake_nvml import FakeGpu, FakeNvml
+
+from inference_energy.acquire.power.nvml import NvmlSource
+from inference_energy.acquire.power.process import SamplerProcess
+from inference_energy.acquire.power.sampler import Sampler, stats_path
+from inference_energy.acquire.power.spec import SamplerSpec
+from inference_energy.acquire.power.stream import compact, read_stream
+from inference_energy.errors import InputError, RunError
+
+MODELLED = SamplerSpec.parse(
+    {"sources": ["modelled"], "modelled": {"tdp_w": 65, "idle_w": 10}, "interval_s": 0.02, "server_pid": os.getpid()}
+)
+TIMEOUT_S = 30
+
+
+@contextmanager
+def raw_sampler(output: Path, spec: SamplerSpec = MODELLED) -> Iterator[subprocess.Popen[str]]:
+    """The module's own command line, once it has said `ready`."""
+    module = "inference_energy.acquire.power.sampler"
+    command = [sys.executable, "-m", module, "--spec", spec.model_dump_json(), "--output", str(output)]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "ready"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_rows(output: Path, rows: int) -> None:
+    until_s = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < until_s:
+        if output.exists() and output.stat().st_size and read_stream(output)[0].num_rows >= rows:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no rows were flushed")
+
+
+def test_sigkill_leaves_a_log_that_can_be_compacted(tmp_path: Path) -> None:
+    output = tmp_path / "power.arrows"
+    with raw_sampler(output) as process:
+        wait_for_rows(output, 20)
+        process.kill()
+        process.wait(TIMEOUT_S)
+    assert not stats_path(output).exists()
+    assert compact(output, tmp_path / "power.parquet").rows >= 20
+
+
+@pytest.mark.parametrize("ending", ["stdin", "sigterm", "sighup"])
+def test_it_ends_in_order(tmp_path: Path, ending: str) -> None:
+    output = tmp_path / "power.arrows"
+    with raw_sampler(output) as process:
+        assert process.stdin is not None
+        if ending == "stdin":
+            process.stdin.close()
+        else:
+            process.send_signal(signal.SIGTERM if ending == "sigterm" else signal.SIGHUP)
+        assert process.wait(TIMEOUT_S) == 0
+        process.stdin = None
+    counts = json.loads(stats_path(output).read_text())
+    assert counts["ended_by"] == ("owner" if ending == "stdin" else "request")
+    assert read_stream(output)[1].rows == sum(channel["reads"] for channel in counts["channels"])
+
+
+def test_sigint_is_for_the_owner_and_the_duration_ends_it(tmp_path: Path) -> None:
+    output = tmp_path / "power.arrows"
+    with raw_sampler(output, MODELLED.model_copy(update={"duration_s": 1.0})) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 0
+    assert json.loads(stats_path(output).read_text())["ended_by"] == "duration"
+    log, _ = read_stream(output)
+    span_s = (log["timestamp_ns"][-1].as_py() - log["timestamp_ns"][0].as_py()) / 1e9
+    assert 0.5 < span_s < 3.0, "the log does not outlast its duration by much"
+
+
+def test_the_owner_follows_and_stops_it(tmp_path: Path) -> None:
+    sampler = SamplerProcess(MODELLED, tmp_path / "new" / "power.arrows")
+    sampler.start()
+    until_s = time.monotonic() + TIMEOUT_S
+    while not sampler.latest() and time.monotonic() < until_s:
+        time.sleep(0.05)
+    latest = sampler.latest()
+    assert sampler.alive()
+    stats = sampler.stop()
+    assert set(latest) == {"cpu"}
+    assert 10 <= latest["cpu"] <= 65
+    assert stats.clean
+    assert stats.ended_by == "request"
+    assert stats.faults == []
+    assert stats.channels[0]["reads"] > 10
+    assert not sampler.alive()
+
+
+def test_a_sampler_that_died_is_reported_not_hidden(tmp_path: Path) -> None:
+    sampler = SamplerProcess(MODELLED, tmp_path / "power.arrows")
+    sampler.start()
+    assert sampler.pid is not None
+    os.kill(sampler.pid, signal.SIGKILL)
+    stats = sampler.stop()
+    assert not stats.clean
+    assert "exit code -9" in stats.ended_by
+    assert read_stream(tmp_path / "power.arrows")[1].rows >= 0
+
+
+def test_the_context_manager_ends_it_also_after_an_error(tmp_path: Path) -> None:
+    sampler = SamplerProcess(MODELLED, tmp_path / "power.arrows")
+    with pytest.raises(ZeroDivisionError), sampler:
+        assert sampler.alive()
+        raise ZeroDivisionError
+    assert not sampler.alive()
+
+
+def test_what_the_machine_lacks_is_an_input_error_at_the_start(tmp_path: Path) -> None:
+    spec = SamplerSpec.parse({"sources": ["modelled"]})
+    with pytest.raises(InputError, match=r"power\.modelled\.tdp_w"):
+        SamplerProcess(spec, tmp_path / "power.arrows").start()
+
+
+def test_an_output_that_cannot_be_written_is_a_run_error(tmp_path: Path) -> None:
+    (tmp_path / "power.arrows").mkdir()
+    with pytest.raises(RunError, match=r"power\.arrows"):
+        SamplerProcess(MODELLED, tmp_path / "power.arrows").start()
+
+
+def test_no_reading_in_time_is_a_run_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no power reading within 0 s"):
+        SamplerProcess(MODELLED, tmp_path / "power.arrows").start(timeout_s=0.0)
+
+
+def test_two_gpus_are_logged_at_two_rates_and_nvml_is_shut_down(tmp_path: Path) -> None:
+    nvml = FakeNvml([FakeGpu("GPU-a"), FakeGpu("GPU-b", average_w=300.0, memory_w=None)])
+    spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 1.3})
+    counts = Sampler(spec, [NvmlSource(nvml=nvml)], tmp_path / "power.arrows").run()
+    frame = read_stream(tmp_path / "power.arrows")[0].to_pandas()
+    assert nvml.sessions == 0
+    assert counts["ended_by"] == "duration"
+    powers = frame.dropna(subset=["power_average_w"])
+    assert set(powers[powers["device"] == "GPU-b"]["power_average_w"]) == {300.0}
+    assert set(powers["domain"]) == {"gpu", "gpu_memory"}
+    counters = frame.dropna(subset=["energy_counter_j"])
+    assert 2 <= len(counters[counters["device"] == "GPU-a"]) < len(powers[powers["device"] == "GPU-b"]) / 3
+    assert frame["timestamp_ns"].is_monotonic_increasing
+
+
+def test_it_can_be_stopped_from_another_thread(tmp_path: Path) -> None:
+    sampler = Sampler(SamplerSpec(), [NvmlSource(nvml=FakeNvml([FakeGpu("GPU-a")]))], tmp_path / "power.arrows")
+    timer = threading.Timer(0.3, sampler.request_stop)
+    timer.start()
+    assert sampler.run()["ended_by"] == "request"
+    timer.join()
+
+
+def test_a_source_that_breaks_while_opening_is_a_run_error(tmp_path: Path) -> None:
+    source = NvmlSource(nvml=FakeNvml([]))
+    with pytest.raises(RunError, match=r"power source nvml: .*no GPU"):
+        Sampler(SamplerSpec(), [source], tmp_path / "power.arrows").run()

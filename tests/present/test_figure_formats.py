@@ -1,0 +1,92 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference_energy.contracts.figure import Figure, Reason, missing
+from inference_energy.present.formats import place, plain, scale_for, significant
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.15149, "0.151"),
+        (12345.6, "12,300"),
+        (0, "0"),
+        (9.999, "10.00"),
+        (-0.0456, "−0.0456"),
+        (float("nan"), "not finite"),
+    ],
+)
+def test_three_significant_digits(value, shown):
+    assert significant(value) == shown
+
+
+@given(st.floats(min_value=1e-9, max_value=1e9))
+def test_no_scientific_notation_and_three_digits_kept(value):
+    text = significant(value)
+    assert "e" not in text
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.006)
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "shown"),
+    [
+        ([0.56, 0.151], "J/token", "J / token"),
+        ([0.56, 0.060], "J/token", "mJ / token"),
+        ([12_335.0, 33_375.0], "J", "kJ"),
+        ([455.0, 1200.0], "W", "W"),
+        ([0.25], "s", "ms"),
+        ([0.25, 30.0], "s", "s"),
+        ([0.0034], "kWh", "Wh"),
+        ([0.02], "gCO2e", "mg CO₂e"),
+        ([5.0], "request/s", "requests / s"),
+        ([None, None], "J", "J"),
+    ],
+)
+def test_figures_side_by_side_share_a_unit(values, unit, shown):
+    assert scale_for(values, unit).unit == shown
+
+
+def test_kwh_becomes_wh_with_the_right_number():
+    shown = place(Figure(0.0034, "kWh", "total", "gpu", "counter").as_dict())
+    assert shown.text == "3.40 Wh"
+
+
+def test_a_count_is_shown_whole():
+    assert place(Figure(675_843, "token", "none", "client", "counted").as_dict()).text == "675,843 tokens"
+
+
+def test_an_invalid_figure_has_no_number_and_its_reason():
+    figure = missing("J", "active", "gpu", "counter", Reason("gap", "the power log has a hole")).as_dict()
+    shown = place(figure)
+    assert (shown.text, shown.number, shown.why) == ("not given", "", "The power log has a hole.")
+
+
+def test_a_figure_marked_invalid_shows_no_number_even_with_a_value():
+    figure = {**Figure(3.0, "J", "total", "gpu", "counter").as_dict(), "valid": False}
+    assert place(figure).text == "not given"
+
+
+def test_modelled_is_flagged_and_named():
+    shown = place(Figure(1.0, "J", "total", "cpu (modelled)", "modelled").as_dict())
+    assert shown.modelled
+    assert "modelled" in shown.qualifiers
+
+
+def test_what_the_boundary_holds_is_not_repeated_beside_each_figure():
+    reasons = (Reason("boundary", "The client is inside."), Reason("power_cap", "The GPU ran at its limit."))
+    shown = place(Figure(1.0, "J", "total", "gpu", "counter", reasons=reasons).as_dict())
+    assert shown.reasons == ("The GPU ran at its limit.",)
+
+
+def test_an_interval_is_shown_in_the_same_unit():
+    figure = Figure(0.060, "J/token", "total", "gpu", "counter", interval_95=(0.055, 0.065)).as_dict()
+    assert place(figure).interval == "55.0 to 65.0"
+
+
+def test_a_figure_that_the_summary_lacks_says_so():
+    assert "no such figure" in place(None).why
+
+
+def test_plain_values():
+    assert [plain(v) for v in (None, True, 1.5, [], ["a", 2], {"k": 1})] == ["–", "yes", "1.5", "none", "a, 2", "k 1"]

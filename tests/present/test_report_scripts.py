@@ -1,0 +1,57 @@
+"""The Snakemake scripts, run as Snakemake does: with an object called `snakemake` in their names."""
+
+import runpy
+from pathlib import Path
+
+from jinja2 import Environment
+from report_sample import make_sample
+from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Job:
+    def __init__(self, inputs, params, output):
+        self.input = InputFiles(fromdict=inputs)
+        self.params = Params(fromdict=params)
+        self.output = OutputFiles(fromdict=output)
+
+
+def run(script, **job):
+    runpy.run_path(str(REPOSITORY / "scripts" / script), {"snakemake": Job(**job)})
+
+
+def test_report(tmp_path):
+    sample = make_sample(tmp_path)
+    files = sample.session
+    inputs = {"summary": str(sample.summary_path), "environments": [str(sample.environment)]}
+    inputs |= {kind: [str(getattr(files, kind))] for kind in ("power", "phases", "requests", "receipts", "session")}
+    run(
+        "report.py",
+        inputs=inputs,
+        params={"sessions": [{"session": "sweep", "machine": "h100-box"}]},
+        output={"report": str(tmp_path / "report.html")},
+    )
+    html = (tmp_path / "report.html").read_text()
+    assert "sweep on h100-box" in html
+    assert 'id="figure-receipts"' in html
+
+
+def test_power_trace(tmp_path):
+    sample = make_sample(tmp_path)
+    run(
+        "power_trace.py",
+        inputs={"power": str(sample.session.power), "phases": str(sample.session.phases)},
+        params={"session": "sweep", "machine": "h100-box"},
+        output={"page": str(tmp_path / "trace.html")},
+    )
+    assert "Power trace: sweep on h100-box" in (tmp_path / "trace.html").read_text()
+
+
+def test_captions_render():
+    wildcards = Wildcards(fromdict={"session": "sweep", "machine": "h100-box"})
+    for path in sorted((REPOSITORY / "workflow" / "report").glob("*.rst")):
+        job = type("Job", (), {"wildcards": wildcards})
+        text = Environment(autoescape=False).from_string(path.read_text()).render(snakemake=job)
+        assert "{" not in text
+        assert len(text) > 80

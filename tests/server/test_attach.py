@@ -1,0 +1,35 @@
+"""Attaching to a server that runs already."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from inference_energy.acquire.server.attach import AttachedServer, attach
+from inference_energy.acquire.server.launch import launch
+from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.errors import InputError
+
+
+def test_attach(stub_spec: Callable[..., LaunchSpec]) -> None:
+    async def use() -> None:
+        async with await launch(stub_spec()) as server:
+            for endpoint, model in ((server.base_url, None), (f"{server.base_url}/v1/", "stub")):
+                assert await attach("a", endpoint, model) == AttachedServer(
+                    server.base_url, "stub", ("stub",), server.server_pid, "0.0.0+stub"
+                )
+            with pytest.raises(InputError, match=r"servers\.a\.model: .* no model other; it has: stub"):
+                await attach("a", server.base_url, "other")
+            assert server.alive()
+
+    asyncio.run(use())
+
+
+def test_nobody_there(free_port: int) -> None:
+    with pytest.raises(InputError, match=rf"servers\.b\.endpoint: no usable answer from http://127.0.0.1:{free_port}"):
+        asyncio.run(attach("b", f"http://127.0.0.1:{free_port}"))
+
+
+def test_no_url() -> None:
+    with pytest.raises(InputError, match=r"servers\.c\.endpoint: localhost:8000 is no URL"):
+        asyncio.run(attach("c", "localhost:8000"))

@@ -1,0 +1,153 @@
+"""Rules that touch the machine. They make files of this machine only: other machines' raw results are plain inputs."""
+
+ENVS = "envs"
+
+
+rule environment:
+    output:
+        RAW + "/environment.json",
+    params:
+        code=digest("inference_energy.acquire.environment.capture"),
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    log:
+        LOGS + "/environment.log",
+    message:
+        "Environment: capture {wildcards.machine}"
+    shell:
+        "inference-energy stage environment --output {output} 2> {log}"
+
+
+rule server_environment:
+    input:
+        locks=lambda wildcards: sorted(glob(f"{ENVS}/{SPECS.server_environment(wildcards.server)['environment']}/*.lock")),
+    output:
+        SERVER + "/server_environment.json",
+    params:
+        spec=lambda wildcards: as_text(SPECS.server_environment(wildcards.server)),
+        code=digest("inference_energy.acquire.vllm.prepare"),
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    log:
+        LOGS + "/servers/{server}/server_environment.log",
+    message:
+        "Server environment: find or make the vLLM of `{wildcards.server}`"
+    shell:
+        "inference-energy stage server-environment --spec {params.spec:q} --envs envs --output {output} --log {log}"
+
+
+rule model:
+    input:
+        rules.server_environment.output,
+    output:
+        SERVER + "/model.json",
+    params:
+        spec=lambda wildcards: as_text(SPECS.model(wildcards.server)),
+        code=digest("inference_energy.acquire.model.prepare"),
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    log:
+        LOGS + "/servers/{server}/model.log",
+    message:
+        "Model: make that of `{wildcards.server}` ready"
+    shell:
+        "inference-energy stage model --spec {params.spec:q} --server-environment {input} --output {output} --log {log}"
+
+
+rule prompts:
+    input:
+        model=of_server(SERVER + "/model.json"),
+        files=lambda wildcards: SPECS.prompt_files(wildcards.session),
+    output:
+        SESSION + "/prompts.parquet",
+    params:
+        spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
+        code=digest("inference_energy.plan.prompts"),
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    log:
+        LOGS + "/sessions/{session}/prompts.log",
+    message:
+        "Prompts: make those of `{wildcards.session}`"
+    shell:
+        "inference-energy stage prompts --spec {params.spec:q} --model {input.model} --output {output} 2> {log}"
+
+
+rule schedule:
+    input:
+        rules.prompts.output,
+    output:
+        SESSION + "/schedule.parquet",
+    params:
+        spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
+        code=digest("inference_energy.plan.schedule"),
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    log:
+        LOGS + "/sessions/{session}/schedule.log",
+    message:
+        "Schedule: draw that of `{wildcards.session}`"
+    shell:
+        "inference-energy stage schedule --spec {params.spec:q} --prompts {input} --output {output} 2> {log}"
+
+
+rule idle_baseline:
+    input:
+        environment=ancient(rules.environment.output),
+        model=rules.model.output,
+    output:
+        power=RAW + "/idle/{server}/power.parquet",
+        facts=RAW + "/idle/{server}/idle.json",
+    params:
+        spec=lambda wildcards: as_text(SPECS.idle(wildcards.server)),
+        code=digest("inference_energy.acquire.session.idle"),
+        logs=LOGS + "/idle/{server}",
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    log:
+        LOGS + "/idle/{server}/idle.log",
+    benchmark:
+        LOGS + "/idle/{server}/benchmark.tsv"
+    threads: ALL_CORES
+    resources:
+        gpu=1,
+    message:
+        "Idle baseline: log the idle machine's power before `{wildcards.server}` starts"
+    shell:
+        "inference-energy stage idle-baseline --spec {params.spec:q} --model {input.model} --envs envs"
+        " --power {output.power} --facts {output.facts} --logs {params.logs} --log {log}"
+
+
+rule session:
+    input:
+        idle=of_server(RAW + "/idle/{server}/power.parquet"),
+        model=of_server(SERVER + "/model.json"),
+        prompts=rules.prompts.output,
+        schedule=rules.schedule.output,
+    output:
+        power=SESSION + "/power.parquet",
+        requests=SESSION + "/requests.parquet",
+        server_metrics=SESSION + "/server_metrics.parquet",
+        phases=SESSION + "/phases.parquet",
+        facts=SESSION + "/session.json",
+        environment=SESSION + "/environment.json",
+    params:
+        spec=lambda wildcards: as_text(SPECS.session(wildcards.session)),
+        code=digest("inference_energy.acquire.session.run"),
+        output=SESSION,
+        logs=LOGS + "/sessions/{session}",
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    log:
+        LOGS + "/sessions/{session}/session.log",
+    benchmark:
+        LOGS + "/sessions/{session}/benchmark.tsv"
+    threads: ALL_CORES
+    resources:
+        gpu=1,
+    message:
+        "Session `{wildcards.session}`: launch the server, load it, log its power, stop it"
+    shell:
+        "inference-energy stage environment --output {output.environment} && "
+        "inference-energy stage session --spec {params.spec:q} --model {input.model} --prompts {input.prompts}"
+        " --schedule {input.schedule} --envs envs --output {params.output} --logs {params.logs} --log {log}"
