@@ -28,3 +28,49 @@ $(STAMP): pyproject.toml requirements/bootstrap.lock requirements/requirements.l
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .; \
 	touch $(STAMP); \
 	echo "==> setup: done in $$((SECONDS - start)) s; activate it with: source $(VENV)/bin/activate"
+
+run: setup ## Set up and measure: the experiment in config.yaml (up to 12 minutes on 2 cores the first time)
+	@echo "==> run: measuring with $(CONFIG); cached stages are not repeated"
+	@start=$$SECONDS; \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake $(if $(filter-out config.yaml,$(CONFIG)),--configfile $(CONFIG)) --quiet rules; \
+	echo "==> run: done in $$((SECONDS - start)) s"
+
+test: setup lint ## Set up and pass all tests: unit, real CPU vLLM, real Snakemake runs, lint (about 15 minutes on 2 cores)
+	@echo "==> test: all tests"
+	@start=$$SECONDS; \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --durations=10; \
+	echo "==> test: done in $$((SECONDS - start)) s"
+
+test-fast: setup ## Pass the tests that need neither vLLM nor Snakemake (about a minute)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not vllm and not pipeline"
+
+lint: setup ## Check style, types, workflow and generated files
+	@echo "==> lint: ruff, mypy, snakefmt, snakemake --lint, generated files"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/snakefmt --check Snakefile workflow
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake --lint
+
+format: setup ## Write code in the project's style
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+	@$(BIN)/snakefmt Snakefile workflow
+
+docs: setup ## Write what is generated: comments in the configurations, JSON schema, docs pages
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy document config.yaml config/protocol.yaml \
+	  --schema workflow/schemas/config.schema.json --page docs/configuration.md --reasons docs/reasons.md
+
+lock: setup ## Write the lock files anew from pyproject.toml and the .in files
+	@echo "==> lock"
+	@echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  --no-annotate -o requirements/bootstrap.lock -
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  --extra dev pyproject.toml requirements/build.in -o requirements/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  --override envs/cpu/overrides.txt --no-emit-package torch envs/cpu/requirements.in -o envs/cpu/requirements.lock
+	@$(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	  --no-header --upgrade envs/cuda/requirements.in -o envs/cuda/requirements.lock
+
+clean: ## Remove the environments and converted models (results stay)
+	rm -rf $(VENV) .cache

@@ -28,11 +28,11 @@ rule all:
     input:
         f"{EXPERIMENT}/summary.json",
         f"{EXPERIMENT}/report.html",
-        f"{EXPERIMENT}/power_trace.html",
+        of_sessions(DERIVED + "/power_trace.html"),
         f"{EXPERIMENT}/{CONFIG.experiment}.zip",
     default_target: True
     message:
-        "Done: open {input[1]}"
+        "Done: everything lies in results/"
 
 
 onsuccess:

@@ -1,6 +1,5 @@
-"""A small experiment in the shape of the contracts: two sessions would look the same, so there is one."""
+"""A small invented experiment in the shape of the contracts: one session, its raw files and its summary."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -364,7 +363,3 @@ def page_text(path: Path) -> str:
     """The page without plotly.js, which is the largest script."""
     parts = path.read_text().split("<script>")
     return "<script>".join(part for part in parts if len(part) < 2_000_000)
-
-
-def dumps(content: Any) -> str:
-    return json.dumps(content)

@@ -170,6 +170,26 @@ def test_dummy_weights_are_stated(sample):
     assert "Dummy weights." in parse(report(sample)).text
 
 
+def test_one_session_on_two_machines_is_told_apart(sample):
+    cells = sample.summary["cells"]
+    sample.summary["cells"] = cells + [{**cell, "machine": "other-box"} for cell in cells]
+    text = parse(report(sample)).text
+    assert "Poisson 4 req/s, chat · sweep.q04 · other-box" in text
+    assert "Poisson 4 req/s, chat · sweep.q04 · h100-box" in text
+
+
+def test_sessions_that_saw_the_same_machine_share_one_description(sample):
+    paths = []
+    for session in ("base", "extra"):
+        path = sample.folder / "raw" / "h100-box" / "sessions" / session / "environment.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(sample.environment.read_text())
+        paths.append(path)
+    text = parse(report(sample, environments=paths)).text
+    assert "Machine h100-box, session base; h100-box, session extra" in text
+    assert text.count("no interface here tells it") == 1
+
+
 def test_hostile_names_stay_text(sample):
     evil = "<script>alert(1)</script>"
     for cell in sample.summary["cells"]:
@@ -214,7 +234,7 @@ def test_attach_mode_without_cold_idle(sample):
     session = replace(sample.session, model=None, receipts=None, idle=None)
     page = parse(report(sample, sessions=[session]))
     assert page.text.count(absent.detail) >= 4
-    assert "before the server starts; subtracted by active figures . " + absent.detail in page.text
+    assert "before the server starts; subtracted by active figures. " + absent.detail in page.text
     assert "mJ / output token" in page.text
     assert "There is no receipt with an amount" in page.text
 

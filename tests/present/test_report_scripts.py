@@ -1,8 +1,10 @@
 """The Snakemake scripts, run as Snakemake does: with an object called `snakemake` in their names."""
 
+import json
 import runpy
 from pathlib import Path
 
+import pytest
 from jinja2 import Environment
 from report_sample import make_sample
 from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
@@ -21,7 +23,11 @@ def run(script, **job):
     runpy.run_path(str(REPOSITORY / "scripts" / script), {"snakemake": Job(**job)})
 
 
-def test_report(tmp_path):
+SESSIONS = [{"session": "sweep", "machine": "h100-box"}]
+
+
+@pytest.mark.parametrize("sessions", [SESSIONS, json.dumps(SESSIONS)])
+def test_report(tmp_path, sessions):
     sample = make_sample(tmp_path)
     files = sample.session
     inputs = {"summary": str(sample.summary_path), "environments": [str(sample.environment)]}
@@ -29,7 +35,7 @@ def test_report(tmp_path):
     run(
         "report.py",
         inputs=inputs,
-        params={"sessions": [{"session": "sweep", "machine": "h100-box"}]},
+        params={"sessions": sessions},
         output={"report": str(tmp_path / "report.html")},
     )
     html = (tmp_path / "report.html").read_text()

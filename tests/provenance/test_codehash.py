@@ -134,7 +134,8 @@ def test_cycles_terminate(package: Path) -> None:
         ("sample.broken", "sample.nowhere, which sample.broken imports"),
         ("sample.above", "sample.above, line 1"),
         ("sample.latin", "sample.latin is not Python"),
-        ("sample", "name a module inside it"),
+        ("sample", "sample is a package"),
+        ("sample.deep", "sample.deep is a package"),
         ("no_such_package_anywhere.module", "no_such_package_anywhere"),
     ],
 )

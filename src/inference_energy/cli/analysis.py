@@ -217,13 +217,21 @@ def _section(model: type[S], spec: str, name: str) -> S:
 
 
 def _print_figures(result: dict[str, Any]) -> None:
-    table = Table("figure", "value", "unit", "basis", "how it is known", title=f"boundary: {result['boundary']}")
+    """The figures that there are as a table, then the others with the reason they share."""
+    table = Table(box=None)
+    table.add_column("figure", no_wrap=True)
+    table.add_column("value", no_wrap=True, justify="right")
+    table.add_column("unit", no_wrap=True)
+    table.add_column("grade", no_wrap=True)
+    absent: dict[str, list[str]] = {}
     for name, content in result["figures"].items():
         figure = load_figure(content)
         if figure.value is None:
-            value = "not given: " + " ".join(r.detail for r in figure.reasons)
+            absent.setdefault(" ".join(r.detail for r in figure.reasons), []).append(name)
         else:
-            value = f"{figure.value:.6g}"
-        basis = "" if figure.basis == "none" else figure.basis
-        table.add_row(name, value, figure.unit, basis, figure.grade)
-    Console().print(table)
+            table.add_row(name, f"{figure.value:.5g}", figure.unit, figure.grade)
+    console = Console()
+    console.print(f"boundary: {result['boundary']}", markup=False)
+    console.print(table)
+    for why, names in absent.items():
+        console.print(f"not given: {', '.join(names)}. {why}", markup=False)

@@ -6,17 +6,17 @@ from typing import Annotated
 import typer
 
 CHECK_EXAMPLES = """
-**Examples**
+[bold]Examples[/bold]
 
-    inference-energy check config.yaml
+inference-energy check config.yaml
 
-    inference-energy check config.yaml config/protocol.yaml
+inference-energy check config.yaml config/protocol.yaml
 """
 
 DOCUMENT_EXAMPLES = """
-**Examples**
+[bold]Examples[/bold]
 
-    inference-energy document --schema workflow/schemas/config.schema.json --page docs/configuration.md config.yaml
+inference-energy document --schema workflow/schemas/config.schema.json --page docs/configuration.md config.yaml
 """
 
 

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 EXAMPLES = """
-**Examples**
+[bold]Examples[/bold]
 
-    inference-energy load-test --endpoint http://localhost:8000 --model M --prompts prompts.txt
-        --duration 600 --concurrency 8 --output logs/requests.csv
+inference-energy load-test --endpoint http://localhost:8000 --model M --prompts prompts.txt --duration 600 --concurrency 8 --output logs/requests.csv
 
 Run `inference-energy log-power` beside it, then `inference-energy analyze`.
 """

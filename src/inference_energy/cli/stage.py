@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
         "schedule": schedule,
         "idle-baseline": idle_baseline,
         "session": session,
+        "experiment": experiment,
     }.items():
         app.command(name, rich_help_panel="Acquisition")(command)
 
@@ -125,6 +126,15 @@ def session(
 
     with _logged(log):
         run_session(SessionSpec.from_dict(parse(spec)), SessionFiles(model, prompts, schedule, envs, output, logs))
+
+
+def experiment(spec: Spec, output: Output) -> None:
+    """Note an experiment's configuration and the code's version."""
+    from inference_energy.contracts.tables import write_json
+    from inference_energy.plan.specs import parse
+    from inference_energy.provenance.record import experiment_record
+
+    write_json(output, experiment_record(parse(spec)))
 
 
 class _Tee(TextIOBase):

@@ -19,7 +19,7 @@ def checks_table(cells: Sequence[dict[str, Any]]) -> Table:
     for cell in cells:
         checks = cell.get("checks") or {}
         table.add(
-            Cell(cell_title(cell), "head"),
+            Cell(cell_title(cell, cells), "head"),
             steady(checks.get("steadiness")),
             tokens(checks.get("reconciliation")),
             lag(checks.get("client_lag_s")),

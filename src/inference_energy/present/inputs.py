@@ -116,11 +116,15 @@ def load_text(cell: dict[str, Any]) -> str:
     return str(text or cell["cell"])
 
 
-def labels(cells: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Name of each cell to a label for legends and axes: its load, with its name where two cells have the same load."""
-    texts = {str(cell["cell"]): load_text(cell) for cell in cells}
-    uses = Counter(texts.values())
-    return {name: text if uses[text] == 1 else f"{text} ({name})" for name, text in texts.items()}
+def labels(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """A label for legends and axes for each cell: its load, with its name and its machine where they tell it apart."""
+    texts = [load_text(cell) for cell in cells]
+    for key in ("cell", "machine"):
+        uses = Counter(texts)
+        texts = [
+            text if uses[text] == 1 else f"{text}, {cell.get(key, '')}" for text, cell in zip(texts, cells, strict=True)
+        ]
+    return texts
 
 
 def _table(path: Path | None, schema: pa.Schema) -> pd.DataFrame | None:

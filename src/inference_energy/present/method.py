@@ -68,12 +68,23 @@ def hardware(environment: dict[str, Any]) -> str:
     return ", ".join([*parts, *([str(model)] if model else [])])
 
 
-def environment_facts(names: Sequence[str], environments: Sequence[dict[str, Any]]) -> list[Facts]:
-    """One list for each machine; `names` are the machines', in the same order."""
-    return [
-        Facts(name, _known(environment), _gaps(environment))
-        for name, environment in zip(names, environments, strict=True)
-    ]
+def environment_facts(paths: Sequence[Path], environments: Sequence[dict[str, Any]]) -> list[Facts]:
+    """One list for each machine; sessions that recorded the same facts share one.
+
+    Args:
+        paths: where each environment.json lies: {machine}/sessions/{session}/ or a folder named after the machine.
+        environments: their contents, in the same order.
+    """
+    found: list[tuple[list[str], dict[str, Any]]] = []
+    for path, environment in zip(paths, environments, strict=True):
+        of_session = len(path.parts) > 3 and path.parts[-3] == "sessions"
+        name = f"{path.parts[-4]}, session {path.parent.name}" if of_session else path.parent.name
+        same = next((names for names, known in found if known == environment), None)
+        if same is None:
+            found.append(([name], environment))
+        else:
+            same.append(name)
+    return [Facts("; ".join(names), _known(environment), _gaps(environment)) for names, environment in found]
 
 
 def session_facts(session: SessionData) -> list[Facts]:
@@ -104,7 +115,8 @@ def session_facts(session: SessionData) -> list[Facts]:
     if session.session:
         command = next(_commands(session.session), [])
         rest = {key: value for key, value in session.session.items() if key != "power"}
-        found.append(Facts("Session", _known(rest), _gaps(session.session), command))
+        # A null there is no gap: `last_error` is null where nothing went wrong.
+        found.append(Facts("Session", _known(rest), _gaps(session.session, silent=False), command))
     return found
 
 
@@ -141,12 +153,12 @@ def _known(content: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _gaps(content: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is null, with the reason of `missing`, and what `missing` names beyond that."""
+def _gaps(content: dict[str, Any], *, silent: bool = True) -> list[tuple[str, str]]:
+    """What `missing` gives a reason for and, if `silent`, each further null."""
     reasons = content.get("missing")
     reasons = {str(key): str(why) for key, why in reasons.items()} if isinstance(reasons, dict) else {}
-    silent = [key for key, value in _leaves(content) if value is None and key not in reasons]
-    return [*reasons.items(), *((key, "no reason was recorded") for key in silent)]
+    others = [key for key, value in _leaves(content) if silent and value is None and key not in reasons]
+    return [*reasons.items(), *((key, "no reason was recorded") for key in others)]
 
 
 def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

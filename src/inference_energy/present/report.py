@@ -37,7 +37,7 @@ def write_report(
         output: the HTML file to make.
         summary: summary.json of the experiment.
         sessions: the files of its sessions, in the order in which they are shown.
-        environments: environment.json of each machine.
+        environments: environment.json of each session or machine.
         title: the heading; None takes the experiment's name.
 
     Raises:
@@ -71,7 +71,7 @@ def write_report(
         factors=sections.factors(content),
         idle=sections.idle_rows(content["idle"]),
         basis_meaning=sections.BASIS_MEANING,
-        environments=method.environment_facts([path.parent.name for path in environments], machines),
+        environments=method.environment_facts(environments, machines),
         sessions=[(one.files.label, method.session_facts(one)) for one in data],
         files=method.files(output, inputs),
         notes=[str(note.get("detail", note)) if isinstance(note, dict) else str(note) for note in content["notes"]],
@@ -97,25 +97,25 @@ def _figures(content: dict[str, Any], data: Sequence[SessionData]) -> dict[str, 
 def _latencies(
     cells: Sequence[dict[str, Any]], data: Sequence[SessionData]
 ) -> list[tuple[str, dict[str, charts.Floats]]]:
-    found, names = [], labels(cells)
-    for cell in cells:
+    found = []
+    for label, cell in zip(labels(cells), cells, strict=True):
         session = _session_of(cell, data)
         if session is None or session.requests is None:
             continue
         window = cell.get("window")
         bounds = (window["start_ns"], window["end_ns"]) if isinstance(window, dict) else (None, None)
         rows = session.requests[session.requests["cell"].isin(_names(cell))]
-        found.append((names[cell["cell"]], charts.latencies(rows, *bounds)))
+        found.append((label, charts.latencies(rows, *bounds)))
     return found
 
 
 def _receipts(cells: Sequence[dict[str, Any]], data: Sequence[SessionData]) -> list[receipts.Receipts]:
-    found, names = [], labels(cells)
-    for cell in cells:
+    found = []
+    for label, cell in zip(labels(cells), cells, strict=True):
         session = _session_of(cell, data)
         if session is not None and session.receipts is not None:
             rows = session.receipts[session.receipts["cell"].isin(_names(cell))]
-            found += receipts.of_cell(names[cell["cell"]], cell["figures"].get("energy_total_j"), rows)
+            found += receipts.of_cell(label, cell["figures"].get("energy_total_j"), rows)
     return found
 
 

@@ -83,7 +83,7 @@ def energy_table(cells: Cells) -> Table:
     ]
     table = Table(["basis", *[found[0].heading for found in columns], "boundary, grade"])
     for cell in cells:
-        table.heading(cell_title(cell))
+        table.heading(cell_title(cell, cells))
         for index, basis in enumerate(BASES):
             shown = [found[index].read(cell) for found in columns]
             known = " · ".join(shown[0].qualifiers[1:]) if shown[0].qualifiers else "–"
@@ -106,7 +106,7 @@ def work_table(cells: Cells) -> Table:
     columns = [column(cells, heading, name)[0] for heading, name in wanted]
     table = Table(["load", *[one.heading for one in columns]])
     for cell in cells:
-        table.add(Cell(cell_title(cell), "head"), *table.numbers([one.read(cell) for one in columns]))
+        table.add(Cell(cell_title(cell, cells), "head"), *table.numbers([one.read(cell) for one in columns]))
     return table
 
 
@@ -121,7 +121,7 @@ def latency_table(cells: Cells) -> Table:
             table_columns.append((one, f"{heading} {name.split('_')[-2]} {unit}"))
     table = Table(["load", *[heading for _, heading in table_columns]])
     for cell in cells:
-        table.add(Cell(cell_title(cell), "head"), *table.numbers([one.read(cell) for one, _ in table_columns]))
+        table.add(Cell(cell_title(cell, cells), "head"), *table.numbers([one.read(cell) for one, _ in table_columns]))
     return table
 
 
@@ -148,7 +148,7 @@ def impact_table(cells: Cells) -> Table:
     for cell in cells:
         shown = [one.read(cell) for one in columns]
         known = next((" · ".join(one.qualifiers) for one in shown if one.qualifiers), "–")
-        table.add(Cell(cell_title(cell), "head"), *table.numbers(shown, tagged=False), Cell(known))
+        table.add(Cell(cell_title(cell, cells), "head"), *table.numbers(shown, tagged=False), Cell(known))
     return table
 
 
@@ -189,10 +189,11 @@ def idle_rows(idle: Sequence[dict[str, Any]]) -> list[IdleRow]:
     ]
 
 
-def cell_title(cell: dict[str, Any]) -> str:
-    """A cell's load with its name, short enough for a table."""
+def cell_title(cell: dict[str, Any], cells: Cells) -> str:
+    """A cell's load with its name, and its machine where the cells are of several."""
     kind = cell.get("kind", "steady")
-    return load_text(cell) + (f" ({kind} only)" if kind != "steady" else "") + f" · {cell['cell']}"
+    text = load_text(cell) + (f" ({kind} only)" if kind != "steady" else "") + f" · {cell['cell']}"
+    return f"{text} · {cell['machine']}" if len({each.get("machine") for each in cells}) > 1 else text
 
 
 def devices_table(cells: Cells) -> Table:
@@ -201,7 +202,7 @@ def devices_table(cells: Cells) -> Table:
     for cell in cells:
         if not cell.get("devices"):
             continue
-        table.heading(cell_title(cell))
+        table.heading(cell_title(cell, cells))
         for device in cell["devices"]:
             numbers = [device.get(key) for key in ("energy_j", "counter_energy_j", "ratio")]
             table.add(

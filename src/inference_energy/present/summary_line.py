@@ -39,7 +39,8 @@ def five_lines(summary: dict[str, Any], report: Path) -> str:
 
 def _figures(cells: Sequence[dict[str, Any]], name: str, per: str) -> str:
     """The figure of each cell, or the lowest and the highest, with what was subtracted, boundary and grade."""
-    found = [(labels(cells)[cell["cell"]], cell["figures"][name]) for cell in cells if name in cell["figures"]]
+    named = zip(labels(cells), cells, strict=True)
+    found = [(label, cell["figures"][name]) for label, cell in named if name in cell["figures"]]
     if not found:
         return f"{NOT_GIVEN}: no steady cell"
     scale = scale_for([figure["value"] for _, figure in found], found[0][1]["unit"])

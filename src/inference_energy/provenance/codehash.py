@@ -61,11 +61,12 @@ def closure(*modules: str) -> frozenset[str]:
 
     Raises:
         ValueError: a module, or one that it imports from its own package, does not exist or is not Python; or a module
-            is a root package.
+            is a package: its digest would miss the modules inside it.
     """
     for module in modules:
-        if module == _root_of(module):
-            raise ValueError(f"{module} is a whole package; name a module inside it")
+        file = _locate(module)
+        if file is not None and file.is_package:
+            raise ValueError(f"{module} is a package, which stands for its __init__ alone; name a module inside it")
     seen: set[str] = set()
     waiting = [(module, "") for module in modules]
     while waiting:

@@ -1,0 +1,28 @@
+"""The rule `power_trace`: a page of its own with one session's power trace, for `snakemake --report`.
+
+Input: `power`, `phases`, and optionally `energy` (energy.json, for the cold idle). Params: `session`, `machine`.
+Output: `page`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from inference_energy.contracts.tables import read_json
+from inference_energy.present.inputs import SessionFiles
+from inference_energy.present.trace import write_trace_page
+
+
+def main(job: Any) -> None:
+    """Write the page."""
+    energy = job.input.get("energy")
+    cold = read_json(Path(energy))["idle"]["cold_power_w"] if energy else {"value": None}
+    files = SessionFiles(
+        name=job.params.session,
+        machine=job.params.machine,
+        power=Path(job.input.power),
+        phases=Path(job.input.phases),
+    )
+    write_trace_page(Path(job.output.page), files, cold_power_w=cold["value"])
+
+
+main(snakemake)  # type: ignore[name-defined]  # noqa: F821

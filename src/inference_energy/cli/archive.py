@@ -1,0 +1,109 @@
+"""`archive` and `verify`: pack an experiment so that others can check it, and check it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from inference_energy.provenance.verify import Verification
+
+_ARCHIVE_EXAMPLES = """
+**Examples**
+
+    inference-energy archive results/default -o default.zip
+
+    SOURCE_DATE_EPOCH=1780000000 inference-energy archive results/default -o default.zip
+"""
+_VERIFY_EXAMPLES = """
+**Examples**
+
+    inference-energy verify default.zip
+"""
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("archive", epilog=_ARCHIVE_EXAMPLES, rich_help_panel="Archive")(archive)
+    app.command("verify", epilog=_VERIFY_EXAMPLES, rich_help_panel="Archive")(verify)
+
+
+def archive(
+    experiment: Annotated[Path, typer.Argument(help="Result folder of an experiment, such as results/default.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Zip file to make.")],
+    project: Annotated[
+        Path, typer.Option(help="Folder of the project, with pyproject.toml and requirements/.")
+    ] = Path(),
+) -> None:
+    """Pack an experiment: raw, derived and shown results, configuration, code, with a manifest of SHA-256 sums.
+
+    A file that holds the value of an environment variable with a secret's name (HF_TOKEN, ..._API_KEY, ..._PASSWORD,
+    ..._TOKEN, ..._SECRET) is refused. The same results give the same bytes when SOURCE_DATE_EPOCH is set.
+    """
+    import hashlib
+
+    from inference_energy.provenance.archive import prepare, write
+
+    packing = prepare(experiment, project)
+    with _progress("archive", packing.size) as tick:
+        manifest = write(packing, output, tick=tick)
+    for left_out in manifest.left_out:
+        typer.echo(f"left out {left_out.path}: {left_out.why}")
+    with output.open("rb") as file:
+        total = hashlib.file_digest(file, "sha256").hexdigest()
+    typer.echo(f"{output}: {len(manifest.members)} members, {output.stat().st_size / 1e6:.1f} MB, SHA-256 {total}")
+
+
+def verify(archive: Annotated[Path, typer.Argument(help="Zip file that `inference-energy archive` made.")]) -> None:
+    """Check an archive: every member against the manifest, every figure against the raw files.
+
+    Exit codes: 0 all agrees, 1 something differs, 2 not such an archive.
+    """
+    from inference_energy.errors import RunError
+    from inference_energy.provenance.verify import verify as check
+
+    with _progress("verify", archive.stat().st_size if archive.is_file() else 0) as tick:
+        found = check(archive, tick)
+    typer.echo("\n".join(_report(found)))
+    if not found.agrees:
+        raise RunError(f"{archive}: does not verify")
+    typer.echo(f"{archive}: verified")
+
+
+def _report(found: "Verification") -> Iterator[str]:
+    """What was found, a line each."""
+    made = found.manifest
+    yield f"archive  experiment {made.experiment}, made {made.created_utc} by inference-energy {made.toolkit}"
+    verdict = f"{len(found.members)} at fault" if found.members else "all as it says"
+    yield f"members  {len(made.members)} in the manifest, {verdict}"
+    yield from _some([f"{name}: {problem}" for name, problem in found.members.items()])
+    if found.failure:
+        yield f"figures  {found.failure}"
+    else:
+        verdict = f"{len(found.differences)} difference(s)" if found.differences else "all equal to the stored summary"
+        yield f"figures  {found.figures} recomputed from raw files, {verdict}"
+    yield from _some(found.differences)
+    yield "code     " + ("differs from this installation" if found.changed_code else "the same as this installation's")
+    yield from (f"warning  {text}" for text in found.warnings)
+
+
+def _some(lines: list[str]) -> Iterator[str]:
+    yield from (f"         {line}" for line in lines[:_SHOWN])
+    if len(lines) > _SHOWN:
+        yield f"         and {len(lines) - _SHOWN} more"
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, which goes away at the end; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(name, total=total or None)
+        yield lambda size: progress.advance(task, size)

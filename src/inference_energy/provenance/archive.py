@@ -1,0 +1,133 @@
+"""Packing an experiment into one zip file that others can check."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference_energy.errors import InputError, RunError
+from inference_energy.provenance.code import collect_code
+from inference_energy.provenance.collect import Collection, Member, collect_results
+from inference_energy.provenance.manifest import NAME, Entry, Manifest, check_names, created_utc
+from inference_energy.provenance.readme import NAME as README
+from inference_energy.provenance.readme import readme
+from inference_energy.provenance.secrets import Secrets
+
+_CHUNK = 1 << 20
+_STORED = {".parquet", ".zip", ".gz", ".zst"}
+"""Already compressed."""
+
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is about to be packed; all that can be checked without reading the files is checked."""
+
+    collection: Collection
+    code: dict[str, object]
+    members: list[Member]
+
+    @property
+    def size(self) -> int:
+        """Bytes that will be read."""
+        return sum(member.size for member in self.members)
+
+
+def prepare(experiment: Path, project: Path) -> Packing:
+    """Find what belongs to an experiment's archive.
+
+    Args:
+        experiment: the experiment's folder below the results folder.
+        project: the project's folder, for its lock file and its commit.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    collection = collect_results(experiment)
+    code, code_members = collect_code(project)
+    members = sorted([*collection.members, *code_members], key=lambda member: member.name)
+    try:
+        check_names([member.name for member in members])
+    except ValueError as error:
+        raise InputError(f"a file cannot be archived: {error}; rename it") from error
+    return Packing(collection, code, members)
+
+
+def write(
+    packing: Packing, output: Path, environ: Mapping[str, str] | None = None, tick: Tick | None = None
+) -> Manifest:
+    """Write the archive under a temporary name and rename it.
+
+    The same files give the same bytes, but for the manifest's `created_utc` (see `manifest.created_utc`).
+
+    Args:
+        packing: from `prepare`.
+        output: the zip file to make.
+        environ: environment variables (default: this process's); the values of those that look secret must not
+            stand in any member.
+        tick: called with the number of bytes read, again and again.
+
+    Raises:
+        InputError: a member holds a secret, or `output` does not end in .zip.
+        RunError: a file cannot be read, or the archive cannot be written.
+    """
+    if output.suffix != ".zip":
+        raise InputError(f"--output {output}: the name must end in .zip")
+    facts = Manifest(
+        experiment=packing.collection.experiment,
+        created_utc=created_utc(),
+        code=packing.code,
+        left_out=packing.collection.left_out,
+        members=[],
+    )
+    secrets = Secrets(os.environ if environ is None else environ)
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{output.parent}: this folder cannot be made: {error}") from error
+    try:
+        with zipfile.ZipFile(partial, "w") as archive:
+            first = Member(README, readme(facts))
+            entries = [_add(archive, member, secrets, tick) for member in (first, *packing.members)]
+            manifest = facts.model_copy(update={"members": entries})
+            _add(archive, Member(NAME, manifest.text()), secrets, None)
+        partial.replace(output)
+    except OSError as error:
+        raise RunError(f"{output}: cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return manifest
+
+
+def _add(archive: zipfile.ZipFile, member: Member, secrets: Secrets, tick: Tick | None) -> Entry:
+    """Copy a member into the archive; what is hashed and searched is what is written."""
+    info = zipfile.ZipInfo(member.name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.create_system = 3
+    info.external_attr = 0o100644 << 16
+    info.compress_type = zipfile.ZIP_STORED if Path(member.name).suffix in _STORED else zipfile.ZIP_DEFLATED
+    info.file_size = member.size
+    size, total, scanner = 0, hashlib.sha256(), secrets.scanner()
+    if isinstance(member.source, Path) and member.source.suffix == ".parquet":
+        _refuse(member, secrets.in_parquet(member.source))
+    with member.open() as source, archive.open(info, "w") as target:
+        while chunk := source.read(_CHUNK):
+            _refuse(member, scanner.feed(chunk))
+            target.write(chunk)
+            total.update(chunk)
+            size += len(chunk)
+            if tick:
+                tick(len(chunk))
+    return Entry(path=member.name, size=size, sha256=total.hexdigest())
+
+
+def _refuse(member: Member, variable: str | None) -> None:
+    if variable:
+        where = member.source if isinstance(member.source, Path) else member.name
+        raise InputError(
+            f"{where}: holds the value of the environment variable {variable}, which must not be published; remove it "
+            f"from the file, or unset {variable} if it is no secret"
+        )

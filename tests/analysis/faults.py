@@ -1,0 +1,250 @@
+"""Faults of a recorded session: each function spoils a copy in one way, and is named after the code it must raise."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import synthetic
+
+from inference_energy.contracts import phases, power, requests, server_metrics
+from inference_energy.contracts.tables import read_json, read_metadata, read_table, write_json, write_table
+
+SCHEMAS = {
+    "power": power.SCHEMA,
+    "phases": phases.SCHEMA,
+    "requests": requests.SCHEMA,
+    "server_metrics": server_metrics.SCHEMA,
+}
+
+
+class Case:
+    """A copy of the recorded session that may be spoiled, and its plan."""
+
+    def __init__(self, raw: Path, truth: synthetic.Truth) -> None:
+        self.raw = raw
+        self.session = raw / "bench" / "sessions" / "base"
+        self.idle = raw / "bench" / "idle" / "small"
+        self.window = truth.windows["low"]
+        self.plan = synthetic.plan([truth])
+
+    def edit(self, table: str, change: Callable, folder: Path | None = None) -> None:
+        path = (folder or self.session) / f"{table}.parquet"
+        kept = {k: v for k, v in read_metadata(path).items() if k in ("clock_anchor", "source")}
+        write_table(path, change(read_table(path, SCHEMAS[table])), SCHEMAS[table], **kept)
+
+    def edit_session(self, **values) -> None:
+        path = self.session / "session.json"
+        write_json(path, read_json(path) | values)
+
+    def inside(self, table, start_s=0.0, end_s=60.0):
+        start_ns = self.window["start_ns"]
+        return table["timestamp_ns"].between(start_ns + start_s * 1e9, start_ns + end_s * 1e9)
+
+    def power(self, column: str, value, start_s=0.0, end_s=60.0) -> None:
+        """Set a column of the GPU's power rows in a part of the window; a function changes what is there."""
+
+        def change(log):
+            chosen = self.inside(log, start_s, end_s) & (log["domain"] == "gpu") & log[column].notna()
+            log.loc[chosen, column] = value(log.loc[chosen]) if callable(value) else value
+            return log
+
+        self.edit("power", change)
+
+    def requests(self, column: str, value, every: int = 1) -> None:
+        def change(table):
+            chosen = table["cell"].eq("low") & (table.index % every == 0)
+            table.loc[chosen, column] = value(table.loc[chosen, column]) if callable(value) else value
+            return table
+
+        self.edit("requests", change)
+
+    def drop_phase(self, name: str) -> None:
+        self.edit("phases", lambda table: table[table["phase"] != name])
+
+
+def no_power_source(case):
+    case.edit("power", lambda log: log[log["domain"] == "gpu_memory"])
+
+
+def power_not_covered(case):
+    case.edit("power", lambda log: log[log["timestamp_ns"] > case.window["start_ns"] + 5_000_000_000])
+
+
+def gap(case):
+    case.edit("power", lambda log: log[~case.inside(log, 20, 21.5)])
+
+
+def stuck_sensor(case):
+    case.power("power_average_w", 310.0)
+
+
+def counter_mismatch(case):
+    case.power("power_average_w", lambda rows: rows["power_average_w"] * 1.06)
+
+
+def counter_reset(case):
+    case.power("energy_counter_j", lambda rows: rows["energy_counter_j"] - 1e6, start_s=30)
+
+
+def thermal_throttle(case):
+    case.power("clocks_event_reasons", 0x20, 10, 10.1)
+
+
+def power_cap(case):
+    case.power("clocks_event_reasons", 0x4)
+
+
+def hardware_slowdown(case):
+    case.power("clocks_event_reasons", 0x80)
+
+
+def not_steady(case):
+    ramp = lambda rows: rows["power_average_w"] * np.linspace(0.8, 1.2, len(rows))  # noqa: E731
+    case.power("power_average_w", ramp)
+
+
+def client_lag(case):
+    case.requests("scheduled_ns", lambda times: times - 150_000_000)
+
+
+def token_mismatch(case):
+    def change(table):
+        table.loc[table["name"] == "vllm:generation_tokens_total", "value"] *= 1.10
+        return table
+
+    case.edit("server_metrics", change)
+
+
+def token_counts_missing(case):
+    case.requests("completion_tokens", None, every=20)
+
+
+def failed_requests(case):
+    case.requests("status", "failed", every=4)
+
+
+def cached_tokens_unknown(case):
+    case.requests("cached_tokens", None)
+
+
+def cold_idle_missing(case):
+    idle = {"missing": "the server was already running", "start_ns": None, "end_ns": None, "duration_s": None}
+    write_json(case.idle / "idle.json", idle)
+
+
+def loaded_idle_missing(case):
+    case.drop_phase("loaded_idle")
+    case.edit_session(missing={"loaded_idle": "others were using the server"})
+
+
+def post_idle_missing(case):
+    case.drop_phase("post_idle")
+
+
+def _cold(case, factor):
+    def change(log):
+        log["power_average_w"] *= factor
+        return log
+
+    case.edit("power", change, case.idle)
+
+
+def below_idle(case):
+    _cold(case, 10)
+
+
+def idle_drift(case):
+    _cold(case, 1.3)
+
+
+def nothing_asked(case):
+    case.edit("requests", lambda table: table[table["cell"] != "low"])
+
+
+def no_tokens(case):
+    nothing_asked(case)
+    tokens_unreconciled(case)
+
+
+def no_rate(case):
+    case.requests("scheduled_ns", None)
+
+
+def no_factor(case):
+    case.plan["impact"]["water"] = {}
+
+
+def steadiness_not_judged(case):
+    case.plan["analysis"]["trim_start_s"] = 20.0
+
+
+def tokens_unreconciled(case):
+    case.edit("server_metrics", lambda table: table[:0])
+
+
+def other_reading(case):
+    case.plan["analysis"]["power_reading"] = "instant"
+    case.edit("power", lambda log: log.assign(power_instant_w=None))
+
+
+def counter_not_checked(case):
+    def change(log):
+        late = log["timestamp_ns"] > case.window["start_ns"]
+        return log[~(late & log["energy_counter_j"].notna())]
+
+    case.edit("power", change)
+
+
+def boundary(case):
+    case.edit_session(boundary_note="The client runs on the same CPU.")
+
+
+def preemptions(case):
+    def change(table):
+        chosen = table["name"] == "vllm:num_preemptions_total"
+        table.loc[chosen, "value"] = np.arange(chosen.sum(), dtype=float)
+        return table
+
+    case.edit("server_metrics", change)
+
+
+def attached(case):
+    case.edit_session(mode="attach", launch=None)
+
+
+def launch_failed(case):
+    case.edit_session(launch=None)
+
+
+def leftover_processes(case):
+    case.edit_session(stop={"leftover": [4711]})
+
+
+def no_warmup(case):
+    case.drop_phase("warmup")
+
+
+def _warm(case, change):
+    def edited(table):
+        warm = table["cell"] == "warmup"
+        late = warm & (table["sent_ns"] > table.loc[warm, "sent_ns"].median())
+        return change(table, late)
+
+    case.edit("requests", edited)
+
+
+def warmup_failures(case):
+    _warm(case, lambda table, late: table.assign(status=table["status"].mask(late, "failed"), error="refused"))
+
+
+def warmup_too_short(case):
+    def change(table, late):
+        order = late.cumsum() * late
+        fewer = table["completion_tokens"].mask(order > 12, 5)
+        return table.assign(completion_tokens=fewer)
+
+    _warm(case, change)
+
+
+def untouched(case):
+    return

@@ -1,0 +1,220 @@
+"""Every reason code is raised by the fault it names, on the figures it is about, and does what the table says."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import synthetic
+from faults import (
+    Case,
+    attached,
+    below_idle,
+    boundary,
+    cached_tokens_unknown,
+    client_lag,
+    cold_idle_missing,
+    counter_mismatch,
+    counter_not_checked,
+    counter_reset,
+    failed_requests,
+    gap,
+    hardware_slowdown,
+    idle_drift,
+    launch_failed,
+    leftover_processes,
+    loaded_idle_missing,
+    no_factor,
+    no_power_source,
+    no_rate,
+    no_tokens,
+    no_warmup,
+    not_steady,
+    nothing_asked,
+    other_reading,
+    post_idle_missing,
+    power_cap,
+    power_not_covered,
+    preemptions,
+    steadiness_not_judged,
+    stuck_sensor,
+    thermal_throttle,
+    token_counts_missing,
+    token_mismatch,
+    tokens_unreconciled,
+    untouched,
+    warmup_failures,
+    warmup_too_short,
+)
+
+from inference_energy.analysis.validity import CODES, judged, reason
+from inference_energy.impact.recompute import recompute
+
+TOTAL, PER_TOKEN = "energy_total_j", "energy_total_per_output_token_j"
+
+
+@dataclass(frozen=True)
+class Trigger:
+    code: str
+    fault: Callable
+    figure: str
+    valid: bool
+
+
+IDLE = ("cold_power_w", "loaded_power_w", "post_power_w")
+ON_CELLS = [
+    *[Trigger(f.__name__, f, TOTAL, False) for f in (no_power_source, power_not_covered, gap, stuck_sensor)],
+    *[Trigger(f.__name__, f, TOTAL, False) for f in (counter_mismatch, counter_reset, thermal_throttle, not_steady)],
+    *[Trigger(f.__name__, f, TOTAL, True) for f in (power_cap, hardware_slowdown, other_reading, counter_not_checked)],
+    *[Trigger(f.__name__, f, TOTAL, True) for f in (boundary, steadiness_not_judged, preemptions)],
+    Trigger("not_steady", not_steady, "ttft_p50_s", True),
+    Trigger("not_steady", not_steady, "output_tokens_per_s", True),
+    *[Trigger("client_lag", client_lag, name, False) for name in (TOTAL, "ttft_p50_s", "requests_per_s", PER_TOKEN)],
+    *[Trigger(f.__name__, f, PER_TOKEN, False) for f in (token_mismatch, token_counts_missing, failed_requests)],
+    Trigger("failed_requests", failed_requests, "energy_total_per_request_j", False),
+    Trigger("token_mismatch", token_mismatch, "output_tokens", False),
+    Trigger("cached_tokens_unknown", cached_tokens_unknown, "cached_tokens", False),
+    Trigger("tokens_unreconciled", tokens_unreconciled, "output_tokens", True),
+    Trigger("cold_idle_missing", cold_idle_missing, "energy_active_j", False),
+    Trigger("cold_idle_missing", cold_idle_missing, "cold_power_w", False),
+    Trigger("loaded_idle_missing", loaded_idle_missing, "energy_marginal_j", False),
+    Trigger("post_idle_missing", post_idle_missing, "post_power_w", False),
+    Trigger("below_idle", below_idle, "energy_active_j", False),
+    Trigger("idle_drift", idle_drift, "post_power_w", True),
+    Trigger("idle_drift", idle_drift, "energy_active_j", True),
+    Trigger("no_requests", nothing_asked, "ttft_p50_s", False),
+    Trigger("no_requests", nothing_asked, "energy_total_per_request_j", False),
+    Trigger("no_tokens", no_tokens, PER_TOKEN, False),
+    Trigger("no_rate", no_rate, "offered_requests_per_s", False),
+    Trigger("no_factor", no_factor, "water_site_l", False),
+    Trigger("few_samples", untouched, "ttft_p99_s", True),
+]
+ON_SESSIONS = [
+    *[("launch", f) for f in (attached, launch_failed, leftover_processes)],
+    *[("warmup", f) for f in (no_warmup, warmup_failures, warmup_too_short)],
+]
+ON_FITS = ("too_few_cells", "collinear", "mixed_boundaries", "negative_coefficient", "poor_fit")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    raw = tmp_path_factory.mktemp("recorded")
+    return raw, synthetic.build_session(raw)
+
+
+@pytest.fixture
+def case(recorded, tmp_path):
+    raw, truth = recorded
+    shutil.copytree(raw, tmp_path / "raw")
+    return Case(tmp_path / "raw", truth)
+
+
+def codes(reasons):
+    return [r["code"] for r in reasons]
+
+
+def test_every_code_has_a_trigger_here():
+    triggered = {t.code for t in ON_CELLS} | {f.__name__ for _, f in ON_SESSIONS} | set(ON_FITS)
+    assert triggered == set(CODES)
+
+
+@pytest.mark.parametrize("trigger", ON_CELLS, ids=lambda t: f"{t.code}-{t.figure}")
+def test_a_fault_marks_the_figures_it_spoils(case, trigger):
+    trigger.fault(case)
+    found = recompute(case.raw, case.plan)
+    place = found["idle"][0] if trigger.figure in IDLE else found["cells"][0]["figures"]
+    figure = place[trigger.figure]
+    assert figure["valid"] is trigger.valid
+    assert (figure["value"] is not None) is trigger.valid
+    assert trigger.code in codes(figure["reasons"])
+    if not trigger.valid:
+        assert CODES[trigger.code].effect == "invalidates"
+    if trigger.figure not in IDLE:
+        healthy = found["cells"][1]["figures"]["energy_total_j"]
+        assert healthy["valid"] or trigger.code in ("no_power_source", "counter_reset")
+
+
+def test_an_untouched_session_has_nothing_against_it(case):
+    found = recompute(case.raw, case.plan)
+    for cell in found["cells"]:
+        against = {code for figure in cell["figures"].values() for code in codes(figure["reasons"])}
+        assert against <= {"few_samples"}
+    assert found["notes"] == []
+
+
+@pytest.mark.parametrize(("part", "fault"), ON_SESSIONS, ids=lambda v: getattr(v, "__name__", v))
+def test_a_fault_of_the_session_is_said_and_noted(case, part, fault):
+    fault(case)
+    found = recompute(case.raw, case.plan)
+    reasons = found["sessions"][0][part]["reasons"]
+    assert codes(reasons) == [fault.__name__]
+    assert any(reasons[0]["detail"] in note for note in found["notes"])
+    assert found["sessions"][0]["launch"]["ok"] is (fault is not launch_failed)
+
+
+def refusals(found, model):
+    return codes(found["fits"][0]["models"][model]["refused"])
+
+
+def build(tmp_path, **kinds):
+    truths = [synthetic.build_session(tmp_path, **kinds)]
+    return recompute(tmp_path, synthetic.plan(truths))
+
+
+def test_two_windows_are_too_few(case):
+    assert refusals(recompute(case.raw, case.plan), "power_term") == ["too_few_cells"]
+
+
+def test_one_workload_at_four_rates_is_collinear(tmp_path):
+    windows = tuple(synthetic.WindowSpec(f"r{rate}", rate_qps=rate, process="constant") for rate in (1, 2, 4, 8))
+    found = build(tmp_path, windows=windows)
+    assert refusals(found, "two_term") == ["collinear"]
+    assert "prefill" in found["fits"][0]["missing_cells"][0]
+
+
+def test_a_server_measured_with_different_channels_is_not_fitted(tmp_path):
+    truths = [
+        synthetic.build_session(tmp_path, session="gpu", windows=synthetic.DESIGNED),
+        synthetic.build_session(tmp_path, session="node", windows=synthetic.DESIGNED, sources=synthetic.NODE),
+    ]
+    found = recompute(tmp_path, synthetic.plan(truths))
+    assert refusals(found, "power_term") == ["mixed_boundaries"]
+
+
+def test_energy_that_falls_with_tokens_is_refused(tmp_path):
+    found = build(tmp_path, windows=synthetic.DESIGNED, energy_model=(400.0, -0.004, 0.02))
+    assert refusals(found, "power_term") == ["negative_coefficient"]
+
+
+def test_a_poor_fit_says_so(tmp_path):
+    found = build(tmp_path, windows=synthetic.DESIGNED)
+    prompt = found["fits"][0]["models"]["two_term"]["coefficients"]["prompt"]
+    assert prompt["valid"]
+    assert codes(prompt["reasons"]) == ["poor_fit"]
+
+
+def test_unknown_codes_are_refused_and_summaries_use_known_ones(case):
+    with pytest.raises(KeyError, match="no reason code 'made_up'"):
+        reason("made_up", "No.")
+    with pytest.raises(ValueError, match="needs a reason"):
+        judged(None, "J", boundary="gpu", grade="sampled", reasons=[reason("power_cap", "A note.")])
+    assert json.loads(json.dumps(recompute(case.raw, case.plan), allow_nan=False))
+
+
+@pytest.mark.parametrize(
+    "nearly",
+    [
+        lambda case: case.power("power_average_w", lambda rows: rows["power_average_w"] * 1.04),
+        lambda case: case.edit("power", lambda log: log[~case.inside(log, 20.05, 20.85)]),
+        lambda case: case.requests("scheduled_ns", lambda times: times - 90_000_000),
+        lambda case: case.requests("status", "failed", every=40),
+        lambda case: case.power("clocks_event_reasons", 0x1),
+    ],
+    ids=["counter", "gap", "lag", "failures", "clocks"],
+)
+def test_a_fault_within_its_limit_spoils_nothing(case, nearly):
+    nearly(case)
+    figures = recompute(case.raw, case.plan)["cells"][0]["figures"]
+    assert figures[PER_TOKEN]["valid"]
+    assert figures[PER_TOKEN]["reasons"] == []

@@ -1,0 +1,1 @@
+"""Stands in for vLLM in tests: the stub server under vLLM's module name."""

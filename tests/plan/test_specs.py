@@ -1,0 +1,85 @@
+"""What each rule is told depends on what it should depend on, and on nothing else."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inference_energy.config.read import validate
+from inference_energy.plan.specs import Specs, as_text
+
+ROOT = Path(__file__).parents[2]
+RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def specs(change: dict[str, Any] | None = None, *, gpu: bool = False, vllm: bool = False) -> Specs:
+    content = copy.deepcopy(RAW)
+    for path, value in (change or {}).items():
+        node = content
+        *parents, last = path.split(".")
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return Specs(validate(content), "here", lambda: gpu, lambda: vllm)
+
+
+def texts(which: Specs) -> dict[str, str]:
+    return {
+        "server_environment": as_text(which.server_environment("vllm")),
+        "model": as_text(which.model("vllm")),
+        "plan": as_text(which.plan("main")),
+        "idle": as_text(which.idle("vllm")),
+        "session": as_text(which.session("main")),
+        "analysis": as_text(which.analysis()),
+        "impact": as_text(which.impact()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "touched"),
+    [
+        ({"impact.carbon.zone": "FR"}, {"impact"}),
+        ({"analysis.trim_start_s": 7}, {"analysis"}),
+        ({"idle.cold_s": 25}, {"idle"}),
+        ({"idle.loaded_s": 25}, {"session"}),
+        ({"servers.vllm.arguments.max-num-seqs": 32}, {"session"}),
+        ({"servers.vllm.grace_s": 5}, {"session"}),
+        ({"servers.vllm.port": 9000}, {"idle", "session"}),
+        ({"windows.low.duration_s": 61}, {"plan", "session"}),
+        ({"seed": 5}, {"plan"}),
+        ({"client.drain_s": 1}, {"session"}),
+        ({"power.modelled.tdp_w": 70}, {"idle", "session"}),
+        ({"experiment": "other"}, set()),
+        ({"sessions.second": {"server": "vllm", "windows": ["low"]}}, set()),
+        ({"servers.other": {"mode": "attach", "endpoint": "http://localhost:1"}}, set()),
+    ],
+)
+def test_a_change_touches_only_its_rules(change: dict[str, Any], touched: set[str]) -> None:
+    before, after = texts(specs()), texts(specs(change))
+    assert {name for name in before if before[name] != after[name]} == touched
+
+
+@pytest.mark.parametrize(
+    ("gpu", "vllm", "environment", "back_end"),
+    [
+        (False, False, "cpu", "cpu"),
+        (False, True, "cpu", "cpu"),
+        (True, False, "cpu", "cpu"),
+        (True, True, "installed", "gpu"),
+    ],
+)
+def test_auto_takes_a_gpu_with_its_vllm_else_the_cpu_build(
+    gpu: bool, vllm: bool, environment: str, back_end: str
+) -> None:
+    which = specs(gpu=gpu, vllm=vllm)
+    assert which.server_environment("vllm")["environment"] == environment
+    settings = which.session("main")["server_settings"]
+    assert settings["back_end"] == back_end
+    assert ("enforce-eager" in settings["arguments"]) == (back_end == "cpu")
+
+
+def test_other_machines_are_named_without_being_measured() -> None:
+    which = specs({"machines": ["a", "b"]})
+    assert [(s["machine"], s["session"]) for s in which.summary()["sessions"]] == [("a", "main"), ("b", "main")]

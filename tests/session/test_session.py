@@ -1,0 +1,152 @@
+"""A whole session on the stub server: its files agree with each other and with the server; failures leave logs only."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from inference_energy.acquire.session.run import SessionFiles, run_session
+from inference_energy.acquire.session.spec import SessionSpec
+from inference_energy.contracts import phases, power, requests, server_metrics
+from inference_energy.contracts.tables import read_json, read_table
+from inference_energy.errors import InputError, RunError
+
+Make = Callable[..., tuple[SessionSpec, SessionFiles]]
+
+
+def left_of(pids_file: Path) -> list[int]:
+    pids = [int(pid) for pid in pids_file.read_text().split()]
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> None:
+    spec, files = make_session(tokens_per_s=50, pids_file=tmp_path / "pids")
+    run_session(spec, files)
+    times = read_table(files.output / "phases.parquet", phases.SCHEMA)
+    assert times["phase"].tolist() == [
+        *["launch", "loaded_idle", "window", "drain", "window", "drain"][:2],
+        *["warmup", "drain", "window", "drain", "window", "drain", "stop", "post_idle"],
+    ]
+    assert (times["end_ns"] >= times["start_ns"]).all()
+    assert (times["start_ns"].iloc[1:].to_numpy() >= times["end_ns"].iloc[:-1].to_numpy()).all()
+
+    sent = read_table(files.output / "requests.parquet", requests.SCHEMA)
+    assert set(sent["cell"]) == {"warmup", "low", "high"}
+    assert (sent["status"] == "ok").all()
+    assert len(sent[sent["cell"] == "low"]) == 20
+    for window in ("low", "high"):
+        span = times[(times["phase"] == "window") & (times["cell"] == window)].iloc[0]
+        assert sent[sent["cell"] == window]["sent_ns"].between(span["start_ns"], span["end_ns"]).all()
+
+    metrics = read_table(files.output / "server_metrics.parquet", server_metrics.SCHEMA)
+    counted = metrics[metrics["name"] == "vllm:generation_tokens_total"]["value"]
+    assert counted.iloc[-1] - counted.iloc[0] == sent["completion_tokens"].sum()
+
+    watts = read_table(files.output / "power.parquet", power.SCHEMA)
+    assert watts["timestamp_ns"].iloc[0] < times["start_ns"].iloc[0]
+    assert watts["timestamp_ns"].iloc[-1] > times["end_ns"].iloc[-1]
+    assert watts["power_average_w"].dropna().between(5.0, 60.0).all()
+    assert watts["timestamp_ns"].diff().median() == pytest.approx(0.1e9, rel=0.1)
+
+    facts = read_json(files.output / "session.json")
+    assert facts["launch"]["ready_after_s"] > 0
+    assert facts["stop"]["leftover_pids"] == []
+    assert facts["windows"]["high"]["arrival"]["concurrency"] == 3
+    assert [source["grade"] for source in facts["power"]["sources"]] == ["modelled"]
+    assert left_of(tmp_path / "pids") == []
+
+
+@pytest.mark.parametrize(
+    ("stub", "message"),
+    [
+        ({"die_after_s": 0.1, "start_delay_s": 5}, "before it was ready"),
+        ({"crash_after_s": 2.5}, "the server ended in the middle of the run"),
+        ({"error_every": 1}, "requests failed"),
+    ],
+)
+def test_a_failed_session_leaves_logs_and_no_results(
+    make_session: Make, tmp_path: Path, stub: dict[str, float], message: str
+) -> None:
+    spec, files = make_session(pids_file=tmp_path / "pids", **stub)
+    with pytest.raises(RunError, match=message):
+        run_session(spec, files)
+    assert not files.output.exists()
+    assert (files.logs / "server.log").exists()
+    assert (files.logs / "power.arrows").stat().st_size > 0
+    assert left_of(tmp_path / "pids") == []
+
+
+def test_without_a_power_source_nothing_starts(make_session: Make) -> None:
+    spec, files = make_session()
+    spec = replace(spec, power={"interval_s": 0.1, "sources": ["rapl"], "modelled": {"tdp_w": None, "idle_w": 0.0}})
+    if os.access("/sys/class/powercap/intel-rapl:0/energy_uj", os.R_OK):
+        spec = replace(spec, power={**spec.power, "sources": ["modelled"]})
+    with pytest.raises(InputError, match=r"power\."):
+        run_session(spec, files)
+    assert not (files.logs / "server.log").exists()
+    assert not files.output.exists()
+
+
+def test_a_taken_port_is_refused_before_anything_starts(make_session: Make, stub_endpoint: Callable[..., str]) -> None:
+    spec, files = make_session()
+    port = int(stub_endpoint().rpartition(":")[2])
+    spec = replace(spec, server_settings={**spec.server_settings, "port": port})
+    with pytest.raises(InputError, match=rf"servers\.stub\.port: {port}"):
+        run_session(spec, files)
+    assert not (files.logs / "power.arrows").exists()
+
+
+def test_an_attached_server_is_measured_and_left_running(make_session: Make, stub_endpoint: Callable[..., str]) -> None:
+    spec, files = make_session()
+    endpoint = stub_endpoint(tokens_per_s=50)
+    attached = replace(spec, mode="attach", server_settings={"endpoint": endpoint, "model": None, "gpus": "none"})
+    run_session(attached, files)
+    facts = read_json(files.output / "session.json")
+    assert facts["launch"] is None
+    assert "already running" in facts["missing"]["cold_idle"]
+    assert facts["model"] == "stub"
+    times = read_table(files.output / "phases.parquet", phases.SCHEMA)
+    assert set(times["phase"]) == {"loaded_idle", "warmup", "window", "drain"}
+    import urllib.request
+
+    with urllib.request.urlopen(f"{endpoint}/health", timeout=5) as answer:
+        assert answer.status == 200
+
+
+def test_an_endpoint_that_does_not_answer_is_named(make_session: Make) -> None:
+    spec, files = make_session()
+    settings = {"endpoint": "http://127.0.0.1:9", "model": None, "gpus": "none"}
+    with pytest.raises(InputError, match=r"servers\.stub\.endpoint"):
+        run_session(replace(spec, mode="attach", server_settings=settings), files)
+
+
+def test_sigterm_stops_the_server_and_says_so(make_session: Make, tmp_path: Path) -> None:
+    spec, files = make_session(pids_file=tmp_path / "pids")
+    program = (
+        "import pickle, sys\n"
+        "from inference_energy.acquire.session.run import run_session\n"
+        "spec, files = pickle.loads(sys.stdin.buffer.read())\n"
+        "run_session(spec, files)\n"
+    )
+    import pickle
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    process.stdin.write(pickle.dumps((spec, files)))
+    process.stdin.close()
+    deadline_s = time.monotonic() + 30
+    while not (tmp_path / "pids").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    time.sleep(1.5)
+    process.terminate()
+    assert process.wait(timeout=30) != 0
+    assert b"interrupted by SIGTERM" in process.stderr.read()
+    assert left_of(tmp_path / "pids") == []
+    assert not files.output.exists()

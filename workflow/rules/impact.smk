@@ -1,0 +1,18 @@
+"""Carbon and water. The estimators and the metric family will stand beside them."""
+
+
+rule carbon:
+    input:
+        rules.integrate.output,
+    output:
+        DERIVED + "/carbon.json",
+    params:
+        spec=as_text(SPECS.impact()),
+        code=digest("inference_energy.impact.footprint"),
+    log:
+        LOGS + "/derived/{session}/carbon.log",
+    localrule: True
+    message:
+        "Carbon: that of `{wildcards.session}`"
+    shell:
+        "inference-energy stage carbon --spec {params.spec:q} --energy {input} --output {output} 2> {log}"

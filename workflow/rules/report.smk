@@ -1,0 +1,99 @@
+"""What people read: the summary, the report, the power traces."""
+
+
+def named(option, paths):
+    """Repeated options of a command, one for each path."""
+    return [f"--{option} {path}" for path in paths]
+
+
+rule experiment:
+    output:
+        f"{EXPERIMENT}/experiment.json",
+    params:
+        spec=as_text({"plan": SPECS.summary(), "config": CONFIG.model_dump()}),
+        code=digest("inference_energy.provenance.record"),
+    log:
+        f"results/logs/{CONFIG.experiment}/experiment.log",
+    localrule: True
+    message:
+        "Experiment: note the configuration and the code's version"
+    shell:
+        "inference-energy stage experiment --spec {params.spec:q} --output {output} 2> {log}"
+
+
+rule summary:
+    input:
+        session=of_sessions(SESSION + "/session.json"),
+        launch=of_sessions(DERIVED + "/launch.json"),
+        warmup=of_sessions(DERIVED + "/warmup.json"),
+        steady_load=of_sessions(DERIVED + "/steady_load.json"),
+        energy=of_sessions(DERIVED + "/energy.json"),
+        carbon=of_sessions(DERIVED + "/carbon.json"),
+        fit=unique(of_sessions(FITS + "/{server}.json")),
+    output:
+        report(f"{EXPERIMENT}/summary.json", caption="../report/summary.rst", category="Energy"),
+    params:
+        spec=as_text({key: SPECS.summary()[key] for key in ("experiment", "sessions")}),
+        code=digest("inference_energy.analysis.summary"),
+        parts=lambda wildcards, input: [
+            *named("session", input.session),
+            *named("launch", input.launch),
+            *named("warmup", input.warmup),
+            *named("steady-load", input.steady_load),
+            *named("energy", input.energy),
+            *named("carbon", input.carbon),
+            *named("fit", input.fit),
+        ],
+    log:
+        f"results/logs/{CONFIG.experiment}/summary.log",
+    localrule: True
+    message:
+        "Summary: all figures of the experiment"
+    shell:
+        "inference-energy stage summary --spec {params.spec:q} {params.parts} --output {output} 2> {log}"
+
+
+rule report:
+    input:
+        summary=rules.summary.output[0],
+        environments=of_sessions(SESSION + "/environment.json"),
+        session=of_sessions(SESSION + "/session.json"),
+        power=of_sessions(SESSION + "/power.parquet"),
+        phases=of_sessions(SESSION + "/phases.parquet"),
+        requests=of_sessions(SESSION + "/requests.parquet"),
+        receipts=of_sessions(DERIVED + "/receipts.parquet"),
+        idle=of_sessions(RAW + "/idle/{server}/power.parquet"),
+        server_environment=of_sessions(SERVER + "/server_environment.json"),
+        model=of_sessions(SERVER + "/model.json"),
+    output:
+        report=report(f"{EXPERIMENT}/report.html", caption="../report/report.rst", category="Report"),
+    params:
+        sessions=[{"session": s["session"], "machine": s["machine"]} for s in SPECS.summary()["sessions"]],
+        code=digest("inference_energy.present.report"),
+    log:
+        f"results/logs/{CONFIG.experiment}/report.log",
+    localrule: True
+    message:
+        "Report: {output.report}"
+    script:
+        "../../scripts/report.py"
+
+
+rule power_trace:
+    input:
+        power=SESSION + "/power.parquet",
+        phases=SESSION + "/phases.parquet",
+        energy=rules.integrate.output[0],
+    output:
+        page=report(DERIVED + "/power_trace.html", caption="../report/power_trace.rst", category="Power"),
+    params:
+        session="{session}",
+        machine="{machine}",
+        code=digest("inference_energy.present.trace"),
+    log:
+        LOGS + "/derived/{session}/power_trace.log",
+    localrule: True
+    message:
+        "Power trace: that of `{wildcards.session}`"
+    script:
+        "../../scripts/power_trace.py"

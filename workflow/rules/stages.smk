@@ -1,0 +1,72 @@
+"""Cheap rules that check and cut what a session recorded."""
+
+
+rule launch:
+    input:
+        session=SESSION + "/session.json",
+        phases=SESSION + "/phases.parquet",
+    output:
+        DERIVED + "/launch.json",
+    params:
+        code=digest("inference_energy.analysis.launch"),
+    log:
+        LOGS + "/derived/{session}/launch.log",
+    localrule: True
+    message:
+        "Launch: check that of `{wildcards.session}`"
+    shell:
+        "inference-energy stage launch --session {input.session} --phases {input.phases} --output {output} 2> {log}"
+
+
+rule warmup:
+    input:
+        session=SESSION + "/session.json",
+        phases=SESSION + "/phases.parquet",
+        requests=SESSION + "/requests.parquet",
+        launch=rules.launch.output,
+    output:
+        DERIVED + "/warmup.json",
+    params:
+        code=digest("inference_energy.analysis.warmup"),
+    log:
+        LOGS + "/derived/{session}/warmup.log",
+    localrule: True
+    message:
+        "Warm-up: check that of `{wildcards.session}`"
+    shell:
+        "inference-energy stage warmup --session {input.session} --phases {input.phases}"
+        " --requests {input.requests} --output {output} 2> {log}"
+
+
+rule steady_load:
+    input:
+        session=SESSION + "/session.json",
+        phases=SESSION + "/phases.parquet",
+        requests=SESSION + "/requests.parquet",
+        server_metrics=SESSION + "/server_metrics.parquet",
+        power=SESSION + "/power.parquet",
+        warmup=rules.warmup.output,
+    output:
+        DERIVED + "/steady_load.json",
+    params:
+        spec=as_text(
+            SPECS.analysis(
+                "trim_start_s",
+                "trim_end_s",
+                "power_reading",
+                "token_tolerance",
+                "max_client_lag_s",
+                "max_failed_share",
+                "steadiness",
+            )
+        ),
+        code=digest("inference_energy.analysis.steady_load"),
+    log:
+        LOGS + "/derived/{session}/steady_load.log",
+    localrule: True
+    message:
+        "Steady load: cut and test the windows of `{wildcards.session}`"
+    shell:
+        "inference-energy stage steady-load --spec {params.spec:q} --session {input.session} --phases {input.phases}"
+        " --requests {input.requests} --server-metrics {input.server_metrics} --power {input.power}"
+        " --output {output} 2> {log}"
