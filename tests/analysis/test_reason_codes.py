@@ -202,6 +202,13 @@ def test_unknown_codes_are_refused_and_summaries_use_known_ones(case):
     assert json.loads(json.dumps(recompute(case.raw, case.plan), allow_nan=False))
 
 
+@pytest.mark.parametrize(("from_s", "to_s"), [(-1.0, 0.25), (59.75, 61.0)], ids=["start", "end"])
+def test_a_hole_across_an_edge_counts(case, from_s, to_s):
+    case.edit("power", lambda log: log[~case.inside(log, from_s, to_s)])
+    figure = recompute(case.raw, case.plan)["cells"][0]["figures"][TOTAL]
+    assert codes(figure["reasons"]) == ["gap"]
+
+
 @pytest.mark.parametrize(
     "nearly",
     [

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -39,6 +40,20 @@ def test_it_holds_results_logs_code_and_instructions(master_zip: Path, master: P
     assert not any("__pycache__" in name for name in members)
 
 
+def test_the_check_in_the_instructions_works_without_the_toolkit(master_zip: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(master_zip) as opened:
+        opened.extractall(tmp_path)
+    text = (tmp_path / "README.txt").read_text()
+    command = text[text.index("python3 -c") :].split("\n\n")[0].replace("python3", sys.executable, 1)
+
+    def said() -> str:
+        return subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    assert said() == "all members are as archived\n"
+    (tmp_path / archived.SUMMARY).write_text("{}")
+    assert said() == f"['{archived.SUMMARY}']\n"
+
+
 def test_other_sessions_stay_out_and_what_is_left_out_is_told(master_zip: Path) -> None:
     members = archived.read_members(master_zip)
     assert not any("foreign" in name for name in members)
@@ -46,8 +61,9 @@ def test_other_sessions_stay_out_and_what_is_left_out_is_told(master_zip: Path) 
     assert [entry["path"] for entry in left_out] == ["results/logs/bench/sessions/base/power.arrows"]
 
 
-def test_parquet_is_stored_and_text_deflated(master_zip: Path) -> None:
+def test_parquet_is_stored_text_deflated_and_no_time_kept(master_zip: Path) -> None:
     with zipfile.ZipFile(master_zip) as opened:
+        assert {info.date_time for info in opened.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert opened.getinfo(archived.POWER).compress_type == zipfile.ZIP_STORED
         log = opened.getinfo("results/logs/bench/sessions/base/server.log")
         assert log.compress_size < log.file_size / 10

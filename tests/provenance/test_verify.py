@@ -86,6 +86,13 @@ def test_a_longer_member_is_found(master_zip: Path, tmp_path: Path) -> None:
     assert found.members == {LOG: f"changed: its size is not {1000 * len(b'INFO: started.')} bytes"}
 
 
+def test_a_member_is_read_no_further_than_its_size(master_zip: Path, tmp_path: Path) -> None:
+    pieces: list[int] = []
+    bomb = tampered(master_zip, tmp_path / "bad.zip", lambda members: members.update({LOG: bytes(30 << 20)}))
+    assert LOG in verify(bomb, pieces.append).members
+    assert sum(pieces) < 10 << 20
+
+
 def test_a_dropped_member_is_found(master_zip: Path, tmp_path: Path) -> None:
     found = verify(tampered(master_zip, tmp_path / "bad.zip", lambda members: members.pop(POWER)))
     assert not found.agrees

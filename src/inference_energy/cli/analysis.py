@@ -48,7 +48,7 @@ Power = Annotated[Path, typer.Option(help="power.parquet")]
 
 def register(app: typer.Typer, stage: typer.Typer) -> None:
     """Add `analyze` to the application, and the stages to the group of commands that the workflow calls."""
-    app.command("analyze", epilog=_ANALYZE_EXAMPLES)(analyze)
+    app.command("analyze", rich_help_panel="By hand", epilog=_ANALYZE_EXAMPLES)(analyze)
     stage.command("launch")(launch)
     stage.command("warmup")(warmup)
     stage.command("steady-load")(steady_load)

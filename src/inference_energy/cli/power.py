@@ -45,8 +45,8 @@ inference-energy sources --json
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command("log-power", epilog=_LOG_POWER_EXAMPLES)(log_power)
-    app.command("sources", epilog=_SOURCES_EXAMPLES)(sources)
+    app.command("log-power", rich_help_panel="By hand", epilog=_LOG_POWER_EXAMPLES)(log_power)
+    app.command("sources", rich_help_panel="By hand", epilog=_SOURCES_EXAMPLES)(sources)
 
 
 def log_power(

@@ -10,14 +10,7 @@ Measured energy of LLM serving: experiment `{experiment}`
 
 Made {created_utc} by inference-energy {toolkit}, code {commit}.
 
-results/{experiment}/report.html       the report; open it in a browser, it needs no network
-results/{experiment}/summary.json      every figure, with unit, basis, boundary, grade, and why it is missing
-results/{experiment}/experiment.json   the plan and the whole configuration
-results/raw/                           what was recorded: power, requests, server metrics, phases (Parquet), by machine
-results/derived/                       what was computed from it
-results/logs/                          messages of the server and of the steps
-code/                                  the toolkit's source, its lock file, and changes that were not committed
-manifest.json                          size and SHA-256 of every member but itself
+{layout}
 
 To check it: install inference-energy (the archived code: pip install --require-hashes -r
 code/requirements/requirements.lock, then pip install --no-deps ./code) and write
@@ -37,13 +30,28 @@ of the zip file itself.
 """
 
 
+_LAYOUT = {
+    "results/{experiment}/report.html": "the report; open it in a browser, it needs no network",
+    "results/{experiment}/summary.json": "every figure with unit, basis, boundary and grade, or why it is missing",
+    "results/{experiment}/experiment.json": "the plan and the whole configuration",
+    "results/raw/": "what was recorded, by machine: power, requests, server metrics, phases (Parquet)",
+    "results/derived/": "what was computed from it",
+    "results/logs/": "messages of the server and of the steps",
+    "code/": "the toolkit's source, its lock file, and changes that were not committed",
+    "manifest.json": "size and SHA-256 of every member but itself",
+}
+
+
 def readme(facts: Manifest) -> bytes:
     """The text for an archive with this manifest (its members are not looked at)."""
     commit = facts.code.get("git_commit") or "of unknown commit"
     if facts.code.get("git_dirty"):
         commit += " with changes that were not committed"
     title = f"Measured energy of LLM serving: experiment `{facts.experiment}`"
+    places = {place.format(experiment=facts.experiment): text for place, text in _LAYOUT.items()}
+    width = max(map(len, places))
     return _TEXT.format(
+        layout="\n".join(f"{place:<{width}}  {text}" for place, text in places.items()),
         experiment=facts.experiment,
         rule="=" * len(title),
         created_utc=facts.created_utc,
