@@ -25,12 +25,12 @@ report: "workflow/report/workflow.rst"
 
 
 rule all:
+    default_target: True
     input:
         f"{EXPERIMENT}/summary.json",
         f"{EXPERIMENT}/report.html",
         of_sessions(DERIVED + "/power_trace.html"),
         f"{EXPERIMENT}/{CONFIG.experiment}.zip",
-    default_target: True
     message:
         "Done: everything lies in results/"
 

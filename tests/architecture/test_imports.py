@@ -42,7 +42,6 @@ SESSION = "inference_energy.acquire.session.run"
 # here, nor does anything of the configuration.
 SESSION_CLOSURE = [
     "inference_energy.acquire",
-    "inference_energy.acquire.cache",
     "inference_energy.acquire.gpus",
     "inference_energy.acquire.load",
     "inference_energy.acquire.load.client",
@@ -84,11 +83,6 @@ SESSION_CLOSURE = [
     "inference_energy.acquire.session.server",
     "inference_energy.acquire.session.spec",
     "inference_energy.acquire.session.watching",
-    "inference_energy.acquire.vllm",
-    "inference_energy.acquire.vllm.build",
-    "inference_energy.acquire.vllm.describe",
-    "inference_energy.acquire.vllm.detect",
-    "inference_energy.acquire.vllm.prepare",
     "inference_energy.contracts",
     "inference_energy.contracts.phases",
     "inference_energy.contracts.power",

@@ -6,6 +6,7 @@ import yaml
 
 from inference_energy.config.document import json_schema, markdown, recommented
 from inference_energy.config.root import Config
+from inference_energy.present.reasons import reasons_page
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "config.yaml"
@@ -43,3 +44,7 @@ def test_every_key_has_a_description() -> None:
         ]
 
     assert undescribed(Config.model_json_schema()) == []
+
+
+def test_reason_codes() -> None:
+    assert (ROOT / "docs/reasons.md").read_text() == reasons_page(), HINT

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from inference_energy.config.load import Workload
@@ -93,6 +94,18 @@ def test_the_schedule_matches_its_prompts_and_survives_parquet(tmp_path: Path) -
     assert read["prompt_tokens"].tolist() == [len(ids) for ids in prompts["token_ids"]]
     assert read[read["cell"] == "c"]["arrival_ns"].isna().sum() == 7
     assert read[read["cell"] == "a"]["arrival_ns"].notna().all()
+
+
+@pytest.mark.parametrize("form", ["words", "token_ids"])
+def test_prompts_survive_parquet(tmp_path: Path, form: str) -> None:
+    made = make_prompts([cell(prompts=NORMAL | {"form": form})], 1, 32000)
+    write_table(tmp_path / "p.parquet", made, PROMPTS)
+    read = read_table(tmp_path / "p.parquet", PROMPTS)
+    texts = [None if pd.isna(text) else text for text in made["text"]]
+    assert [None if pd.isna(text) else text for text in read["text"]] == texts
+    assert (None in texts) == (form == "token_ids")
+    ids = [None if row is None else list(row) for row in read["token_ids"]]
+    assert ids == [list(row) if form == "token_ids" else None for row in made["token_ids"]]
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -53,20 +53,19 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         model = {"name": "stub", "path": str(write_dummy({"vocab_size": 64}, tmp_path)), "weights": "real"}
         prompts = make_prompts(cells, 1, 64)
         files = SessionFiles(
+            environment=tmp_path / "server_environment.json",
             model=tmp_path / "model.json",
             prompts=tmp_path / "prompts.parquet",
             schedule=tmp_path / "schedule.parquet",
-            envs=tmp_path / "envs",
             output=tmp_path / "raw",
             logs=tmp_path / "logs",
         )
         write_json(files.model, model)
+        write_json(files.environment, {"command": ["env", f"PYTHONPATH={FAKE_VLLM}", sys.executable]})
         write_table(files.prompts, prompts, PROMPTS)
         write_table(files.schedule, make_schedule(cells, 1, prompts), SCHEDULE)
         settings = {
             "environment": "container",
-            "interpreter": None,
-            "container": ["env", f"PYTHONPATH={FAKE_VLLM}", sys.executable],
             "host": "127.0.0.1",
             "port": unused_port(),
             "gpus": "none",

@@ -6,12 +6,12 @@ ENVS = "envs"
 rule environment:
     output:
         RAW + "/environment.json",
-    params:
-        code=digest("inference_energy.acquire.environment.capture"),
-    wildcard_constraints:
-        machine=re.escape(MACHINE),
     log:
         LOGS + "/environment.log",
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    params:
+        code=digest("inference_energy.acquire.environment.capture"),
     message:
         "Environment: capture {wildcards.machine}"
     shell:
@@ -20,16 +20,20 @@ rule environment:
 
 rule server_environment:
     input:
-        locks=lambda wildcards: sorted(glob(f"{ENVS}/{SPECS.server_environment(wildcards.server)['environment']}/*.lock")),
+        locks=lambda wildcards: sorted(
+            glob(
+                f"{ENVS}/{SPECS.server_environment(wildcards.server)['environment']}/*.lock"
+            )
+        ),
     output:
         SERVER + "/server_environment.json",
+    log:
+        LOGS + "/servers/{server}/server_environment.log",
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.server_environment(wildcards.server)),
         code=digest("inference_energy.acquire.vllm.prepare"),
-    wildcard_constraints:
-        machine=re.escape(MACHINE),
-    log:
-        LOGS + "/servers/{server}/server_environment.log",
     message:
         "Server environment: find or make the vLLM of `{wildcards.server}`"
     shell:
@@ -41,13 +45,13 @@ rule model:
         rules.server_environment.output,
     output:
         SERVER + "/model.json",
+    log:
+        LOGS + "/servers/{server}/model.log",
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.model(wildcards.server)),
         code=digest("inference_energy.acquire.model.prepare"),
-    wildcard_constraints:
-        machine=re.escape(MACHINE),
-    log:
-        LOGS + "/servers/{server}/model.log",
     message:
         "Model: make that of `{wildcards.server}` ready"
     shell:
@@ -60,13 +64,13 @@ rule prompts:
         files=lambda wildcards: SPECS.prompt_files(wildcards.session),
     output:
         SESSION + "/prompts.parquet",
+    log:
+        LOGS + "/sessions/{session}/prompts.log",
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
         code=digest("inference_energy.plan.prompts"),
-    wildcard_constraints:
-        machine=re.escape(MACHINE),
-    log:
-        LOGS + "/sessions/{session}/prompts.log",
     message:
         "Prompts: make those of `{wildcards.session}`"
     shell:
@@ -78,13 +82,13 @@ rule schedule:
         rules.prompts.output,
     output:
         SESSION + "/schedule.parquet",
+    log:
+        LOGS + "/sessions/{session}/schedule.log",
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
         code=digest("inference_energy.plan.schedule"),
-    wildcard_constraints:
-        machine=re.escape(MACHINE),
-    log:
-        LOGS + "/sessions/{session}/schedule.log",
     message:
         "Schedule: draw that of `{wildcards.session}`"
     shell:
@@ -93,34 +97,37 @@ rule schedule:
 
 rule idle_baseline:
     input:
-        environment=ancient(rules.environment.output),
+        machine=ancient(rules.environment.output),
+        server_environment=rules.server_environment.output,
         model=rules.model.output,
     output:
         power=RAW + "/idle/{server}/power.parquet",
         facts=RAW + "/idle/{server}/idle.json",
-    params:
-        spec=lambda wildcards: as_text(SPECS.idle(wildcards.server)),
-        code=digest("inference_energy.acquire.session.idle"),
-        logs=LOGS + "/idle/{server}",
-    wildcard_constraints:
-        machine=re.escape(MACHINE),
     log:
         LOGS + "/idle/{server}/idle.log",
     benchmark:
         LOGS + "/idle/{server}/benchmark.tsv"
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
     threads: ALL_CORES
     resources:
         gpu=1,
+    params:
+        spec=lambda wildcards: as_text(SPECS.idle(wildcards.server)),
+        code=digest("inference_energy.acquire.session.idle"),
+        logs=LOGS + "/idle/{server}",
     message:
         "Idle baseline: log the idle machine's power before `{wildcards.server}` starts"
     shell:
-        "inference-energy stage idle-baseline --spec {params.spec:q} --model {input.model} --envs envs"
+        "inference-energy stage idle-baseline --spec {params.spec:q}"
+        " --server-environment {input.server_environment} --model {input.model}"
         " --power {output.power} --facts {output.facts} --logs {params.logs} --log {log}"
 
 
 rule session:
     input:
         idle=of_server(RAW + "/idle/{server}/power.parquet"),
+        server_environment=of_server(SERVER + "/server_environment.json"),
         model=of_server(SERVER + "/model.json"),
         prompts=rules.prompts.output,
         schedule=rules.schedule.output,
@@ -131,23 +138,24 @@ rule session:
         phases=SESSION + "/phases.parquet",
         facts=SESSION + "/session.json",
         environment=SESSION + "/environment.json",
+    log:
+        LOGS + "/sessions/{session}/session.log",
+    benchmark:
+        LOGS + "/sessions/{session}/benchmark.tsv"
+    wildcard_constraints:
+        machine=re.escape(MACHINE),
+    threads: ALL_CORES
+    resources:
+        gpu=1,
     params:
         spec=lambda wildcards: as_text(SPECS.session(wildcards.session)),
         code=digest("inference_energy.acquire.session.run"),
         output=SESSION,
         logs=LOGS + "/sessions/{session}",
-    wildcard_constraints:
-        machine=re.escape(MACHINE),
-    log:
-        LOGS + "/sessions/{session}/session.log",
-    benchmark:
-        LOGS + "/sessions/{session}/benchmark.tsv"
-    threads: ALL_CORES
-    resources:
-        gpu=1,
     message:
         "Session `{wildcards.session}`: launch the server, load it, log its power, stop it"
     shell:
         "inference-energy stage environment --output {output.environment} && "
-        "inference-energy stage session --spec {params.spec:q} --model {input.model} --prompts {input.prompts}"
-        " --schedule {input.schedule} --envs envs --output {params.output} --logs {params.logs} --log {log}"
+        "inference-energy stage session --spec {params.spec:q}"
+        " --server-environment {input.server_environment} --model {input.model}"
+        " --prompts {input.prompts} --schedule {input.schedule} --output {params.output} --logs {params.logs} --log {log}"

@@ -11,12 +11,14 @@ rule integrate:
         steady_load=rules.steady_load.output,
     output:
         DERIVED + "/energy.json",
-    params:
-        spec=as_text(SPECS.analysis("power_reading", "counter_tolerance", "max_gap_periods")),
-        code=digest("inference_energy.analysis.integrate"),
     log:
         LOGS + "/derived/{session}/integrate.log",
     localrule: True
+    params:
+        spec=as_text(
+            SPECS.analysis("power_reading", "counter_tolerance", "max_gap_periods")
+        ),
+        code=digest("inference_energy.analysis.integrate"),
     message:
         "Integrate: energy of the windows of `{wildcards.session}`"
     shell:
@@ -30,13 +32,13 @@ rule attribute:
         requests=SESSION + "/requests.parquet",
         energy=rules.integrate.output,
     output:
-        report(DERIVED + "/receipts.parquet", caption="../report/receipts.rst", category="Energy"),
-    params:
-        spec=as_text(SPECS.analysis("attribution")),
-        code=digest("inference_energy.analysis.attribute"),
+        DERIVED + "/receipts.parquet",
     log:
         LOGS + "/derived/{session}/attribute.log",
     localrule: True
+    params:
+        spec=as_text(SPECS.analysis("attribution")),
+        code=digest("inference_energy.analysis.attribute"),
     message:
         "Attribute: energy of each request of `{wildcards.session}`"
     shell:
@@ -59,13 +61,15 @@ rule fit:
         steady_load=sessions_of_server(DERIVED + "/steady_load.json"),
     output:
         FITS + "/{server}.json",
-    params:
-        code=digest("inference_energy.analysis.fit.stage"),
-        energy=lambda wildcards, input: [f"--energy {path}" for path in input.energy],
-        steady_load=lambda wildcards, input: [f"--steady-load {path}" for path in input.steady_load],
     log:
         LOGS + "/derived/fit_{server}.log",
     localrule: True
+    params:
+        code=digest("inference_energy.analysis.fit.stage"),
+        energy=lambda wildcards, input: [f"--energy {path}" for path in input.energy],
+        steady_load=lambda wildcards, input: [
+            f"--steady-load {path}" for path in input.steady_load
+        ],
     message:
         "Fit: what a token costs on `{wildcards.server}`"
     shell:

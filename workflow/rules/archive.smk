@@ -10,14 +10,15 @@ rule archive:
         schedule=of_sessions(SESSION + "/schedule.parquet"),
         environment=unique(of_sessions(RAW + "/environment.json")),
         receipts=of_sessions(DERIVED + "/receipts.parquet"),
+        power_trace=of_sessions(DERIVED + "/power_trace.html"),
     output:
         f"{EXPERIMENT}/{CONFIG.experiment}.zip",
-    params:
-        folder=EXPERIMENT,
-        code=digest("inference_energy.provenance.archive"),
     log:
         f"results/logs/{CONFIG.experiment}/archive.log",
     localrule: True
+    params:
+        folder=EXPERIMENT,
+        code=digest("inference_energy.provenance.archive"),
     message:
         "Archive: {output}"
     shell:

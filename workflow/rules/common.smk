@@ -18,7 +18,12 @@ except InputError as error:
     sys.exit(2)
 
 MACHINE = machine_name()
-SPECS = Specs(CONFIG, MACHINE, lambda: gpu_count() > 0, lambda: installed_interpreter() is not None)
+SPECS = Specs(
+    CONFIG,
+    MACHINE,
+    lambda: gpu_count() > 0,
+    lambda: installed_interpreter() is not None,
+)
 
 RAW = "results/raw/{machine}"
 SERVER = RAW + "/servers/{server}"
@@ -46,13 +51,17 @@ def server_of(wildcards):
 
 def of_server(pattern):
     """An input function: the pattern with the session's machine and server."""
-    return lambda wildcards: pattern.format(machine=wildcards.machine, server=server_of(wildcards))
+    return lambda wildcards: pattern.format(
+        machine=wildcards.machine, server=server_of(wildcards)
+    )
 
 
 def of_sessions(pattern):
     """The pattern for each machine and session of the experiment."""
     return [
-        pattern.format(machine=machine, session=session, server=CONFIG.sessions[session].server)
+        pattern.format(
+            machine=machine, session=session, server=CONFIG.sessions[session].server
+        )
         for machine in SPECS.machines()
         for session in CONFIG.run
     ]

@@ -6,12 +6,12 @@ rule carbon:
         rules.integrate.output,
     output:
         DERIVED + "/carbon.json",
-    params:
-        spec=as_text(SPECS.impact()),
-        code=digest("inference_energy.impact.footprint"),
     log:
         LOGS + "/derived/{session}/carbon.log",
     localrule: True
+    params:
+        spec=as_text(SPECS.impact()),
+        code=digest("inference_energy.impact.footprint"),
     message:
         "Carbon: that of `{wildcards.session}`"
     shell:

@@ -1,20 +1,28 @@
 """What people read: the summary, the report, the power traces."""
 
+from hashlib import sha256
+from pathlib import Path
+
 
 def named(option, paths):
     """Repeated options of a command, one for each path."""
     return [f"--{option} {path}" for path in paths]
 
 
+def file_digest(path):
+    """What stands in for Snakemake's own look at a script, which goes by the file's time."""
+    return sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
 rule experiment:
     output:
         f"{EXPERIMENT}/experiment.json",
-    params:
-        spec=as_text({"plan": SPECS.summary(), "config": CONFIG.model_dump()}),
-        code=digest("inference_energy.provenance.record"),
     log:
         f"results/logs/{CONFIG.experiment}/experiment.log",
     localrule: True
+    params:
+        spec=as_text({"plan": SPECS.summary(), "config": CONFIG.model_dump()}),
+        code=digest("inference_energy.provenance.record"),
     message:
         "Experiment: note the configuration and the code's version"
     shell:
@@ -31,7 +39,14 @@ rule summary:
         carbon=of_sessions(DERIVED + "/carbon.json"),
         fit=unique(of_sessions(FITS + "/{server}.json")),
     output:
-        report(f"{EXPERIMENT}/summary.json", caption="../report/summary.rst", category="Energy"),
+        report(
+            f"{EXPERIMENT}/summary.json",
+            caption="../report/summary.rst",
+            category="Energy",
+        ),
+    log:
+        f"results/logs/{CONFIG.experiment}/summary.log",
+    localrule: True
     params:
         spec=as_text({key: SPECS.summary()[key] for key in ("experiment", "sessions")}),
         code=digest("inference_energy.analysis.summary"),
@@ -44,9 +59,6 @@ rule summary:
             *named("carbon", input.carbon),
             *named("fit", input.fit),
         ],
-    log:
-        f"results/logs/{CONFIG.experiment}/summary.log",
-    localrule: True
     message:
         "Summary: all figures of the experiment"
     shell:
@@ -66,13 +78,21 @@ rule report:
         server_environment=of_sessions(SERVER + "/server_environment.json"),
         model=of_sessions(SERVER + "/model.json"),
     output:
-        report=report(f"{EXPERIMENT}/report.html", caption="../report/report.rst", category="Report"),
-    params:
-        sessions=[{"session": s["session"], "machine": s["machine"]} for s in SPECS.summary()["sessions"]],
-        code=digest("inference_energy.present.report"),
+        report=report(
+            f"{EXPERIMENT}/report.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
     log:
         f"results/logs/{CONFIG.experiment}/report.log",
     localrule: True
+    params:
+        sessions=[
+            {"session": s["session"], "machine": s["machine"]}
+            for s in SPECS.summary()["sessions"]
+        ],
+        code=digest("inference_energy.present.report"),
+        script=file_digest("scripts/report.py"),
     message:
         "Report: {output.report}"
     script:
@@ -85,14 +105,19 @@ rule power_trace:
         phases=SESSION + "/phases.parquet",
         energy=rules.integrate.output[0],
     output:
-        page=report(DERIVED + "/power_trace.html", caption="../report/power_trace.rst", category="Power"),
+        page=report(
+            DERIVED + "/power_trace.html",
+            caption="../report/power_trace.rst",
+            category="Power",
+        ),
+    log:
+        LOGS + "/derived/{session}/power_trace.log",
+    localrule: True
     params:
         session="{session}",
         machine="{machine}",
         code=digest("inference_energy.present.trace"),
-    log:
-        LOGS + "/derived/{session}/power_trace.log",
-    localrule: True
+        script=file_digest("scripts/power_trace.py"),
     message:
         "Power trace: that of `{wildcards.session}`"
     script:

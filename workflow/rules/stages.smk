@@ -7,11 +7,11 @@ rule launch:
         phases=SESSION + "/phases.parquet",
     output:
         DERIVED + "/launch.json",
-    params:
-        code=digest("inference_energy.analysis.launch"),
     log:
         LOGS + "/derived/{session}/launch.log",
     localrule: True
+    params:
+        code=digest("inference_energy.analysis.launch"),
     message:
         "Launch: check that of `{wildcards.session}`"
     shell:
@@ -26,11 +26,11 @@ rule warmup:
         launch=rules.launch.output,
     output:
         DERIVED + "/warmup.json",
-    params:
-        code=digest("inference_energy.analysis.warmup"),
     log:
         LOGS + "/derived/{session}/warmup.log",
     localrule: True
+    params:
+        code=digest("inference_energy.analysis.warmup"),
     message:
         "Warm-up: check that of `{wildcards.session}`"
     shell:
@@ -48,6 +48,9 @@ rule steady_load:
         warmup=rules.warmup.output,
     output:
         DERIVED + "/steady_load.json",
+    log:
+        LOGS + "/derived/{session}/steady_load.log",
+    localrule: True
     params:
         spec=as_text(
             SPECS.analysis(
@@ -61,9 +64,6 @@ rule steady_load:
             )
         ),
         code=digest("inference_energy.analysis.steady_load"),
-    log:
-        LOGS + "/derived/{session}/steady_load.log",
-    localrule: True
     message:
         "Steady load: cut and test the windows of `{wildcards.session}`"
     shell:

@@ -58,9 +58,11 @@ def document(
     configs: Annotated[list[Path], typer.Argument(help="YAML files whose comments are written anew.")],
     schema: Annotated[Path | None, typer.Option(help="JSON schema to write.")] = None,
     page: Annotated[Path | None, typer.Option(help="Page of all keys to write, in Markdown.")] = None,
+    reasons: Annotated[Path | None, typer.Option(help="Page of all reason codes to write, in Markdown.")] = None,
 ) -> None:
-    """Write what is generated from the configuration's models: comments in YAML files, JSON schema, docs page."""
+    """Write what is generated from the code: comments in YAML files, JSON schema, pages of keys and reason codes."""
     from inference_energy.config.document import json_schema, markdown, recommented
+    from inference_energy.present.reasons import reasons_page
 
     for path in configs:
         path.write_text(recommented(path, configs[0]))
@@ -68,3 +70,5 @@ def document(
         schema.write_text(json_schema())
     if page:
         page.write_text(markdown())
+    if reasons:
+        reasons.write_text(reasons_page())

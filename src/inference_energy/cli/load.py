@@ -9,7 +9,8 @@ import typer
 EXAMPLES = """
 [bold]Examples[/bold]
 
-inference-energy load-test --endpoint http://localhost:8000 --model M --prompts prompts.txt --duration 600 --concurrency 8 --output logs/requests.csv
+inference-energy load-test --endpoint http://localhost:8000 --model M --prompts prompts.txt \\
+  --duration 600 --concurrency 8 --output logs/requests.csv
 
 Run `inference-energy log-power` beside it, then `inference-energy analyze`.
 """

@@ -9,6 +9,7 @@ from typing import Annotated, TextIO
 import typer
 
 Spec = Annotated[str, typer.Option("--spec", help="What the step depends on, as one JSON text.")]
+ServerEnvironment = Annotated[Path, typer.Option("--server-environment", help="server_environment.json")]
 Model = Annotated[Path, typer.Option("--model", help="model.json")]
 Envs = Annotated[Path, typer.Option("--envs", help="Folder with the lock files of the vLLM environments.")]
 Output = Annotated[Path, typer.Option("--output", help="File to make.")]
@@ -17,7 +18,7 @@ Log = Annotated[Path | None, typer.Option("--log", help="File that gets a copy o
 
 def register(app: typer.Typer) -> None:
     """Add the acquisition steps."""
-    for name, command in {
+    commands: dict[str, Callable[..., None]] = {
         "environment": environment,
         "server-environment": server_environment,
         "model": model,
@@ -26,7 +27,8 @@ def register(app: typer.Typer) -> None:
         "idle-baseline": idle_baseline,
         "session": session,
         "experiment": experiment,
-    }.items():
+    }
+    for name, command in commands.items():
         app.command(name, rich_help_panel="Acquisition")(command)
 
 
@@ -49,7 +51,7 @@ def server_environment(spec: Spec, envs: Envs, output: Output, log: Log = None) 
 
 def model(
     spec: Spec,
-    server_environment: Annotated[Path, typer.Option(help="server_environment.json")],
+    server_environment: ServerEnvironment,
     output: Output,
     log: Log = None,
 ) -> None:
@@ -93,8 +95,8 @@ def schedule(
 
 def idle_baseline(
     spec: Spec,
+    server_environment: ServerEnvironment,
     model: Model,
-    envs: Envs,
     power: Annotated[Path, typer.Option(help="power.parquet to make")],
     facts: Annotated[Path, typer.Option(help="idle.json to make")],
     logs: Annotated[Path, typer.Option(help="Folder for what is kept when the step fails.")],
@@ -106,15 +108,16 @@ def idle_baseline(
     from inference_energy.plan.specs import parse
 
     with _logged(log):
-        measure_idle(IdleSpec(**parse(spec)), read_json(model), envs, power, facts, logs)
+        environment = read_json(server_environment)
+        measure_idle(IdleSpec(**parse(spec)), environment, read_json(model), power, facts, logs)
 
 
 def session(
     spec: Spec,
+    server_environment: ServerEnvironment,
     model: Model,
     prompts: Annotated[Path, typer.Option("--prompts", help="prompts.parquet")],
     schedule: Annotated[Path, typer.Option("--schedule", help="schedule.parquet")],
-    envs: Envs,
     output: Annotated[Path, typer.Option("--output", help="Folder for the raw files.")],
     logs: Annotated[Path, typer.Option(help="Folder for what is kept when the step fails.")],
     log: Log = None,
@@ -125,7 +128,8 @@ def session(
     from inference_energy.plan.specs import parse
 
     with _logged(log):
-        run_session(SessionSpec.from_dict(parse(spec)), SessionFiles(model, prompts, schedule, envs, output, logs))
+        files = SessionFiles(server_environment, model, prompts, schedule, output, logs)
+        run_session(SessionSpec.from_dict(parse(spec)), files)
 
 
 def experiment(spec: Spec, output: Output) -> None:
@@ -166,7 +170,7 @@ def _logged(log: Path | None) -> Iterator[Callable[[str], None]]:
         yield say
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file, redirect_stderr(_Tee(sys.stderr, file)):  # type: ignore[type-var]
+    with log.open("w") as file, redirect_stderr(_Tee(sys.stderr, file)):
         try:
             yield say
         except (InputError, RunError) as error:

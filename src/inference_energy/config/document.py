@@ -4,8 +4,8 @@ import itertools
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from types import UnionType
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.config.load import ClosedArrival, FixedLength, Length, SyntheticPrompts
+from inference_energy.contracts.schedule import PROMPTS
 from inference_energy.errors import InputError
 from inference_energy.plan.arrivals import offsets_ns
 from inference_energy.plan.cells import Cell
@@ -106,7 +107,8 @@ def make_prompts(cells: Sequence[Cell], seed: int, vocabulary: int | None) -> pd
             {"prompt_id": len(rows) + index, "workload": cell.workload_name, **content}
             for index, content in enumerate(contents)
         ]
-    return pd.DataFrame(rows, columns=["prompt_id", "workload", "token_ids", "text"])
+    # dtype object: an all-null column would become float64, which is no list of token ids.
+    return pd.DataFrame(rows, columns=PROMPTS.names, dtype=object)
 
 
 def lengths(config: Length, count: int, random: np.random.Generator) -> list[int]:

@@ -86,7 +86,10 @@ class LoadClient:
             if response.status != 200:
                 text = (await response.text())[:500]
                 raise StreamError(f"status {response.status}: {text}")
-            self.events += await read_stream(response.content.iter_any(), record)
+            await read_stream(response.content.iter_any(), record, self._count_event)
+
+    def _count_event(self) -> None:
+        self.events += 1
 
     def _body(self, request: PlannedRequest, cache_salt: str | None) -> dict[str, Any]:
         body: dict[str, Any] = {

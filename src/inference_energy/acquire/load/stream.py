@@ -5,7 +5,7 @@ Tokens are counted by the server's `usage`, never by events: one can hold severa
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from inference_energy.acquire.load.request import RequestRecord
@@ -17,38 +17,37 @@ class StreamError(Exception):
     """The server reported an error inside a stream that began with status 200."""
 
 
-async def read_stream(chunks: AsyncIterator[bytes], record: RequestRecord) -> int:
+async def read_stream(
+    chunks: AsyncIterator[bytes], record: RequestRecord, on_content: Callable[[], None] = lambda: None
+) -> None:
     """Read a completion's stream to its end, filling in the record as events come.
 
     Args:
         chunks: the body as it arrives.
         record: gets times, usage and finish reason; keeps what had come if the stream breaks.
-
-    Returns:
-        The number of events with content.
+        on_content: called for each event with content.
 
     Raises:
         StreamError: an error event, or a stream that ended before the request was finished.
     """
-    events = 0
     rest = b""
     async for chunk in chunks:
         now_ns = time.monotonic_ns()
         *complete, rest = (rest + chunk.replace(b"\r\n", b"\n")).split(EVENT_END)
         for event in complete:
-            events += _take(event, now_ns, record)
+            if _take(event, now_ns, record):
+                on_content()
     if rest.strip():
-        events += _take(rest, time.monotonic_ns(), record)
+        _take(rest, time.monotonic_ns(), record)
     if record.finish_reason is None:
         raise StreamError("the stream ended before the request was finished")
-    return events
 
 
-def _take(event: bytes, now_ns: int, record: RequestRecord) -> int:
-    """Take in one event; 1 if it brought content."""
+def _take(event: bytes, now_ns: int, record: RequestRecord) -> bool:
+    """Take in one event; whether it brought content."""
     payload = b"".join(line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:"))
     if not payload or payload == b"[DONE]":
-        return 0
+        return False
     try:
         content = json.loads(payload)
     except json.JSONDecodeError as error:
@@ -57,7 +56,7 @@ def _take(event: bytes, now_ns: int, record: RequestRecord) -> int:
         raise StreamError(_error_text(content["error"]))
     if usage := content.get("usage"):
         take_usage(usage, record)
-    brought = 0
+    brought = False
     for choice in content.get("choices") or ():
         finish_reason = choice.get("finish_reason")
         has_content = bool(_content(choice))
@@ -67,7 +66,7 @@ def _take(event: bytes, now_ns: int, record: RequestRecord) -> int:
             record.last_token_ns = now_ns
         if finish_reason:
             record.finish_reason = finish_reason
-        brought = int(has_content)
+        brought = brought or has_content
     return brought
 
 

@@ -34,8 +34,13 @@ class IdleSpec:
     cold_s: float
 
 
-def measure_idle(spec: IdleSpec, model: Mapping[str, Any], envs: Path, power: Path, facts: Path, logs: Path) -> None:
+def measure_idle(
+    spec: IdleSpec, environment: Mapping[str, Any], model: Mapping[str, Any], power: Path, facts: Path, logs: Path
+) -> None:
     """Log the power of the idle machine into `power`, and when that was into `facts`.
+
+    `environment` and `model` are the contents of server_environment.json and model.json; `logs` keeps the sampler's
+    log whatever happens.
 
     With an attached server there is no such time: `power` is empty and `facts` says why.
 
@@ -48,14 +53,12 @@ def measure_idle(spec: IdleSpec, model: Mapping[str, Any], envs: Path, power: Pa
         write_table(power, [], SCHEMA, clock_anchor=clock_anchor(), source=[])
         write_json(facts, {"missing": ATTACHED, "start_ns": None, "end_ns": None, "duration_s": None})
         return
-    launch = launch_spec(spec.server, spec.server_settings, model, envs, logs)
+    launch = launch_spec(spec.server, spec.server_settings, environment, model, logs)
     check_before_launch(spec.server, launch)
     gpus = gpus_of(spec.server, spec.server_settings)
     log = logs / "power.arrows"
     sampler = make_sampler(spec.power, gpus, log, status=logs / "no-server.json")
-    progress = Progress(
-        f"idle {spec.server}", [("cold idle", spec.cold_s)], power=lambda: labelled_power(sampler)
-    )
+    progress = Progress(f"idle {spec.server}", [("cold idle", spec.cold_s)], power=lambda: labelled_power(sampler))
 
     async def measure() -> tuple[int, int]:
         with sampler:

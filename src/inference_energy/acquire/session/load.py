@@ -39,8 +39,8 @@ class SessionLoad:
         """Requests under way."""
         return self._client.in_flight if self._client else 0
 
-    def tokens(self) -> int:
-        """Events with content so far: a little less than the tokens, good for progress only."""
+    def events(self) -> int:
+        """Events with content so far: fewer than the tokens, since a busy server sends several in one."""
         return self._past_events + (self._client.events if self._client else 0)
 
     async def run_cell(self, cell: CellSpec, endpoint: str, model: str) -> PhaseTimes:

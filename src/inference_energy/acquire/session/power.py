@@ -51,5 +51,5 @@ def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:
 
 
 def labelled_power(sampler: SamplerProcess) -> dict[str, float]:
-    """The newest power of each domain [W] for progress lines; the domain `cpu`, which no sensor has, says `modelled`."""
+    """The newest power of each domain [W] for progress lines; `cpu`, which no sensor has, says `modelled`."""
     return {f"{domain} (modelled)" if domain == "cpu" else domain: w for domain, w in sampler.latest().items()}

@@ -40,10 +40,10 @@ ATTACHED = {
 class SessionFiles:
     """Where a session reads its plan and writes what it measured."""
 
+    environment: Path
     model: Path
     prompts: Path
     schedule: Path
-    envs: Path
     output: Path
     logs: Path
 
@@ -68,9 +68,12 @@ class SessionRun:
         self.poller: MetricsPoller | None = None
         self.launch_spec: LaunchSpec | None = None
         if spec.mode == "launch":
-            self.launch_spec = launch_spec(spec.server, spec.server_settings, self.model, files.envs, files.logs)
+            environment = read_json(files.environment)
+            self.launch_spec = launch_spec(spec.server, spec.server_settings, environment, self.model, files.logs)
             check_before_launch(spec.server, self.launch_spec)
-        self.progress = Progress(spec.session, spec.planned_s(), in_flight=self.load.in_flight, tokens=self.load.tokens)
+        self.progress = Progress(
+            spec.session, spec.planned_s(), in_flight=self.load.in_flight, tokens=self._generated_tokens
+        )
 
     async def measure(self) -> None:
         """Run the phases, then write every file.
@@ -140,6 +143,12 @@ class SessionRun:
     def _watch(self, sampler: SamplerProcess) -> Watch:
         self.progress.power = lambda: labelled_power(sampler)
         return Watch(self.progress, sampler)
+
+    def _generated_tokens(self) -> int:
+        """The server's own count at the last scrape; where it gives none, the client's events with content."""
+        newest = reversed(self.poller.rows) if self.poller else iter(())
+        counts = (value for _, name, _, value in newest if name == "vllm:generation_tokens_total")
+        return int(next(counts, self.load.events()))
 
     def _server_facts(self, version: str | None, endpoint: str) -> dict[str, Any]:
         return {"name": self.spec.server, "version": version, "endpoint": endpoint}

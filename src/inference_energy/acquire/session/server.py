@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,6 @@ from inference_energy.acquire.gpus import gpu_uuids
 from inference_energy.acquire.server.attach import AttachedServer, attach
 from inference_energy.acquire.server.preflight import preflight
 from inference_energy.acquire.server.spec import VLLM_MODULE, LaunchSpec
-from inference_energy.acquire.vllm.prepare import interpreter_command
 from inference_energy.errors import InputError
 
 
@@ -24,21 +24,37 @@ def gpus_of(server: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def launch_spec(
-    server: str, settings: Mapping[str, Any], model: Mapping[str, Any], envs: Path, logs: Path
+    server: str,
+    settings: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    model: Mapping[str, Any],
+    logs: Path,
 ) -> LaunchSpec:
     """How to launch a server.
 
     Args:
         server: its key in the configuration.
         settings: as `SessionSpec.server_settings`.
+        environment: the content of server_environment.json.
         model: the content of model.json.
-        envs: folder of the environments' lock files.
         logs: folder for the server's log and the guardian's status.
+
+    Raises:
+        InputError: the interpreter or the model has gone since its rule ran.
     """
-    words = interpreter_command({**settings, "server": server}, envs)
+    words = list(environment["command"])
     in_container = settings["environment"] == "container"
+    path = Path(model["path"]).expanduser().absolute()
+    gone = [
+        (rule, what)
+        for rule, what in (("server_environment", Path(words[0])), ("model", path))
+        if not what.exists() and not (in_container and rule == "server_environment")
+    ]
+    if gone:
+        rule, what = gone[0]
+        raise InputError(f"servers.{server}: {what} is gone; make it again with: snakemake --forcerun {rule}")
     return LaunchSpec(
-        model=str(Path(model["path"]).expanduser().absolute()),
+        model=str(path),
         served_model_name=model["name"],
         host=settings["host"],
         port=settings["port"],
@@ -46,7 +62,7 @@ def launch_spec(
         status_path=logs / "guardian.json",
         interpreter=None if in_container else Path(words[0]),
         container_command=words if in_container else (),
-        module=settings.get("module") or VLLM_MODULE,
+        module=VLLM_MODULE,
         arguments=settings["arguments"] | ({"load-format": "dummy"} if model["weights"] == "dummy" else {}),
         environment=settings["variables"],
         gpus=gpus_of(server, settings),
@@ -56,7 +72,7 @@ def launch_spec(
 
 
 def check_before_launch(server: str, spec: LaunchSpec) -> None:
-    """Port free, model there, GPUs free.
+    """Port free, model complete, GPUs free.
 
     Raises:
         InputError: with the configuration's key.
@@ -64,7 +80,8 @@ def check_before_launch(server: str, spec: LaunchSpec) -> None:
     try:
         preflight(spec)
     except InputError as error:
-        raise InputError(str(error).replace("server.", f"servers.{server}.", 1)) from error
+        text = str(error).replace("model.path", f"models.{spec.served_model_name}.path")
+        raise InputError(re.sub(r"\bserver\.", f"servers.{server}.", text)) from error
 
 
 async def attach_here(server: str, settings: Mapping[str, Any]) -> AttachedServer:

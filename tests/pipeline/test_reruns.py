@@ -1,0 +1,101 @@
+"""What reruns after a change, row by row as docs/architecture.md has it, on real Snakemake dry runs."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.pipeline.conftest import MACHINE, Project
+
+pytestmark = pytest.mark.pipeline
+
+FROM_SUMMARY = {"summary", "report", "archive"}
+FROM_CARBON = {"carbon", "experiment", *FROM_SUMMARY}
+FROM_INTEGRATE = {"integrate", "attribute", "fit", "power_trace", "carbon", *FROM_SUMMARY}
+FROM_SESSION = {"session", "launch", "warmup", "steady_load", *FROM_INTEGRATE}
+
+EXTRA = {
+    "run": ["short", "extra"],
+    "sessions": {"extra": {"server": "stub", "windows": ["more"]}},
+    "windows": {"more": {"workload": "short-chat", "arrival": {"process": "poisson", "rate_qps": 4}, "duration_s": 3}},
+}
+
+
+def test_nothing_changed(finished: Project) -> None:
+    assert finished.would_run() == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"impact": {"carbon": {"zone": "FR", "intensity_g_per_kwh": 44}}}, FROM_CARBON),
+        ({"servers": {"stub": {"arguments": {"max-num-seqs": 4}}}}, FROM_SESSION | {"experiment"}),
+        ({"analysis": {"trim_start_s": 0.7}}, {"steady_load", "experiment", *FROM_INTEGRATE}),
+        ({"analysis": {"steadiness": {"max_power_trend": 0.2}}}, {"steady_load", "experiment", *FROM_INTEGRATE}),
+        ({"analysis": {"counter_tolerance": 0.1}}, {"experiment", *FROM_INTEGRATE}),
+        ({"analysis": {"attribution": "total_tokens"}}, {"attribute", "experiment", "report", "archive"}),
+        ({"idle": {"cold_s": 3}}, {"idle_baseline", "experiment", *FROM_SESSION}),
+        ({"seed": 3}, {"prompts", "schedule", "experiment", *FROM_SESSION}),
+    ],
+    ids=["carbon zone", "server flags", "trimming", "steadiness", "tolerance", "attribution", "idle duration", "seed"],
+)
+def test_a_change_of_the_configuration(finished: Project, change: Mapping[str, Any], expected: set[str]) -> None:
+    """A rule downstream of one that reruns is planned; Snakemake drops it at run time if its input stays equal."""
+    assert finished.would_run(change) == expected
+
+
+def test_a_load_level_added_measures_only_itself(finished: Project) -> None:
+    planned = finished.would_run(EXTRA)
+    assert "idle_baseline" not in planned
+    assert {"session", "prompts", "schedule", "launch", "fit", "report"} <= planned
+    listing = finished.snakemake("--dry-run", "--quiet", "rules", "--summary", change=EXTRA, check=False).stdout
+    rerun = [line for line in listing.splitlines() if "update pending" in line]
+    measured = [line.split()[0] for line in rerun if line.startswith(f"results/raw/{MACHINE}/sessions/")]
+    assert measured
+    assert all(path.startswith(f"results/raw/{MACHINE}/sessions/extra/") for path in measured)
+
+
+def test_touched_sources_and_a_clone_elsewhere_rerun_nothing(finished: Project, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "elsewhere")
+    for path in clone.folder.rglob("*"):
+        if path.suffix in (".py", ".smk", ".yaml", ".lock"):
+            os.utime(path)
+    assert clone.would_run() == set()
+
+
+def test_another_machines_results_plan_no_measurement(finished: Project, tmp_path: Path) -> None:
+    third = finished.copy(tmp_path / "third")
+    raw = third.folder / "results" / "raw"
+    shutil.move(raw / MACHINE, raw / "a-gpu-host")
+    shutil.rmtree(third.folder / "results" / "derived")
+    planned = third.would_run({"machines": ["a-gpu-host"]})
+    assert {"integrate", "summary", "report"} <= planned
+    assert planned.isdisjoint(
+        {"environment", "server_environment", "model", "prompts", "schedule", "idle_baseline", "session"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "reruns", "spares"),
+    [
+        ("analysis/steadiness.py", {"steady_load"}, {"session", "idle_baseline", "launch"}),
+        ("analysis/fit/linear.py", {"fit"}, {"session", "integrate", "carbon"}),
+        ("impact/water.py", {"carbon"}, {"session", "integrate", "fit"}),
+        ("present/theme.py", {"report"}, {"session", "integrate", "summary"}),
+        ("acquire/load/client.py", {"session"}, {"idle_baseline", "prompts"}),
+        ("acquire/power/sampler.py", {"session", "idle_baseline"}, {"prompts", "model"}),
+        ("config/document.py", set(), {"session", "integrate", "summary", "report"}),
+        ("cli/main.py", set(), {"session", "integrate", "summary", "report"}),
+    ],
+)
+def test_an_edited_module_reruns_the_rules_that_hold_it(
+    finished: Project, tmp_path: Path, module: str, reruns: set[str], spares: set[str]
+) -> None:
+    clone = finished.copy(tmp_path / "edited")
+    path = clone.folder / "src" / "inference_energy" / module
+    path.write_text(path.read_text() + "\n# edited\n")
+    planned = clone.would_run()
+    assert reruns <= planned
+    assert planned.isdisjoint(spares)

@@ -1,0 +1,39 @@
+"""The real vLLM (CPU build) and the small real model, made by the package itself in the repository's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.vllm.real_server import CONFIG, ROOT, default_server
+
+from inference_energy.acquire.cache import VARIABLE
+from inference_energy.acquire.model.prepare import prepare
+from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
+from inference_energy.acquire.vllm.build import ensure_environment
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """The Python that has vLLM; made in 1 to 5 minutes where there is none yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(ROOT / ".cache"))
+        return ensure_environment("cpu", ROOT / "envs" / "cpu")
+
+
+@pytest.fixture(scope="session")
+def real_model(vllm_python: Path) -> dict[str, Any]:
+    """What the rule `model` says of the default model."""
+    name = default_server().model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(ROOT / ".cache"))
+        return prepare({"name": name, **CONFIG.models[name].model_dump()}, [str(vllm_python)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DIRECTORY_VARIABLE, str(tmp_path_factory.mktemp("locks")))
+        yield
