@@ -1,4 +1,4 @@
-"""Inference Energy Toolkit: measured energy, with error bars, for LLM serving.
+"""Inference Energy Toolkit: measured energy of LLM serving.
 
 `snakemake` runs the experiment that config.yaml describes; `snakemake --configfile config/protocol.yaml` lays another
 configuration over it. Results lie in results/<experiment>/.
@@ -29,7 +29,7 @@ rule all:
     input:
         f"{EXPERIMENT}/summary.json",
         f"{EXPERIMENT}/report.html",
-        of_sessions(DERIVED + "/power_trace.html"),
+        of_sessions(derived("{session}/power_trace.html")),
         f"{EXPERIMENT}/{CONFIG.experiment}.zip",
     message:
         "Done: everything lies in results/"

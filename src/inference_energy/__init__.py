@@ -1,3 +1,3 @@
-"""Inference Energy Toolkit: measured energy, with error bars, for LLM serving."""
+"""Inference Energy Toolkit: measured energy of LLM serving."""
 
 __version__ = "0.1.0"

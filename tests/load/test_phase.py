@@ -87,6 +87,32 @@ def test_tokens_are_the_servers_count(stub_endpoint: Start) -> None:
         assert record.sent_ns <= record.first_token_ns <= record.last_token_ns <= record.end_ns
 
 
+def salts_sent(prompts: list[str], *, prefix_reuse: bool, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each request carried a cache salt."""
+    salted = []
+
+    async def note(self: LoadClient, body: dict[str, object], record: RequestRecord) -> None:
+        salted.append("cache_salt" in body)
+
+    monkeypatch.setattr(LoadClient, "_exchange", note)
+
+    async def main() -> None:
+        before: set[int] = set()
+        for _ in range(2):
+            async with LoadClient("http://e", "m", 1.0, prefix_reuse=prefix_reuse, sent_before=before) as client:
+                for index, prompt in enumerate(prompts):
+                    await client.send(PlannedRequest(index, index, prompt, 1), "w", 0)
+
+    asyncio.run(main())
+    return salted
+
+
+def test_only_a_prompt_sent_before_gets_a_salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = salts_sent(["a", "b", "a"], prefix_reuse=False, monkeypatch=monkeypatch)
+    assert sent == [False, False, True, True, True, True]
+    assert not any(salts_sent(["a", "a"], prefix_reuse=True, monkeypatch=monkeypatch))
+
+
 @pytest.mark.parametrize("text", ["hello world", [5, 6, 7, 8]])
 def test_prompts_are_text_or_token_ids(stub_endpoint: Start, text: str | list[int]) -> None:
     records, _ = run(stub_endpoint(tokens_per_s=100), [PlannedRequest(0, 0, text, 2, 0)], 0.2)

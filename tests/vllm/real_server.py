@@ -63,13 +63,13 @@ class Processes:
     def __init__(self, guardian_pid: int) -> None:
         self.names: set[str] = set()
         self.watched: list[WatchedProcess] = []
-        self.shared_memory: set[str] = set()
+        self.mapped: set[int] = set()
         for pid in (guardian_pid, *descendants(guardian_pid)):
             if process := WatchedProcess.of(pid):
                 self.watched.append(process)
                 with suppress(psutil.NoSuchProcess):
                     self.names.add(psutil.Process(pid).name())
-                self.shared_memory.update(re.findall(rf"{SHARED_MEMORY}/(\S+)$", _memory_map(pid), re.MULTILINE))
+                self.mapped |= _mapped(pid)
 
     def running(self) -> list[int]:
         return [process.pid for process in self.watched if not is_gone(*process)]
@@ -84,34 +84,39 @@ class Processes:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not self.running(), "killed processes to be gone")
-        for name in self.shared_memory:
-            (SHARED_MEMORY / name).unlink(missing_ok=True)
+        for name, inode in _shared().items():
+            if inode in self.mapped:
+                (SHARED_MEMORY / name).unlink(missing_ok=True)
 
 
 class SharedMemory:
     """What has come into /dev/shm since this was made."""
 
     def __init__(self) -> None:
-        self.before = _names()
+        self.before = _shared().keys()
 
     def made(self) -> set[str]:
-        return _names() - self.before
+        return _shared().keys() - self.before
 
     def left(self) -> set[str]:
         """What nobody uses any more: memory of other programs that run beside the tests is in use."""
-        left = self.made()
-        for pid in psutil.pids() if left else ():
-            text = _memory_map(pid)
-            left -= {name for name in left if str(SHARED_MEMORY / name) in text}
-        return left & _names()
+        used = set[int]().union(*map(_mapped, psutil.pids()))
+        return {name for name, inode in _shared().items() if name not in self.before and inode not in used}
 
 
-def _names() -> set[str]:
-    return {path.name for path in SHARED_MEMORY.iterdir()}
+def _shared() -> dict[str, int]:
+    """Names in /dev/shm with their inodes. A mapped semaphore shows the name it had before, but the same inode."""
+    found = {}
+    for path in SHARED_MEMORY.iterdir():
+        with suppress(FileNotFoundError):
+            found[path.name] = path.stat().st_ino
+    return found
 
 
-def _memory_map(pid: int) -> str:
+def _mapped(pid: int) -> set[int]:
+    """Inodes of the files in /dev/shm that a process has mapped; none if it has ended or is another user's."""
     try:
-        return Path(f"/proc/{pid}/maps").read_text(errors="replace")
-    except OSError:  # it has ended, or is another user's
-        return ""
+        text = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+    except OSError:
+        return set()
+    return {int(inode) for inode in re.findall(rf"(\d+)\s+{SHARED_MEMORY}/", text)}

@@ -5,9 +5,9 @@ ENVS = "envs"
 
 rule environment:
     output:
-        RAW + "/environment.json",
+        raw("environment.json"),
     log:
-        LOGS + "/environment.log",
+        logs("environment.log"),
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
@@ -26,9 +26,9 @@ rule server_environment:
             )
         ),
     output:
-        SERVER + "/server_environment.json",
+        raw("servers/{server}/server_environment.json"),
     log:
-        LOGS + "/servers/{server}/server_environment.log",
+        logs("servers/{server}/server_environment.log"),
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
@@ -44,9 +44,9 @@ rule model:
     input:
         rules.server_environment.output,
     output:
-        SERVER + "/model.json",
+        raw("servers/{server}/model.json"),
     log:
-        LOGS + "/servers/{server}/model.log",
+        logs("servers/{server}/model.log"),
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
@@ -60,12 +60,12 @@ rule model:
 
 rule prompts:
     input:
-        model=of_server(SERVER + "/model.json"),
+        model=of_server(raw("servers/{server}/model.json")),
         files=lambda wildcards: SPECS.prompt_files(wildcards.session),
     output:
-        SESSION + "/prompts.parquet",
+        raw("sessions/{session}/prompts.parquet"),
     log:
-        LOGS + "/sessions/{session}/prompts.log",
+        logs("sessions/{session}/prompts.log"),
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
@@ -81,9 +81,9 @@ rule schedule:
     input:
         rules.prompts.output,
     output:
-        SESSION + "/schedule.parquet",
+        raw("sessions/{session}/schedule.parquet"),
     log:
-        LOGS + "/sessions/{session}/schedule.log",
+        logs("sessions/{session}/schedule.log"),
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
@@ -97,16 +97,15 @@ rule schedule:
 
 rule idle_baseline:
     input:
-        machine=ancient(rules.environment.output),
         server_environment=rules.server_environment.output,
         model=rules.model.output,
     output:
-        power=RAW + "/idle/{server}/power.parquet",
-        facts=RAW + "/idle/{server}/idle.json",
+        power=raw("idle/{server}/power.parquet"),
+        facts=raw("idle/{server}/idle.json"),
     log:
-        LOGS + "/idle/{server}/idle.log",
+        logs("idle/{server}/idle.log"),
     benchmark:
-        LOGS + "/idle/{server}/benchmark.tsv"
+        logs("idle/{server}/benchmark.tsv")
     wildcard_constraints:
         machine=re.escape(MACHINE),
     threads: ALL_CORES
@@ -115,7 +114,9 @@ rule idle_baseline:
     params:
         spec=lambda wildcards: as_text(SPECS.idle(wildcards.server)),
         code=digest("inference_energy.acquire.session.idle"),
-        logs=LOGS + "/idle/{server}",
+        logs=lambda wildcards, output: folder_of(
+            logs("idle/{server}/x").format(**wildcards)
+        ),
     message:
         "Idle baseline: log the idle machine's power before `{wildcards.server}` starts"
     shell:
@@ -126,22 +127,22 @@ rule idle_baseline:
 
 rule session:
     input:
-        idle=of_server(RAW + "/idle/{server}/power.parquet"),
-        server_environment=of_server(SERVER + "/server_environment.json"),
-        model=of_server(SERVER + "/model.json"),
+        idle=of_server(raw("idle/{server}/power.parquet")),
+        server_environment=of_server(raw("servers/{server}/server_environment.json")),
+        model=of_server(raw("servers/{server}/model.json")),
         prompts=rules.prompts.output,
         schedule=rules.schedule.output,
     output:
-        power=SESSION + "/power.parquet",
-        requests=SESSION + "/requests.parquet",
-        server_metrics=SESSION + "/server_metrics.parquet",
-        phases=SESSION + "/phases.parquet",
-        facts=SESSION + "/session.json",
-        environment=SESSION + "/environment.json",
+        power=raw("sessions/{session}/power.parquet"),
+        requests=raw("sessions/{session}/requests.parquet"),
+        server_metrics=raw("sessions/{session}/server_metrics.parquet"),
+        phases=raw("sessions/{session}/phases.parquet"),
+        facts=raw("sessions/{session}/session.json"),
+        environment=raw("sessions/{session}/environment.json"),
     log:
-        LOGS + "/sessions/{session}/session.log",
+        logs("sessions/{session}/session.log"),
     benchmark:
-        LOGS + "/sessions/{session}/benchmark.tsv"
+        logs("sessions/{session}/benchmark.tsv")
     wildcard_constraints:
         machine=re.escape(MACHINE),
     threads: ALL_CORES
@@ -150,8 +151,8 @@ rule session:
     params:
         spec=lambda wildcards: as_text(SPECS.session(wildcards.session)),
         code=digest("inference_energy.acquire.session.run"),
-        output=SESSION,
-        logs=LOGS + "/sessions/{session}",
+        output=lambda wildcards, output: folder_of(output.power),
+        logs=logs("sessions/{session}"),
     message:
         "Session `{wildcards.session}`: launch the server, load it, log its power, stop it"
     shell:

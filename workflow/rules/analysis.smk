@@ -3,16 +3,16 @@
 
 rule integrate:
     input:
-        session=SESSION + "/session.json",
-        phases=SESSION + "/phases.parquet",
-        power=SESSION + "/power.parquet",
-        idle=of_server(RAW + "/idle/{server}/idle.json"),
-        idle_power=of_server(RAW + "/idle/{server}/power.parquet"),
+        session=raw("sessions/{session}/session.json"),
+        phases=raw("sessions/{session}/phases.parquet"),
+        power=raw("sessions/{session}/power.parquet"),
+        idle=of_server(raw("idle/{server}/idle.json")),
+        idle_power=of_server(raw("idle/{server}/power.parquet")),
         steady_load=rules.steady_load.output,
     output:
-        DERIVED + "/energy.json",
+        derived("{session}/energy.json"),
     log:
-        LOGS + "/derived/{session}/integrate.log",
+        logs("derived/{session}/integrate.log"),
     localrule: True
     params:
         spec=as_text(
@@ -29,12 +29,12 @@ rule integrate:
 
 rule attribute:
     input:
-        requests=SESSION + "/requests.parquet",
+        requests=raw("sessions/{session}/requests.parquet"),
         energy=rules.integrate.output,
     output:
-        DERIVED + "/receipts.parquet",
+        derived("{session}/receipts.parquet"),
     log:
-        LOGS + "/derived/{session}/attribute.log",
+        logs("derived/{session}/attribute.log"),
     localrule: True
     params:
         spec=as_text(SPECS.analysis("attribution")),
@@ -46,23 +46,14 @@ rule attribute:
         " --output {output} 2> {log}"
 
 
-def sessions_of_server(pattern):
-    """An input function: the pattern for each session of the experiment on one server."""
-    return lambda wildcards: [
-        pattern.format(machine=wildcards.machine, session=session)
-        for session in CONFIG.run
-        if CONFIG.sessions[session].server == wildcards.server
-    ]
-
-
 rule fit:
     input:
-        energy=sessions_of_server(DERIVED + "/energy.json"),
-        steady_load=sessions_of_server(DERIVED + "/steady_load.json"),
+        energy=sessions_of_server(derived("{session}/energy.json")),
+        steady_load=sessions_of_server(derived("{session}/steady_load.json")),
     output:
-        FITS + "/{server}.json",
+        derived("fits/{server}.json"),
     log:
-        LOGS + "/derived/fit_{server}.log",
+        logs("derived/fit_{server}.log"),
     localrule: True
     params:
         code=digest("inference_energy.analysis.fit.stage"),

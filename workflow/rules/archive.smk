@@ -6,18 +6,18 @@ rule archive:
         experiment=rules.experiment.output[0],
         summary=rules.summary.output[0],
         report=rules.report.output[0],
-        prompts=of_sessions(SESSION + "/prompts.parquet"),
-        schedule=of_sessions(SESSION + "/schedule.parquet"),
-        environment=unique(of_sessions(RAW + "/environment.json")),
-        receipts=of_sessions(DERIVED + "/receipts.parquet"),
-        power_trace=of_sessions(DERIVED + "/power_trace.html"),
+        prompts=of_sessions(raw("sessions/{session}/prompts.parquet")),
+        schedule=of_sessions(raw("sessions/{session}/schedule.parquet")),
+        environment=unique(of_sessions(raw("environment.json"))),
+        receipts=of_sessions(derived("{session}/receipts.parquet")),
+        power_trace=of_sessions(derived("{session}/power_trace.html")),
     output:
         f"{EXPERIMENT}/{CONFIG.experiment}.zip",
     log:
         f"results/logs/{CONFIG.experiment}/archive.log",
     localrule: True
     params:
-        folder=EXPERIMENT,
+        folder=lambda wildcards, input: folder_of(input.summary),
         code=digest("inference_energy.provenance.archive"),
     message:
         "Archive: {output}"

@@ -1,8 +1,10 @@
 """What all rules share: the checked configuration, the specifications, and where files lie."""
 
 import re
-from glob import glob
 import sys
+from glob import glob
+from hashlib import sha256
+from pathlib import Path
 
 from inference_energy.acquire.vllm.detect import gpu_count, installed_interpreter
 from inference_energy.config.read import validate
@@ -11,13 +13,19 @@ from inference_energy.plan.machine import machine_name
 from inference_energy.plan.specs import Specs, as_text
 from inference_energy.provenance.codehash import digest
 
+MACHINE = machine_name()
 try:
     CONFIG = validate(config)
+    for name in CONFIG.machines:
+        if name != MACHINE and not Path("results/raw", name).is_dir():
+            raise InputError(
+                f"machines: there are no results of {name!r} (this machine is {MACHINE!r}); "
+                f"copy them to results/raw/{name}/"
+            )
 except InputError as error:
     print(f"inference-energy: {error}", file=sys.stderr)
     sys.exit(2)
 
-MACHINE = machine_name()
 SPECS = Specs(
     CONFIG,
     MACHINE,
@@ -25,12 +33,6 @@ SPECS = Specs(
     lambda: installed_interpreter() is not None,
 )
 
-RAW = "results/raw/{machine}"
-SERVER = RAW + "/servers/{server}"
-SESSION = RAW + "/sessions/{session}"
-DERIVED = "results/derived/{machine}/{session}"
-FITS = "results/derived/{machine}/fits"
-LOGS = "results/logs/{machine}"
 EXPERIMENT = f"results/{CONFIG.experiment}"
 
 # Measuring rules take the whole machine and, through the profile's `resources: gpu=1`, exclude each other, so that
@@ -42,6 +44,26 @@ wildcard_constraints:
     machine=r"[A-Za-z0-9_-]+",
     server=r"[A-Za-z0-9_-]+",
     session=r"[A-Za-z0-9_-]+",
+
+
+def raw(path):
+    """Where a measured file lies."""
+    return f"results/raw/{{machine}}/{path}"
+
+
+def derived(path):
+    """Where a computed file lies."""
+    return f"results/derived/{{machine}}/{path}"
+
+
+def logs(path):
+    """Where a log lies."""
+    return f"results/logs/{{machine}}/{path}"
+
+
+def folder_of(path):
+    """The folder that a file lies in."""
+    return str(Path(path).parent)
 
 
 def server_of(wildcards):
@@ -70,3 +92,22 @@ def of_sessions(pattern):
 def unique(paths):
     """The paths, each once, in order."""
     return list(dict.fromkeys(paths))
+
+
+def sessions_of_server(pattern):
+    """An input function: the pattern for each session of the experiment on one server."""
+    return lambda wildcards: [
+        pattern.format(machine=wildcards.machine, session=session)
+        for session in CONFIG.run
+        if CONFIG.sessions[session].server == wildcards.server
+    ]
+
+
+def named(option, paths):
+    """Repeated options of a command, one for each path."""
+    return [f"--{option} {path}" for path in paths]
+
+
+def file_digest(path):
+    """What stands in for Snakemake's own look at a script, which goes by the file's time."""
+    return sha256(Path(path).read_bytes()).hexdigest()[:16]

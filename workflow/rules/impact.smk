@@ -5,9 +5,9 @@ rule carbon:
     input:
         rules.integrate.output,
     output:
-        DERIVED + "/carbon.json",
+        derived("{session}/carbon.json"),
     log:
-        LOGS + "/derived/{session}/carbon.log",
+        logs("derived/{session}/carbon.log"),
     localrule: True
     params:
         spec=as_text(SPECS.impact()),

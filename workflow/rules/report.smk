@@ -1,18 +1,5 @@
 """What people read: the summary, the report, the power traces."""
 
-from hashlib import sha256
-from pathlib import Path
-
-
-def named(option, paths):
-    """Repeated options of a command, one for each path."""
-    return [f"--{option} {path}" for path in paths]
-
-
-def file_digest(path):
-    """What stands in for Snakemake's own look at a script, which goes by the file's time."""
-    return sha256(Path(path).read_bytes()).hexdigest()[:16]
-
 
 rule experiment:
     output:
@@ -31,13 +18,13 @@ rule experiment:
 
 rule summary:
     input:
-        session=of_sessions(SESSION + "/session.json"),
-        launch=of_sessions(DERIVED + "/launch.json"),
-        warmup=of_sessions(DERIVED + "/warmup.json"),
-        steady_load=of_sessions(DERIVED + "/steady_load.json"),
-        energy=of_sessions(DERIVED + "/energy.json"),
-        carbon=of_sessions(DERIVED + "/carbon.json"),
-        fit=unique(of_sessions(FITS + "/{server}.json")),
+        session=of_sessions(raw("sessions/{session}/session.json")),
+        launch=of_sessions(derived("{session}/launch.json")),
+        warmup=of_sessions(derived("{session}/warmup.json")),
+        steady_load=of_sessions(derived("{session}/steady_load.json")),
+        energy=of_sessions(derived("{session}/energy.json")),
+        carbon=of_sessions(derived("{session}/carbon.json")),
+        fit=unique(of_sessions(derived("fits/{server}.json"))),
     output:
         report(
             f"{EXPERIMENT}/summary.json",
@@ -68,15 +55,15 @@ rule summary:
 rule report:
     input:
         summary=rules.summary.output[0],
-        environments=of_sessions(SESSION + "/environment.json"),
-        session=of_sessions(SESSION + "/session.json"),
-        power=of_sessions(SESSION + "/power.parquet"),
-        phases=of_sessions(SESSION + "/phases.parquet"),
-        requests=of_sessions(SESSION + "/requests.parquet"),
-        receipts=of_sessions(DERIVED + "/receipts.parquet"),
-        idle=of_sessions(RAW + "/idle/{server}/power.parquet"),
-        server_environment=of_sessions(SERVER + "/server_environment.json"),
-        model=of_sessions(SERVER + "/model.json"),
+        environments=of_sessions(raw("sessions/{session}/environment.json")),
+        session=of_sessions(raw("sessions/{session}/session.json")),
+        power=of_sessions(raw("sessions/{session}/power.parquet")),
+        phases=of_sessions(raw("sessions/{session}/phases.parquet")),
+        requests=of_sessions(raw("sessions/{session}/requests.parquet")),
+        receipts=of_sessions(derived("{session}/receipts.parquet")),
+        idle=of_sessions(raw("idle/{server}/power.parquet")),
+        server_environment=of_sessions(raw("servers/{server}/server_environment.json")),
+        model=of_sessions(raw("servers/{server}/model.json")),
     output:
         report=report(
             f"{EXPERIMENT}/report.html",
@@ -101,17 +88,17 @@ rule report:
 
 rule power_trace:
     input:
-        power=SESSION + "/power.parquet",
-        phases=SESSION + "/phases.parquet",
+        power=raw("sessions/{session}/power.parquet"),
+        phases=raw("sessions/{session}/phases.parquet"),
         energy=rules.integrate.output[0],
     output:
         page=report(
-            DERIVED + "/power_trace.html",
+            derived("{session}/power_trace.html"),
             caption="../report/power_trace.rst",
             category="Power",
         ),
     log:
-        LOGS + "/derived/{session}/power_trace.log",
+        logs("derived/{session}/power_trace.log"),
     localrule: True
     params:
         session="{session}",

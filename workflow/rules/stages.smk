@@ -3,12 +3,12 @@
 
 rule launch:
     input:
-        session=SESSION + "/session.json",
-        phases=SESSION + "/phases.parquet",
+        session=raw("sessions/{session}/session.json"),
+        phases=raw("sessions/{session}/phases.parquet"),
     output:
-        DERIVED + "/launch.json",
+        derived("{session}/launch.json"),
     log:
-        LOGS + "/derived/{session}/launch.log",
+        logs("derived/{session}/launch.log"),
     localrule: True
     params:
         code=digest("inference_energy.analysis.launch"),
@@ -20,14 +20,14 @@ rule launch:
 
 rule warmup:
     input:
-        session=SESSION + "/session.json",
-        phases=SESSION + "/phases.parquet",
-        requests=SESSION + "/requests.parquet",
+        session=raw("sessions/{session}/session.json"),
+        phases=raw("sessions/{session}/phases.parquet"),
+        requests=raw("sessions/{session}/requests.parquet"),
         launch=rules.launch.output,
     output:
-        DERIVED + "/warmup.json",
+        derived("{session}/warmup.json"),
     log:
-        LOGS + "/derived/{session}/warmup.log",
+        logs("derived/{session}/warmup.log"),
     localrule: True
     params:
         code=digest("inference_energy.analysis.warmup"),
@@ -40,16 +40,16 @@ rule warmup:
 
 rule steady_load:
     input:
-        session=SESSION + "/session.json",
-        phases=SESSION + "/phases.parquet",
-        requests=SESSION + "/requests.parquet",
-        server_metrics=SESSION + "/server_metrics.parquet",
-        power=SESSION + "/power.parquet",
+        session=raw("sessions/{session}/session.json"),
+        phases=raw("sessions/{session}/phases.parquet"),
+        requests=raw("sessions/{session}/requests.parquet"),
+        server_metrics=raw("sessions/{session}/server_metrics.parquet"),
+        power=raw("sessions/{session}/power.parquet"),
         warmup=rules.warmup.output,
     output:
-        DERIVED + "/steady_load.json",
+        derived("{session}/steady_load.json"),
     log:
-        LOGS + "/derived/{session}/steady_load.log",
+        logs("derived/{session}/steady_load.log"),
     localrule: True
     params:
         spec=as_text(

@@ -58,14 +58,19 @@ def load_test(
     )
 
     def tick(client: LoadClient) -> None:
-        seen[:] = [client]
+        if not seen:
+            seen.append(client)
+            progress.begin("load")
         progress.tick()
 
     anchor = clock_anchor()
-    progress.begin("load")
     begun_s = time.monotonic()
     test = ClosedTest(endpoint, model, prompts, duration, concurrency, max_tokens, timeout, drain)
-    records = asyncio.run(run_closed_test(test, tick))
+    try:
+        records = asyncio.run(run_closed_test(test, tick))
+    except KeyboardInterrupt:
+        records = seen[0].records if seen else []
+        console.print("interrupted; what was sent so far is kept")
     write_requests(output, records, anchor)
     done = [record for record in records if record.status == "ok"]
     tokens = sum(record.completion_tokens or 0 for record in done)

@@ -11,7 +11,7 @@ from inference_energy.errors import InputError, RunError
 
 app = typer.Typer(
     name="inference-energy",
-    help="Measured energy, with error bars, for LLM serving.",
+    help="Measured energy of LLM serving.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong use. Documentation: docs/ in the project.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -37,7 +37,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Measured energy, with error bars, for LLM serving."""
+    """Measured energy of LLM serving."""
 
 
 power.register(app)

@@ -61,6 +61,9 @@ class Workload(Section):
     prompts: Prompts = Field(description="where prompts come from")
     max_tokens: int = Field(256, ge=1, description="most tokens generated for a request")
     ignore_eos: bool = Field(False, description="generate exactly max_tokens")
+    prefix_reuse: bool = Field(
+        False, description="let the server reuse the cached prefix of a prompt sent before; false sends a cache salt"
+    )
 
 
 class PoissonArrival(Section):
@@ -82,7 +85,7 @@ class ClosedArrival(Section):
 
     process: Literal["closed"]
     concurrency: int = Field(ge=1, description="number of users")
-    pool: int = Field(256, ge=1, description="distinct prompts; when used up they repeat under a fresh cache salt")
+    pool: int = Field(256, ge=1, description="prompts made for it; when used up they are sent again")
 
 
 Arrival = Annotated[PoissonArrival | ConstantArrival | ClosedArrival, Field(discriminator="process")]

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from inference_energy.config.load import Arrival, LoadPhase, Window, Workload
-from inference_energy.config.root import Config
+from inference_energy.config.load import Arrival, LoadPhase, Workload
 
 WARMUP = "warmup"
 
@@ -54,16 +53,3 @@ class Cell:
             arrival=phase.arrival,
             duration_s=phase.duration_s,
         )
-
-
-def cells_of(config: Config, session_name: str) -> list[Cell]:
-    """The cells of a session in the order they run, the warm-up first."""
-    session = config.sessions[session_name]
-    phases: list[tuple[str, str, LoadPhase | Window]] = []
-    if session.warmup:
-        phases.append((WARMUP, WARMUP, session.warmup))
-    phases += [(name, config.windows[name].kind, config.windows[name]) for name in session.windows]
-    return [
-        Cell(name, kind, phase.workload, config.workloads[phase.workload], phase.arrival, phase.duration_s)
-        for name, kind, phase in phases
-    ]

@@ -9,10 +9,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from inference_energy.config.load import LoadPhase
 from inference_energy.config.root import Config
 from inference_energy.config.servers import LaunchServer
 from inference_energy.errors import InputError
-from inference_energy.plan.cells import cells_of
+from inference_energy.plan.cells import WARMUP, Cell
 
 Spec = dict[str, Any]
 
@@ -41,6 +42,7 @@ class Specs:
         return {
             "server": server,
             "environment": self._environment(settings),
+            "chosen": settings.environment == "auto",
             "interpreter": settings.interpreter,
             "container": settings.container,
         }
@@ -144,6 +146,19 @@ class Specs:
             "arguments": settings.arguments | (settings.arguments_on_cpu if on_cpu else settings.arguments_on_gpu),
             "variables": settings.variables | (settings.variables_on_cpu if on_cpu else {}),
         }
+
+
+def cells_of(config: Config, session_name: str) -> list[Cell]:
+    """The cells of a session in the order they run, the warm-up first."""
+    session = config.sessions[session_name]
+    phases: list[tuple[str, str, LoadPhase]] = []
+    if session.warmup:
+        phases.append((WARMUP, WARMUP, session.warmup))
+    phases += [(name, config.windows[name].kind, config.windows[name]) for name in session.windows]
+    return [
+        Cell(name, kind, phase.workload, config.workloads[phase.workload], phase.arrival, phase.duration_s)
+        for name, kind, phase in phases
+    ]
 
 
 def as_text(spec: Spec) -> str:

@@ -25,11 +25,31 @@ class LoadClient:
         events: events with content so far, for progress only.
     """
 
-    def __init__(self, endpoint: str, model: str, timeout_s: float, *, ignore_eos: bool = False) -> None:
-        """A client for `model` at `endpoint` (base URL without /v1)."""
+    def __init__(
+        self,
+        endpoint: str,
+        model: str,
+        timeout_s: float,
+        *,
+        ignore_eos: bool = False,
+        prefix_reuse: bool = False,
+        sent_before: set[int] | None = None,
+    ) -> None:
+        """A client for `model`.
+
+        Args:
+            endpoint: base URL without /v1.
+            model: name of the model there.
+            timeout_s: a request that takes longer has failed.
+            ignore_eos: generate exactly as many tokens as asked for.
+            prefix_reuse: False sends a cache salt with a prompt that was sent before, so that it is computed anew.
+            sent_before: hashes of the prompts sent by earlier clients; this one adds its own.
+        """
         self.endpoint = endpoint.rstrip("/")
         self.model = model
         self.ignore_eos = ignore_eos
+        self.prefix_reuse = prefix_reuse
+        self._sent_before: set[int] = set() if sent_before is None else sent_before
         self.records: list[RequestRecord] = []
         self.in_flight = 0
         self.events = 0
@@ -49,22 +69,19 @@ class LoadClient:
         if self._session:
             await self._session.close()
 
-    async def send(
-        self, request: PlannedRequest, cell: str, scheduled_ns: int, *, cache_salt: str | None = None
-    ) -> RequestRecord:
+    async def send(self, request: PlannedRequest, cell: str, scheduled_ns: int) -> RequestRecord:
         """Send one request and record what happens; failures are recorded, only cancellation is passed on.
 
         Args:
             request: what to send.
             cell: the phase it belongs to.
             scheduled_ns: when it was due, monotonic.
-            cache_salt: keeps vLLM from reusing another request's prefix.
         """
         record = RequestRecord(request.request_id, cell, request.prompt_id, self.endpoint, scheduled_ns)
         self.records.append(record)
         self.in_flight += 1
         try:
-            await self._exchange(self._body(request, cache_salt), record)
+            await self._exchange(self._body(request), record)
             record.status = "ok"
         except TimeoutError:
             record.status, record.error = "failed", f"no end within {self._timeout.total:g} s"
@@ -91,7 +108,7 @@ class LoadClient:
     def _count_event(self) -> None:
         self.events += 1
 
-    def _body(self, request: PlannedRequest, cache_salt: str | None) -> dict[str, Any]:
+    def _body(self, request: PlannedRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
             "prompt": request.prompt,
@@ -103,6 +120,8 @@ class LoadClient:
         # Extensions of vLLM are sent only where they are needed: other servers may refuse them.
         if self.ignore_eos:
             body["ignore_eos"] = True
-        if cache_salt:
-            body["cache_salt"] = cache_salt
+        content = hash(request.prompt if isinstance(request.prompt, str) else tuple(request.prompt))
+        if content in self._sent_before and not self.prefix_reuse:
+            body["cache_salt"] = f"request-{request.request_id}"
+        self._sent_before.add(content)
         return body

@@ -76,6 +76,7 @@ async def run_closed_test(test: ClosedTest, on_tick: Callable[[LoadClient], None
         except asyncio.CancelledError:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            raise
     failures = [record for record in client.records if record.status == "failed"]
     if failures and not any(record.status == "ok" for record in client.records):
         raise RunError(f"all {len(client.records)} requests failed; the first: {failures[0].error}")

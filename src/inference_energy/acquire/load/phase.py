@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inference_energy.acquire.load.client import LoadClient
@@ -34,7 +34,7 @@ async def run_phase(
 
     Open loop (`concurrency` None): each request is sent at its arrival, whatever the server does. Closed loop: that
     many users each send the next request when their last has ended; when the requests are used up they are sent
-    again, under new ids and a cache salt.
+    again, under new ids.
 
     Args:
         client: an open client.
@@ -75,22 +75,17 @@ async def _send_on_time(
     return tasks
 
 
-async def _user(client: LoadClient, cell: str, queue: Iterator[tuple[PlannedRequest, str | None]], end_ns: int) -> None:
+async def _user(client: LoadClient, cell: str, queue: Iterator[PlannedRequest], end_ns: int) -> None:
     """Send one request after another until the phase ends; after a failure wait a little, lest the loop spin."""
     while (now_ns := time.monotonic_ns()) < end_ns:
-        request, salt = next(queue)
-        record = await client.send(request, cell, now_ns, cache_salt=salt)
+        record = await client.send(next(queue), cell, now_ns)
         if record.status != "ok":
             await asyncio.sleep(0.2)
 
 
-def _repeated(
-    requests: Sequence[PlannedRequest], new_id: Callable[[], int]
-) -> Iterator[tuple[PlannedRequest, str | None]]:
-    yield from ((request, None) for request in requests)
-    for turn in itertools.count(1):
-        for request in requests:
-            yield PlannedRequest(new_id(), request.prompt_id, request.prompt, request.max_tokens), f"repeat-{turn}"
+def _repeated(requests: Sequence[PlannedRequest], new_id: Callable[[], int]) -> Iterator[PlannedRequest]:
+    yield from requests
+    yield from (replace(request, request_id=new_id()) for request in itertools.cycle(requests))
 
 
 async def _drain(tasks: set[asyncio.Task[Any]], drain_s: float) -> None:

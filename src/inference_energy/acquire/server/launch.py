@@ -155,7 +155,7 @@ async def _wait_until_ready(server: RunningServer, launched: float, on_progress:
                 final = await server.ended()
                 raise server.failure(f"the server ended after {elapsed_s:.0f} s, before it was ready: {_cause(final)}")
             if elapsed_s > timeout_s:
-                raise server.failure(f"the server was not ready within {timeout_s:.0f} s (server.ready_timeout)")
+                raise server.failure(f"the server was not ready within {timeout_s:.0f} s (server.ready_timeout_s)")
             if on_progress is not None:
                 on_progress(elapsed_s, "".join(server.tail(1)))
             await asyncio.sleep(POLL_INTERVAL_S)

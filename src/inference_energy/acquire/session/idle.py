@@ -14,7 +14,7 @@ from typing import Any
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.session.power import finish_log, labelled_power, make_sampler
 from inference_energy.acquire.session.progress import Progress
-from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, launch_spec
+from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
 from inference_energy.acquire.session.watching import Watch, run_until_signal
 from inference_energy.contracts.power import SCHEMA
 from inference_energy.contracts.tables import clock_anchor, write_json, write_table
@@ -54,7 +54,6 @@ def measure_idle(
         write_json(facts, {"missing": ATTACHED, "start_ns": None, "end_ns": None, "duration_s": None})
         return
     launch = launch_spec(spec.server, spec.server_settings, environment, model, logs)
-    check_before_launch(spec.server, launch)
     gpus = gpus_of(spec.server, spec.server_settings)
     log = logs / "power.arrows"
     sampler = make_sampler(spec.power, gpus, log, status=logs / "no-server.json")
@@ -72,7 +71,8 @@ def measure_idle(
             return start_ns, end_ns
 
     logs.mkdir(parents=True, exist_ok=True)
-    with acquire_locks(gpus):
+    with keys_of(spec.server, launch), acquire_locks(gpus):
+        check_before_launch(spec.server, launch)
         start_ns, end_ns = run_until_signal(measure(), lambda name: progress.say(f"{name}: stopping"))
     counted = finish_log(sampler.stop(), log, power)
     write_json(

@@ -34,6 +34,7 @@ class SessionLoad:
         self.records: list[RequestRecord] = []
         self._client: LoadClient | None = None
         self._past_events = 0
+        self._sent_before: set[int] = set()
 
     def in_flight(self) -> int:
         """Requests under way."""
@@ -49,7 +50,14 @@ class SessionLoad:
         Raises:
             RunError: not one request succeeded; the message holds the first failure.
         """
-        client = LoadClient(endpoint, model, self._spec.request_timeout_s, ignore_eos=cell.ignore_eos)
+        client = LoadClient(
+            endpoint,
+            model,
+            self._spec.request_timeout_s,
+            ignore_eos=cell.ignore_eos,
+            prefix_reuse=cell.prefix_reuse,
+            sent_before=self._sent_before,
+        )
         self._client = client
         try:
             async with client:

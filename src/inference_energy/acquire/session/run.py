@@ -5,6 +5,7 @@ rules cut the raw files apart.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -17,16 +18,18 @@ import aiohttp
 from inference_energy.acquire.power.process import SamplerProcess
 from inference_energy.acquire.server.environment import recorded_environment, server_environment
 from inference_energy.acquire.server.launch import launch
+from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.server.metrics import MetricsPoller, scrape
 from inference_energy.acquire.server.spec import LaunchSpec, command
 from inference_energy.acquire.session.load import SessionLoad
 from inference_energy.acquire.session.power import finish_log, labelled_power, make_sampler
 from inference_energy.acquire.session.progress import Progress
-from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, launch_spec
+from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
 from inference_energy.acquire.session.spec import SessionSpec, stage_name
 from inference_energy.acquire.session.watching import Watch, run_until_signal
 from inference_energy.contracts import phases, requests, server_metrics
 from inference_energy.contracts.tables import clock_anchor, read_json, write_json, write_table
+from inference_energy.errors import InputError
 
 ATTACHED = {
     "cold_idle": "the server was already running: its machine without it was never seen",
@@ -100,7 +103,10 @@ class SessionRun:
             await watch.wait(1.0)
             self.progress.begin("launch")
             begun_ns = time.monotonic_ns()
-            server = await watch.run(launch(launch_with, on_progress=lambda _, line: self.progress.tick(line[-80:])))
+            with keys_of(self.spec.server, launch_with):
+                server = await watch.run(
+                    launch(launch_with, on_progress=lambda _, line: self.progress.tick(line[-80:]))
+                )
             await stack.enter_async_context(server)
             watch.server = server
             self._phase("launch", begun_ns)
@@ -108,7 +114,7 @@ class SessionRun:
                 "ready_after_s": server.ready_after_s,
                 "pid": server.server_pid,
                 "command": command(launch_with),
-                "environment": recorded_environment(server_environment(launch_with, {})),
+                "environment": recorded_environment(server_environment(launch_with, os.environ)),
                 "gpus": self.gpus,
             }
             self.facts["server"] = self._server_facts(server.version, server.base_url)
@@ -118,14 +124,24 @@ class SessionRun:
             begun_ns = time.monotonic_ns()
             self.facts["stop"] = await server.stop()
             self._phase("stop", begun_ns)
-            if self.spec.post_idle_s > 0:
-                self.progress.begin("post-run idle")
-                await watch.wait(self.spec.settle_s)
-                await self._idle(watch, "post_idle", self.spec.post_idle_s)
-            else:
-                self.facts["missing"]["post_idle"] = "idle.post_s is 0"
+            await self._post_idle(watch)
             await asyncio.sleep(2 * self.spec.power["interval_s"])  # the log must reach beyond the last phase
         self.facts["sampler"] = sampler.stop()
+
+    async def _post_idle(self, watch: Watch) -> None:
+        """Idle after the run, with the locks held again: the guardian let go of them with the server."""
+        if self.spec.post_idle_s == 0:
+            self.facts["missing"]["post_idle"] = "idle.post_s is 0"
+            return
+        self.progress.begin("post-run idle")
+        try:
+            locks = acquire_locks(self.gpus)
+        except InputError as error:
+            self.facts["missing"]["post_idle"] = f"another run began at once: {error}"
+            return
+        with locks:
+            await watch.wait(self.spec.settle_s)
+            await self._idle(watch, "post_idle", self.spec.post_idle_s)
 
     async def _measure_attached(self) -> None:
         server = await attach_here(self.spec.server, self.spec.server_settings)

@@ -4,7 +4,8 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from inference_energy.acquire.gpus import gpu_uuids
 from inference_energy.acquire.server.attach import AttachedServer, attach
 from inference_energy.acquire.server.preflight import preflight
 from inference_energy.acquire.server.spec import VLLM_MODULE, LaunchSpec
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, RunError
 
 
 def gpus_of(server: str, settings: Mapping[str, Any]) -> list[str]:
@@ -77,11 +78,18 @@ def check_before_launch(server: str, spec: LaunchSpec) -> None:
     Raises:
         InputError: with the configuration's key.
     """
-    try:
+    with keys_of(server, spec):
         preflight(spec)
-    except InputError as error:
+
+
+@contextmanager
+def keys_of(server: str, spec: LaunchSpec) -> Iterator[None]:
+    """Errors of the block name the configuration's keys, where the server's own modules know no names."""
+    try:
+        yield
+    except (InputError, RunError) as error:
         text = str(error).replace("model.path", f"models.{spec.served_model_name}.path")
-        raise InputError(re.sub(r"\bserver\.", f"servers.{server}.", text)) from error
+        raise type(error)(re.sub(r"\bserver\.(?=[a-z_]+\b)(?!log|py)", f"servers.{server}.", text)) from error
 
 
 async def attach_here(server: str, settings: Mapping[str, Any]) -> AttachedServer:

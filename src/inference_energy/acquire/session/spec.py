@@ -18,6 +18,7 @@ class CellSpec:
     duration_s: float
     concurrency: int | None
     ignore_eos: bool
+    prefix_reuse: bool
     workload: str
     arrival: Mapping[str, Any]
 
@@ -54,7 +55,7 @@ class SessionSpec:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "SessionSpec":
-        """The spec that `plan.specs.session_spec` wrote."""
+        """The spec that `plan.specs.Specs.session` wrote."""
         cells = tuple(
             CellSpec(
                 name=cell["name"],
@@ -62,6 +63,7 @@ class SessionSpec:
                 duration_s=cell["duration_s"],
                 concurrency=cell["arrival"].get("concurrency"),
                 ignore_eos=cell["workload"]["ignore_eos"],
+                prefix_reuse=cell["workload"]["prefix_reuse"],
                 workload=cell["workload_name"],
                 arrival=cell["arrival"],
             )

@@ -5,7 +5,7 @@ from typing import Any
 
 from inference_energy.acquire.vllm.build import Say, ensure_environment
 from inference_energy.acquire.vllm.describe import describe
-from inference_energy.acquire.vllm.detect import VARIABLE, has_vllm, installed_interpreter
+from inference_energy.acquire.vllm.detect import VARIABLE, gpu_count, has_vllm, installed_interpreter
 from inference_energy.errors import InputError
 
 
@@ -49,6 +49,19 @@ def prepare(spec: dict[str, Any], envs: Path, say: Say = print) -> dict[str, Any
     if spec["environment"] == "attached":
         reason = "the server was already running; its environment cannot be seen"
         keys = ("python_version", "vllm_version", "vllm_commit", "torch_version", "torch_cuda_version", "packages")
-        return {"kind": "attach", "command": None, **dict.fromkeys(keys), "missing": dict.fromkeys(keys, reason)}
+        return {
+            "kind": "attach",
+            "command": None,
+            "note": None,
+            **dict.fromkeys(keys),
+            "missing": dict.fromkeys(keys, reason),
+        }
+    note = None
+    if spec["environment"] == "cpu" and spec["chosen"] and gpu_count():
+        note = (
+            "this machine has an NVIDIA GPU, but no vLLM was found for it, so vLLM's CPU build is measured; name a "
+            f"Python that has vLLM (servers.{spec['server']}.interpreter or {VARIABLE}), or write environment: cuda"
+        )
+        say(f"note: {note}")
     command = interpreter_command(spec, envs, say)
-    return {"kind": spec["environment"], "command": command, **describe(command)}
+    return {"kind": spec["environment"], "command": command, "note": note, **describe(command)}
