@@ -36,11 +36,11 @@ class Case:
         path = self.session / "session.json"
         write_json(path, read_json(path) | values)
 
-    def inside(self, table, start_s=0.0, end_s=60.0):
+    def inside(self, table, start_s=0.0, end_s=75.0):
         start_ns = self.window["start_ns"]
         return table["timestamp_ns"].between(start_ns + start_s * 1e9, start_ns + end_s * 1e9)
 
-    def power(self, column: str, value, start_s=0.0, end_s=60.0) -> None:
+    def power(self, column: str, value, start_s=0.0, end_s=75.0) -> None:
         """Set a column of the GPU's power rows in a part of the window; a function changes what is there."""
 
         def change(log):
@@ -166,7 +166,7 @@ def no_tokens(case):
     tokens_unreconciled(case)
 
 
-def no_rate(case):
+def no_schedule(case):
     case.requests("scheduled_ns", None)
 
 
@@ -195,8 +195,10 @@ def counter_not_checked(case):
     case.edit("power", change)
 
 
-def boundary(case):
-    case.edit_session(boundary_note="The client runs on the same CPU.")
+def averaging_lag(case):
+    """The average still rises in the first second of a short window of which nothing is cut."""
+    case.power("power_average_w", 120.0, -5.0, -4.0)
+    case.plan["analysis"] |= {"trim_start_s": 0.0, "trim_end_s": 62.0}
 
 
 def preemptions(case):
@@ -217,7 +219,7 @@ def launch_failed(case):
 
 
 def leftover_processes(case):
-    case.edit_session(stop={"leftover": [4711]})
+    case.edit_session(stop=synthetic.stop_status(leftover_pids=[4711]))
 
 
 def no_warmup(case):

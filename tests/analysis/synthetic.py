@@ -6,12 +6,14 @@ same tokens as the client. What the analysis must find is in the `Truth` that `b
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from inference_energy.acquire.server.guardian import Status
 from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.tables import write_json, write_table
 
@@ -55,7 +57,7 @@ class WindowSpec:
     process: str = "poisson"
     rate_qps: float | None = 4.0
     concurrency: int | None = None
-    duration_s: float = 65.0
+    duration_s: float = 80.0
     prompt_tokens: tuple[int, int] = (200, 300)
     completion_tokens: tuple[int, int] = (100, 150)
     cached_share: float = 0.0
@@ -93,7 +95,7 @@ def build_session(
     post_w: float = 72.0,
     energy_model: tuple[float, float, float] = (300.0, 0.006, 0.08),
     mode: str = "launch",
-    boundary_note: str | None = None,
+    make_power: Callable[[list[tuple[int, int, float]], tuple[Source, ...]], pd.DataFrame] | None = None,
     seed: int = 1,
 ) -> Truth:
     """Write raw/{machine}/sessions/{session} and raw/{machine}/idle/{server} below `root`.
@@ -104,6 +106,7 @@ def build_session(
         sources: the channels; each has its share of the level of power.
         cold_w: level before the server starts; None: an attached server, where it is missing.
         energy_model: P0 in W, J per uncached prompt token, J per generated token, for shares that are summed to 1.
+        make_power: rows of power.parquet from (start, end, W) of each phase; None for those of an ideal sensor.
     """
     rng = np.random.default_rng(seed)
     here = root / machine / "sessions" / session
@@ -142,13 +145,13 @@ def build_session(
         phase("post_idle", 15.0, post_w)
 
     stamps = {"clock_anchor": ANCHOR, "source": _grades(sources)}
-    write_table(here / "power.parquet", _power(levels, sources), power.SCHEMA, **stamps)
+    write_table(here / "power.parquet", (make_power or _power)(levels, sources), power.SCHEMA, **stamps)
     write_table(here / "requests.parquet", sent, requests.SCHEMA, clock_anchor=ANCHOR)
     metrics = _metrics(sent, levels[0][0], levels[-1][1])
     write_table(here / "server_metrics.parquet", metrics, server_metrics.SCHEMA, clock_anchor=ANCHOR)
     write_table(here / "phases.parquet", rows, phases.SCHEMA, clock_anchor=ANCHOR)
-    write_json(here / "session.json", _session(machine, session, server, mode, windows, sources, boundary_note))
-    _idle(root / machine / "idle" / server, sources, cold_w)
+    write_json(here / "session.json", _session(machine, session, server, mode, windows, sources))
+    _idle(root / machine / "idle" / server, sources, cold_w, make_power or _power)
     return truth
 
 
@@ -184,7 +187,7 @@ def token_times_ns(request: dict) -> np.ndarray:
 def _requests(spec: WindowSpec, start_ns: int, rng: np.random.Generator, first_id: int) -> list[dict]:
     made: list[dict] = []
 
-    def ask(scheduled_ns: int | None, sent_ns: int, worker: int) -> dict:
+    def ask(scheduled_ns: int, sent_ns: int, worker: int) -> dict:
         prompt = int(rng.integers(spec.prompt_tokens[0], spec.prompt_tokens[1] + 1))
         completion = int(rng.integers(spec.completion_tokens[0], spec.completion_tokens[1] + 1))
         first_ns = sent_ns + 30_000_000 + prompt * 100_000
@@ -217,7 +220,8 @@ def _requests(spec: WindowSpec, start_ns: int, rng: np.random.Generator, first_i
         for worker in range(spec.concurrency or 1):
             now_ns = start_ns + worker * 1_000_000
             while now_ns < end_ns:
-                now_ns = ask(None, now_ns, worker)["end_ns"] + 500_000
+                # As the client does: due is when the user was free.
+                now_ns = ask(now_ns, now_ns + 5_000, worker)["end_ns"] + 500_000
         return made
     gap_s = 1.0 / (spec.rate_qps or 1.0)
     at_s = gap_s / 2
@@ -316,18 +320,29 @@ def _grades(sources: tuple[Source, ...]) -> list[dict]:
     return [{"name": name, "grade": grade} for name, grade in {s.name: s.grade for s in sources}.items()]
 
 
-def _session(machine, session, server, mode, windows, sources, boundary_note) -> dict:
+def stop_status(**values) -> dict:
+    """The guardian's last status, with the keys that it writes."""
+    return Status("guardian.json").values | {"state": "stopped", "return_code": 0, "stop_duration_s": 0.3} | values
+
+
+def _arrival(spec: WindowSpec) -> dict:
+    if spec.process == "closed":
+        return {"concurrency": spec.concurrency, "pool": 64, "process": "closed"}
+    return {"process": spec.process, "rate_qps": spec.rate_qps}
+
+
+def _session(machine, session, server, mode, windows, sources) -> dict:
     launched = mode == "launch"
     facts = {
         spec.name: {
             "kind": spec.kind,
             "workload": spec.workload,
-            "arrival": {"process": spec.process, "rate_qps": spec.rate_qps, "concurrency": spec.concurrency},
+            "arrival": _arrival(spec),
             "duration_s": spec.duration_s,
         }
         for spec in windows
     }
-    content = {
+    return {
         "session": session,
         "machine": machine,
         "server": {"name": server, "version": "0.25.1" if launched else None, "endpoint": "http://127.0.0.1:8000"},
@@ -336,16 +351,15 @@ def _session(machine, session, server, mode, windows, sources, boundary_note) ->
         "clock_anchor": ANCHOR,
         "power": {"interval_s": INTERVAL_S, "sources": _grades(sources), "stats": {}},
         "launch": {"ready_after_s": 11.0, "command": ["python", "-m", "vllm"]} if launched else None,
-        "stop": {"state": "stopped", "leftover": []} if launched else None,
+        "stop": stop_status() if launched else None,
         "windows": facts,
         "warmup": {"workload": "chat", "arrival": {"process": "constant", "rate_qps": 4.0}, "duration_s": 12.0},
         "client": {"cpu_s": 1.5, "wall_s": 200.0},
         "missing": {} if launched else dict.fromkeys(("cold_idle", "post_idle"), "the server was already running"),
     }
-    return content | ({"boundary_note": boundary_note} if boundary_note else {})
 
 
-def _idle(folder: Path, sources: tuple[Source, ...], cold_w: float | None) -> None:
+def _idle(folder: Path, sources: tuple[Source, ...], cold_w: float | None, make_power: Callable) -> None:
     start_ns = ORIGIN_NS - 100_000_000_000
     end_ns = start_ns + 30_000_000_000
     stamps = {"clock_anchor": ANCHOR, "source": _grades(sources)}
@@ -354,6 +368,6 @@ def _idle(folder: Path, sources: tuple[Source, ...], cold_w: float | None) -> No
         why = "the server was already running"
         write_json(folder / "idle.json", {"missing": why, "start_ns": None, "end_ns": None, "duration_s": None})
         return
-    write_table(folder / "power.parquet", _power([(start_ns, end_ns, cold_w)], sources), power.SCHEMA, **stamps)
+    write_table(folder / "power.parquet", make_power([(start_ns, end_ns, cold_w)], sources), power.SCHEMA, **stamps)
     content = {"missing": None, "start_ns": start_ns, "end_ns": end_ns, "duration_s": 30.0}
     write_json(folder / "idle.json", content)

@@ -39,19 +39,32 @@ def test_a_constant_has_no_trend(level):
 
 
 def test_each_series_has_its_own_limit():
-    rising = [0.85, 0.91, 0.97, 1.03, 1.09, 1.15]  # 36 % over the window
-    series = {"power_w": rising, "output_tokens_per_s": [1.0] * 6, "running_requests": None}
-    assert judge(series, 6, Steadiness())["steady"] is False
-    series = {"power_w": None, "output_tokens_per_s": [1.0] * 6, "running_requests": rising}
-    verdict = judge(series, 6, Steadiness())
+    rising = [0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18]  # 42 % over the window
+    series = {"power_w": rising, "output_tokens_per_s": [1.0] * 7, "running_requests": None}
+    assert judge(series, 7, Steadiness())["steady"] is False
+    series = {"power_w": None, "output_tokens_per_s": [1.0] * 7, "running_requests": rising}
+    verdict = judge(series, 7, Steadiness())
     assert verdict["steady"] is True
     assert set(verdict["trends"]) == {"output_tokens_per_s", "running_requests"}
 
 
 def test_too_few_blocks_are_not_judged():
-    verdict = judge({"power_w": [1.0, 2.0, 3.0, 4.0]}, 4, Steadiness())
+    verdict = judge({"power_w": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}, 6, Steadiness())
     assert (verdict["judged"], verdict["steady"]) == (False, None)
-    assert "needs 5" in verdict["why_not_judged"]
+    assert "needs 7" in verdict["why_not_judged"]
+
+
+@pytest.mark.parametrize(("blocks", "scatters", "found"), [(7, 4, 0.5), (7, 6, 0.8), (29, 3, 0.95)])
+def test_its_power_is_what_its_docstring_says(blocks, scatters, found):
+    rng = np.random.default_rng(3)
+    rise = (np.arange(blocks) + 0.5) / blocks * scatters
+    series = [(1000 + rise + rng.standard_normal(blocks)).tolist() for _ in range(400)]
+    share = np.mean([trend(means, 1e-9, 0.05)["exceeded"] for means in series])
+    assert share == pytest.approx(found, abs=0.08)
+
+
+def test_seven_blocks_find_a_trend_that_is_not_strict():
+    assert trend([100.0, 110.0, 105.0, 120.0, 130.0, 125.0, 140.0], 0.1, 0.05)["exceeded"]
 
 
 @pytest.mark.parametrize(("duration_s", "blocks"), [(4, 1), (59.9, 5), (60, 6)])

@@ -80,6 +80,12 @@ def test_auto_takes_a_gpu_with_its_vllm_else_the_cpu_build(
     assert ("enforce-eager" in settings["arguments"]) == (back_end == "cpu")
 
 
+def test_named_gpus_are_never_traded_for_the_cpu() -> None:
+    which = specs({"servers.vllm.gpus": [0]})
+    assert which.server_environment("vllm")["environment"] == "installed"
+    assert which.session("main")["server_settings"]["back_end"] == "gpu"
+
+
 def test_other_machines_are_named_without_being_measured() -> None:
     which = specs({"machines": ["a", "b"]})
     assert [(s["machine"], s["session"]) for s in which.summary()["sessions"]] == [("a", "main"), ("b", "main")]

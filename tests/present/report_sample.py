@@ -263,6 +263,9 @@ def _cell(cell: str, start: int, end: int, grade: Grade, boundary: str) -> dict[
     grams = watts * duration / 3.6e6 * 381
     measured("carbon_total_g", grams, "gCO2e", "total")
     measured("carbon_per_1k_output_tokens_g", grams / tokens * 1000, "gCO2e/1k tokens", "total")
+    for basis, idle in (("active", COLD_W), ("marginal", LOADED_W)):
+        value = (watts - idle) / watts * grams / tokens * 1000
+        measured(f"carbon_{basis}_per_1k_output_tokens_g", value, "gCO2e/1k tokens", basis)
     measured("carbon_per_request_g", grams / count, "gCO2e/request", "total")
     for name in ("water_site_l", "water_source_l"):
         figures[name] = missing("L", "total", boundary, grade, Reason("no_factor", "No water factor is configured."))
@@ -279,7 +282,11 @@ def _cell(cell: str, start: int, end: int, grade: Grade, boundary: str) -> dict[
         "server": "llama",
         "model": "Llama-3.1-8B-Instruct",
         "kind": kind,
-        "load": {"text": f"Poisson {rate} req/s, chat"},
+        "load": {
+            "workload": "chat",
+            "arrival": {"process": "poisson", "rate_qps": rate},
+            "text": f"Poisson {rate} req/s, chat",
+        },
         "window": {"start_ns": (start + 5) * SECOND, "end_ns": end * SECOND},
         "figures": {name: figure.as_dict() for name, figure in figures.items()},
         "devices": [

@@ -73,12 +73,6 @@ def test_modelled_is_flagged_and_named():
     assert "modelled" in shown.qualifiers
 
 
-def test_what_the_boundary_holds_is_not_repeated_beside_each_figure():
-    reasons = (Reason("boundary", "The client is inside."), Reason("power_cap", "The GPU ran at its limit."))
-    shown = place(Figure(1.0, "J", "total", "gpu", "counter", reasons=reasons).as_dict())
-    assert shown.reasons == ("The GPU ran at its limit.",)
-
-
 def test_an_interval_is_shown_in_the_same_unit():
     figure = Figure(0.060, "J/token", "total", "gpu", "counter", interval_95=(0.055, 0.065)).as_dict()
     assert place(figure).interval == "55.0 to 65.0"

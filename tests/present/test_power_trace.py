@@ -19,6 +19,12 @@ def readings(domain, column, values, source="nvml", step_s=1.0):
     ]
 
 
+def test_a_device_without_a_name_of_its_own_is_named_once():
+    rows = readings("cpu", "power_average_w", [30.0] * 5, source="modelled")
+    (found,) = channels(table(*[row | {"device": "cpu"} for row in rows]), 0, {"modelled": "modelled"})
+    assert found.name == "cpu (modelled)"
+
+
 def test_thinning_keeps_peaks_order_and_ends():
     time_s = np.arange(50_000) / 10
     power_w = np.full(50_000, 100.0)

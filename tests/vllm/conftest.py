@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from tests.vllm.real_server import CONFIG, ROOT, default_server
+from tests.conftest import unused_port
+from tests.vllm.real_server import CONFIG, ROOT, default_server, real_spec
 
 from inference_energy.acquire.cache import VARIABLE
 from inference_energy.acquire.model.prepare import prepare
 from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
+from inference_energy.acquire.server.spec import LaunchSpec
 from inference_energy.acquire.vllm.build import ensure_environment
 
 
@@ -32,8 +35,12 @@ def real_model(vllm_python: Path) -> dict[str, Any]:
         return prepare({"name": name, **CONFIG.models[name].model_dump()}, [str(vllm_python)])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(DIRECTORY_VARIABLE, str(tmp_path_factory.mktemp("locks")))
-        yield
+@pytest.fixture(scope="module")
+def make_spec(vllm_python: Path) -> Iterator[Callable[[Path, Mapping[str, Any]], LaunchSpec]]:
+    """Makes the spec of a server with its log in a folder, for a model, on a free port; with locks of its own.
+
+    vLLM leaves its sockets in the temporary folder, so it gets one that goes, with the short path that sockets need.
+    """
+    with TemporaryDirectory(prefix="vllm-") as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DIRECTORY_VARIABLE, temporary)
+        yield lambda folder, model: real_spec(folder, vllm_python, model, unused_port(), Path(temporary))

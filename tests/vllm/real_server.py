@@ -32,7 +32,7 @@ def default_server() -> LaunchServer:
     return server
 
 
-def real_spec(folder: Path, python: Path, model: Mapping[str, Any], port: int) -> LaunchSpec:
+def real_spec(folder: Path, python: Path, model: Mapping[str, Any], port: int, temporary: Path) -> LaunchSpec:
     """What the pipeline would launch on a machine without a GPU, with its log and status in ``folder``."""
     server = default_server()
     dummy = {"load-format": "dummy"} if model["weights"] == "dummy" else {}
@@ -44,7 +44,7 @@ def real_spec(folder: Path, python: Path, model: Mapping[str, Any], port: int) -
         status_path=folder / "guardian.json",
         interpreter=python,
         arguments=server.arguments | server.arguments_on_cpu | dummy,
-        environment=server.variables | server.variables_on_cpu,
+        environment=server.variables | server.variables_on_cpu | {"TMPDIR": str(temporary)},
         ready_timeout_s=LIMIT_S,
         grace_s=server.grace_s,
     )

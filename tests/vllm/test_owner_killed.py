@@ -8,14 +8,13 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import unused_port
 from tests.server.test_guardian import is_running
-from tests.vllm.real_server import Processes, SharedMemory, real_spec, wait_for
+from tests.vllm.real_server import Processes, SharedMemory, wait_for
 
 from inference_energy.acquire.server.ancestors import WatchedProcess
 from inference_energy.acquire.server.guardian import is_gone
@@ -42,7 +41,7 @@ class Run:
     def start(self, command: list[str]) -> None:
         """Start the command, and wait until the server that it owns is ready."""
         (self.folder / "spec.pickle").write_bytes(pickle.dumps(self.spec))
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")}
+        environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache"), "TMPDIR": str(self.folder)}
         with (self.folder / "owner.log").open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -89,8 +88,8 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path: Path, vllm_python: Path, real_model: dict[str, Any]) -> Iterator[Run]:
-    run = Run(tmp_path, real_spec(tmp_path, vllm_python, real_model, unused_port()))
+def run(tmp_path: Path, make_spec: Callable[..., LaunchSpec], real_model: dict[str, Any]) -> Iterator[Run]:
+    run = Run(tmp_path, make_spec(tmp_path, real_model))
     yield run
     run.clean_up()
 

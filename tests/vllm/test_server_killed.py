@@ -6,13 +6,12 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import unused_port
-from tests.vllm.real_server import LIMIT_S, Processes, SharedMemory, real_spec, wait_for
+from tests.vllm.real_server import LIMIT_S, Processes, SharedMemory, wait_for
 
 from inference_energy.acquire.load.client import LoadClient
 from inference_energy.acquire.load.phase import run_phase
@@ -20,6 +19,7 @@ from inference_energy.acquire.load.request import PlannedRequest, RequestRecord
 from inference_energy.acquire.server.launch import RunningServer, launch
 from inference_energy.acquire.server.listening import port_is_free
 from inference_energy.acquire.server.locks import acquire_locks
+from inference_energy.acquire.server.spec import LaunchSpec
 
 pytestmark = pytest.mark.vllm
 
@@ -44,10 +44,10 @@ async def kill_under_load(server: RunningServer) -> tuple[list[RequestRecord], d
 
 @pytest.fixture
 def server(
-    tmp_path: Path, vllm_python: Path, real_model: dict[str, Any]
+    tmp_path: Path, make_spec: Callable[..., LaunchSpec], real_model: dict[str, Any]
 ) -> Iterator[tuple[RunningServer, Processes, SharedMemory]]:
     memory = SharedMemory()
-    server = asyncio.run(launch(real_spec(tmp_path, vllm_python, real_model, unused_port())))
+    server = asyncio.run(launch(make_spec(tmp_path, real_model)))
     processes = Processes(server.guardian.pid)
     yield server, processes, memory
     try:

@@ -8,14 +8,13 @@ import json
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
-from tests.conftest import unused_port
-from tests.vllm.real_server import ROOT, Processes, SharedMemory, real_spec, wait_for
+from tests.vllm.real_server import ROOT, Processes, SharedMemory, wait_for
 
 from inference_energy.acquire.load.client import LoadClient
 from inference_energy.acquire.load.phase import run_phase
@@ -24,6 +23,7 @@ from inference_energy.acquire.server.launch import RunningServer, launch
 from inference_energy.acquire.server.listening import port_is_free
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.server.metrics import MetricsPoller
+from inference_energy.acquire.server.spec import LaunchSpec
 from inference_energy.acquire.vllm.describe import describe
 from inference_energy.analysis.reconcile import CACHED, GENERATED, PROMPT, RUNNING, STEPS, counter_rise
 from inference_energy.contracts import server_metrics
@@ -61,11 +61,10 @@ class Traffic(NamedTuple):
 
 @pytest.fixture(scope="module")
 def life(
-    own_locks: None, tmp_path_factory: pytest.TempPathFactory, vllm_python: Path, real_model: dict[str, Any]
+    tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., LaunchSpec], real_model: dict[str, Any]
 ) -> Iterator[Life]:
-    spec = real_spec(tmp_path_factory.mktemp("server"), vllm_python, real_model, unused_port())
     memory = SharedMemory()
-    server = asyncio.run(launch(spec))
+    server = asyncio.run(launch(make_spec(tmp_path_factory.mktemp("server"), real_model)))
     processes = Processes(server.guardian.pid)
     yield Life(server, processes, memory)
     try:
@@ -85,18 +84,29 @@ async def send(server: RunningServer) -> Traffic:
     poller = MetricsPoller(server.base_url, 0.2)
     poller.start()
     await asyncio.sleep(1.0)
-    async with LoadClient(server.base_url, server.spec.served_model_name, 120.0, ignore_eos=True) as client:
+    sent: set[int] = set()
+
+    def client(prefix_reuse: bool) -> LoadClient:
+        name = server.spec.served_model_name
+        return LoadClient(server.base_url, name, 120.0, ignore_eos=True, prefix_reuse=prefix_reuse, sent_before=sent)
+
+    async with client(False) as anew, client(True) as reusing:
         timed = [PlannedRequest(i, i, (QUESTION, QUESTION_IDS)[i % 2], 12, i * 100_000_000) for i in range(4)]
-        await run_phase(client, "timed", timed, 1.0, 120.0)
+        await run_phase(anew, "timed", timed, 1.0, 120.0)
         pool = [PlannedRequest(10 + i, i, [2000 + i] * 20, 8) for i in range(2)]
-        await run_phase(client, "users", pool, 3.0, 120.0, concurrency=2, new_id=lambda: next(ids))
-        for cell, max_tokens, salt in (("long", 4, None), ("again", 4, None), ("salted", 4, "other"), ("one", 1, None)):
-            request = PlannedRequest(next(ids), 0, LONG, max_tokens)
-            await client.send(request, cell, time.monotonic_ns(), cache_salt=salt)
+        await run_phase(anew, "users", pool, 3.0, 120.0, concurrency=2, new_id=lambda: next(ids))
+        for sender, cell, max_tokens in (
+            (reusing, "long", 4),
+            (reusing, "again", 4),
+            (anew, "salted", 4),
+            (reusing, "one", 1),
+        ):
+            await sender.send(PlannedRequest(next(ids), 0, LONG, max_tokens), cell, time.monotonic_ns())
+        records = [*anew.records, *reusing.records]
     await asyncio.sleep(1.0)  # the counters take in the last tokens after they were sent
     metrics = pd.DataFrame(await poller.stop(), columns=server_metrics.SCHEMA.names)
-    cells = dict.fromkeys(record.cell for record in client.records)
-    return Traffic({cell: [item for item in client.records if item.cell == cell] for cell in cells}, metrics)
+    cells = {record.cell for record in records}
+    return Traffic({cell: [record for record in records if record.cell == cell] for cell in cells}, metrics)
 
 
 def test_license_of_the_model_is_stated(real_model: dict[str, Any]) -> None:

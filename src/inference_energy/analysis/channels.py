@@ -51,7 +51,7 @@ class Channel:
     @property
     def name(self) -> str:
         """For sentences."""
-        return f"{self.domain} of {self.device} ({self.source})"
+        return f"{channel_label(self.domain, self.device)} ({self.source})"
 
     def main_times_ns(self) -> Times:
         """Times of the readings that the energy comes from."""
@@ -133,9 +133,28 @@ def boundary(found: list[Channel]) -> str:
     return " + ".join(dict.fromkeys(labels)) or "nothing"
 
 
+def boundary_note(found: list[Channel]) -> str | None:
+    """What the summed channels leave out, in words; None where nothing was measured, or the whole machine."""
+    inside = {channel.domain for channel in found}
+    if not inside or "node" in inside:
+        return None
+    outside = [
+        *(["any GPU"] if "gpu" not in inside else []),
+        *(["the host CPU"] if not inside & {"cpu_package", "cpu"} else []),
+        *(["DRAM"] if "dram" not in inside else []),
+        "mainboard, storage, fans and power supply",
+    ]
+    return f"Figures contain {boundary(found)}; outside are {', '.join(outside)}."
+
+
 def grade(found: list[Channel]) -> Grade:
     """The grade of the channels' sum: that of the worst; `sampled` where there is none."""
     return worst([channel.grade for channel in found]) if found else "sampled"
+
+
+def channel_label(domain: str, device: str) -> str:
+    """A channel in words: `gpu of GPU-4f1c...`, but `cpu` where the device has no other name."""
+    return domain if device == domain else f"{domain} of {device}"
 
 
 def _channel(key: tuple[str, str, str], source_grade: str, rows: pd.DataFrame, reading: Reading) -> Channel:

@@ -11,7 +11,7 @@ do not overlap. Where an idle power is missing, so is what would subtract it.
 from pathlib import Path
 from typing import Any
 
-from inference_energy.analysis.channels import Channel, boundary, grade, read_channels, summed
+from inference_energy.analysis.channels import Channel, boundary, boundary_note, grade, read_channels, summed
 from inference_energy.analysis.figures import invalid, load_figure, ratio, times
 from inference_energy.analysis.idle import IdleKind, IdlePhase, idle_power, with_drift_note
 from inference_energy.analysis.recorded import identity, read_session
@@ -48,7 +48,8 @@ def integrate_session(
         config: reading, tolerances.
 
     Returns:
-        `boundary`, `grade`, `idle` (three figures) and `windows`: for each, `devices`, `figures` and `checks`.
+        `boundary`, `boundary_note` (what is outside), `grade`, `idle` (three figures) and `windows`: for each,
+        `devices` and `figures`.
     """
     recorded = read_session(session)
     found = read_channels(power, config.power_reading)
@@ -65,17 +66,15 @@ def integrate_session(
         ),
     }
     idles = _idle_powers(phases_of, summed(found), interval_s * config.max_gap_periods)
-    notes = []
-    if recorded.get("boundary_note"):
-        notes.append(reason("boundary", str(recorded["boundary_note"])))
     windows = {
-        name: _window(window, found, idles, interval_s=interval_s, notes=notes, config=config)
+        name: _window(window, found, idles, interval_s=interval_s, config=config)
         for name, window in steady["windows"].items()
     }
     return {
         "version": 1,
         **identity(recorded),
         "boundary": boundary(summed(found)),
+        "boundary_note": boundary_note(summed(found)),
         "grade": grade(summed(found)),
         "idle": {f"{kind}_power_w": figure.as_dict() for kind, figure in idles.items()},
         "windows": windows,
@@ -102,7 +101,6 @@ def _window(
     idle: dict[str, Figure],
     *,
     interval_s: float,
-    notes: list[Reason],
     config: AnalysisConfig,
 ) -> dict[str, Any]:
     power = summed(found)
@@ -114,7 +112,7 @@ def _window(
         reasons += check_channel(channel, start_ns, end_ns, interval_s, config)
     covered = bool(power) and all(channel.covers(start_ns, end_ns) for channel in power)
     total_j = sum(channel.energy_j(start_ns, end_ns) for channel in power) if covered else None
-    figures = _energies(total_j, window["duration_s"], power, idle, [*reasons, *notes])
+    figures = _energies(total_j, window["duration_s"], power, idle, reasons)
     figures |= _intensities(figures, window)
     chosen = {id(channel) for channel in power}
     return {

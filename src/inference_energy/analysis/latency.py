@@ -1,7 +1,8 @@
 """Latency percentiles of the requests that ended well and whose last token lies in the window.
 
 TTFT = first token - sent; TPOT = (last token - first token) / (tokens - 1); end to end = last token - sent. From the
-schedule, the client's own delay is inside, so a client that falls behind cannot hide it (coordinated omission).
+schedule, the client's own delay is inside, so a client that falls behind cannot hide it (coordinated omission). A
+closed loop has no schedule, so there these are not given.
 """
 
 from collections.abc import Iterable
@@ -17,14 +18,18 @@ MIN_SAMPLES = {50: 5, 90: 20, 99: 200}
 """Fewer requests than two beyond a percentile (five for the median) bring a note."""
 
 
-def latency_figures(requests: pd.DataFrame, reasons: Iterable[Reason], notes: Iterable[Reason]) -> dict[str, Figure]:
+def latency_figures(
+    requests: pd.DataFrame, reasons: Iterable[Reason], notes: Iterable[Reason], no_schedule: Iterable[Reason] = ()
+) -> dict[str, Figure]:
     """The percentiles as figures.
 
     Args:
         requests: rows of requests.parquet that ended well in the window.
         reasons: what invalidates latencies in this window.
         notes: what is worth saying about them.
+        no_schedule: what invalidates latencies from the schedule alone.
     """
+    reasons, notes, no_schedule = [*reasons], [*notes], [*no_schedule]
     sent, scheduled = requests["sent_ns"], requests["scheduled_ns"]
     first, last = requests["first_token_ns"], requests["last_token_ns"]
     several = requests["completion_tokens"].fillna(0) > 1
@@ -39,8 +44,9 @@ def latency_figures(requests: pd.DataFrame, reasons: Iterable[Reason], notes: It
     for name, nanoseconds in samples.items():
         values = nanoseconds.dropna().to_numpy(dtype=np.float64) / 1e9
         unit = "s/token" if name == "tpot" else "s"
+        against = [*reasons, *(no_schedule if name.endswith("from_schedule") else [])]
         for percentile in PERCENTILES:
-            figures[f"{name}_p{percentile}_s"] = _percentile(values, percentile, unit, [*reasons], [*notes])
+            figures[f"{name}_p{percentile}_s"] = _percentile(values, percentile, unit, against, notes)
     return figures
 
 

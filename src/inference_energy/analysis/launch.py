@@ -25,18 +25,13 @@ def launch(*, session: Path, phases: Path) -> dict[str, Any]:
     recorded = read_session(session)
     times = phase_times(read_table(phases, phases_contract.SCHEMA), "launch")
     started = recorded.get("launch") or {}
-    stop = recorded.get("stop") or {}
     mode = recorded["mode"]
     reasons: list[Reason] = []
     if mode == "attach":
         reasons.append(reason("attached", "The server was already running, so its start was not measured."))
     elif started.get("ready_after_s") is None or times is None:
         reasons.append(reason("launch_failed", "The session records no time at which the server was ready."))
-    leftover = stop.get("leftover") or []
-    if leftover:
-        reasons.append(
-            reason("leftover_processes", f"{len(leftover)} process(es) of the server outlived it: {leftover}.")
-        )
+    reasons += _not_stopped_cleanly(recorded.get("stop") or {})
     return {
         "version": 1,
         **identity(recorded),
@@ -51,3 +46,13 @@ def launch(*, session: Path, phases: Path) -> dict[str, Any]:
         "stop": recorded.get("stop"),
         "reasons": [{"code": r.code, "detail": r.detail} for r in reasons],
     }
+
+
+def _not_stopped_cleanly(stop: dict[str, Any]) -> list[Reason]:
+    """What the guardian's last status (see acquire.server.guardian) says of processes that did not end when asked."""
+    found = []
+    for key, what in (("leftover_pids", "are still there"), ("killed_pids", "had to be killed")):
+        if pids := stop.get(key) or []:
+            listed = ", ".join(map(str, pids))
+            found.append(reason("leftover_processes", f"{len(pids)} process(es) of the server {what}: {listed}."))
+    return found

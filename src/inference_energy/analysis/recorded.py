@@ -42,12 +42,24 @@ def window_facts(session: dict[str, Any], window: str) -> dict[str, Any]:
     return dict(facts)
 
 
+def is_closed_loop(facts: dict[str, Any]) -> bool:
+    """Whether each user of a window sent the next request when the last had ended.
+
+    There is no schedule then: `scheduled_ns` is the time at which the user was free.
+    """
+    return bool(facts["arrival"]["process"] == "closed")
+
+
 def load_text(facts: dict[str, Any]) -> str:
-    """A window's load in words, such as `Poisson 0.5 req/s, chat`."""
-    arrival = facts["arrival"]
-    process = arrival["process"]
-    if process == "closed":
+    """A window's load in words, such as `Poisson 0.5 req/s, chat`; of an unknown process its name and its numbers."""
+    arrival = dict(facts["arrival"])
+    process = str(arrival.pop("process"))
+    if process == "closed" and arrival.get("concurrency") is not None:
         users = arrival["concurrency"]
-        return f"closed loop, {users} user{'s' if users != 1 else ''}, {facts['workload']}"
-    name = {"poisson": "Poisson", "constant": "constant"}.get(process, process)
-    return f"{name} {arrival['rate_qps']:g} req/s, {facts['workload']}"
+        text = f"closed loop, {users} user{'s' if users != 1 else ''}"
+    elif arrival.get("rate_qps") is not None:
+        text = f"{'Poisson' if process == 'poisson' else process} {arrival['rate_qps']:g} req/s"
+    else:
+        numbers = [f"{key} {value:g}" for key, value in arrival.items() if isinstance(value, int | float)]
+        text = ", ".join([process, *numbers])
+    return f"{text}, {facts['workload']}"

@@ -3,7 +3,9 @@
 The window is cut into equal blocks of at least `BLOCK_S`, long enough that their means hardly depend on each other.
 Over the block means, the Mann-Kendall test (Kendall's tau against time) says whether there is a trend, and the
 Theil-Sen slope times the window says how large it is. A window is not steady when a trend is both significant and too
-large.
+large. Few blocks catch little: over seven, a straight rise is found in about half the windows when it is four times the
+scatter of the block means and in four of five when it is six times, over 29 (five minutes) in nearly all from three
+times on.
 
 Sources: Mann, Econometrica 13 (1945); Kendall, Rank Correlation Methods (1975); Sen, JASA 63 (1968).
 """
@@ -17,8 +19,8 @@ from scipy import stats
 from inference_energy.config.analysis import Steadiness
 
 BLOCK_S = 10.0
-MIN_BLOCKS = 5
-"""With four blocks even a straight rise has p = 0.08, so no trend could ever be significant at 0.05."""
+MIN_BLOCKS = 7
+"""With five only a strict rise or fall has p < 0.05; with seven, up to 3 of the 21 pairs of blocks may disagree."""
 
 
 def block_edges(start_ns: int, end_ns: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from inference_energy.analysis import steadiness
 from inference_energy.analysis.channels import Channel, read_channels, summed
 from inference_energy.analysis.latency import lag_s, latency_figures
 from inference_energy.analysis.reconcile import PREEMPTIONS, RUNNING, STEPS, block_means, counter_rise, reconcile
-from inference_energy.analysis.recorded import identity, load_text, read_session, window_facts
+from inference_energy.analysis.recorded import identity, is_closed_loop, load_text, read_session, window_facts
 from inference_energy.analysis.validity import judged, reason
 from inference_energy.analysis.windows import TokenTimes, Window, trimmed_windows
 from inference_energy.config.analysis import AnalysisConfig
@@ -71,7 +71,8 @@ def _window(
 ) -> dict[str, Any]:
     tokens = TokenTimes.of(requests)
     counts, finished = _counts(window, requests, tokens)
-    lag = lag_s(requests[_inside(requests["scheduled_ns"], window)])
+    no_schedule = _no_schedule(facts, counts)
+    lag = None if no_schedule else lag_s(requests[_inside(requests["scheduled_ns"], window)])
     steady = _steadiness(window, tokens, metrics, power, config)
     table, token_reasons = reconcile(
         {"generated": counts["output_tokens"], "prompt": counts["prompt_tokens"], "cached": counts["cached_tokens"]},
@@ -88,8 +89,8 @@ def _window(
     if preemptions and preemptions[0] > 0:
         notes.append(reason("preemptions", f"About {preemptions[0]:.0f} preemptions in the window."))
     trends = [r for r in steady_reasons if r.code == "not_steady"]
-    figures = _count_figures(window, counts, [*run_reasons, *token_reasons], trends)
-    figures |= latency_figures(finished, run_reasons, [*notes, *trends])
+    figures = _count_figures(window, counts, [*run_reasons, *token_reasons], no_schedule, trends)
+    figures |= latency_figures(finished, run_reasons, [*notes, *trends], no_schedule)
     steps = counter_rise(metrics, STEPS, window.start_ns, window.end_ns)
     return {
         "kind": facts["kind"],
@@ -97,7 +98,11 @@ def _window(
         "start_ns": window.start_ns,
         "end_ns": window.end_ns,
         "duration_s": window.duration_s,
-        "counts": {**counts, "engine_steps": steps[0] if steps else None},
+        "counts": {
+            **counts,
+            "scheduled": None if no_schedule else counts["scheduled"],
+            "engine_steps": steps[0] if steps else None,
+        },
         "checks": {
             "steadiness": {**steady, "required": facts["kind"] == "steady"},
             "reconciliation": table,
@@ -127,7 +132,6 @@ def _counts(window: Window, requests: pd.DataFrame, tokens: TokenTimes) -> tuple
         "cached_tokens": int(tokens.cached_inside(start_ns, end_ns).sum()),
         "cached_tokens_known": bool(cached_known.all()) if len(cached_known) else False,
         "scheduled": int(_inside(requests["scheduled_ns"], window).sum()),
-        "has_schedule": bool(requests["scheduled_ns"].notna().any()),
         "started": int(sent.sum()),
         "finished": len(finished),
         "failed": int(((requests["status"] == "failed") & _inside(requests["end_ns"], window)).sum()),
@@ -135,6 +139,15 @@ def _counts(window: Window, requests: pd.DataFrame, tokens: TokenTimes) -> tuple
         "without_usage": int((ok & no_usage & (inside | _inside(requests["end_ns"], window))).sum()),
     }
     return counts, finished
+
+
+def _no_schedule(facts: dict[str, Any], counts: dict[str, Any]) -> list[Reason]:
+    """The reason for which nothing can be said of a schedule; empty in an open loop."""
+    if is_closed_loop(facts):
+        return [reason("no_schedule", "In a closed loop a request is sent when the last has ended: nothing is due.")]
+    if not counts["scheduled"] and counts["started"]:
+        return [reason("no_schedule", "The requests have no time at which they were due.")]
+    return []
 
 
 def _inside(times_ns: "pd.Series[int]", window: Window) -> "pd.Series[bool]":
@@ -206,14 +219,17 @@ def _lag_reasons(lag: dict[str, float] | None, config: AnalysisConfig) -> list[R
 
 
 def _count_figures(
-    window: Window, counts: dict[str, Any], reasons: list[Reason], trends: list[Reason]
+    window: Window,
+    counts: dict[str, Any],
+    reasons: list[Reason],
+    no_schedule: list[Reason],
+    trends: list[Reason],
 ) -> dict[str, Figure]:
-    """Counts and rates; `trends` are notes on the rates."""
+    """Counts and rates; `no_schedule` is against the offered rate, `trends` are notes on the rates."""
     late = [r for r in reasons if r.code == "client_lag"]
     unknown = []
     if counts["prompt_tokens"] and not counts["cached_tokens_known"]:
         unknown.append(reason("cached_tokens_unknown", "The responses do not say how many prompt tokens were cached."))
-    no_rate = [] if counts["has_schedule"] else [reason("no_rate", "In a closed loop requests have no schedule.")]
 
     def counted(count: str, unit: str, against: list[Reason]) -> Figure:
         return judged(counts[count], unit, boundary="client", grade="counted", reasons=against)
@@ -230,7 +246,7 @@ def _count_figures(
         "output_tokens_per_s": rate("output_tokens", "token/s", reasons, trends),
         "prompt_tokens_per_s": rate("prompt_tokens", "token/s", reasons, trends),
         "requests_per_s": rate("finished", "request/s", late, trends),
-        "offered_requests_per_s": rate("scheduled", "request/s", no_rate, []),
+        "offered_requests_per_s": rate("scheduled", "request/s", no_schedule, []),
     }
 
 

@@ -119,11 +119,9 @@ def _session(parts: SessionParts) -> dict[str, Any]:
 
 def _notes(sessions: list[SessionParts], fits: list[dict[str, Any]]) -> list[str]:
     """Sentences that hold for whole sessions or servers, each once."""
-    notes = []
+    notes = [parts.energy["boundary_note"] for parts in sessions if parts.energy["boundary_note"]]
     for parts in sessions:
         name = parts.energy["session"]
-        if parts.session.get("boundary_note"):
-            notes.append(f"{name}: {parts.session['boundary_note']}")
         if parts.energy["grade"] in ("modelled", "simulated"):
             notes.append(f"{name}: power is {parts.energy['grade']}, not measured.")
         notes += [f"{name}: {r['detail']}" for part in (parts.launch, parts.warmup) for r in part["reasons"]]

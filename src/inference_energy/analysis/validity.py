@@ -12,6 +12,12 @@ from inference_energy.contracts.figure import Basis, Figure, Grade, Reason, miss
 
 Effect = Literal["invalidates", "note"]
 
+MAX_HELD_OUT_ERROR = 0.25
+"""Largest mean relative error of windows predicted by a fit to the others; above it, coefficients are refused."""
+
+MIN_DEGREES_OF_FREEDOM = 2
+"""How many windows more than coefficients a fit needs. With one, leaving one window out leaves an exact solution."""
+
 
 @dataclass(frozen=True)
 class Code:
@@ -62,7 +68,9 @@ CODES: dict[str, Code] = {
     "token_counts_missing": Code("The server gave no token counts for some requests.", "invalidates", _PER_TOKEN),
     "failed_requests": Code("More than analysis.max_failed_share of the requests failed.", "invalidates", _PER_TOKEN),
     "cached_tokens_unknown": Code(
-        "The server did not say how many prompt tokens came from its cache.", "invalidates", "cached tokens"
+        "The server did not say how many prompt tokens came from its cache; a fit takes them as not cached.",
+        "invalidates",
+        "cached tokens; a note on coefficients of the fit",
     ),
     "cold_idle_missing": Code("There is no idle power from before the server started.", "invalidates", "active energy"),
     "loaded_idle_missing": Code(
@@ -76,9 +84,15 @@ CODES: dict[str, Code] = {
     ),
     "no_requests": Code("No request finished in the window.", "invalidates", "latencies, figures per request"),
     "no_tokens": Code("No token of this kind falls into the window.", "invalidates", "figures per token"),
-    "no_rate": Code("Requests had no schedule, as in a closed loop.", "invalidates", "offered rate"),
+    "no_schedule": Code(
+        "Requests had no schedule, as in a closed loop.", "invalidates", "offered rate, latencies from the schedule"
+    ),
     "no_factor": Code("The configuration gives no factor for this.", "invalidates", "carbon or water"),
-    "too_few_cells": Code("There are not more windows than coefficients.", "invalidates", "coefficients of the fit"),
+    "too_few_cells": Code(
+        f"There are fewer than {MIN_DEGREES_OF_FREEDOM} windows more than coefficients.",
+        "invalidates",
+        "coefficients of the fit",
+    ),
     "collinear": Code(
         "The windows are too alike to tell the coefficients apart (condition number above the limit).",
         "invalidates",
@@ -86,6 +100,12 @@ CODES: dict[str, Code] = {
     ),
     "mixed_boundaries": Code(
         "The windows measured different parts of the machine.", "invalidates", "coefficients of the fit"
+    ),
+    "poor_generalisation": Code(
+        "A fit to the other windows misses the one left out by more than "
+        f"{100 * MAX_HELD_OUT_ERROR:g} % on average, however well it fits its own.",
+        "invalidates",
+        "coefficients of the fit",
     ),
     "negative_coefficient": Code(
         "The fit wants a negative energy for something, so the model does not describe these windows.",
@@ -103,13 +123,17 @@ CODES: dict[str, Code] = {
     "counter_not_checked": Code(
         "The hardware energy counter does not cover the window, so it checks nothing.", "note", _ENERGY
     ),
-    "boundary": Code("What the measured parts contain, in words.", "note", _ENERGY),
+    "averaging_lag": Code(
+        "The power reading is a 1 s average and trails by half a second, which moves the energy by more than 1 %, "
+        "because power differs between the window's edges.",
+        "note",
+        _ENERGY,
+    ),
     "few_samples": Code("Few requests stand behind this percentile.", "note", "latencies"),
     "preemptions": Code("The server ran out of KV cache and recomputed requests.", "note", "latencies, energy"),
-    "poor_fit": Code("The model misses the windows it was fitted to by a quarter or more.", "note", "coefficients"),
     "attached": Code("The server was not launched by the toolkit.", "note", "launch"),
     "launch_failed": Code("The server did not become ready.", "invalidates", "launch"),
-    "leftover_processes": Code("Processes of the server outlived it and were ended.", "note", "launch"),
+    "leftover_processes": Code("Processes of the server had to be killed or could not be ended.", "note", "launch"),
     "no_warmup": Code("The session had no warm-up.", "note", "warm-up"),
     "warmup_failures": Code("Requests of the warm-up failed.", "note", "warm-up"),
     "warmup_too_short": Code("Throughput was still changing in the second half of the warm-up.", "note", "warm-up"),

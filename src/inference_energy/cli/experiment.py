@@ -31,17 +31,20 @@ def check(
     configs: Annotated[list[Path], typer.Argument(help="Configuration files; later ones are laid over earlier ones.")],
 ) -> None:
     """Check a configuration, and whether this machine has what it asks for, before anything starts."""
-    from inference_energy.acquire.power.choose import candidates, choose
-    from inference_energy.acquire.power.spec import SamplerSpec
+    from inference_energy.acquire.session.check import check_server
+    from inference_energy.acquire.vllm.detect import gpu_count, installed_interpreter
     from inference_energy.config.read import read_merged
+    from inference_energy.plan.machine import machine_name
+    from inference_energy.plan.specs import Specs
 
     config = read_merged(configs)
-    spec = SamplerSpec.parse({"interval_s": config.power.interval_s, "modelled": config.power.modelled.model_dump()})
-    sources = choose(config.power.sources, candidates(spec))
-    typer.echo(
-        f"{config.experiment}: sessions {', '.join(config.run)}; "
-        f"power from {', '.join(f'{source.name} ({source.grade})' for source in sources)}"
-    )
+    specs = Specs(config, machine_name(), lambda: gpu_count() > 0, lambda: installed_interpreter() is not None)
+    for session in config.run:
+        server = config.sessions[session].server
+        environment, model = specs.server_environment(server), specs.model(server)
+        found = check_server(specs.session(session), environment, model)
+        typer.echo(f"session {session}: {found}")
+    typer.echo(f"{config.experiment}: nothing wrong was found")
 
 
 def show(

@@ -20,7 +20,9 @@ def footprint(energy: dict[str, Any], config: ImpactConfig) -> dict[str, Any]:
 
     Returns:
         `factors`, the configuration with its sources, and `windows`: the figures of each. Per-token and per-request
-        figures include idle energy (basis total), as the functional units of SCI (ISO/IEC 21031:2024) do.
+        figures without a basis in their name include idle energy (basis total), as the functional units of SCI
+        (ISO/IEC 21031:2024) do; `carbon_{active,marginal}_per_1k_output_tokens_g` stand beside the energies that are
+        shown on that basis.
     """
     return {
         "version": 1,
@@ -44,6 +46,9 @@ def carbon_figures(
         return carbon_figure(load_figure(figures[name]), per_j, intensity_g_per_kwh, pue, unit)
 
     found = {f"carbon_{basis}_g": carbon(f"energy_{basis}_j", 1, "gCO2e") for basis in bases}
+    for basis in (basis for basis in bases if basis != "total"):
+        energy = f"energy_{basis}_per_output_token_j"
+        found[f"carbon_{basis}_per_1k_output_tokens_g"] = carbon(energy, 1000, "gCO2e/1k tokens")
     found["carbon_per_1k_output_tokens_g"] = carbon("energy_total_per_output_token_j", 1000, "gCO2e/1k tokens")
     found["carbon_per_request_g"] = carbon("energy_total_per_request_j", 1, "gCO2e/request")
     return found

@@ -129,6 +129,8 @@ class Specs:
             return settings.environment
         if settings.interpreter:
             return "interpreter"
+        if isinstance(settings.gpus, list):  # named GPUs are wanted: the CPU build would not use them
+            return "installed"
         return "installed" if self._has_gpu() and self._has_vllm() else "cpu"
 
     def _server_settings(self, server: str) -> Spec:
@@ -136,7 +138,8 @@ class Specs:
         if not isinstance(settings, LaunchServer):
             return settings.model_dump()
         environment = self._environment(settings)
-        on_cpu = environment == "cpu" or settings.gpus == "none" or not self._has_gpu()
+        wants_gpus = isinstance(settings.gpus, list) or (settings.gpus == "all" and self._has_gpu())
+        on_cpu = environment == "cpu" or not wants_gpus
         content = settings.model_dump(
             exclude={"model", "arguments_on_cpu", "arguments_on_gpu", "variables_on_cpu", "environment"}
         )

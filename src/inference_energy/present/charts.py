@@ -20,7 +20,10 @@ ECDF_POINTS = 500
 
 
 def load_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
-    """Energy per output token against throughput, one line a server and basis; None where there is no line."""
+    """Energy per output token against throughput, by server and basis; None with fewer than two loads.
+
+    Points are joined only where their loads differ in nothing but size: one arrival process and one workload.
+    """
     figure = go.Figure(layout=theme.layout("output tokens / s", "J / output token"))
     owners = list(dict.fromkeys((str(cell.get("server")), str(cell.get("machine"))) for cell in cells))
     for place, owner in enumerate(owners):
@@ -39,9 +42,9 @@ def load_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
                 y=[y for _, y, _ in points],
                 text=[_html(load_text(cell)) for *_, cell in points],
                 name=_html(label) + "".join(f" ({grade})" for grade in grades),
-                mode="lines+markers",
+                mode="lines+markers" if len({_sort(cell) for *_, cell in points}) == 1 else "markers",
                 line={"color": colour, "dash": theme.DASHES[index], "width": 2},
-                marker={"size": 8, "symbol": theme.SYMBOLS[index]},
+                marker={"size": 9, "symbol": theme.SYMBOLS[index]},
                 hovertemplate="%{text}<br>%{y:.3g} J / output token at %{x:.4g} tokens/s",
             )
     figure.update_xaxes(rangemode="tozero")
@@ -111,11 +114,13 @@ LATENCIES = {
 }
 
 
-def latencies(requests: pd.DataFrame, start_ns: int | None = None, end_ns: int | None = None) -> dict[str, Floats]:
+def latencies(
+    requests: pd.DataFrame, start_ns: int | None = None, end_ns: int | None = None, *, scheduled: bool = True
+) -> dict[str, Floats]:
     """Latencies in s of the requests that ended well and whose last token lies in [start, end), as the summary's are.
 
     TTFT = first token - sent (or - scheduled); TPOT = (last - first token) / (tokens - 1);
-    end to end = last token - sent.
+    end to end = last token - sent. Without a schedule, as in a closed loop, `scheduled` is false.
     """
     good = requests[(requests["status"] == "ok") & requests["last_token_ns"].notna()]
     if start_ns is not None and end_ns is not None:
@@ -124,7 +129,7 @@ def latencies(requests: pd.DataFrame, start_ns: int | None = None, end_ns: int |
     tokens = good["completion_tokens"]
     found = {
         "ttft": first - good["sent_ns"],
-        "ttft_from_schedule": first - good["scheduled_ns"],
+        **({"ttft_from_schedule": first - good["scheduled_ns"]} if scheduled else {}),
         "tpot": (last - first) / (tokens - 1).where(tokens > 1),
         "e2e": last - good["sent_ns"],
     }
@@ -136,6 +141,12 @@ def latencies(requests: pd.DataFrame, start_ns: int | None = None, end_ns: int |
 
 _ENERGY = "energy_{}_per_output_token_j"
 _NONE: Floats = np.empty(0)
+
+
+def _sort(cell: dict[str, Any]) -> tuple[str, str]:
+    """Arrival process and workload of a cell."""
+    load = cell.get("load") or {}
+    return str((load.get("arrival") or {}).get("process")), str(load.get("workload"))
 
 
 def _first(point: tuple[float, float, dict[str, Any]]) -> tuple[float, float]:

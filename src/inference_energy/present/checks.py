@@ -10,7 +10,7 @@ from inference_energy.present.tables import Cell, Table
 TRENDS = {"power_w": "power", "output_tokens_per_s": "tokens/s", "running_requests": "running requests"}
 
 
-NOT_ASKED = ("no_factor", "no_rate")
+NOT_ASKED = ("no_factor", "no_schedule")
 
 
 def checks_table(cells: Sequence[dict[str, Any]]) -> Table:

@@ -73,13 +73,14 @@ def _view(model: dict[str, Any]) -> FitView:
     rows = [(TERMS.get(name, name), place(figure)) for name, figure in model["coefficients"].items()]
     reasons = [sentence(str(reason["detail"])) for reason in model.get("refused") or []]
     reasons += [reason for _, shown in rows for reason in shown.reasons]
+    # First what it predicts, then how it fits: R² of a refused fit would only make it look like a result.
     facts = [("fitted to", f"{len(model['cells'])} cells, {model.get('energy_basis', '')} energy")]
     held_out = model.get("leave_one_out") or {}
     for name, value, share in (
-        ("R²", model.get("r2"), False),
-        ("mean error", model.get("mean_abs_relative_error"), True),
         ("mean error, cell held out", held_out.get("mean_abs_relative_error"), True),
         ("worst error, cell held out", held_out.get("worst_abs_relative_error"), True),
+        ("mean error, own cells", model.get("mean_abs_relative_error"), True),
+        ("R², own cells", None if model.get("refused") else model.get("r2"), False),
         ("condition number", model.get("condition_number"), False),
     ):
         if value is not None:

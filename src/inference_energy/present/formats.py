@@ -140,9 +140,7 @@ def place(
         return Place("", "", (), "", False, False, ("The summary has no such figure.",), "")
     grade = str(figure["grade"])
     modelled = grade in UNTRUSTED_GRADES
-    # What the boundary contains is said once, among the summary's notes, not beside every figure.
-    told = [reason for reason in figure.get("reasons") or () if reason.get("code") != "boundary"]
-    reasons = tuple(dict.fromkeys(sentence(str(reason["detail"])) for reason in told))
+    reasons = tuple(dict.fromkeys(sentence(str(reason["detail"])) for reason in figure.get("reasons") or ()))
     qualifiers = tuple(part for part in (figure["basis"], figure["boundary"], grade) if part and part != "none")
     value = figure["value"]
     if value is None or not figure["valid"]:

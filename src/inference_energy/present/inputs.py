@@ -116,6 +116,11 @@ def load_text(cell: dict[str, Any]) -> str:
     return str(text or cell["cell"])
 
 
+def channel_label(domain: str, device: str) -> str:
+    """A channel's name: `gpu GPU-4f1c...`, but `cpu` where the device has no other name than its domain."""
+    return domain if device == domain else f"{domain} {device}"
+
+
 def labels(cells: Sequence[dict[str, Any]]) -> list[str]:
     """A label for legends and axes for each cell: its load, with its name and its machine where they tell it apart."""
     texts = [load_text(cell) for cell in cells]

@@ -105,7 +105,8 @@ def _latencies(
         window = cell.get("window")
         bounds = (window["start_ns"], window["end_ns"]) if isinstance(window, dict) else (None, None)
         rows = session.requests[session.requests["cell"].isin(_names(cell))]
-        found.append((label, charts.latencies(rows, *bounds)))
+        closed = ((cell.get("load") or {}).get("arrival") or {}).get("process") == "closed"
+        found.append((label, charts.latencies(rows, *bounds, scheduled=not closed)))
     return found
 
 
@@ -157,5 +158,8 @@ def _untrusted(content: dict[str, Any], data: Sequence[SessionData]) -> list[tup
 
 
 def _counts(cells: Sequence[dict[str, Any]], steady: Sequence[dict[str, Any]]) -> dict[str, int]:
-    energies = [cell["figures"].get("energy_active_per_output_token_j") for cell in steady]
-    return {"cells": len(cells), "steady": len(steady), "given": sum(bool(e and e["valid"]) for e in energies)}
+    return {
+        "cells": len(cells),
+        "steady": len(steady),
+        "given": sum(sections.best_basis(cell) is not None for cell in steady),
+    }

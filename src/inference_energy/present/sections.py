@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference_energy.present.formats import Place, place, scale_for, significant
-from inference_energy.present.inputs import load_text
+from inference_energy.present.inputs import channel_label, load_text
 from inference_energy.present.tables import Cell, Table, column
 
 Cells = Sequence[dict[str, Any]]
 
 BASES = ("active", "total", "marginal")
+"""In the order in which a single figure is chosen: where there is no cold idle, energy is given in full."""
 BASIS_MEANING = {
     "total": "nothing subtracted",
     "active": "cold idle subtracted",
@@ -20,10 +21,11 @@ BASIS_MEANING = {
 
 @dataclass(frozen=True)
 class Headline:
-    """One steady cell: what load, and the figures that answer for it."""
+    """One steady cell: what load, and the figures that answer for it; `main` is the basis that is shown large."""
 
     title: str
     where: str
+    main: str
     energy: dict[str, Place]
     others: list[tuple[str, Place]]
 
@@ -37,7 +39,7 @@ class Headline:
 def headlines(cells: Cells) -> list[Headline]:
     """The headline figures of each cell; figures of one kind share a unit over all cells."""
     energy = {
-        basis: column(cells, "", *[f"energy_{each}_per_output_token_j" for each in BASES])[index]
+        basis: column(cells, "", *[energy_per_token(each) for each in BASES])[index]
         for index, basis in enumerate(BASES)
     }
     others = [
@@ -45,19 +47,43 @@ def headlines(cells: Cells) -> list[Headline]:
         ("throughput", column(cells, "", "output_tokens_per_s")[0]),
         ("TTFT p50", column(cells, "", "ttft_p50_s", "ttft_p99_s")[0]),
         ("TTFT p99", column(cells, "", "ttft_p50_s", "ttft_p99_s")[1]),
-        ("carbon, 1k output tokens", column(cells, "", "carbon_per_1k_output_tokens_g")[0]),
     ]
+    carbon = dict(zip(BASES, column(cells, "", *[carbon_per_1k(basis) for basis in BASES]), strict=True))
     return [
         Headline(
             title=load_text(cell),
             where=where(cell),
+            main=main,
             energy={
                 basis: place(cell["figures"].get(c.name), c.scale, per="output token") for basis, c in energy.items()
             },
-            others=[(label, place(cell["figures"].get(c.name), c.scale, per=None)) for label, c in others],
+            others=[
+                (label, place(cell["figures"].get(c.name), c.scale, per=None))
+                for label, c in [*others, ("carbon, 1k output tokens", carbon[main])]
+            ],
         )
         for cell in cells
+        for main in (best_basis(cell) or BASES[0],)
     ]
+
+
+def best_basis(cell: dict[str, Any]) -> str | None:
+    """The first of `BASES` on which the cell's energy per output token is given; None where it is on none."""
+    for basis in BASES:
+        figure = cell["figures"].get(energy_per_token(basis))
+        if figure and figure["valid"]:
+            return basis
+    return None
+
+
+def energy_per_token(basis: str) -> str:
+    """Name of the energy per output token on a basis."""
+    return f"energy_{basis}_per_output_token_j"
+
+
+def carbon_per_1k(basis: str) -> str:
+    """Name of the carbon per 1000 output tokens on a basis."""
+    return "carbon_per_1k_output_tokens_g" if basis == "total" else f"carbon_{basis}_per_1k_output_tokens_g"
 
 
 def where(cell: dict[str, Any]) -> str:
@@ -206,7 +232,7 @@ def devices_table(cells: Cells) -> Table:
         for device in cell["devices"]:
             numbers = [device.get(key) for key in ("energy_j", "counter_energy_j", "ratio")]
             table.add(
-                Cell(f"{device['domain']} {device['device']}", "head"),
+                Cell(channel_label(device["domain"], device["device"]), "head"),
                 *[Cell("–" if n is None else significant(n, 4), "number") for n in numbers],
                 Cell("yes" if device.get("summed") else "no", "number"),
                 Cell(f"{device.get('source', '')} · {device['grade']}"),

@@ -1,40 +1,65 @@
 """The five lines that a run ends with: what ran, energy, carbon, what to trust, and where the report is."""
 
 import os
+import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES, Place, place, scale_for
 from inference_energy.present.inputs import all_figures, labels, steady_cells
-from inference_energy.present.sections import model_name
+from inference_energy.present.sections import BASES, best_basis, carbon_per_1k, energy_per_token, model_name
 
 MAX_SHOWN = 3
 """More cells than this are given as the lowest and the highest."""
 
-ENERGY = "energy_active_per_output_token_j"
-CARBON = "carbon_per_1k_output_tokens_g"
+WIDTH = 150
+"""Longest text behind the name of a line, where its figures allow it."""
 
 
 def five_lines(summary: dict[str, Any], report: Path) -> str:
     """The end-of-run summary: exactly five lines, without a line break at the end.
+
+    Energy and carbon are on one basis for all cells: the first of active, total and marginal that any cell has.
 
     Args:
         summary: content of summary.json.
         report: where the report lies; shown from the working directory.
     """
     cells = steady_cells(summary)
-    models = ", ".join(dict.fromkeys(name for cell in summary["cells"] if (name := model_name(cell)))) or "no model"
-    machines = ", ".join(dict.fromkeys(str(name) for name in summary.get("machines") or [])) or "no machine"
+    found = {basis for cell in cells if (basis := best_basis(cell))}
+    basis = next((basis for basis in BASES if basis in found), BASES[0])
     return "\n".join(
         [
-            f"{'served':<9}{models} on {machines}: {len(summary['cells'])} cells, {len(cells)} of them steady",
-            f"{'energy':<9}{_figures(cells, ENERGY, 'output token')}",
-            f"{'carbon':<9}{_figures(cells, CARBON, '1k output tokens')}",
+            f"{'served':<9}{_served(summary, cells)}",
+            f"{'energy':<9}{_figures(cells, energy_per_token(basis), 'output token')}",
+            f"{'carbon':<9}{_figures(cells, carbon_per_1k(basis), '1k output tokens')}",
             f"{'trust':<9}{_trust(summary, cells)}",
             f"{'report':<9}{os.path.relpath(report)}",
         ]
     )
+
+
+def _served(summary: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
+    """Models, machines, and how the windows of steady load did in the test of steadiness."""
+    models = ", ".join(dict.fromkeys(name for cell in summary["cells"] if (name := model_name(cell)))) or "no model"
+    machines = ", ".join(dict.fromkeys(str(name) for name in summary.get("machines") or [])) or "no machine"
+    verdicts = Counter(_verdict(cell) for cell in cells)
+    tested = f"{verdicts['passed']} passed, {verdicts['not judged']} not judged, {verdicts['failed']} failed"
+    return f"{models} on {machines}: {_windows(len(summary['cells']))}; test of steadiness: {tested}"
+
+
+def _windows(count: int) -> str:
+    return f"{count} window" + ("s" if count != 1 else "")
+
+
+def _verdict(cell: dict[str, Any]) -> str:
+    test = (cell.get("checks") or {}).get("steadiness") or {}
+    if not test.get("judged"):
+        return "not judged"
+    failed = any(trend["exceeded"] for trend in (test.get("trends") or {}).values())
+    return "failed" if failed else "passed"
 
 
 def _figures(cells: Sequence[dict[str, Any]], name: str, per: str) -> str:
@@ -42,18 +67,24 @@ def _figures(cells: Sequence[dict[str, Any]], name: str, per: str) -> str:
     named = zip(labels(cells), cells, strict=True)
     found = [(label, cell["figures"][name]) for label, cell in named if name in cell["figures"]]
     if not found:
-        return f"{NOT_GIVEN}: no steady cell"
+        return f"{NOT_GIVEN}: " + ("the summary has no such figure" if cells else "no window of steady load")
     scale = scale_for([figure["value"] for _, figure in found], found[0][1]["unit"])
     given = [(load, figure) for load, figure in found if figure["valid"]]
     if not given:
-        return f"{NOT_GIVEN}: {place(found[0][1]).why}"
-    if len(given) > MAX_SHOWN:
-        given = [min(given, key=_value), max(given, key=_value)]
+        return _short(f"{NOT_GIVEN}: {place(found[0][1]).why}")
     places = [(load, place(figure, scale, per=per)) for load, figure in given]
-    same = {shown.qualifiers for _, shown in places}
-    texts = [f"{shown.text} at {load}" + ("" if len(same) == 1 else f" ({_known(shown)})") for load, shown in places]
-    joined = (" to " if len(found) > MAX_SHOWN and len(places) == 2 else "; ").join(texts)
-    return joined + (f" ({_known(places[0][1])})" if len(same) == 1 else "")
+    text = _joined(places)
+    if len(given) > MAX_SHOWN or (len(text) > WIDTH and len(given) > 2):
+        ends = [min(given, key=_value), max(given, key=_value)]
+        text = _joined([(load, place(figure, scale, per=per)) for load, figure in ends], " to ")
+    return text
+
+
+def _joined(places: Sequence[tuple[str, Place]], between: str = "; ") -> str:
+    """The figures behind their unit, which is said once; what qualifies them too, where it is the same for all."""
+    same = len({_known(shown) for _, shown in places}) == 1
+    texts = [f"{shown.number} at {load}" + ("" if same else f" ({_known(shown)})") for load, shown in places]
+    return f"{places[0][1].unit}: {between.join(texts)}" + (f" ({_known(places[0][1])})" if same else "")
 
 
 def _value(row: tuple[str, dict[str, Any]]) -> float:
@@ -61,17 +92,26 @@ def _value(row: tuple[str, dict[str, Any]]) -> float:
 
 
 def _known(shown: Place) -> str:
-    return ", ".join(shown.qualifiers)
+    """Basis, boundary and grade; not the grade where the boundary says it already."""
+    parts = [part for part in shown.qualifiers if part != shown.grade]
+    return ", ".join(parts if f"({shown.grade})" in " ".join(parts) else shown.qualifiers)
 
 
 def _trust(summary: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
-    """How many cells have an energy, the first reason where one has not, and a warning about modelled power."""
-    missing = [
-        (c["cell"], c["figures"][ENERGY]) for c in cells if ENERGY in c["figures"] and not c["figures"][ENERGY]["valid"]
-    ]
-    given = sum(ENERGY in cell["figures"] for cell in cells) - len(missing)
-    text = f"{given} of {len(cells)} steady cells have an energy per token"
-    if missing:
-        text += f"; {missing[0][0]}: {place(missing[0][1]).why.rstrip('.')}"
+    """How many cells have an energy and on which basis, a warning about modelled power, and the first reason."""
+    found = [best_basis(cell) for cell in cells]
+    counts = Counter(basis for basis in found if basis is not None)
+    bases = ", ".join(f"{counts[basis]} {basis}" if len(counts) > 1 else basis for basis in BASES if counts[basis])
+    text = f"{counts.total()} of {len(cells)} loads have an energy per output token" + (f" ({bases})" if bases else "")
     weak = sorted({str(figure["grade"]) for figure in all_figures(summary)} & set(UNTRUSTED_GRADES))
-    return text + "".join(f"; power is {grade}, not measured" for grade in weak)
+    text += "".join(f"; power is {grade}, not measured" for grade in weak)
+    lacking = next((cell for cell, basis in zip(cells, found, strict=True) if basis != BASES[0]), None)
+    figure = lacking["figures"].get(energy_per_token(BASES[0])) if lacking else None
+    if lacking is None or figure is None:
+        return text
+    # The reason comes last, because it is what may be cut.
+    return _short(f"{text}; {lacking['cell']} has no {BASES[0]} energy: {place(figure).why.rstrip('.')}")
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, WIDTH, placeholder=" …")

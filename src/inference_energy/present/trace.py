@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 
 from inference_energy.contracts.power import summed_domains
 from inference_energy.present import theme
-from inference_energy.present.inputs import SessionData, SessionFiles, read_session
+from inference_energy.present.inputs import SessionData, SessionFiles, channel_label, read_session
 from inference_energy.present.page import figure_json, write_page
 
 Floats = npt.NDArray[np.float64]
@@ -59,7 +59,8 @@ def channels(table: pd.DataFrame, origin_ns: int, grades: dict[str, str]) -> lis
         time_s, power_w = _readings(rows.sort_values("timestamp_ns"), origin_ns)
         if time_s.size:
             grade = grades.get(str(source), "")
-            label = f"{domain} {_short(str(device))}" + (f" ({grade})" if grade in ("modelled", "simulated") else "")
+            weak = f" ({grade})" if grade in ("modelled", "simulated") else ""
+            label = channel_label(str(domain), _short(str(device))) + weak
             found.append(Channel(label, grade, domain in summed, time_s, power_w))
     return found
 

@@ -1,13 +1,12 @@
 """The Python and the version of this project that measure. The server's own packages are recorded elsewhere."""
 
-import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
 
+from inference_energy import __version__
 from inference_energy.acquire.environment.facts import Facts, MissingFactError
 
-DISTRIBUTION = "inference-energy"
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -22,17 +21,10 @@ def python_facts() -> Facts:
 def project_facts(package: Path = _PACKAGE) -> Facts:
     """Version, commit and whether the package's files differ from that commit; `package` is the package's folder."""
     facts = Facts("project")
-    facts.add("version", _version)
+    facts.add("version", lambda: __version__)
     facts.add("git_commit", lambda: _git(package, "rev-parse", "HEAD"))
     facts.add("git_dirty", lambda: bool(_git(package, "status", "--porcelain", "--", ".")))
     return facts
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise MissingFactError("the package runs without being installed") from error
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference_energy.acquire.power.process import SamplerProcess
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.session.power import finish_log, labelled_power, make_sampler
+from inference_energy.acquire.session.power import finish_log, labelled_power, sampler_spec
 from inference_energy.acquire.session.progress import Progress
 from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
 from inference_energy.acquire.session.watching import Watch, run_until_signal
@@ -56,7 +57,7 @@ def measure_idle(
     launch = launch_spec(spec.server, spec.server_settings, environment, model, logs)
     gpus = gpus_of(spec.server, spec.server_settings)
     log = logs / "power.arrows"
-    sampler = make_sampler(spec.power, gpus, log, status=logs / "no-server.json")
+    sampler = SamplerProcess(sampler_spec(spec.power, gpus, status=logs / "no-server.json"), log)
     progress = Progress(f"idle {spec.server}", [("cold idle", spec.cold_s)], power=lambda: labelled_power(sampler))
 
     async def measure() -> tuple[int, int]:

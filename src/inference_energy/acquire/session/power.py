@@ -10,20 +10,19 @@ from inference_energy.acquire.power.stream import compact
 from inference_energy.contracts.tables import read_metadata
 
 
-def make_sampler(
-    power: Mapping[str, Any], gpus: list[str], log: Path, *, status: Path | None = None, pid: int | None = None
-) -> SamplerProcess:
-    """A sampler process, not yet started.
+def sampler_spec(
+    power: Mapping[str, Any], gpus: list[str], *, status: Path | None = None, pid: int | None = None
+) -> SamplerSpec:
+    """What the sampler is asked to do.
 
     Args:
         power: interval_s, sources and modelled, as the configuration has them.
         gpus: UUIDs of the server's GPUs; an empty list leaves GPUs out.
-        log: the stream to write.
         status: the guardian's status file, which tells the modelled source whose CPU time to count. A file that is
             never made stands for no server.
         pid: an attached server's process.
     """
-    spec = SamplerSpec.parse(
+    return SamplerSpec.parse(
         {
             "interval_s": power["interval_s"],
             "sources": power["sources"],
@@ -33,7 +32,6 @@ def make_sampler(
             "server_pid": pid,
         }
     )
-    return SamplerProcess(spec, log)
 
 
 def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.server.metrics import MetricsPoller, scrape
 from inference_energy.acquire.server.spec import LaunchSpec, command
 from inference_energy.acquire.session.load import SessionLoad
-from inference_energy.acquire.session.power import finish_log, labelled_power, make_sampler
+from inference_energy.acquire.session.power import finish_log, labelled_power, sampler_spec
 from inference_energy.acquire.session.progress import Progress
 from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
 from inference_energy.acquire.session.spec import SessionSpec, stage_name
@@ -95,7 +95,7 @@ class SessionRun:
         self._write()
 
     async def _measure_launched(self, launch_with: LaunchSpec) -> None:
-        sampler = make_sampler(self.spec.power, self.gpus, self.log, status=launch_with.status_path)
+        sampler = SamplerProcess(sampler_spec(self.spec.power, self.gpus, status=launch_with.status_path), self.log)
         launch_with.status_path.unlink(missing_ok=True)
         async with AsyncExitStack() as stack:
             stack.enter_context(sampler)
@@ -148,7 +148,7 @@ class SessionRun:
         self.facts["missing"] |= ATTACHED
         self.facts["server"] = self._server_facts(server.version, server.base_url)
         self.model = {**self.model, "name": server.model}
-        sampler = make_sampler(self.spec.power, self.gpus, self.log, pid=server.server_pid)
+        sampler = SamplerProcess(sampler_spec(self.spec.power, self.gpus, pid=server.server_pid), self.log)
         with sampler:
             watch = self._watch(sampler)
             await watch.wait(1.0)

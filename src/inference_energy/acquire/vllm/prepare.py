@@ -33,8 +33,8 @@ def interpreter_command(spec: dict[str, Any], envs: Path, say: Say = print) -> l
         found = installed_interpreter()
         if found is None:
             raise InputError(
-                f"servers.{server}.environment: no vLLM is installed here any more; name one with {VARIABLE} or "
-                "servers.*.interpreter, or write environment: cuda"
+                f"servers.{server}.environment: no vLLM is installed here; name a Python that has it with "
+                f"servers.{server}.interpreter or {VARIABLE}, or write environment: cuda"
             )
         return [found]
     return [str(ensure_environment(kind, envs / kind, say))]

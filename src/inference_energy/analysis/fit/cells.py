@@ -11,8 +11,9 @@ from inference_energy.contracts.figure import Grade, Reason
 class Cell:
     """One window as the fit sees it.
 
-    `prompt_tokens` are those that had to be computed: prompt tokens minus those from the prefix cache, where the server
-    said how many these were. `energy_active_j` is None without a cold idle.
+    `prompt_tokens` are those that had to be computed: prompt tokens minus those from the prefix cache. Where the server
+    did not say how many these were, `cached_known` is false and all count. `energy_active_j` is None without a cold
+    idle.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Cell:
     energy_active_j: float | None
     boundary: str
     grade: Grade
+    cached_known: bool = True
 
 
 def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[Cell], list[dict[str, Any]]]:
@@ -57,6 +59,7 @@ def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[
                     energy_active_j=active.value,
                     boundary=total.boundary,
                     grade=total.grade,
+                    cached_known=bool(load["counts"]["cached_tokens_known"] or not prompt.value),
                 )
             )
     return cells, excluded

@@ -4,7 +4,8 @@
     power_term   E_total  = P0 T + a prompt + b generated
 
 `two_term` is the simplest. It cannot be right where each engine step costs the same whatever its batch, which is what
-P0 stands for; its held-out error says so. Prompt tokens are those not served from the prefix cache.
+P0 stands for; its held-out error says so. Prompt tokens are those not served from the prefix cache. A fit can pass
+through its own windows and still say nothing of a token: what refuses coefficients is the error on windows left out.
 """
 
 from dataclasses import dataclass
@@ -14,15 +15,12 @@ import numpy as np
 
 from inference_energy.analysis.fit.cells import Cell
 from inference_energy.analysis.fit.linear import Weighting, condition_number, fit_linear, held_out_ratios
-from inference_energy.analysis.validity import judged, reason
+from inference_energy.analysis.validity import MAX_HELD_OUT_ERROR, MIN_DEGREES_OF_FREEDOM, judged, reason
 from inference_energy.contracts.figure import Reason, worst
 
 Term = Literal["power", "prompt", "generated"]
 
 MAX_CONDITION_NUMBER = 30.0
-POOR_FIT = 0.25
-"""Mean relative error from which on the coefficients bring a note."""
-
 UNITS: dict[Term, str] = {"power": "W", "prompt": "J/token", "generated": "J/token"}
 
 
@@ -53,7 +51,7 @@ def fit_model(model: Model, cells: list[Cell], weighting: Weighting = "relative"
     Returns:
         `coefficients` (a figure a term), `r2`, `residuals` (predicted / measured, a cell each),
         `mean_abs_relative_error`, `leave_one_out`, `condition_number`, `dof`, `cells` used, and `refused`: the reasons
-        for which the coefficients and all that follows from them have no value.
+        for which the coefficients have no value. The errors are given all the same where a fit could be made at all.
     """
     used = [cell for cell in cells if model.basis == "total" or _above_zero(cell.energy_active_j)]
     energy_j = np.array([_energy_j(cell, model) for cell in used], dtype=np.float64)
@@ -75,31 +73,33 @@ def fit_model(model: Model, cells: list[Cell], weighting: Weighting = "relative"
     refused: list[Reason] = []
     values: dict[Term, float] = {}
     notes: list[Reason] = []
-    if dof < 1:
+    if dof < MIN_DEGREES_OF_FREEDOM:
         refused.append(_too_few(model, cells, used))
-    else:
+    possible = dof >= 1
+    if possible:
         condition = condition_number(design, energy_j, weighting)
         result["condition_number"] = condition if np.isfinite(condition) else None
-        refused += _collinear(condition)
+        refused += (alike := _collinear(condition))
+        possible = not alike
     if len({cell.boundary for cell in used}) > 1:
         names = ", ".join(sorted({cell.boundary for cell in used}))
         refused.append(reason("mixed_boundaries", f"The windows measured different things: {names}."))
-    if not refused:
+        possible = False
+    if possible:
         fitted = fit_linear(design, energy_j, weighting)
         values = dict(zip(model.terms, fitted.coefficients.tolist(), strict=True))
-        refused += _negative(values)
-        ratios = (fitted.predicted_j / energy_j).tolist()
-        error = float(np.mean(np.abs(np.array(ratios) - 1)))
-        if not refused:
+        negative = _negative(values)
+        if not negative:
+            ratios = (fitted.predicted_j / energy_j).tolist()
             result["r2"] = fitted.r2
             result["residuals"] = [
                 {"cell": cell.name, "measured_j": e, "predicted_j": p, "ratio": r}
                 for cell, e, p, r in zip(used, energy_j.tolist(), fitted.predicted_j.tolist(), ratios, strict=True)
             ]
-            result["mean_abs_relative_error"] = error
+            result["mean_abs_relative_error"] = float(np.mean(np.abs(np.array(ratios) - 1)))
             result["leave_one_out"] = _held_out(used, held_out_ratios(design, energy_j, weighting))
-            if error >= POOR_FIT:
-                notes.append(reason("poor_fit", f"The model misses its own windows by {100 * error:.0f} % on average."))
+        refused += negative or _generalises_poorly(result["leave_one_out"])
+        notes = _unknown_cached(used)
     result["refused"] = [{"code": r.code, "detail": r.detail} for r in refused]
     result["coefficients"] = {
         term: judged(
@@ -135,7 +135,7 @@ def _too_few(model: Model, cells: list[Cell], used: list[Cell]) -> Reason:
     return reason(
         "too_few_cells",
         f"{len(used)} usable window(s) for {len(model.terms)} coefficients{more}: measure at least "
-        f"{len(model.terms) + 1} windows of different load on this server.",
+        f"{len(model.terms) + MIN_DEGREES_OF_FREEDOM} windows of different load on this server.",
     )
 
 
@@ -156,6 +156,32 @@ def _negative(values: dict[Term, float]) -> list[Reason]:
     if not below:
         return []
     return [reason("negative_coefficient", f"The best fit has a negative coefficient: {', '.join(below)}.")]
+
+
+def _generalises_poorly(held_out: dict[str, Any] | None) -> list[Reason]:
+    if held_out is None or held_out["mean_abs_relative_error"] <= MAX_HELD_OUT_ERROR:
+        return []
+    return [
+        reason(
+            "poor_generalisation",
+            f"A fit to the other windows misses the one left out by {100 * held_out['mean_abs_relative_error']:.0f} % "
+            f"on average, at worst by {100 * held_out['worst_abs_relative_error']:.0f} %; at most "
+            f"{100 * MAX_HELD_OUT_ERROR:g} % on average is allowed.",
+        )
+    ]
+
+
+def _unknown_cached(cells: list[Cell]) -> list[Reason]:
+    unknown = [cell.name for cell in cells if not cell.cached_known]
+    if not unknown:
+        return []
+    return [
+        reason(
+            "cached_tokens_unknown",
+            f"The server did not say how many prompt tokens of {', '.join(unknown)} came from its cache: all count as "
+            "computed.",
+        )
+    ]
 
 
 def _held_out(cells: list[Cell], ratios: list[float] | None) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ def fit(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]
                 "kind": cell.kind,
                 "duration_s": cell.duration_s,
                 "uncached_prompt_tokens": cell.prompt_tokens,
+                "cached_tokens_known": cell.cached_known,
                 "generated_tokens": cell.generated_tokens,
                 "energy_total_j": cell.energy_total_j,
                 "energy_active_j": cell.energy_active_j,

@@ -1,0 +1,68 @@
+"""What sentences say of a session: its loads, what its power leaves out, how its server stopped."""
+
+import pytest
+import synthetic
+
+from inference_energy.acquire.server.guardian import Status
+from inference_energy.analysis.launch import launch
+from inference_energy.analysis.recorded import load_text
+from inference_energy.contracts.tables import read_json, write_json
+from inference_energy.impact.recompute import recompute
+
+
+@pytest.mark.parametrize(
+    ("arrival", "text"),
+    [
+        ({"process": "poisson", "rate_qps": 0.5}, "Poisson 0.5 req/s, chat"),
+        ({"process": "constant", "rate_qps": 12}, "constant 12 req/s, chat"),
+        ({"process": "closed", "concurrency": 1, "pool": 64}, "closed loop, 1 user, chat"),
+        ({"process": "closed", "concurrency": 8, "rate_qps": None}, "closed loop, 8 users, chat"),
+        ({"process": "bursts", "size": 16, "every_s": 2.5, "name": "x"}, "bursts, size 16, every_s 2.5, chat"),
+        ({"process": "trace"}, "trace, chat"),
+    ],
+)
+def test_a_load_in_words(arrival, text):
+    assert load_text({"arrival": arrival, "workload": "chat"}) == text
+
+
+@pytest.mark.parametrize(
+    ("sources", "outside", "inside"),
+    [
+        (synthetic.GPU, ["host CPU", "DRAM", "mainboard"], ["any GPU"]),
+        (synthetic.NODE, ["mainboard"], ["host CPU", "DRAM", "any GPU"]),
+        (synthetic.MODELLED_CPU, ["any GPU", "DRAM", "mainboard"], ["host CPU"]),
+    ],
+    ids=["gpu", "gpu and rapl", "modelled"],
+)
+def test_what_power_leaves_out_is_noted_once(tmp_path, sources, outside, inside):
+    truths = [synthetic.build_session(tmp_path, session=name, sources=sources) for name in ("a", "b")]
+    found = recompute(tmp_path, synthetic.plan(truths))
+    boundary = found["cells"][0]["figures"]["energy_total_j"]["boundary"]
+    (note,) = [note for note in found["notes"] if note.startswith(f"Figures contain {boundary};")]
+    assert all(part in note for part in outside)
+    assert not any(part in note.split(";")[1] for part in inside)
+
+
+def test_a_whole_node_leaves_nothing_to_say(tmp_path):
+    meter = (synthetic.Source("meter", "metered", "wall", "node", 1.0, None),)
+    found = recompute(tmp_path, synthetic.plan([synthetic.build_session(tmp_path, sources=meter)]))
+    assert found["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, []),
+        ({"leftover_pids": [4711]}, ["1 process(es) of the server are still there: 4711."]),
+        ({"killed_pids": [12, 13]}, ["2 process(es) of the server had to be killed: 12, 13."]),
+    ],
+)
+def test_what_the_guardian_says_of_the_stop(tmp_path, values, words):
+    folder = synthetic.build_session(tmp_path).folder
+    session = read_json(folder / "session.json")
+    assert set(session["stop"]) == set(Status("").values)
+    write_json(folder / "session.json", session | {"stop": synthetic.stop_status(**values)})
+    found = launch(session=folder / "session.json", phases=folder / "phases.parquet")
+    assert [r["detail"] for r in found["reasons"]] == words
+    assert {r["code"] for r in found["reasons"]} <= {"leftover_processes"}
+    assert found["ok"]
