@@ -1,9 +1,11 @@
 """The steadiness test: trends are found, noise is not one."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from inference_energy.analysis.steadiness import block_edges, judge, trend
+from inference_energy.analysis.steady_load import requests_in_flight
 from inference_energy.config.analysis import Steadiness
 
 S = 1_000_000_000
@@ -71,3 +73,18 @@ def test_seven_blocks_find_a_trend_that_is_not_strict():
 def test_blocks_fill_the_window_and_are_not_short(duration_s, blocks):
     edges = block_edges(7 * S, 7 * S + int(duration_s * S))
     assert (edges[0], edges[-1], len(edges)) == (7 * S, 7 * S + int(duration_s * S), blocks + 1)
+
+
+def test_a_growing_queue_shows_in_the_requests_in_flight() -> None:
+    """An overloaded server: arrivals at 10/s, ends at 5/s, so the number in flight rises by 5 every second."""
+    second_ns = 10**9
+    sent = np.arange(700) * second_ns // 10
+    ended = np.arange(700) * second_ns // 5
+    requests = pd.DataFrame({"sent_ns": sent, "end_ns": ended}).astype("Int64")
+    blocks = [(index * 10 * second_ns, (index + 1) * 10 * second_ns) for index in range(7)]
+    means = requests_in_flight(requests, blocks)
+    assert means == pytest.approx([25 + 50 * index for index in range(7)], rel=0.02)
+    verdict = judge({"power_w": [600.0] * 7, "requests_in_flight": means}, 7, Steadiness())
+    assert verdict["steady"] is False
+    even = pd.DataFrame({"sent_ns": sent, "end_ns": sent + second_ns}).astype("Int64")
+    assert requests_in_flight(even, blocks)[1:] == pytest.approx([10.0] * 6, rel=0.02)

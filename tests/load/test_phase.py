@@ -87,6 +87,27 @@ def test_tokens_are_the_servers_count(stub_endpoint: Start) -> None:
         assert record.sent_ns <= record.first_token_ns <= record.last_token_ns <= record.end_ns
 
 
+@pytest.mark.parametrize("users", [None, 4])
+def test_a_cancelled_phase_leaves_nothing_in_flight(stub_endpoint: Start, users: int | None) -> None:
+    endpoint = stub_endpoint(tokens_per_s=2)
+
+    async def main() -> LoadClient:
+        ids = itertools.count(1000)
+        async with LoadClient(endpoint, "stub", 20.0) as client:
+            planned = requests(8, 0.05, max_tokens=100)
+            phase = run_phase(client, "w", planned, 30.0, 5.0, concurrency=users, new_id=lambda: next(ids))
+            task = asyncio.create_task(phase)
+            await asyncio.sleep(1.0)
+            assert client.in_flight >= 4
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert client.in_flight == 0
+            return client
+
+    client = asyncio.run(main())
+    assert all(record.status == "aborted" and record.end_ns and record.error for record in client.records)
+
+
 def salts_sent(prompts: list[str], *, prefix_reuse: bool, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each request carried a cache salt."""
     salted = []

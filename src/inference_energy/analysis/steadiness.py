@@ -62,7 +62,8 @@ def judge(series: dict[str, list[float] | None], blocks: int, config: Steadiness
     """The verdict on a window.
 
     Args:
-        series: block means of `power_w`, `output_tokens_per_s` and `running_requests`; None where there is no series.
+        series: block means of `power_w`, `output_tokens_per_s`, `running_requests` and `requests_in_flight`; None where
+            there is no series.
         blocks: how many blocks the window has.
         config: the limits.
 
@@ -73,6 +74,7 @@ def judge(series: dict[str, list[float] | None], blocks: int, config: Steadiness
         "power_w": config.max_power_trend,
         "output_tokens_per_s": config.max_throughput_trend,
         "running_requests": config.max_running_trend,
+        "requests_in_flight": config.max_running_trend,
     }
     if blocks < MIN_BLOCKS:
         why = f"{blocks} block(s) of at least {BLOCK_S:g} s fit into the window; the test needs {MIN_BLOCKS}"

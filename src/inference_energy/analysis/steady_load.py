@@ -73,7 +73,7 @@ def _window(
     counts, finished = _counts(window, requests, tokens)
     no_schedule = _no_schedule(facts, counts)
     lag = None if no_schedule else lag_s(requests[_inside(requests["scheduled_ns"], window)])
-    steady = _steadiness(window, tokens, metrics, power, config)
+    steady = _steadiness(window, requests, tokens, metrics, power, config)
     table, token_reasons = reconcile(
         {"generated": counts["output_tokens"], "prompt": counts["prompt_tokens"], "cached": counts["cached_tokens"]},
         metrics,
@@ -155,7 +155,12 @@ def _inside(times_ns: "pd.Series[int]", window: Window) -> "pd.Series[bool]":
 
 
 def _steadiness(
-    window: Window, tokens: TokenTimes, metrics: pd.DataFrame, power: list[Channel], config: AnalysisConfig
+    window: Window,
+    requests: pd.DataFrame,
+    tokens: TokenTimes,
+    metrics: pd.DataFrame,
+    power: list[Channel],
+    config: AnalysisConfig,
 ) -> dict[str, Any]:
     edges = steadiness.block_edges(window.start_ns, window.end_ns)
     blocks = [(int(a), int(b)) for a, b in pairwise(edges.tolist())]
@@ -171,8 +176,28 @@ def _steadiness(
     )
     rates = [int(tokens.completion_inside(a, b).sum()) / float(s) for (a, b), s in zip(blocks, lengths_s, strict=True)]
     running = block_means(metrics, RUNNING, edges)
-    series = {"power_w": power_w, "output_tokens_per_s": rates, "running_requests": running}
+    series = {
+        "power_w": power_w,
+        "output_tokens_per_s": rates,
+        "running_requests": running,
+        "requests_in_flight": requests_in_flight(requests, blocks),
+    }
     return steadiness.judge(series, len(blocks), config.steadiness)
+
+
+def requests_in_flight(requests: pd.DataFrame, blocks: list[tuple[int, int]]) -> list[float]:
+    """Mean number of requests between their sending and their end, for each block.
+
+    A server asked for more than it can do runs a full batch at steady power, while those that wait grow in number:
+    only this series shows it.
+    """
+    was_sent = requests["sent_ns"].notna()
+    sent = requests.loc[was_sent, "sent_ns"].to_numpy(dtype=np.int64)
+    ended = requests.loc[was_sent, "end_ns"].fillna(blocks[-1][1]).to_numpy(dtype=np.int64)
+    return [
+        float(np.maximum(np.minimum(ended, end_ns) - np.maximum(sent, start_ns), 0).sum() / (end_ns - start_ns))
+        for start_ns, end_ns in blocks
+    ]
 
 
 def _steady_reasons(steady: dict[str, Any]) -> list[Reason]:
@@ -180,7 +205,12 @@ def _steady_reasons(steady: dict[str, Any]) -> list[Reason]:
         return [
             reason("steadiness_not_judged", f"Whether the load was steady is not known: {steady['why_not_judged']}.")
         ]
-    words = {"power_w": "power", "output_tokens_per_s": "generated tokens/s", "running_requests": "running requests"}
+    words = {
+        "power_w": "power",
+        "output_tokens_per_s": "generated tokens/s",
+        "running_requests": "running requests",
+        "requests_in_flight": "requests in flight, which wait if they do not run,",
+    }
     return [
         reason(
             "not_steady",

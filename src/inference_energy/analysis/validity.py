@@ -51,7 +51,7 @@ CODES: dict[str, Code] = {
     "counter_reset": Code("The hardware energy counter went backwards.", "invalidates", _ENERGY),
     "thermal_throttle": Code("The GPU slowed down because it was too hot.", "invalidates", _ENERGY),
     "not_steady": Code(
-        "Power, throughput or the running batch shows a trend over a window that should be steady.",
+        "Power, throughput, running requests or requests in flight show a trend over a window that should be steady.",
         "invalidates",
         _ENERGY + "; a note on latencies and rates",
     ),

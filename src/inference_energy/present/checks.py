@@ -7,7 +7,12 @@ from inference_energy.present.formats import sentence
 from inference_energy.present.sections import cell_title
 from inference_energy.present.tables import Cell, Table
 
-TRENDS = {"power_w": "power", "output_tokens_per_s": "tokens/s", "running_requests": "running requests"}
+TRENDS = {
+    "power_w": "power",
+    "output_tokens_per_s": "tokens/s",
+    "running_requests": "running requests",
+    "requests_in_flight": "requests in flight",
+}
 
 
 NOT_ASKED = ("no_factor", "no_schedule")

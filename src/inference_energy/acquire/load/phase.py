@@ -54,7 +54,11 @@ async def run_phase(
             raise ValueError("a closed loop needs new_id")
         queue = _repeated(requests, new_id)
         tasks = {asyncio.create_task(_user(client, cell, queue, end_ns)) for _ in range(concurrency)}
-        await _sleep_until(end_ns)
+        try:
+            await _sleep_until(end_ns)
+        except BaseException:
+            await _drain(tasks, 0)
+            raise
     await _drain(tasks, drain_s)
     return PhaseTimes(start_ns, end_ns, time.monotonic_ns())
 

@@ -21,7 +21,9 @@ def write_dummy(architecture: dict[str, Any], cache: Path) -> Path:
     vocabulary = architecture.get("vocab_size")
     if not isinstance(vocabulary, int) or vocabulary < 8:
         raise InputError("models.*.architecture.vocab_size: write the number of token ids, as config.json has it")
-    digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode()).hexdigest()[:12]
+    # The tokenizer's making counts too, so that a folder made by other code is not taken for this one.
+    content = json.dumps(architecture, sort_keys=True).encode() + Path(__file__).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:12]
     folder = cache / f"dummy-{digest}"
     if folder.exists():
         return folder
@@ -31,9 +33,8 @@ def write_dummy(architecture: dict[str, Any], cache: Path) -> Path:
         made.mkdir()
         (made / "config.json").write_text(json.dumps(architecture, indent=2) + "\n")
         (made / "tokenizer.json").write_text(json.dumps(_word_tokenizer(vocabulary)))
-        (made / "tokenizer_config.json").write_text(
-            json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "t0"}) + "\n"
-        )
+        # No unk_token here: it would make id 0 a special token, which a server leaves out of its text.
+        (made / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}\n')
         shutil.move(made, folder)
     return folder
 
