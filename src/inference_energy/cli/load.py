@@ -42,7 +42,7 @@ def load_test(
     from rich.console import Console
 
     from inference_energy.acquire.load.client import LoadClient
-    from inference_energy.acquire.load.closed_test import ClosedTest, run_closed_test
+    from inference_energy.acquire.load.closed_loop import ClosedTest, run_closed_test
     from inference_energy.acquire.load.log import check_ending, write_requests
     from inference_energy.acquire.session.progress import Progress
     from inference_energy.contracts.tables import clock_anchor
