@@ -1,6 +1,7 @@
 """What tests of several areas share: a stub server on a free port."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# A shell that starts the tests in the background has SIGINT ignored, and every child would inherit that: then no Ctrl-C
+# could be tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STUB = Path(__file__).parent / "stub_server.py"
 
