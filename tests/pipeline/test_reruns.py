@@ -42,7 +42,7 @@ def test_nothing_changed(finished: Project) -> None:
     ids=["carbon zone", "server flags", "trimming", "steadiness", "tolerance", "attribution", "idle duration", "seed"],
 )
 def test_a_change_of_the_configuration(finished: Project, change: Mapping[str, Any], expected: set[str]) -> None:
-    """A rule downstream of one that reruns is planned; Snakemake drops it at run time if its input stays equal."""
+    """A rule reruns when what it is told changes, and with it whatever is made from its output."""
     assert finished.would_run(change) == expected
 
 
