@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import inference_energy
 from inference_energy import __version__
 from inference_energy.errors import InputError
 from inference_energy.provenance.collect import Member
+from inference_energy.provenance.git import GitError, git
 
 CODE = "code"
 PACKAGE_MEMBERS = f"{CODE}/src/inference_energy/"
@@ -27,7 +26,6 @@ _PARTS = (
     *("config", "requirements", "workflow", "scripts", "envs", "profiles"),
 )
 _NOT_CODE = ("__pycache__", ".snakemake")
-_GIT_TIMEOUT_S = 60
 
 
 def collect_code(project: Path, package: Path = PACKAGE) -> tuple[dict[str, Any], list[Member]]:
@@ -52,12 +50,12 @@ def collect_code(project: Path, package: Path = PACKAGE) -> tuple[dict[str, Any]
     facts: dict[str, Any] = {"version": __version__, "package_in_project": package.is_relative_to(project.resolve())}
     diff = b""
     try:
-        facts["git_commit"] = _git(project, "rev-parse", "HEAD").decode().strip()
-        status = _git(project, "status", "--porcelain", "--", ".").decode(errors="replace").splitlines()
-        diff = _git(project, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".")
+        facts["git_commit"] = git(project, "rev-parse", "HEAD").decode().strip()
+        status = git(project, "status", "--porcelain", "--", ".").decode(errors="replace").splitlines()
+        diff = git(project, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".")
         facts["git_dirty"] = bool(status)
         facts["git_untracked"] = [line[3:] for line in status if line.startswith("??")]
-    except _GitError as error:
+    except GitError as error:
         facts |= {"git_commit": None, "git_dirty": None, "missing": str(error)}
     facts["uncommitted_sha256"] = hashlib.sha256(diff).hexdigest() if diff else None
     members.append(Member(f"{CODE}/version.json", (json.dumps(facts, indent=2) + "\n").encode()))
@@ -93,28 +91,3 @@ def _files(path: Path) -> list[Path]:
         if file.is_file() and not file.is_symlink() and not hidden:
             found.append(file)
     return found
-
-
-class _GitError(Exception):
-    """Git cannot tell; the message says why."""
-
-
-def _git(project: Path, *arguments: str) -> bytes:
-    # A project unpacked inside another project's work tree must not take over that project's commit.
-    if not _run_git(project, "ls-files", "--", "pyproject.toml"):
-        raise _GitError("the project does not lie in a git work tree of its own")
-    return _run_git(project, *arguments)
-
-
-def _run_git(project: Path, *arguments: str) -> bytes:
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=project, env=environment, capture_output=True, timeout=_GIT_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _GitError("git is not installed or does not answer") from error
-    if done.returncode != 0:
-        # Git's own words hold paths of this machine.
-        raise _GitError("the project does not lie in a git work tree with a commit")
-    return done.stdout
