@@ -1,0 +1,1 @@
+"""The virtual bench: a simulated serving node whose true energy is known, seen through faithful sensors."""

@@ -1,0 +1,1 @@
+"""The virtual sensors: how the true power looks through NVML and RAPL."""

@@ -1,0 +1,1 @@
+"""What really happens on the virtual node: batching, time, energy, heat, and who caused which joule."""

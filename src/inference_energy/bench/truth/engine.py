@@ -1,0 +1,309 @@
+"""Continuous batching as vLLM does it, one step at a time.
+
+Each step gives one token to every request that decodes, then spends what is left of its token budget on prompts: first
+those begun, then those waiting, in order of arrival, in chunks where a prompt is longer than the budget. A request that
+needs a block when none is free makes the youngest running one give up its blocks and wait, to be computed anew
+(preemption by recomputation). Differences from vLLM: all blocks of a prompt are taken at its admission, and blocks of
+generated tokens are not reused. Source: vLLM's documentation, "Optimization and tuning", and Kwon et al., SOSP 2023.
+
+Everything that changes with each token is kept as a sum over the batch, so that a step costs the same for 1 request
+and for 256: the simulation runs hundreds of times faster than time.
+"""
+
+import heapq
+from collections import deque
+
+from inference_energy.bench.truth.blocks import BlockPool
+from inference_energy.bench.truth.request import Request
+from inference_energy.bench.truth.segments import POWER_CAP, THERMAL_SLOWDOWN, Segments
+from inference_energy.bench.truth.step import HOT_STRETCH_PER_K, StepPhysics
+from inference_energy.bench.truth.thermal import Thermal
+from inference_energy.errors import InputError
+
+IDLE_PIECE_S = 1.0
+
+
+class Engine:
+    """One copy of the model on its GPUs.
+
+    Attributes:
+        segments: what happened so far.
+        step: number of steps begun.
+        waiting, running: requests, oldest first. `running` holds those that prefill and those that decode.
+        now_ns: up to where `segments` reaches.
+    """
+
+    def __init__(self, physics: StepPhysics, start_ns: int = 0) -> None:
+        self.physics = physics
+        self.thermal = Thermal(physics.device)
+        self.segments = Segments()
+        self.blocks = BlockPool(physics.blocks, physics.engine.block_size)
+        self.waiting: deque[Request] = deque()
+        self.running: dict[int, Request] = {}
+        self.step = 0
+        self.preemptions = 0
+        self.now_ns = start_ns
+        self._settings = physics.engine
+        self._prefilling: list[Request] = []
+        self._chunks = 0
+        self._joining: list[Request] = []
+        self._finishing: list[tuple[int, int, Request]] = []
+        self._decoding = 0
+        self._context = 0
+        self._phases = [0] * self._settings.block_size
+        self._busy = False
+        self._order = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has begun and not been completed."""
+        return self._busy
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step can begin."""
+        return bool(self.running or self.waiting)
+
+    def add(self, request: Request) -> None:
+        """Take a request in.
+
+        Raises:
+            InputError: it is longer than the model's longest, so it would never be computed.
+        """
+        length, most = request.prompt_tokens + request.output_tokens, self._settings.max_model_len
+        if not request.output_tokens >= 1 or not request.prompt_tokens >= 1 or length > most:
+            raise InputError(
+                f"a request of {request.prompt_tokens} + {request.output_tokens} tokens does not fit into "
+                f"max_model_len, {most} tokens"
+            )
+        self.waiting.append(request)
+
+    def generated(self, request: Request) -> int:
+        """Tokens of a request that are there after the last completed step."""
+        return request.generated + (self._steps_done(request) if request.joined_step >= 0 else 0)
+
+    def abort(self, request: Request) -> None:
+        """Forget a request; what it was given stays counted. One that has ended is left alone."""
+        if self.running.pop(request.request_id, None) is not None:
+            self._leave(request, self._steps_done(request) + self._busy)
+        elif request in self.waiting:
+            self.waiting.remove(request)
+
+    def rest(self, until_ns: int, power_w: float | None = None) -> None:
+        """Let time pass without a step.
+
+        Args:
+            until_ns: to then.
+            power_w: power of each GPU without its heat; None: that of a loaded model without requests.
+        """
+        base_w = self.physics.device.loaded_idle_w if power_w is None else power_w
+        thermal, settings = self.thermal, self._settings
+        while self.now_ns < until_ns:
+            end_ns = min(until_ns, self.now_ns + round(IDLE_PIECE_S * 1e9))
+            gpu_w = base_w + thermal.leakage_w
+            thermal.advance((end_ns - self.now_ns) / 1e9, gpu_w)
+            self.segments.rest(self.now_ns, end_ns, gpu_w, settings.host_idle_w, thermal.temperature_c)
+            self.now_ns = end_ns
+
+    def begin(self) -> int:
+        """Begin a step now; returns when it will end [ns].
+
+        Call only where there is work, after `rest` has brought `now_ns` to now.
+        """
+        settings, device = self._settings, self.physics.device
+        self._busy = True
+        step = self.step
+        self.step = step + 1
+        self._chunks, preempted = 0, self.preemptions
+        if self._phases[step % settings.block_size]:
+            self._grow(step)
+        decoding = self._decoding
+        prefill, pairs, prompts, cached = 0, 0.0, 0, 0
+        if self._prefilling or self.waiting:
+            # Who has just lost its blocks does not come back in the same step.
+            admitting = self.preemptions == preempted
+            prefill, pairs, prompts, cached = self._prefill(step, settings.max_num_batched_tokens - decoding, admitting)
+        sequences, samples = decoding + self._chunks, decoding + len(self._joining)
+        duration_s, power_w, capped = self.physics.cost(
+            decoding, self._context, prefill, pairs, sequences, samples, self.thermal.leakage_w
+        )
+        events = POWER_CAP if capped else 0
+        if self.thermal.temperature_c > device.hot_c:
+            duration_s *= 1.0 + HOT_STRETCH_PER_K * (self.thermal.temperature_c - device.hot_c)
+            events |= THERMAL_SLOWDOWN
+        end_ns = self.now_ns + max(1, round(duration_s * 1e9))
+        self.thermal.advance(duration_s, power_w)
+        log = self.segments
+        log.start_ns.append(self.now_ns)
+        log.end_ns.append(end_ns)
+        log.decoding.append(decoding)
+        log.context.append(self._context)
+        log.prefill.append(prefill)
+        log.sequences.append(sequences)
+        log.samples.append(samples)
+        log.prompts.append(prompts)
+        log.cached.append(cached)
+        log.running.append(len(self.running))
+        log.waiting.append(len(self.waiting))
+        log.blocks.append(self.blocks.used)
+        log.events.append(events)
+        log.pairs.append(pairs)
+        log.gpu_w.append(power_w)
+        log.host_w.append(settings.host_busy_w)
+        log.temperature_c.append(self.thermal.temperature_c)
+        self.now_ns = end_ns
+        return end_ns
+
+    def complete(self) -> list[Request]:
+        """End the step; returns the requests whose first token it made or that it finished."""
+        self._busy = False
+        step, now_ns = self.step - 1, self.now_ns
+        self._context += self._decoding
+        changed: list[Request] = []
+        finishing = self._finishing
+        while finishing and finishing[0][0] <= step:
+            finish, _, request = heapq.heappop(finishing)
+            if request.finish_step != finish or request.request_id not in self.running:
+                continue  # it was preempted or aborted since
+            request.last_token_ns = now_ns
+            del self.running[request.request_id]
+            self._leave(request, step - request.joined_step)
+            changed.append(request)
+        for request in self._joining:
+            if request.request_id not in self.running:
+                continue
+            if not request.first_token_ns:
+                request.first_token_ns = now_ns
+            request.last_token_ns = now_ns
+            self._join(request, step)
+            changed.append(request)
+        self._joining.clear()
+        return changed
+
+    def decoding(self) -> list[Request]:
+        """The requests that get one token from each step now; those of a step under way, before `complete`."""
+        return [request for request in self.running.values() if request.joined_step >= 0]
+
+    def _steps_done(self, request: Request) -> int:
+        """Completed steps in which a decoding request got a token."""
+        return self.step - 1 - self._busy - request.joined_step
+
+    def _grow(self, step: int) -> None:
+        """Give a block to each request whose next token begins one."""
+        phase = step % self._settings.block_size
+        while self._phases[phase] > self.blocks.free:
+            self._preempt()
+        self.blocks.take(self._phases[phase])
+
+    def _preempt(self) -> None:
+        _, request = self.running.popitem()
+        self._leave(request, self._steps_done(request))
+        request.preemptions += 1
+        self.preemptions += 1
+        request.target = request.prompt_tokens + request.generated
+        request.computed = 0
+        self.waiting.appendleft(request)
+
+    def _prefill(self, step: int, budget: int, admitting: bool) -> tuple[int, float, int, int]:
+        prefill, pairs, prompts, cached = 0, 0.0, 0, 0
+        settings, running, waiting = self._settings, self.running, self.waiting
+        todo = self._prefilling
+        place = 0
+        while budget > 0:
+            if place == len(todo) and not (
+                admitting and waiting and len(running) < settings.max_num_seqs and self._admit()
+            ):
+                break
+            request = todo[place]
+            tokens = min(request.target - request.computed, budget)
+            own = tokens * request.computed + 0.5 * tokens * (tokens + 1)
+            request.chunks.append((step, tokens, own))
+            self._chunks += 1
+            prefill += tokens
+            pairs += own
+            budget -= tokens
+            request.computed += tokens
+            if request.computed == request.target:
+                request.prefills += 1
+                self._joining.append(request)
+                if not request.generated:
+                    prompts += request.prompt_tokens
+                    cached += request.cached_tokens
+            place += 1
+        if self._joining:
+            self._prefilling = [request for request in todo if request.computed < request.target]
+        return prefill, pairs, prompts, cached
+
+    def _admit(self) -> bool:
+        """Move the first waiting request to the running ones, if there is room for its prompt."""
+        request, pool = self.waiting[0], self.blocks
+        size = pool.block_size
+        target = request.target or request.prompt_tokens
+        hashes = request.block_hashes
+        need = -(-target // size)
+        found = 0
+        if hashes:
+            # The last token is always computed, for its output is wanted.
+            found = pool.find(hashes, (target - 1) // size)
+            shared = pool.held_among(hashes)
+            if need - shared > pool.free:
+                return False
+        elif need > pool.free:
+            return False
+        self.waiting.popleft()
+        if hashes:
+            pool.hold(hashes)
+            if not request.preemptions:
+                pool.queries += target
+                pool.hits += found * size
+        pool.take(need - len(hashes))
+        request.target = target
+        request.computed = found * size
+        if not request.preemptions:
+            request.cached_tokens = request.computed
+        self.running[request.request_id] = request
+        self._prefilling.append(request)
+        return True
+
+    def _join(self, request: Request, step: int) -> None:
+        """Its prompt is computed and its next token there: it decodes from the next step on, or has ended."""
+        request.generated += 1
+        if request.generated >= request.output_tokens:
+            del self.running[request.request_id]
+            self._free(request, request.target)
+            return
+        request.joined_step = step
+        request.finish_step = step + request.output_tokens - request.generated
+        self._order += 1
+        heapq.heappush(self._finishing, (request.finish_step, self._order, request))
+        self._decoding += 1
+        self._context += request.target + 1
+        self._phases[(step + 1 - request.target) % self._settings.block_size] += 1
+
+    def _leave(self, request: Request, steps: int) -> None:
+        """Take a request out of the sums over the batch and give back its blocks.
+
+        Args:
+            request: one that is no longer among the running.
+            steps: steps that decoded for it, one that is under way included.
+        """
+        size = self._settings.block_size
+        written = request.target
+        if request.joined_step >= 0:
+            done = self._steps_done(request)
+            self._decoding -= 1
+            self._context -= request.target + 1 + done
+            self._phases[(request.joined_step + 1 - request.target) % size] -= 1
+            request.generated += done
+            request.decodes.append((request.joined_step + 1, request.target + 1, steps))
+            request.joined_step = -1
+            written += steps
+        elif request in self._prefilling:
+            self._prefilling.remove(request)
+        self._free(request, written)
+
+    def _free(self, request: Request, written: int) -> None:
+        """Give back the blocks of so many tokens."""
+        named = len(request.block_hashes)
+        self.blocks.release(request.block_hashes)
+        self.blocks.give(-(-written // self._settings.block_size) - named)

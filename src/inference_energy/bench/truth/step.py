@@ -1,0 +1,104 @@
+"""Time and power of one engine step, by a roofline with an energy for each byte and each FLOP.
+
+    t = max(t_memory, t_compute) + exposed * min(t_memory, t_compute) + t_reduce + t_host
+    E = busy_w t_gpu + gap_w t_host + byte_j * bytes + flop_j * FLOPs + leakage t      (each GPU)
+
+A step reads all weights once, whatever its batch, and the keys and values of every context in it. Where E / t would
+pass the power limit, the step takes longer instead: its bytes and FLOPs cost what they cost. Roofline: Williams,
+Waterman, Patterson, CACM 52(4), 2009. Energy roofline: Choi, Bedard, Fowler, Vuduc, IPDPS 2013.
+"""
+
+from inference_energy.bench.parts.devices import Device
+from inference_energy.bench.parts.engine import EngineSettings
+from inference_energy.bench.parts.shapes import ModelShape
+from inference_energy.errors import InputError
+
+ACTIVATION_BYTES = 2.0
+REDUCES_PER_LAYER = 2
+HOT_STRETCH_PER_K = 0.03
+
+
+class StepPhysics:
+    """The costs of a step for one model on `tensor_parallel` GPUs of one kind.
+
+    Args:
+        device: the GPU.
+        shape: the model.
+        engine: the engine's settings.
+        tensor_parallel: GPUs that share the model.
+
+    Raises:
+        InputError: the model does not fit into the GPUs' memory.
+    """
+
+    def __init__(self, device: Device, shape: ModelShape, engine: EngineSettings, tensor_parallel: int = 1) -> None:
+        self.device = device
+        self.shape = shape
+        self.engine = engine
+        self.tensor_parallel = tensor_parallel
+        parts = float(tensor_parallel)
+        self.step_bytes = shape.step_bytes / parts
+        self.kv_bytes = shape.kv_bytes_per_token / parts
+        self.token_flops = shape.flops_per_token / parts
+        self.sample_flops = shape.flops_per_sample / parts
+        self.pair_flops = shape.flops_per_pair / parts
+        self._s_per_byte = 1.0 / (device.bandwidth_bytes_per_s * device.memory_share)
+        self._s_per_flop = 1.0 / (device.peak_flops * device.flop_share)
+        sent = ACTIVATION_BYTES * shape.hidden * 2 * (parts - 1) / parts
+        reduces = REDUCES_PER_LAYER * shape.layers if tensor_parallel > 1 else 0
+        self._reduce_s = reduces * device.reduce_latency_s
+        self._reduce_s_per_token = reduces * sent / device.link_bytes_per_s
+        self.blocks = engine.num_gpu_blocks or self._blocks_that_fit()
+
+    def cost(
+        self, decoding: int, context: int, prefill: int, pairs: float, sequences: int, samples: int, leakage_w: float
+    ) -> tuple[float, float, bool]:
+        """Duration [s], power of each GPU [W], and whether the power limit stretched the step.
+
+        Args:
+            decoding: requests that get one token each.
+            context: sum of their contexts [tokens], the new token included.
+            prefill: prompt tokens computed.
+            pairs: pairs of a prompt token and a token it attends to.
+            sequences: requests in the step.
+            samples: positions that are sampled.
+            leakage_w: power of heat.
+        """
+        device = self.device
+        moved = self.step_bytes + self.kv_bytes * (context + prefill)
+        flops = (
+            self.token_flops * (decoding + prefill) + self.sample_flops * samples + self.pair_flops * (context + pairs)
+        )
+        memory_s = moved * self._s_per_byte
+        compute_s = flops * self._s_per_flop
+        gpu_s = (
+            memory_s + device.exposed_share * compute_s
+            if memory_s > compute_s
+            else compute_s + device.exposed_share * memory_s
+        )
+        gpu_s += self._reduce_s + self._reduce_s_per_token * (decoding + prefill)
+        host_s = self.engine.step_host_s + self.engine.sequence_host_s * sequences
+        dynamic_j = device.byte_j * moved + device.flop_j * flops
+        static_j = device.busy_w * gpu_s + device.gap_w * host_s
+        duration_s = gpu_s + host_s
+        power_w = (static_j + dynamic_j) / duration_s + leakage_w
+        if power_w <= device.power_limit_w:
+            return duration_s, power_w, False
+        # More time at the busy floor until the mean falls to the limit.
+        spare_w = device.power_limit_w - device.busy_w - leakage_w
+        duration_s = (dynamic_j + (device.gap_w - device.busy_w) * host_s) / spare_w
+        return duration_s, device.power_limit_w, True
+
+    def _blocks_that_fit(self) -> int:
+        """Blocks of keys and values beside the weights, by vLLM's own rule: memory times the share it may use."""
+        device, parts = self.device, self.tensor_parallel
+        usable = device.memory_bytes * self.engine.gpu_memory_utilization - self.shape.resident_bytes / parts
+        blocks = int(usable * 0.96 / (self.kv_bytes * self.engine.block_size))
+        if blocks * self.engine.block_size < self.engine.max_model_len:
+            gib = self.shape.resident_bytes / parts / 2**30
+            raise InputError(
+                f"bench: {self.shape.name} on {parts} x {device.label}: {gib:.1f} GiB of weights a GPU and a context of "
+                f"{self.engine.max_model_len} tokens do not fit; take a larger tensor_parallel, fewer bytes a weight, "
+                "or a smaller max_model_len"
+            )
+        return blocks
