@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -25,6 +25,7 @@ class Node(Part):
 
     gpu: str = "h100"
     model: str = "llama-3.1-8b"
+    weight_bits: Literal[4, 8, 16] = 16
     tensor_parallel: int = Field(1, ge=1, le=8)
     nodes: int = Field(1, ge=1)
     power_limit_w: float | None = Field(None, gt=0)
@@ -48,14 +49,14 @@ class Node(Part):
 
     @property
     def shape(self) -> ModelShape:
-        """The model's shape.
+        """The model's shape, with the weights of this node.
 
         Raises:
             InputError: no such model.
         """
         if self.model not in SHAPES:
             raise InputError(f"bench: model: {self.model!r} is not known; write one of {', '.join(SHAPES)}")
-        return SHAPES[self.model]
+        return SHAPES[self.model].model_copy(update={"weight_bytes_per_parameter": self.weight_bits / 8})
 
     @classmethod
     def parse(cls, content: str | dict[str, Any]) -> "Node":
