@@ -24,6 +24,7 @@ _INTEGER_COLUMNS = (
     "samples",
     "prompts",
     "cached",
+    "preemptions",
     "running",
     "waiting",
     "blocks",
@@ -40,6 +41,7 @@ class Segments:
         decoding, context, prefill, pairs, sequences, samples: what a step computed, as in `StepPhysics.cost`; all 0 at
             rest.
         prompts, cached: tokens of the prompts whose first token the step made, and those of them from the cache.
+        preemptions: requests that lost their blocks when the step began.
         running, waiting, blocks: the engine's state during it.
         gpu_w: power of each GPU; host_w: of the CPU packages. temperature_c: of the GPUs at its end.
         events: bits of NVML's clocks event reasons.
@@ -60,6 +62,7 @@ class Segments:
     samples: "array[int]"
     prompts: "array[int]"
     cached: "array[int]"
+    preemptions: "array[int]"
     running: "array[int]"
     waiting: "array[int]"
     blocks: "array[int]"

@@ -1,0 +1,219 @@
+"""The load client of the simulation: when it sends, when it sees tokens, and the log it keeps."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from inference_energy.bench.offline.drive import Arrivals, serve
+from inference_energy.bench.offline.plan import Cell
+from inference_energy.bench.truth.contents import block_hashes, output_length
+from inference_energy.bench.truth.engine import Engine
+from inference_energy.bench.truth.request import Request
+
+SEND_LAG_MEDIAN_S = 0.65e-3
+SEND_LAG_P99_S = 2.0e-3
+"""How late the client sends: measured on the first GPU run (docs/validation/first-gpu-run.md)."""
+NETWORK_S = 0.3e-3
+DELIVERY_S = 0.2e-3
+"""Least time of a token's way to the client, and the mean of what comes on top; assumed for loopback."""
+THINK_S = 0.5e-3
+"""Time between a user's answer and the next request in a closed loop."""
+
+_NORMAL_P99 = 2.3263
+
+
+@dataclass
+class Sent:
+    """The requests of a session in the order they were sent; lists of one length."""
+
+    cell: list[str] = field(default_factory=list)
+    node: list[int] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    user: list[int] = field(default_factory=list)
+    scheduled_ns: list[int] = field(default_factory=list)
+    sent_ns: list[int] = field(default_factory=list)
+    request: list[Request] = field(default_factory=list)
+
+
+class Client:
+    """Sends a schedule's requests to the nodes, each in turn.
+
+    Args:
+        engines: one for each node.
+        schedule: the whole session's.
+        prompts: their contents, or None; see `SessionPlan`.
+        seed: draws the client's delays, and the lengths of answers.
+    """
+
+    def __init__(
+        self, engines: Sequence[Engine], schedule: pd.DataFrame, prompts: pd.DataFrame | None, seed: int
+    ) -> None:
+        self._engines = engines
+        self._cells = schedule["cell"].to_numpy()
+        self._arrival_ns = schedule["arrival_ns"].to_numpy(dtype=np.float64, na_value=np.nan)
+        self._max_tokens = schedule["max_tokens"].to_numpy(dtype=np.int64)
+        self._lengths = schedule["prompt_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
+        self._contents = None if prompts is None else _contents(prompts, schedule["prompt_id"])
+        self._seed = seed
+        self._random = np.random.default_rng([seed, 0xC11E27])
+        self.sent = Sent()
+
+    def run(self, cell: Cell, start_ns: int, drain_s: float) -> int:
+        """Run one cell; returns when its last answer was there, or the drain was over.
+
+        Args:
+            cell: what to run.
+            start_ns: when it begins; the engines stand there.
+            drain_s: how long after the cell's end answers are waited for; what is open then is aborted.
+        """
+        rows = np.flatnonzero(self._cells == cell.name)
+        end_ns = start_ns + round(cell.duration_s * 1e9)
+        limit_ns = end_ns + round(drain_s * 1e9)
+        if cell.users is None:
+            self._open_loop(cell, rows, start_ns, limit_ns)
+        else:
+            self._closed_loop(cell, rows, cell.users, start_ns, end_ns, limit_ns)
+        for engine in self._engines:
+            for request in [*engine.running.values(), *engine.waiting]:
+                engine.abort(request)
+        return max(end_ns, *(engine.now_ns for engine in self._engines))
+
+    def _open_loop(self, cell: Cell, rows: NDArray[np.intp], start_ns: int, limit_ns: int) -> None:
+        count = len(self._engines)
+        due_ns = start_ns + self._arrival_ns[rows].astype(np.int64)
+        sent_ns = due_ns + self._lag_ns(len(rows))
+        arrivals: list[Arrivals] = [[] for _ in self._engines]
+        for place, (row, due, at) in enumerate(zip(rows.tolist(), due_ns.tolist(), sent_ns.tolist(), strict=True)):
+            node = place % count
+            request = self._note(cell, row, node, 0, due, at)
+            arrivals[node].append((request.arrival_ns, place, request))
+        for engine, own in zip(self._engines, arrivals, strict=True):
+            own.sort()
+            serve(engine, own, limit_ns)
+
+    def _closed_loop(
+        self, cell: Cell, rows: NDArray[np.intp], users: int, start_ns: int, end_ns: int, limit_ns: int
+    ) -> None:
+        count, pool = len(self._engines), rows.tolist()
+        for node, engine in enumerate(self._engines):
+            mine = [user for user in range(users) if user % count == node]
+            self._users(cell, pool, mine, node, engine, start_ns=start_ns, end_ns=end_ns, limit_ns=limit_ns)
+
+    def _users(
+        self,
+        cell: Cell,
+        pool: list[int],
+        users: list[int],
+        node: int,
+        engine: Engine,
+        *,
+        start_ns: int,
+        end_ns: int,
+        limit_ns: int,
+    ) -> None:
+        arrivals: Arrivals = []
+        owner: dict[int, int] = {}
+        asked = node  # the pool is dealt out to the nodes in turn
+
+        def ask(user: int, free_ns: int) -> None:
+            nonlocal asked
+            if free_ns >= end_ns:
+                return
+            row = pool[asked % len(pool)]
+            asked += len(self._engines)
+            request = self._note(cell, row, node, user, free_ns, free_ns + 50_000)
+            owner[request.request_id] = user
+            heapq.heappush(arrivals, (request.arrival_ns, request.request_id, request))
+
+        def answered(request: Request) -> None:
+            ask(owner.pop(request.request_id), engine.now_ns + round((DELIVERY_S + THINK_S) * 1e9))
+
+        for user in users:
+            ask(user, start_ns)
+        serve(engine, arrivals, limit_ns, answered)
+
+    def _note(self, cell: Cell, row: int, node: int, user: int, due_ns: int, at_ns: int) -> Request:
+        """Make a request and write down that it was sent."""
+        most, hashes = int(self._max_tokens[row]), ()
+        tokens: int | None = None if np.isnan(self._lengths[row]) else int(self._lengths[row])
+        if self._contents is not None:
+            content = self._contents[row]
+            tokens = len(content.split()) if isinstance(content, str) else len(content)
+            if not cell.ignore_eos:
+                most, _ = output_length(content, self._seed, most)
+            if cell.prefix_reuse and not isinstance(content, str):
+                hashes = block_hashes(content, self._engines[node].blocks.block_size)
+        number = len(self.sent.row)
+        request = Request(number, max(1, tokens or 1), most, hashes, at_ns + round(NETWORK_S * 1e9))
+        sent = self.sent
+        sent.cell.append(cell.name)
+        sent.node.append(node)
+        sent.row.append(row)
+        sent.user.append(user)
+        sent.scheduled_ns.append(due_ns)
+        sent.sent_ns.append(at_ns)
+        sent.request.append(request)
+        return request
+
+    def _lag_ns(self, count: int) -> NDArray[np.int64]:
+        sigma = np.log(SEND_LAG_P99_S / SEND_LAG_MEDIAN_S) / _NORMAL_P99
+        lag_s = SEND_LAG_MEDIAN_S * np.exp(sigma * self._random.standard_normal(count))
+        return np.asarray(np.round(lag_s * 1e9), dtype=np.int64)
+
+    def log(self, schedule: pd.DataFrame) -> pd.DataFrame:
+        """requests.parquet of all that was sent."""
+        sent, requests = self.sent, self.sent.request
+        count = len(requests)
+        rows = np.array(sent.row, dtype=np.intp)
+        done = np.array([request.finished for request in requests], dtype=bool)
+        first = np.array([request.first_token_ns for request in requests], dtype=np.int64)
+        last = np.array([request.last_token_ns for request in requests], dtype=np.int64)
+        begun = first > 0
+        first_ns = first + self._delivery_ns(count)
+        last_ns = np.maximum(np.where(last > first, last + self._delivery_ns(count), first_ns), first_ns)
+        ends_ns = np.where(done, last_ns + 100_000, np.array(sent.sent_ns, dtype=np.int64))
+        most = self._max_tokens[rows] if count else rows
+        generated = np.array([request.generated for request in requests], dtype=np.int64)
+        columns: dict[str, Any] = {
+            "request_id": np.arange(count),
+            "cell": sent.cell,
+            "worker": 0,
+            "endpoint": [f"http://127.0.0.1:{8000 + node}" for node in sent.node],
+            "prompt_id": schedule["prompt_id"].to_numpy()[rows],
+            "turn": 0,
+            "scheduled_ns": sent.scheduled_ns,
+            "sent_ns": sent.sent_ns,
+            "first_token_ns": _where(first_ns, begun),
+            "last_token_ns": _where(last_ns, begun),
+            "end_ns": ends_ns,
+            "prompt_tokens": _where([request.prompt_tokens for request in requests], done),
+            "cached_tokens": _where([request.cached_tokens for request in requests], done),
+            "completion_tokens": _where(generated, done),
+            "finish_reason": np.where(done, np.where(generated < most, "stop", "length"), None),
+            "status": np.where(done, "ok", "aborted"),
+            "error": None,
+        }
+        return pd.DataFrame(columns)
+
+    def _delivery_ns(self, count: int) -> NDArray[np.int64]:
+        delay_s = DELIVERY_S * (1.0 + self._random.standard_exponential(count))
+        return np.asarray(np.round(delay_s * 1e9), dtype=np.int64)
+
+
+def _contents(prompts: pd.DataFrame, wanted: "pd.Series[Any]") -> list[Any]:
+    """The prompt of each scheduled request: token ids or a text."""
+    by_id = {
+        int(number): text if ids is None else ids
+        for number, ids, text in zip(prompts["prompt_id"], prompts["token_ids"], prompts["text"], strict=True)
+    }
+    return [by_id[int(number)] for number in wanted]
+
+
+def _where(values: Any, known: NDArray[np.bool_]) -> Any:
+    """Whole numbers, null where not known."""
+    return pd.arrays.IntegerArray(np.array(values, dtype=np.int64), ~known)

@@ -1,0 +1,113 @@
+"""A whole session on the bench in virtual time: cold idle, launch, loaded idle, load, stop, post-run idle."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from inference_energy.bench.offline.client import Client
+from inference_energy.bench.offline.plan import SessionPlan
+from inference_energy.bench.offline.truth import Truth
+from inference_energy.bench.parts.node import Node
+from inference_energy.bench.truth.engine import Engine
+from inference_energy.bench.truth.step import StepPhysics
+from inference_energy.bench.truth.trace import trace_of
+
+ORIGIN_NS = 5_000_000_000_000
+BEFORE_S = 2.0
+"""The node is there, and its log begins, this long before the first phase; it ends as long after the last."""
+SAMPLER_AHEAD_S = 1.0
+LAUNCH_W = 40.0
+"""Power above loaded idle while the model is loaded; assumed."""
+
+
+@dataclass
+class SimulatedSession:
+    """What a session was.
+
+    Attributes:
+        plan, node: what was asked for.
+        engines: one for each node, at the end of the session.
+        client: what it sent.
+        phases: rows of phases.parquet.
+        cold_ns: start and end of the cold idle.
+        log_ns: start and end of the session's power log; `cold_log_ns` those of the cold idle's.
+    """
+
+    plan: SessionPlan
+    node: Node
+    engines: list[Engine]
+    client: Client
+    phases: list[dict[str, object]] = field(default_factory=list)
+    cold_ns: tuple[int, int] = (0, 0)
+    log_ns: tuple[int, int] = (0, 0)
+    cold_log_ns: tuple[int, int] = (0, 0)
+    origin_ns: int = ORIGIN_NS
+
+    @cached_property
+    def traces(self) -> list[NDArray[np.void]]:
+        """The true power of each node over time, of `TRACE_DTYPE`."""
+        return [trace_of(engine.segments) for engine in self.engines]
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """requests.parquet."""
+        return self.client.log(self.plan.schedule)
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What is true of it."""
+        return Truth(self.node, self.engines, self.traces, self.client.sent, self.origin_ns)
+
+
+def simulate(plan: SessionPlan, node: Node) -> SimulatedSession:
+    """Run a session; the node's seed draws all but the load.
+
+    Raises:
+        InputError: the model does not fit into the GPUs, or a request does not fit into the context.
+    """
+    physics = StepPhysics(node.device, node.shape, node.engine, node.tensor_parallel)
+    engines = [Engine(physics, ORIGIN_NS) for _ in range(node.nodes)]
+    client = Client(engines, plan.schedule, plan.prompts, node.seed)
+    session = SimulatedSession(plan, node, engines, client)
+    cold_w = node.device.cold_idle_w
+
+    def clock() -> int:
+        return engines[0].now_ns
+
+    def rest(duration_s: float, power_w: float | None) -> tuple[int, int]:
+        start_ns = max(engine.now_ns for engine in engines)
+        end_ns = start_ns + round(duration_s * 1e9)
+        for engine in engines:
+            engine.rest(end_ns, power_w)
+        return start_ns, end_ns
+
+    def phase(name: str, times: tuple[int, int], cell: str | None = None) -> None:
+        session.phases.append({"phase": name, "cell": cell, "start_ns": times[0], "end_ns": times[1]})
+
+    start_ns, _ = rest(BEFORE_S, cold_w)
+    session.cold_ns = rest(plan.cold_s, cold_w)
+    _, end_ns = rest(BEFORE_S, cold_w)
+    session.cold_log_ns = (start_ns + round((BEFORE_S - SAMPLER_AHEAD_S) * 1e9), end_ns)
+    session.log_ns = (clock() - round(SAMPLER_AHEAD_S * 1e9), 0)
+    phase("launch", rest(plan.launch_s, node.device.loaded_idle_w + LAUNCH_W))
+    rest(plan.settle_s, None)
+    if plan.loaded_s:
+        phase("loaded_idle", rest(plan.loaded_s, None))
+    for cell in plan.cells:
+        start_ns = clock()
+        end_ns = start_ns + round(cell.duration_s * 1e9)
+        drained_ns = client.run(cell, start_ns, plan.drain_s)
+        for engine in engines:
+            engine.rest(drained_ns)
+        phase("warmup" if cell.kind == "warmup" else "window", (start_ns, end_ns), cell.name)
+        phase("drain", (end_ns, drained_ns), cell.name)
+    phase("stop", rest(1.0, None))
+    rest(plan.settle_s, cold_w)
+    if plan.post_s:
+        phase("post_idle", rest(plan.post_s, cold_w))
+    _, end_ns = rest(BEFORE_S, cold_w)
+    session.log_ns = (session.log_ns[0], end_ns)
+    return session

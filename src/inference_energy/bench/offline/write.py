@@ -1,0 +1,81 @@
+"""Writes a simulated session as acquisition writes a measured one: the same files, columns and metadata."""
+
+from pathlib import Path
+from typing import Any
+
+from inference_energy.bench.offline.scrape import scrapes
+from inference_energy.bench.offline.session import SimulatedSession
+from inference_energy.bench.sensors.power_log import power_log, sources
+from inference_energy.contracts import phases, power, requests, server_metrics
+from inference_energy.contracts.tables import write_json, write_table
+
+UNIX_NS = 1_780_000_000_000_000_000
+VERSION = "simulated"
+
+
+def write_session(session: SimulatedSession, raw_root: Path) -> None:
+    """Write {machine}/sessions/{session}/ and {machine}/idle/{server}/ below a folder of raw results."""
+    plan = session.plan
+    here = raw_root / plan.machine / "sessions" / plan.session
+    idle = raw_root / plan.machine / "idle" / plan.server
+    anchor = {"monotonic_ns": session.origin_ns, "unix_ns": UNIX_NS}
+    stamps: dict[str, Any] = {"clock_anchor": anchor, "source": sources(session.node)}
+    for path, times_ns in ((here, session.log_ns), (idle, session.cold_log_ns)):
+        log = power_log(
+            session.traces,
+            session.node,
+            origin_ns=session.origin_ns,
+            start_ns=times_ns[0],
+            end_ns=times_ns[1],
+            interval_s=plan.interval_s,
+            wall_ns=UNIX_NS - session.origin_ns,
+        )
+        write_table(path / "power.parquet", log, power.SCHEMA, **stamps)
+    write_table(here / "requests.parquet", session.requests, requests.SCHEMA, clock_anchor=anchor)
+    begun_ns = next(row["end_ns"] for row in session.phases if row["phase"] == "launch")
+    stopped_ns = next(row["start_ns"] for row in session.phases if row["phase"] == "stop")
+    metrics = scrapes(
+        [(engine.segments, engine.blocks.total) for engine in session.engines],
+        int(str(begun_ns)),
+        int(str(stopped_ns)),
+        plan.metrics_interval_s,
+    )
+    write_table(here / "server_metrics.parquet", metrics, server_metrics.SCHEMA, clock_anchor=anchor)
+    write_table(here / "phases.parquet", session.phases, phases.SCHEMA, clock_anchor=anchor)
+    write_json(here / "session.json", _facts(session, anchor))
+    start_ns, end_ns = session.cold_ns
+    write_json(
+        idle / "idle.json",
+        {"missing": None, "start_ns": start_ns, "end_ns": end_ns, "duration_s": (end_ns - start_ns) / 1e9},
+    )
+
+
+def _facts(session: SimulatedSession, anchor: dict[str, int]) -> dict[str, Any]:
+    plan, node = session.plan, session.node
+    cells = {
+        cell.name: {
+            "kind": cell.kind,
+            "workload": cell.workload,
+            "arrival": dict(cell.arrival),
+            "duration_s": cell.duration_s,
+        }
+        for cell in plan.cells
+    }
+    warmup = cells.pop("warmup", None)
+    return {
+        "session": plan.session,
+        "machine": plan.machine,
+        "mode": "launch",
+        "model": f"{node.model} (simulated)",
+        "server": {"name": plan.server, "version": VERSION, "endpoint": "http://127.0.0.1:8000"},
+        "clock_anchor": anchor,
+        "power": {"interval_s": plan.interval_s, "sources": sources(node)},
+        "launch": {"ready_after_s": plan.launch_s, "command": ["simulated"]},
+        "stop": {"state": "stopped", "return_code": 0, "leftover_pids": [], "stop_duration_s": 1.0},
+        "windows": cells,
+        "warmup": warmup,
+        "client": None,
+        "metrics": {"errors": 0, "last_error": None},
+        "missing": {},
+        "simulated": node.model_dump(),
+    }
