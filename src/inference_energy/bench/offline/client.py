@@ -46,7 +46,7 @@ class Client:
     Args:
         engines: one for each node.
         schedule: the whole session's.
-        prompts: their contents, or None; see `SessionPlan`.
+        prompts: their contents as far as they matter; see `SessionPlan`.
         seed: draws the client's delays, and the lengths of answers.
     """
 
@@ -58,7 +58,7 @@ class Client:
         self._arrival_ns = schedule["arrival_ns"].to_numpy(dtype=np.float64, na_value=np.nan)
         self._max_tokens = schedule["max_tokens"].to_numpy(dtype=np.int64)
         self._lengths = schedule["prompt_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
-        self._contents = None if prompts is None else _contents(prompts, schedule["prompt_id"])
+        self._contents = _contents(prompts, schedule["prompt_id"])
         self._seed = seed
         self._random = np.random.default_rng([seed, 0xC11E27])
         self.sent = Sent()
@@ -141,8 +141,8 @@ class Client:
         """Make a request and write down that it was sent."""
         most, hashes = int(self._max_tokens[row]), ()
         tokens: int | None = None if np.isnan(self._lengths[row]) else int(self._lengths[row])
-        if self._contents is not None:
-            content = self._contents[row]
+        content = self._contents[row]
+        if content is not None:
             tokens = len(content.split()) if isinstance(content, str) else len(content)
             if not cell.ignore_eos:
                 most, _ = output_length(content, self._seed, most)
@@ -205,13 +205,15 @@ class Client:
         return np.asarray(np.round(delay_s * 1e9), dtype=np.int64)
 
 
-def _contents(prompts: pd.DataFrame, wanted: "pd.Series[Any]") -> list[Any]:
-    """The prompt of each scheduled request: token ids or a text."""
+def _contents(prompts: pd.DataFrame | None, wanted: "pd.Series[Any]") -> list[Any]:
+    """The prompt of each scheduled request: token ids, a text, or None where it is not given."""
+    if prompts is None:
+        return [None] * len(wanted)
     by_id = {
         int(number): text if ids is None else ids
         for number, ids, text in zip(prompts["prompt_id"], prompts["token_ids"], prompts["text"], strict=True)
     }
-    return [by_id[int(number)] for number in wanted]
+    return [by_id.get(int(number)) for number in wanted]
 
 
 def _where(values: Any, known: NDArray[np.bool_]) -> Any:

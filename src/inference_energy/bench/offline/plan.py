@@ -34,8 +34,8 @@ class SessionPlan:
         session, machine, server: names.
         cells: the load, in order.
         schedule: rows of `contracts.schedule.SCHEDULE` for all cells.
-        prompts: rows of `contracts.schedule.PROMPTS`; None where neither contents nor shared prefixes matter: answers
-            then have `max_tokens` tokens.
+        prompts: rows of `contracts.schedule.PROMPTS`; None, or without some rows, where contents do not matter: nothing
+            is shared then, and answers have `max_tokens` tokens.
         cold_s, launch_s, loaded_s, post_s, settle_s: lengths of the phases without load.
         drain_s: how long a window's requests may take after its end.
         interval_s: of the power log; `metrics_interval_s`: of the server's metrics.

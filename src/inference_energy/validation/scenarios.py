@@ -1,0 +1,171 @@
+"""The six loads that the pipeline is tried on: what is asked, of which node."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference_energy.bench.offline.plan import Cell, SessionPlan
+from inference_energy.bench.parts.node import Node
+from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
+from inference_energy.plan.seeds import generator
+
+MACHINE, SESSION, SERVER = "bench", "trial", "virtual"
+TRIM_START_S = 8.0
+POOL = 64
+"""Prompts of a closed loop, which are sent again when they are used up."""
+GAIN_STD = 0.01
+OFFSET_STD_W = 0.3
+"""Each trial draws another card: no meter says how far H100s differ, so this is assumed (other cards were found to be
+off by 5 % and more: Yang, Adamek, Armour, SC24)."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One cell of a scenario.
+
+    `cv` is the coefficient of variation of the gaps (1: Poisson; gamma-distributed). `prefixes` groups of prompts share
+    `prefix_tokens` tokens each.
+    """
+
+    name: str
+    kind: str
+    duration_s: float
+    rate_qps: float | None = None
+    users: int | None = None
+    cv: float = 1.0
+    prompt: int = 256
+    prompt_std: int = 64
+    output: int = 256
+    prefixes: int = 0
+    prefix_tokens: int = 0
+
+    def arrival(self) -> dict[str, Any]:
+        """How it arrives, in the configuration's words."""
+        if self.users is not None:
+            return {"process": "closed", "concurrency": self.users}
+        if self.cv == 1.0:
+            return {"process": "poisson", "rate_qps": self.rate_qps}
+        return {"process": "gamma", "rate_qps": self.rate_qps, "cv": self.cv}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A node and its load; the first steady window is the one that is reported."""
+
+    name: str
+    text: str
+    stretches: tuple[Stretch, ...]
+    settings: Callable[[], dict[str, Any]] = dict
+
+    @property
+    def reported(self) -> str:
+        """The window whose figures are compared."""
+        return next(stretch.name for stretch in self.stretches if stretch.kind == "steady")
+
+    def node(self, seed: int) -> Node:
+        """The node of one trial: another card each time."""
+        sensors = {"nvml": {"gain_std": GAIN_STD, "offset_std_w": OFFSET_STD_W}}
+        return Node.parse({"seed": seed, "sensors": sensors, **self.settings()})
+
+    def plan(self, seed: int) -> SessionPlan:
+        """The session of one trial: other arrivals and prompts each time."""
+        rows: list[dict[str, Any]] = []
+        prompts: list[dict[str, Any]] = []
+        for stretch in self.stretches:
+            _draw(stretch, seed, rows, prompts)
+        cells = tuple(
+            Cell(s.name, s.kind, s.duration_s, self.name, s.arrival(), prefix_reuse=s.prefixes > 0)
+            for s in self.stretches
+        )
+        frame = pd.DataFrame(rows, columns=SCHEDULE.names)
+        contents = pd.DataFrame(prompts, columns=PROMPTS.names, dtype=object) if prompts else None
+        return SessionPlan(SESSION, MACHINE, SERVER, cells, frame, contents, launch_s=10.0, settle_s=20.0)
+
+
+def _draw(stretch: Stretch, seed: int, rows: list[dict[str, Any]], prompts: list[dict[str, Any]]) -> None:
+    """Append a stretch's requests, and their contents where prefixes are shared."""
+    random = generator(seed, stretch.name, "bench")
+    arrivals: list[int | None]
+    if stretch.rate_qps is None:
+        arrivals = [None] * POOL
+    else:
+        shape, count = 1.0 / stretch.cv**2, int(stretch.rate_qps * stretch.duration_s * 2) + 100
+        times_s = np.cumsum(random.gamma(shape, 1.0 / (stretch.rate_qps * shape), count))
+        arrivals = [round(float(at_s) * 1e9) for at_s in times_s[times_s < stretch.duration_s]]
+    own = np.clip(np.rint(random.normal(stretch.prompt, stretch.prompt_std, len(arrivals))), 1, None)
+    heads = [random.integers(1000, 100_000, stretch.prefix_tokens).tolist() for _ in range(stretch.prefixes)]
+    for arrival_ns, length in zip(arrivals, own.astype(int).tolist(), strict=True):
+        number = len(rows)
+        if heads:
+            head = heads[int(random.integers(len(heads)))]
+            tokens = [*head, *random.integers(1000, 100_000, length).tolist()]
+            prompts.append({"prompt_id": number, "workload": "prefix", "token_ids": tokens, "text": None})
+        rows.append(
+            {
+                "request_id": number,
+                "cell": stretch.name,
+                "arrival_ns": arrival_ns,
+                "prompt_id": number,
+                "prompt_tokens": length + stretch.prefix_tokens,
+                "max_tokens": stretch.output,
+            }
+        )
+
+
+DESIGNED = (
+    Stretch("prefill-2", "prefill", 22.0, users=2, prompt=2048, prompt_std=0, output=1),
+    Stretch("prefill-16", "prefill", 22.0, users=16, prompt=2048, prompt_std=0, output=1),
+    Stretch("decode-8", "decode", 22.0, users=8, prompt=16, prompt_std=0, output=512),
+    Stretch("decode-64", "decode", 22.0, users=64, prompt=16, prompt_std=0, output=512),
+)
+"""Windows that only the fit uses: prompts alone and answers alone, at two sizes of batch."""
+
+
+def _session(load: Stretch, other: Stretch) -> tuple[Stretch, ...]:
+    """Warm-up, the reported window, a second load, and the designed windows."""
+    warmup = Stretch("warmup", "warmup", 10.0, load.rate_qps, load.users, load.cv, load.prompt, load.prompt_std)
+    return (warmup, load, other, *DESIGNED)
+
+
+SCENARIOS = (
+    Scenario(
+        "low load",
+        "H100, Llama-3.1-8B shape, Poisson 1/s, 256/256",
+        _session(Stretch("load", "steady", 98.0, 1.0), Stretch("other", "steady", 98.0, 8.0)),
+    ),
+    Scenario(
+        "saturation",
+        "H100, Llama-3.1-8B shape, closed loop of 192 users, 256/256",
+        _session(Stretch("load", "steady", 98.0, users=192), Stretch("other", "steady", 98.0, 12.0)),
+    ),
+    Scenario(
+        "bursty",
+        "H100, Llama-3.1-8B shape, gamma arrivals with a coefficient of variation of 3, 6/s, 256/256",
+        _session(Stretch("load", "steady", 188.0, 6.0, cv=3.0), Stretch("other", "steady", 98.0, 16.0)),
+    ),
+    Scenario(
+        "long context",
+        "H100, Llama-3.1-8B shape, Poisson 3/s, 3000/200",
+        _session(
+            Stretch("load", "steady", 98.0, 3.0, prompt=3000, prompt_std=600, output=200),
+            Stretch("other", "steady", 98.0, 8.0),
+        ),
+    ),
+    Scenario(
+        "prefix-cached",
+        "H100, Llama-3.1-8B shape, Poisson 8/s, 8 prefixes of 1024 tokens before 128 own ones, 256 generated",
+        _session(
+            Stretch("load", "steady", 98.0, 8.0, prompt=128, prompt_std=32, prefixes=8, prefix_tokens=1024),
+            Stretch("other", "steady", 98.0, 16.0),
+        ),
+    ),
+    Scenario(
+        "two GPUs",
+        "2 x H100 (TP 2), Qwen3-14B shape, Poisson 6/s, 256/256",
+        _session(Stretch("load", "steady", 98.0, 6.0), Stretch("other", "steady", 98.0, 16.0)),
+        lambda: {"model": "qwen3-14b", "tensor_parallel": 2},
+    ),
+)

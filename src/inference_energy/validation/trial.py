@@ -1,0 +1,164 @@
+"""One trial: a simulated session, its raw files through the pipeline's own stages, and its figures beside the truth."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inference_energy.analysis.attribute import attribute
+from inference_energy.analysis.fit.cells import Cell, gather
+from inference_energy.analysis.fit.models import MODELS, fit_model
+from inference_energy.analysis.fit.stage import WEIGHTING, fit
+from inference_energy.bench.offline.session import SimulatedSession, simulate
+from inference_energy.bench.offline.truth import Truth
+from inference_energy.bench.offline.write import write_session
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.impact import ImpactConfig
+from inference_energy.impact.recompute import RawSession, session_parts
+from inference_energy.validation.scenarios import MACHINE, SERVER, SESSION, TRIM_START_S, Scenario
+
+IMPACT = ImpactConfig.model_validate(
+    {
+        "carbon": {"zone": "none", "intensity_g_per_kwh": 1.0, "basis": "lifecycle", "source": "bench"},
+        "pue": 1.0,
+        "pue_source": "bench",
+        "water": {"wue_site_l_per_kwh": 0.0, "ewif_grid_l_per_kwh": 0.0, "source": "bench"},
+    }
+)
+"""Factors of one and none: the bench has no data centre."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One figure beside its truth.
+
+    `measured` is None where the pipeline gave no number; `reasons` are the codes then. `interval` is None where it gave
+    no interval. `truth` is None where no truth can be given (a fit that is refused on the truth too).
+    """
+
+    quantity: str
+    unit: str
+    truth: float | None
+    measured: float | None
+    interval: tuple[float, float] | None
+    reasons: tuple[str, ...]
+
+    @property
+    def error(self) -> float | None:
+        """Relative error; None without a number or a truth."""
+        return None if self.measured is None or not self.truth else self.measured / self.truth - 1
+
+    @property
+    def covered(self) -> bool | None:
+        """Whether the interval holds the truth; None without an interval."""
+        if self.interval is None or self.truth is None:
+            return None
+        return self.interval[0] <= self.truth <= self.interval[1]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All figures of one simulated session.
+
+    `conservation` is the largest relative difference between a window's energy and the sum of its receipts, and
+    `true_conservation` that of the node's true energy and the sum of its ledger.
+    """
+
+    scenario: str
+    seed: int
+    outcomes: tuple[Outcome, ...]
+    conservation: float
+    true_conservation: float
+
+
+def run_trial(scenario: Scenario, seed: int) -> Trial:
+    """Simulate a session, put it through the pipeline, and compare."""
+    session = simulate(scenario.plan(seed), scenario.node(seed))
+    with tempfile.TemporaryDirectory(prefix="inference-energy-bench-") as folder:
+        write_session(session, Path(folder))
+        return _compare(scenario, seed, session, Path(folder))
+
+
+def _compare(scenario: Scenario, seed: int, session: SimulatedSession, raw_root: Path) -> Trial:
+    config = AnalysisConfig(trim_start_s=TRIM_START_S)
+    files = RawSession.below(raw_root, MACHINE, SESSION, SERVER)
+    parts = session_parts(files, config, IMPACT)
+    outcomes = [
+        *_idle(parts.energy, session),
+        *_window(parts.energy["windows"][scenario.reported], parts.steady["windows"][scenario.reported], session),
+        *_fit(parts.energy, parts.steady, session.truth),
+    ]
+    receipts = attribute(requests=files.requests, energy=parts.energy, config=config)
+    apart = [0.0]
+    for name, window in parts.energy["windows"].items():
+        energy_j = window["figures"]["energy_total_j"]["value"]
+        if energy_j is not None:
+            apart.append(abs(receipts.loc[receipts["cell"] == name, "energy_j"].sum() / energy_j - 1))
+    true_apart = [
+        abs((own.prefill_j.sum() + own.decode_j.sum() + own.rest_j) / own.total_j - 1) for own in session.truth.ledgers
+    ]
+    return Trial(scenario.name, seed, tuple(outcomes), max(apart), max(true_apart))
+
+
+def _idle(energy: dict[str, Any], session: SimulatedSession) -> list[Outcome]:
+    loaded = next(row for row in session.phases if row["phase"] == "loaded_idle")
+    times = {"cold": session.cold_ns, "loaded": (int(str(loaded["start_ns"])), int(str(loaded["end_ns"])))}
+    return [
+        _outcome(f"idle power, {kind}", session.truth.power_w(*span), energy["idle"][f"{kind}_power_w"])
+        for kind, span in times.items()
+    ]
+
+
+def _window(energy: dict[str, Any], steady: dict[str, Any], session: SimulatedSession) -> list[Outcome]:
+    truth, start_ns, end_ns = session.truth, energy["start_ns"], energy["end_ns"]
+    total_j = truth.energy_j(start_ns, end_ns)
+    active_j = total_j - truth.power_w(*session.cold_ns) * (end_ns - start_ns) / 1e9
+    tokens = truth.output_tokens(start_ns, end_ns)
+    figures = energy["figures"]
+    return [
+        _outcome("energy, total", total_j, figures["energy_total_j"]),
+        _outcome("energy, active", active_j, figures["energy_active_j"]),
+        _outcome("output tokens", tokens, steady["figures"]["output_tokens"]),
+        _outcome("J/output token, total", total_j / tokens, figures["energy_total_per_output_token_j"]),
+        _outcome("J/output token, active", active_j / tokens, figures["energy_active_per_output_token_j"]),
+    ]
+
+
+def _fit(energy: dict[str, Any], steady: dict[str, Any], truth: Truth) -> list[Outcome]:
+    """The terms of each model; their truth is the same fit to the true energies and tokens of the same windows."""
+    fitted = fit([(energy, steady)])
+    cells, _ = gather([(energy, steady)])
+    true_cells = [_true_cell(cell, energy, truth) for cell in cells]
+    outcomes = []
+    for model in MODELS:
+        true_terms = fit_model(model, true_cells, WEIGHTING)["coefficients"]
+        for term, figure in fitted["models"][model.name]["coefficients"].items():
+            true_value = true_terms.get(term, {}).get("value")
+            outcomes.append(_outcome(f"{model.name}: {term}", true_value, figure))
+    return outcomes
+
+
+def _true_cell(cell: Cell, energy: dict[str, Any], truth: Truth) -> Cell:
+    window = energy["windows"][cell.name.removeprefix(f"{SESSION}.")]
+    start_ns, end_ns = window["start_ns"], window["end_ns"]
+    total_j = truth.energy_j(start_ns, end_ns)
+    cold_w = energy["idle"]["cold_power_w"]["value"]
+    return replace(
+        cell,
+        prompt_tokens=truth.prompt_tokens(start_ns, end_ns) - truth.cached_tokens(start_ns, end_ns),
+        generated_tokens=truth.output_tokens(start_ns, end_ns),
+        energy_total_j=total_j,
+        energy_active_j=None if cold_w is None else total_j - cold_w * cell.duration_s,
+    )
+
+
+def _outcome(quantity: str, truth: float | None, figure: dict[str, Any]) -> Outcome:
+    interval = figure.get("interval_95")
+    return Outcome(
+        quantity=quantity,
+        unit=figure["unit"],
+        truth=truth,
+        measured=figure["value"],
+        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        reasons=() if figure["valid"] else tuple(reason["code"] for reason in figure["reasons"]),
+    )
