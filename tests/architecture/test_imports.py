@@ -14,7 +14,8 @@ LINES_LIMIT = 500
 
 # Part: the parts it may import, besides itself. Imports run one way:
 # cli -> present -> {metrics, impact, estimate} -> analysis -> plan -> config. Acquisition and the bench stand beside,
-# tied to the rest by the data contracts alone. Provenance recomputes summaries, so it stands above impact.
+# tied to the rest by the data contracts alone. Provenance recomputes summaries, so it stands above impact; validation
+# puts the bench through all of them.
 _BASE = {"contracts", "errors"}
 _PLAN = {"config", *_BASE}
 _ANALYSIS = {"plan", *_PLAN}
@@ -33,7 +34,8 @@ ALLOWED = {
     "provenance": {"metrics", "impact", "estimate", *_RESULTS},
     "acquire": _BASE,
     "bench": _BASE,
-    "cli": {"acquire", "bench", "present", "provenance", *_PRESENT},
+    "validation": {"bench", "impact", *_RESULTS},
+    "cli": {"acquire", "bench", "present", "provenance", "validation", *_PRESENT},
 }
 
 SESSION = "inference_energy.acquire.session.run"
@@ -59,6 +61,7 @@ SESSION_CLOSURE = [
     "inference_energy.acquire.power.process",
     "inference_energy.acquire.power.rapl",
     "inference_energy.acquire.power.sampler",
+    "inference_energy.acquire.power.simulated",
     "inference_energy.acquire.power.spec",
     "inference_energy.acquire.power.stream",
     "inference_energy.acquire.server",

@@ -1,7 +1,6 @@
 """The six loads that the pipeline is tried on: what is asked, of which node."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,7 @@ class Scenario:
     name: str
     text: str
     stretches: tuple[Stretch, ...]
-    settings: Callable[[], dict[str, Any]] = dict
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def reported(self) -> str:
@@ -68,7 +67,7 @@ class Scenario:
     def node(self, seed: int) -> Node:
         """The node of one trial: another card each time."""
         sensors = {"nvml": {"gain_std": GAIN_STD, "offset_std_w": OFFSET_STD_W}}
-        return Node.parse({"seed": seed, "sensors": sensors, **self.settings()})
+        return Node.parse({"seed": seed, "sensors": sensors, **self.settings})
 
     def plan(self, seed: int) -> SessionPlan:
         """The session of one trial: other arrivals and prompts each time."""
@@ -166,6 +165,6 @@ SCENARIOS = (
         "two GPUs",
         "2 x H100 (TP 2), Qwen3-14B shape, Poisson 6/s, 256/256",
         _session(Stretch("load", "steady", 98.0, 6.0), Stretch("other", "steady", 98.0, 16.0)),
-        lambda: {"model": "qwen3-14b", "tensor_parallel": 2},
+        {"model": "qwen3-14b", "tensor_parallel": 2},
     ),
 )

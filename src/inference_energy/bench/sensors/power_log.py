@@ -1,0 +1,188 @@
+"""The power log that a sampler would have written on the bench, all of it at once.
+
+It is what `acquire/power/sampler.py` writes for NVML and RAPL: the same channels, periods, columns and nulls. A reading
+that fails leaves no row. Times are the middles of the reads.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from inference_energy.bench.parts.node import Node
+from inference_energy.bench.sensors.draws import Draws
+from inference_energy.bench.sensors.gpu_state import gpu_state
+from inference_energy.bench.sensors.latency import Latency
+from inference_energy.bench.sensors.node import gpu_name, gpu_sensor, gpu_truth, host_prefix, rapl_view
+from inference_energy.bench.sensors.nvml import GpuSensor, memory_power_w
+from inference_energy.bench.sensors.polls import Rounds
+from inference_energy.bench.sensors.rapl import RaplView, unwrapped_j
+from inference_energy.bench.truth.segments import Floats, Integers
+from inference_energy.contracts.power import SCHEMA
+
+# As in acquire/power/nvml.py and rapl.py, which the bench does not import; a test keeps them equal.
+COUNTER_PERIOD_S = 0.5
+EXTRAS_PERIOD_S = 1.0
+STALLED_AFTER_S = 2.0
+
+RAPL_READ_S = (15e-6, 60e-6)
+"""Median and 99th percentile of reading a file of /sys/class/powercap; assumed."""
+
+_LABELS = ("source", "device", "domain")
+
+Trace = NDArray[np.void]
+
+
+def sources(node: Node) -> list[dict[str, str]]:
+    """What the log's metadata says of its sources."""
+    names = ["nvml", "rapl"] if node.sensors.rapl.present else ["nvml"]
+    return [{"name": name, "grade": "simulated"} for name in names]
+
+
+def power_log(
+    traces: Sequence[Trace],
+    node: Node,
+    *,
+    origin_ns: int,
+    start_ns: int,
+    end_ns: int,
+    interval_s: float = 0.1,
+    wall_ns: int = 0,
+) -> pa.Table:
+    """The log of all nodes.
+
+    Args:
+        traces: one of `TRACE_DTYPE` for each node, shape (rows,); they cover the time asked for.
+        node: the settings; its seed draws all that is random.
+        origin_ns: the moment the nodes began.
+        start_ns: when the sampler first polls.
+        end_ns: before when it last polls.
+        interval_s: between polls of power; counters have their own period.
+        wall_ns: wall-clock less monotonic time, for the driver's timestamps.
+
+    Returns:
+        Rows of `contracts.power.SCHEMA`, sorted by time.
+    """
+    parts: list[pa.Table] = []
+    for host, trace in enumerate(traces):
+        late = Draws(node.seed, "sampler", host, "late")
+        rounds = Rounds(start_ns, end_ns, interval_s, late)
+        every = max(1, int(np.ceil(EXTRAS_PERIOD_S / interval_s - 1e-9)))
+        for gpu in range(node.tensor_parallel):
+            name = gpu_name(node, host, gpu)
+            sensor = gpu_sensor(node, gpu_truth(node, trace, host, gpu, origin_ns), host, gpu, origin_ns, wall_ns)
+            parts.append(_power_rows(sensor, rounds, name, every, node, trace))
+            parts.append(_memory_rows(sensor, rounds, name, node))
+            if node.sensors.nvml.has_counter:
+                late_too = Draws(node.seed, "sampler", host, "late counter", gpu)
+                parts.append(_counter_rows(sensor, Rounds(start_ns, end_ns, COUNTER_PERIOD_S, late_too), name))
+        view = rapl_view(node, trace, host, origin_ns)
+        parts += _rapl_rows(view, rounds, node.seed, host_prefix(node, host))
+    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    order = np.argsort(table["timestamp_ns"].to_numpy(), kind="stable")
+    return table.take(pa.array(order)).cast(SCHEMA)
+
+
+def _power_rows(sensor: GpuSensor, rounds: Rounds, name: str, every: int, node: Node, trace: Trace) -> pa.Table:
+    """Power, and the state with the first reading that works of each second."""
+    calls = rounds.call(sensor.field_latency_s(rounds.now_ns))
+    fields = sensor.fields(calls.middle_ns)
+    (kept,) = np.nonzero(~(np.isnan(fields.average_w) & np.isnan(fields.instant_w)))
+    second = kept // every
+    first = np.diff(second, prepend=-1) > 0
+    times_ns = calls.middle_ns[kept]
+    state = gpu_state(node, trace, times_ns[first])
+    return _table(
+        ("nvml", name, "gpu"),
+        timestamp_ns=times_ns,
+        driver_timestamp_us=fields.driver_timestamp_us[kept],
+        power_average_w=fields.average_w[kept],
+        power_instant_w=fields.instant_w[kept],
+        read_latency_us=calls.latency_s[kept] * 1e6,
+        **{column: _spread(values, first) for column, values in vars(state).items()},
+    )
+
+
+def _memory_rows(sensor: GpuSensor, rounds: Rounds, name: str, node: Node) -> pa.Table:
+    calls = rounds.call(sensor.field_latency_s(rounds.now_ns))
+    power_w = memory_power_w(sensor.average_w(calls.middle_ns), node.device)
+    kept = ~np.isnan(power_w)
+    return _table(
+        ("nvml", name, "gpu_memory"),
+        timestamp_ns=calls.middle_ns[kept],
+        power_average_w=power_w[kept],
+        read_latency_us=calls.latency_s[kept] * 1e6,
+    )
+
+
+def _counter_rows(sensor: GpuSensor, rounds: Rounds, name: str) -> pa.Table:
+    calls = rounds.call(sensor.counter_latency_s(rounds.now_ns))
+    energy_j = sensor.counter_j(calls.middle_ns)
+    kept = ~np.isnan(energy_j)
+    return _table(
+        ("nvml", name, "gpu"),
+        timestamp_ns=calls.middle_ns[kept],
+        energy_counter_j=energy_j[kept],
+        read_latency_us=calls.latency_s[kept] * 1e6,
+    )
+
+
+def _rapl_rows(view: RaplView, rounds: Rounds, seed: int, prefix: str) -> list[pa.Table]:
+    """A table for each zone: energy since the first read, and mean power since the counter last moved."""
+    tables = []
+    for zone in view.zones:
+        latency = Latency(*RAPL_READ_S, Draws(seed, "rapl latency", prefix, zone.folder))
+        calls = rounds.call(latency.seconds(rounds.now_ns))
+        energy_j = unwrapped_j(view.raw_uj(zone, calls.middle_ns), view.range_uj)
+        power_w, kept = _since_moved(calls.middle_ns, energy_j)
+        tables.append(
+            _table(
+                ("rapl", prefix + zone.device, zone.domain),
+                timestamp_ns=calls.middle_ns[kept],
+                power_average_w=power_w[kept],
+                energy_counter_j=energy_j[kept],
+                read_latency_us=calls.latency_s[kept] * 1e6,
+            )
+        )
+    return tables
+
+
+def _since_moved(times_ns: Integers, energy_j: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Mean power since the reading at which the counter last moved, NaN where it has not moved since.
+
+    Returns:
+        The powers, and which readings count: not those of a counter that has stood still for too long.
+    """
+    number = np.arange(len(times_ns))
+    moved = np.diff(energy_j, prepend=energy_j[:1]) > 0
+    last = np.maximum.accumulate(np.where(moved, number, 0))
+    before = np.concatenate((last[:1], last[:-1]))
+    elapsed_s = (times_ns - times_ns[before]) / 1e9
+    power_w = np.full(len(times_ns), np.nan)
+    power_w[moved] = (energy_j - energy_j[before])[moved] / elapsed_s[moved]
+    return power_w, moved | (elapsed_s <= STALLED_AFTER_S)
+
+
+def _spread(values: NDArray[Any], where: NDArray[np.bool_]) -> pa.Array:
+    """Values for some rows, null in the others."""
+    full = np.zeros(len(where), dtype=values.dtype)
+    full[where] = values
+    return pa.array(full, mask=~where)
+
+
+def _table(labels: tuple[str, str, str], **columns: Any) -> pa.Table:
+    """Rows of one channel; columns not given are null, and so is NaN. Labels stay encoded until the rows are sorted."""
+    count = len(columns["timestamp_ns"])
+    made = {}
+    for field in SCHEMA:
+        if field.name in _LABELS:
+            code = pa.array(np.zeros(count, dtype=np.int32))
+            made[field.name] = pa.DictionaryArray.from_arrays(code, [labels[_LABELS.index(field.name)]])
+        elif field.name in columns:
+            values = columns[field.name]
+            made[field.name] = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+        else:
+            made[field.name] = pa.nulls(count, field.type)
+    return pa.table(made)

@@ -1,0 +1,136 @@
+"""What RAPL shows of a host whose true power is known: raw counters in uJ that wrap, zone by zone.
+
+    counter = (start + floor(E(u) / quantum) * quantum) mod range
+
+E is the zone's energy since the origin and u the last update. The packages share the host's power evenly, each has
+memory beside it as a sub-zone `dram`, and `psys` holds packages, memory and the rest of the board.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inference_energy.bench.parts.engine import EngineSettings
+from inference_energy.bench.parts.sensors import RaplSensor
+from inference_energy.bench.sensors.draws import Draws
+from inference_energy.bench.sensors.ticks import Ticks
+from inference_energy.bench.truth.segments import Floats, Integers
+from inference_energy.bench.truth.trace import TruePower
+
+BOARD_W = 25.0
+"""What psys holds besides packages and memory; assumed."""
+
+
+class ZonePower:
+    """The true power of a zone: a share of the host's plus a constant.
+
+    Args:
+        host: power of all packages together.
+        share: part of it that the zone holds.
+        constant_w: what comes on top.
+        origin_ns: the moment its energy counts from.
+    """
+
+    def __init__(self, host: TruePower, share: float, constant_w: float, origin_ns: int) -> None:
+        self._host = host
+        self._share = share
+        self._constant_w = constant_w
+        self._origin_ns = origin_ns
+        self._before_j = float(host.energy_j(np.array([origin_ns], dtype=np.int64))[0])
+
+    def energy_j(self, times_ns: Integers) -> Floats:
+        """Energy since the origin."""
+        constant_j = self._constant_w * ((times_ns - self._origin_ns) / 1e9)
+        return self._share * (self._host.energy_j(times_ns) - self._before_j) + constant_j
+
+    def power_w(self, times_ns: Integers) -> Floats:
+        """Power at each time."""
+        return self._share * self._host.power_w(times_ns) + self._constant_w
+
+
+@dataclass(frozen=True)
+class RaplZone:
+    """One counter: `folder` and `name` as the kernel has them, `device` and `domain` as the power log has them."""
+
+    folder: str
+    name: str
+    device: str
+    domain: str
+    power: TruePower
+    ticks: Ticks
+    start_uj: int
+
+
+class RaplView:
+    """The RAPL counters of one host.
+
+    Args:
+        sensor: which zones there are, and how they count.
+        host: true power of all packages together.
+        engine: of the node; gives the memory's power.
+        origin_ns: the moment the node began.
+        seed: of the node.
+        host_index: which of several alike nodes this is.
+
+    Attributes:
+        zones: in the order of their folders; none where the host has no RAPL.
+        range_uj: where every counter starts again from 0.
+    """
+
+    def __init__(
+        self,
+        sensor: RaplSensor,
+        host: TruePower,
+        engine: EngineSettings,
+        *,
+        origin_ns: int,
+        seed: int,
+        host_index: int = 0,
+    ) -> None:
+        self.range_uj = round(sensor.max_energy_range_j * 1e6)
+        self._quantum_uj = sensor.quantum_j * 1e6
+
+        def zone(folder: str, name: str, device: str, domain: str, share: float, constant_w: float) -> RaplZone:
+            names = (seed, "rapl", host_index, folder)
+            return RaplZone(
+                folder,
+                name,
+                device,
+                domain,
+                ZonePower(host, share, constant_w, origin_ns),
+                Ticks(origin_ns, sensor.update_period_s, 0.0, *names),
+                int(Draws(*names, "start").one_uniform() * self.range_uj),
+            )
+
+        packages = sensor.packages if sensor.present else 0
+        zones = []
+        for number in range(packages):
+            folder, name = f"intel-rapl:{number}", f"package-{number}"
+            zones.append(zone(folder, name, name, "cpu_package", 1.0 / packages, 0.0))
+            if engine.dram_w > 0:
+                zones.append(zone(f"{folder}:0", "dram", name, "dram", 0.0, engine.dram_w / packages))
+        if sensor.present and sensor.with_psys:
+            zones.append(zone(f"intel-rapl:{packages}", "psys", "psys", "psys", 1.0, engine.dram_w + BOARD_W))
+        self.zones: Sequence[RaplZone] = tuple(zones)
+
+    def raw_uj(self, zone: RaplZone, times_ns: Integers) -> Integers:
+        """A zone's counter as `energy_uj` shows it at each time, from 0 to below `range_uj`; shape (n,)."""
+        _, came_ns = zone.ticks.last(times_ns)
+        energy_uj = zone.power.energy_j(came_ns) * 1e6
+        counted_uj = np.rint(np.floor(energy_uj / self._quantum_uj) * self._quantum_uj).astype(np.int64)
+        return (zone.start_uj + counted_uj) % self.range_uj
+
+
+def unwrapped_j(raw_uj: Integers, range_uj: int) -> Floats:
+    """Energy since the first reading, from readings of a counter that starts again after `range_uj`.
+
+    Right as long as it is read more than once a turn.
+
+    Args:
+        raw_uj: the readings in order, shape (n,).
+        range_uj: the counter's range.
+    """
+    steps_uj = np.diff(raw_uj, prepend=raw_uj[:1])
+    steps_uj = np.where(steps_uj < 0, steps_uj + range_uj, steps_uj)
+    return np.asarray(np.cumsum(steps_uj) / 1e6, dtype=np.float64)

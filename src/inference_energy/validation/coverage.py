@@ -1,0 +1,134 @@
+"""Many trials of each scenario: bias, spread and coverage of every figure."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+from scipy.stats import binomtest
+
+from inference_energy.validation.scenarios import SCENARIOS, Scenario
+from inference_energy.validation.trial import Outcome, Trial, run_trial
+
+BIAS_LIMIT = 0.01
+COVERAGE_GOAL = (0.92, 0.98)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of one scenario over all its trials.
+
+    `given` of `trials` had a number. `bias` is the mean relative error of those, `bias_se` its standard error, `spread`
+    their standard deviation; None where nothing can be said. `covered` of `intervals` held the truth. `withheld` counts
+    the reasons for which no number was given.
+    """
+
+    scenario: str
+    quantity: str
+    unit: str
+    trials: int
+    given: int
+    truth: float | None
+    bias: float | None
+    bias_se: float | None
+    spread: float | None
+    intervals: int
+    covered: int
+    withheld: dict[str, int]
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of intervals that held the truth; None where the pipeline gives none."""
+        return self.covered / self.intervals if self.intervals else None
+
+    @property
+    def coverage_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the coverage itself (Wilson)."""
+        if not self.intervals:
+            return None
+        found = binomtest(self.covered, self.intervals).proportion_ci(0.95, "wilson")
+        return float(found.low), float(found.high)
+
+    @property
+    def biased(self) -> bool:
+        """Whether the bias is beyond the limit, and not by the chance of these trials."""
+        if self.bias is None or self.bias_se is None:
+            return False
+        return abs(self.bias) - 2 * self.bias_se > BIAS_LIMIT
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """All rows, and how well energies were conserved in the worst trial."""
+
+    seeds: int
+    rows: tuple[Row, ...]
+    conservation: float
+    true_conservation: float
+
+
+def run_trials(
+    seeds: Sequence[int],
+    scenarios: Sequence[Scenario] = SCENARIOS,
+    workers: int | None = None,
+    done: Callable[[Trial], None] | None = None,
+) -> list[Trial]:
+    """Run all trials, in processes side by side; the order of the result does not depend on their number.
+
+    Args:
+        seeds: one trial of each scenario for each.
+        scenarios: which.
+        workers: processes; None: one a core.
+        done: called with each trial when it has ended, for progress.
+    """
+    tasks = [(place, seed) for place in range(len(scenarios)) for seed in seeds]
+    found: dict[tuple[int, int], Trial] = {}
+    # Fresh processes: a fork of one with threads (the progress bar's) may hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(run_trial, scenarios[place], seed): (place, seed) for place, seed in tasks}
+        for future in as_completed(running):
+            found[running[future]] = future.result()
+            if done is not None:
+                done(found[running[future]])
+    return [found[task] for task in tasks]
+
+
+def summarise(trials: Sequence[Trial]) -> Coverage:
+    """Bring the trials together."""
+    return Coverage(
+        seeds=len({trial.seed for trial in trials}),
+        rows=tuple(_rows(trials)),
+        conservation=max(trial.conservation for trial in trials),
+        true_conservation=max(trial.true_conservation for trial in trials),
+    )
+
+
+def _rows(trials: Sequence[Trial]) -> Iterator[Row]:
+    for scenario in dict.fromkeys(trial.scenario for trial in trials):
+        own = [trial for trial in trials if trial.scenario == scenario]
+        for outcomes in zip(*(trial.outcomes for trial in own), strict=True):
+            yield _row(scenario, outcomes)
+
+
+def _row(scenario: str, outcomes: Sequence[Outcome]) -> Row:
+    errors = np.array([outcome.error for outcome in outcomes if outcome.error is not None])
+    truths = [outcome.truth for outcome in outcomes if outcome.truth is not None]
+    judged = [outcome.covered for outcome in outcomes if outcome.covered is not None]
+    several = len(errors) > 1
+    return Row(
+        scenario=scenario,
+        quantity=outcomes[0].quantity,
+        unit=outcomes[0].unit,
+        trials=len(outcomes),
+        given=sum(outcome.measured is not None for outcome in outcomes),
+        truth=float(np.mean(truths)) if truths else None,
+        bias=float(errors.mean()) if len(errors) else None,
+        bias_se=float(errors.std(ddof=1) / math.sqrt(len(errors))) if several else None,
+        spread=float(errors.std(ddof=1)) if several else None,
+        intervals=len(judged),
+        covered=sum(judged),
+        withheld=dict(Counter(code for outcome in outcomes for code in dict.fromkeys(outcome.reasons))),
+    )
