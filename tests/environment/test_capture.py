@@ -53,7 +53,7 @@ def test_the_file_holds_no_user_and_no_path_and_is_the_same_twice(tmp_path: Path
     written = write(tmp_path / "deep" / "environment.json", nvml)
     text = (tmp_path / "deep" / "environment.json").read_text()
     assert json.loads(text) == written
-    assert list(written) == ["gpus", "cpu", "memory", "os", "python", "cuda", "project", "missing"]
+    assert list(written) == ["simulated", "gpus", "cpu", "memory", "os", "python", "cuda", "project", "missing"]
     for private in (str(Path.home()) + "/", str(Path.cwd()), f"/{getpass.getuser()}/"):
         assert private not in text
     write(tmp_path / "again.json", nvml)

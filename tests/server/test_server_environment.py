@@ -45,6 +45,14 @@ def test_snakemakes_tmpdir_does_not_pass(stub_spec: Make, tmpdir: str, passes: b
     assert ("TMPDIR" in server_environment(stub_spec(), {"TMPDIR": tmpdir})) is passes
 
 
+def test_on_a_simulated_machine_the_way_to_its_vllm_passes(stub_spec: Make) -> None:
+    base = {"INFERENCE_ENERGY_SIMULATED": "/node", "PYTHONPATH": "/bench", "OMP_NUM_THREADS": "1"}
+    environment = server_environment(stub_spec(), base)
+    assert (environment["INFERENCE_ENERGY_SIMULATED"], environment["PYTHONPATH"]) == ("/node", "/bench")
+    assert "OMP_NUM_THREADS" not in environment
+    assert "PYTHONPATH" not in server_environment(stub_spec(), base | {"INFERENCE_ENERGY_SIMULATED": ""})
+
+
 def test_secrets_are_masked() -> None:
     recorded = recorded_environment(
         {

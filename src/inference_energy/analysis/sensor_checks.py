@@ -102,7 +102,7 @@ def gap_reasons(channel: Channel, start_ns: int, end_ns: int, interval_s: float,
 
 
 def _stuck(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
-    if channel.grade in ("modelled", "simulated"):
+    if channel.grade == "modelled":
         return []
     values = channel.counter_j if channel.counted else channel.power_w
     times_ns = channel.main_times_ns()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from inference_energy import __version__
-from inference_energy.cli import analysis, archive, experiment, load, power, stage
+from inference_energy.cli import analysis, archive, bench, experiment, load, power, stage
 from inference_energy.errors import InputError, RunError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ load.register(app)
 analysis.register(app, stages)
 experiment.register(app)
 archive.register(app)
+bench.register(app)
 stage.register(stages)
 app.add_typer(stages, name="stage", rich_help_panel="Pipeline")
 

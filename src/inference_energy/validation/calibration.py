@@ -122,7 +122,7 @@ def fit(max_evaluations: int = 40) -> tuple[Device, EngineSettings, EngineSettin
         residuals,
         np.clip((start - low) / (high - low), 1e-3, 1 - 1e-3),
         bounds=(0, 1),
-        diff_step=1e-2,
+        diff_step=np.full(len(low), 1e-2),
         max_nfev=max_evaluations,
         loss="soft_l1",
         f_scale=0.1,

@@ -104,7 +104,7 @@ def _idle(energy: dict[str, Any], session: SimulatedSession) -> list[Outcome]:
     loaded = next(row for row in session.phases if row["phase"] == "loaded_idle")
     times = {"cold": session.cold_ns, "loaded": (int(str(loaded["start_ns"])), int(str(loaded["end_ns"])))}
     return [
-        _outcome(f"idle power, {kind}", session.truth.power_w(*span), energy["idle"][f"{kind}_power_w"])
+        outcome(f"idle power, {kind}", session.truth.power_w(*span), energy["idle"][f"{kind}_power_w"])
         for kind, span in times.items()
     ]
 
@@ -116,11 +116,11 @@ def _window(energy: dict[str, Any], steady: dict[str, Any], session: SimulatedSe
     tokens = truth.output_tokens(start_ns, end_ns)
     figures = energy["figures"]
     return [
-        _outcome("energy, total", total_j, figures["energy_total_j"]),
-        _outcome("energy, active", active_j, figures["energy_active_j"]),
-        _outcome("output tokens", tokens, steady["figures"]["output_tokens"]),
-        _outcome("J/output token, total", total_j / tokens, figures["energy_total_per_output_token_j"]),
-        _outcome("J/output token, active", active_j / tokens, figures["energy_active_per_output_token_j"]),
+        outcome("energy, total", total_j, figures["energy_total_j"]),
+        outcome("energy, active", active_j, figures["energy_active_j"]),
+        outcome("output tokens", tokens, steady["figures"]["output_tokens"]),
+        outcome("J/output token, total", total_j / tokens, figures["energy_total_per_output_token_j"]),
+        outcome("J/output token, active", active_j / tokens, figures["energy_active_per_output_token_j"]),
     ]
 
 
@@ -134,7 +134,7 @@ def _fit(energy: dict[str, Any], steady: dict[str, Any], truth: Truth) -> list[O
         true_terms = fit_model(model, true_cells, WEIGHTING)["coefficients"]
         for term, figure in fitted["models"][model.name]["coefficients"].items():
             true_value = true_terms.get(term, {}).get("value")
-            outcomes.append(_outcome(f"{model.name}: {term}", true_value, figure))
+            outcomes.append(outcome(f"{model.name}: {term}", true_value, figure))
     return outcomes
 
 
@@ -152,7 +152,8 @@ def _true_cell(cell: Cell, energy: dict[str, Any], truth: Truth) -> Cell:
     )
 
 
-def _outcome(quantity: str, truth: float | None, figure: dict[str, Any]) -> Outcome:
+def outcome(quantity: str, truth: float | None, figure: dict[str, Any]) -> Outcome:
+    """One figure of the pipeline beside its truth."""
     interval = figure.get("interval_95")
     return Outcome(
         quantity=quantity,

@@ -7,6 +7,7 @@ from inference_energy.acquire.environment.cpu import cpu_facts, memory_facts
 from inference_energy.acquire.environment.gpu import cuda_facts, gpu_facts
 from inference_energy.acquire.environment.software import project_facts, python_facts
 from inference_energy.acquire.environment.system import os_facts
+from inference_energy.acquire.power.simulated import simulated_node
 from inference_energy.contracts.tables import write_json
 
 
@@ -18,11 +19,12 @@ def capture(nvml: Any = None, root: Path = Path("/")) -> dict[str, Any]:
         root: where /etc, /proc and /sys lie.
 
     Returns:
-        `gpus` (a list, or null), `cpu`, `memory`, `os`, `python`, `cuda`, `project`, and `missing`: for each null the
-        reason, by its dotted key. It holds no user's name, no path and no secret.
+        `simulated` (whether GPUs and power are), `gpus` (a list, or null), `cpu`, `memory`, `os`, `python`, `cuda`,
+        `project`, and `missing`: for each null the reason, by its dotted key. It holds no user's name, no path and no
+        secret.
     """
     gpus, missing = gpu_facts(nvml)
-    environment: dict[str, Any] = {"gpus": gpus}
+    environment: dict[str, Any] = {"simulated": simulated_node() is not None, "gpus": gpus}
     sections = {
         "cpu": cpu_facts(root),
         "memory": memory_facts(root),

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -79,12 +79,17 @@ class Channel(ABC):
 class PowerSource(ABC):
     """Everything one interface (NVML, RAPL, a model) can tell on this machine."""
 
-    name: ClassVar[str]
+    name: str
 
     @property
     @abstractmethod
     def grade(self) -> str:
         """The best grade that the source's channels reach: `counter`, `sampled`, `modelled`, ..."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether the source reads power, rather than modelling it."""
+        return self.grade != "modelled"
 
     @abstractmethod
     def state(self) -> SourceState:

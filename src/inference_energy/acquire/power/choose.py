@@ -7,18 +7,21 @@ from inference_energy.acquire.power.base import PowerSource, SourceState
 from inference_energy.acquire.power.cputime import CpuTime, MachineCpuTime, StatusFilePid, TreeCpuTime
 from inference_energy.acquire.power.modelled import ModelledSource
 from inference_energy.acquire.power.nvml import NvmlSource
-from inference_energy.acquire.power.rapl import RaplSource
+from inference_energy.acquire.power.rapl import POWERCAP, RaplSource
+from inference_energy.acquire.power.simulated import labelled, simulated_node
 from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.errors import InputError
 
 
 def candidates(spec: SamplerSpec) -> list[PowerSource]:
     """Every source there is, set up for this run but not opened. A new source goes in here."""
-    return [
+    node = simulated_node()
+    sources = [
         NvmlSource(spec.gpus),
-        RaplSource(),
+        RaplSource(node / "powercap" if node else POWERCAP),
         ModelledSource(_cpu_time(spec), spec.modelled.tdp_w, spec.modelled.idle_w),
     ]
+    return [labelled(source) for source in sources]
 
 
 def all_states(sources: Sequence[PowerSource]) -> list[SourceState]:
@@ -59,7 +62,7 @@ def _best(sources: Sequence[PowerSource]) -> list[PowerSource]:
         if source.demanded_by and not state.available:
             raise InputError(f"{source.demanded_by}: {state.reason}")
     available = [source for source, state in states.items() if state.available]
-    measuring = [source for source in available if source.grade != "modelled"]
+    measuring = [source for source in available if source.measures]
     if not available:
         reasons = "".join(f"\n  {state.name}: {state.reason}" for state in states.values())
         raise InputError(f"power.sources: no power source works on this machine{reasons}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from inference_energy.acquire.power.simulated import VARIABLE as SIMULATED
 from inference_energy.acquire.server.spec import LaunchSpec
 
 PASSED_ON = frozenset(
@@ -34,9 +35,11 @@ def server_environment(spec: LaunchSpec, base: Mapping[str, str]) -> dict[str, s
 
     In rising order: what passes from ``base``, the defaults, CUDA_VISIBLE_DEVICES from the spec's GPUs (empty without
     any: a CPU server sees none), the spec's own variables. The interpreter's folder comes first on PATH, as in an
-    activated environment: vLLM calls ninja and the like by name.
+    activated environment: vLLM calls ninja and the like by name. On a simulated machine the variable that
+    says so passes too, and PYTHONPATH, on which its vLLM lies.
     """
-    environment = {name: value for name, value in base.items() if name in PASSED_ON}
+    passed_on = PASSED_ON | {SIMULATED, "PYTHONPATH"} if base.get(SIMULATED) else PASSED_ON
+    environment = {name: value for name, value in base.items() if name in passed_on}
     if ".snakemake" in Path(environment.get("TMPDIR", "")).parts:
         del environment["TMPDIR"]
     if spec.interpreter is not None:

@@ -139,7 +139,8 @@ class Client:
 
     def _note(self, cell: Cell, row: int, node: int, user: int, due_ns: int, at_ns: int) -> Request:
         """Make a request and write down that it was sent."""
-        most, hashes = int(self._max_tokens[row]), ()
+        most = int(self._max_tokens[row])
+        hashes: tuple[int, ...] = ()
         tokens: int | None = None if np.isnan(self._lengths[row]) else int(self._lengths[row])
         content = self._contents[row]
         if content is not None:
@@ -194,7 +195,7 @@ class Client:
             "prompt_tokens": _where([request.prompt_tokens for request in requests], done),
             "cached_tokens": _where([request.cached_tokens for request in requests], done),
             "completion_tokens": _where(generated, done),
-            "finish_reason": np.where(done, np.where(generated < most, "stop", "length"), None),
+            "finish_reason": pd.Series(np.where(generated < most, "stop", "length"), dtype=object).where(done, None),
             "status": np.where(done, "ok", "aborted"),
             "error": None,
         }

@@ -10,9 +10,7 @@ Arrivals = list[tuple[int, int, Request]]
 """A heap of (time at the server [ns], order, request)."""
 
 
-def serve(
-    engine: Engine, arrivals: Arrivals, until_ns: int, finished: Callable[[Request], None] | None = None
-) -> None:
+def serve(engine: Engine, arrivals: Arrivals, until_ns: int, finished: Callable[[Request], None] | None = None) -> None:
     """Serve until all requests are answered, or until a time.
 
     A step that is under way then is completed, so the engine's clock may end up a step later; where everything was

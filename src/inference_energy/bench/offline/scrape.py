@@ -9,9 +9,7 @@ import pandas as pd
 from inference_energy.bench.truth.segments import Floats, Integers, Segments
 
 
-def scrapes(
-    engines: Sequence[tuple[Segments, int]], start_ns: int, end_ns: int, interval_s: float
-) -> pd.DataFrame:
+def scrapes(engines: Sequence[tuple[Segments, int]], start_ns: int, end_ns: int, interval_s: float) -> pd.DataFrame:
     """server_metrics.parquet of a session, under vLLM's names; one engine label a node.
 
     Args:

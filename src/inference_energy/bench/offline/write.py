@@ -66,7 +66,7 @@ def _facts(session: SimulatedSession, anchor: dict[str, int]) -> dict[str, Any]:
         "session": plan.session,
         "machine": plan.machine,
         "mode": "launch",
-        "model": f"{node.model} (simulated)",
+        "model": f"{node.shape.name} (simulated)",
         "server": {"name": plan.server, "version": VERSION, "endpoint": "http://127.0.0.1:8000"},
         "clock_anchor": anchor,
         "power": {"interval_s": plan.interval_s, "sources": sources(node)},

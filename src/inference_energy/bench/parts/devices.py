@@ -15,9 +15,9 @@ class Device(Part):
 
     Of energy: `cold_idle_w` without a model, `loaded_idle_w` with one and no request, `busy_w` while a step computes
     and `gap_w` between its kernels, on top of which each byte of memory traffic costs `byte_j` and each FLOP
-    `flop_j`, or `thin_flop_j` where it decodes or samples. The chip warms towards `ambient_c` plus `k_per_w` times its power with the
-    time constant `thermal_time_s`, and each kelvin above its temperature at cold idle leaks `leakage_w_per_k` more.
-    Above `hot_c` clocks fall.
+    `flop_j`, or `thin_flop_j` where it decodes or samples. The chip warms towards `ambient_c` plus `k_per_w` times its
+    power with the time constant `thermal_time_s`, and each kelvin above its temperature at cold idle leaks
+    `leakage_w_per_k` more. Above `hot_c` clocks fall.
     """
 
     name: str

@@ -10,8 +10,8 @@ class EngineSettings(Part):
 
     `step_host_s` and `sequence_host_s` are the time between the kernels of a step, and that for each sequence in it,
     in which the GPU waits: launches, sampling, scheduling. The defaults are vLLM 0.25's, fitted by
-    `validation.calibration`. `host_idle_w` and `host_busy_w` are the CPU package's power at rest and while a step runs, `dram_w` that of
-    the memory beside it.
+    `validation.calibration`. `host_idle_w` and `host_busy_w` are the CPU packages' power at rest and while a step
+    runs, `dram_w` that of the memory beside them; these are assumed.
     """
 
     max_num_seqs: int = Field(256, ge=1)

@@ -19,12 +19,13 @@ from inference_energy.errors import InputError
 class Node(Part):
     """One virtual machine, or several alike.
 
-    `tensor_parallel` GPUs of a machine share the model; `nodes` machines hold a copy each and take requests in turn.
-    `power_limit_w` caps each GPU below its own limit. `seed` draws everything that is random but the load.
+    `model` is the name of a known shape, whose weights then have `weight_bits`, or a shape. `tensor_parallel` GPUs of a
+    machine share the model; `nodes` machines hold a copy each and take requests in turn. `power_limit_w` caps each GPU
+    below its own limit. `seed` draws everything that is random but the load.
     """
 
     gpu: str = "h100"
-    model: str = "llama-3.1-8b"
+    model: str | ModelShape = "llama-3.1-8b"
     weight_bits: Literal[4, 8, 16] = 16
     tensor_parallel: int = Field(1, ge=1, le=8)
     nodes: int = Field(1, ge=1)
@@ -49,11 +50,13 @@ class Node(Part):
 
     @property
     def shape(self) -> ModelShape:
-        """The model's shape, with the weights of this node.
+        """The model's shape, with the weights of this node where it is a known one.
 
         Raises:
             InputError: no such model.
         """
+        if isinstance(self.model, ModelShape):
+            return self.model
         if self.model not in SHAPES:
             raise InputError(f"bench: model: {self.model!r} is not known; write one of {', '.join(SHAPES)}")
         return SHAPES[self.model].model_copy(update={"weight_bytes_per_parameter": self.weight_bits / 8})

@@ -68,13 +68,23 @@ class BlockPool:
                 self.used += 1
             self._holders[block] = 1
 
-    def release(self, hashes: Sequence[int]) -> None:
-        """Let go of named blocks; the last ones are forgotten first, for the first are shared most."""
-        for block in reversed(hashes):
+    def release(self, hashes: Sequence[int], filled: int) -> None:
+        """Let go of named blocks; the last ones are evicted first, for the first are shared most.
+
+        Args:
+            hashes: the blocks.
+            filled: how many of the first ones hold their content; the others are forgotten where nobody else holds
+                them.
+        """
+        for place in range(len(hashes) - 1, -1, -1):
+            block = hashes[place]
             self._holders[block] -= 1
             if not self._holders[block]:
-                self._idle[block] = None
                 self.used -= 1
+                if place < filled:
+                    self._idle[block] = None
+                else:
+                    del self._holders[block]
 
     def clear(self) -> None:
         """Forget what is cached and not held."""

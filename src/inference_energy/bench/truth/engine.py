@@ -53,6 +53,7 @@ class Engine:
         self._phases = [0] * self._settings.block_size
         self._busy = False
         self._order = 0
+        self._token_ns = start_ns
 
     @property
     def busy(self) -> bool:
@@ -76,6 +77,8 @@ class Engine:
                 f"a request of {request.prompt_tokens} + {request.output_tokens} tokens does not fit into "
                 f"max_model_len, {most} tokens"
             )
+        if not self._settings.enable_prefix_caching:
+            request.block_hashes = ()
         self.waiting.append(request)
 
     def generated(self, request: Request) -> int:
@@ -143,6 +146,7 @@ class Engine:
         log.samples.append(samples)
         log.prompts.append(prompts)
         log.cached.append(cached)
+        log.preemptions.append(self.preemptions - preempted)
         log.running.append(len(self.running))
         log.waiting.append(len(self.waiting))
         log.blocks.append(self.blocks.used)
@@ -155,9 +159,10 @@ class Engine:
         return end_ns
 
     def complete(self) -> list[Request]:
-        """End the step; returns the requests whose first token it made or that it finished."""
+        """End the step; returns the requests that it finished, or whose prompt it finished and so made a token."""
         self._busy = False
         step, now_ns = self.step - 1, self.now_ns
+        self._token_ns = now_ns
         self._context += self._decoding
         changed: list[Request] = []
         finishing = self._finishing
@@ -165,7 +170,6 @@ class Engine:
             finish, _, request = heapq.heappop(finishing)
             if request.finish_step != finish or request.request_id not in self.running:
                 continue  # it was preempted or aborted since
-            request.last_token_ns = now_ns
             del self.running[request.request_id]
             self._leave(request, step - request.joined_step)
             changed.append(request)
@@ -296,14 +300,18 @@ class Engine:
             self._phases[(request.joined_step + 1 - request.target) % size] -= 1
             request.generated += done
             request.decodes.append((request.joined_step + 1, request.target + 1, steps))
-            request.joined_step = -1
+            request.last_token_ns = self._token_ns
+            # Its entry among the finishing stays, and must not end it while it is computed anew.
+            request.joined_step = request.finish_step = -1
             written += steps
         elif request in self._prefilling:
             self._prefilling.remove(request)
         self._free(request, written)
 
     def _free(self, request: Request, written: int) -> None:
-        """Give back the blocks of so many tokens."""
-        named = len(request.block_hashes)
-        self.blocks.release(request.block_hashes)
-        self.blocks.give(-(-written // self._settings.block_size) - named)
+        """Give back the blocks of so many tokens; those of a prompt that are not computed yet hold nothing of use."""
+        size, hashes = self._settings.block_size, request.block_hashes
+        if hashes:
+            filled = len(hashes) if request.computed == request.target else request.computed // size
+            self.blocks.release(hashes, filled)
+        self.blocks.give(-(-written // size) - len(hashes))

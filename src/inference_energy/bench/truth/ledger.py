@@ -1,7 +1,7 @@
 """Who caused which joule: the true energy of each request, and what no request caused.
 
 Of a step's energy, on all GPUs of the group, each request gets
-    its own FLOPs (its tokens, its sampled position, its pairs of tokens) at `flop_j`,
+    its own FLOPs (its tokens, its sampled position, its pairs of tokens) at `flop_j` or `thin_flop_j`,
     its own keys and values at `byte_j`,
     an equal part of the rest (weights, floor, heat, waiting for the host), as long as it is in the step.
 Energy at rest belongs to no request. Where the power limit stretched a step, its rest is larger. Every joule is given
@@ -51,9 +51,11 @@ def ledger(segments: Segments, requests: Sequence[Request], physics: StepPhysics
     pairs = segments.floats("pairs")[in_step]
     costs = _Costs(physics)
     own_j = (
-        costs.token_j * (steps["decoding"] + steps["prefill"])
+        costs.thin_token_j * steps["decoding"]
+        + costs.token_j * steps["prefill"]
         + costs.sample_j * steps["samples"]
-        + costs.pair_j * (steps["context"] + pairs)
+        + costs.thin_pair_j * steps["context"]
+        + costs.pair_j * pairs
         + costs.kv_j * (steps["context"] + steps["prefill"])
     )
     shared_j = (energy_j[in_step] - own_j) / sequences
@@ -71,8 +73,10 @@ class _Costs:
     def __init__(self, physics: StepPhysics) -> None:
         parts, device = physics.tensor_parallel, physics.device
         self.token_j = parts * physics.token_flops * device.flop_j
-        self.sample_j = parts * physics.sample_flops * device.flop_j
         self.pair_j = parts * physics.pair_flops * device.flop_j
+        self.thin_token_j = parts * physics.token_flops * device.thin_flop_j
+        self.thin_pair_j = parts * physics.pair_flops * device.thin_flop_j
+        self.sample_j = parts * physics.sample_flops * device.thin_flop_j
         self.kv_j = parts * physics.kv_bytes * device.byte_j
 
 
@@ -88,7 +92,7 @@ def _decode_j(request: Request, shared_until_j: Floats, costs: _Costs) -> float:
     for first, context, count in request.decodes:
         contexts = count * context + count * (count - 1) // 2
         energy_j += shared_until_j[first + count] - shared_until_j[first]
-        energy_j += count * (costs.token_j + costs.sample_j) + contexts * (costs.pair_j + costs.kv_j)
+        energy_j += count * (costs.thin_token_j + costs.sample_j) + contexts * (costs.thin_pair_j + costs.kv_j)
     return energy_j
 
 

@@ -3,6 +3,8 @@
     t = max(t_memory, t_compute) + exposed * min(t_memory, t_compute) + t_reduce + t_host
     E = busy_w t_gpu + gap_w t_host + byte_j * bytes + flop_j * FLOPs + leakage t      (each GPU)
 
+FLOPs of decoding and sampling, whose matrices are thin, cost `thin_flop_j` instead of `flop_j`.
+
 A step reads all weights once, whatever its batch, and the keys and values of every context in it. Where E / t would
 pass the power limit, the step takes longer instead: its bytes and FLOPs cost what they cost. Roofline: Williams,
 Waterman, Patterson, CACM 52(4), 2009. Energy roofline: Choi, Bedard, Fowler, Vuduc, IPDPS 2013.
@@ -28,7 +30,8 @@ class StepPhysics:
         tensor_parallel: GPUs that share the model.
 
     Raises:
-        InputError: the model does not fit into the GPUs' memory.
+        InputError: the model or its longest context does not fit into the GPUs' memory, or the power limit is below
+            what a GPU draws whatever it computes.
     """
 
     def __init__(self, device: Device, shape: ModelShape, engine: EngineSettings, tensor_parallel: int = 1) -> None:
@@ -48,7 +51,8 @@ class StepPhysics:
         reduces = REDUCES_PER_LAYER * shape.layers if tensor_parallel > 1 else 0
         self._reduce_s = reduces * device.reduce_latency_s
         self._reduce_s_per_token = reduces * sent / device.link_bytes_per_s
-        self.blocks = engine.num_gpu_blocks or self._blocks_that_fit()
+        self.blocks = self._blocks_that_fit()
+        self._check_power_limit()
 
     def cost(
         self, decoding: int, context: int, prefill: int, pairs: float, sequences: int, samples: int, leakage_w: float
@@ -66,11 +70,10 @@ class StepPhysics:
         """
         device = self.device
         moved = self.step_bytes + self.kv_bytes * (context + prefill)
-        flops = (
-            self.token_flops * (decoding + prefill) + self.sample_flops * samples + self.pair_flops * (context + pairs)
-        )
+        thin_flops = self.token_flops * decoding + self.sample_flops * samples + self.pair_flops * context
+        wide_flops = self.token_flops * prefill + self.pair_flops * pairs
         memory_s = moved * self._s_per_byte
-        compute_s = flops * self._s_per_flop
+        compute_s = (thin_flops + wide_flops) * self._s_per_flop
         gpu_s = (
             memory_s + device.exposed_share * compute_s
             if memory_s > compute_s
@@ -78,7 +81,7 @@ class StepPhysics:
         )
         gpu_s += self._reduce_s + self._reduce_s_per_token * (decoding + prefill)
         host_s = self.engine.step_host_s + self.engine.sequence_host_s * sequences
-        dynamic_j = device.byte_j * moved + device.flop_j * flops
+        dynamic_j = device.byte_j * moved + device.flop_j * wide_flops + device.thin_flop_j * thin_flops
         static_j = device.busy_w * gpu_s + device.gap_w * host_s
         duration_s = gpu_s + host_s
         power_w = (static_j + dynamic_j) / duration_s + leakage_w
@@ -89,16 +92,38 @@ class StepPhysics:
         duration_s = (dynamic_j + (device.gap_w - device.busy_w) * host_s) / spare_w
         return duration_s, device.power_limit_w, True
 
+    def _check_power_limit(self) -> None:
+        """A limit is kept by taking more time at the busy floor, so it must be above that."""
+        device = self.device
+        # Leakage is largest where a GPU has drawn its limit for long.
+        leakage_w = device.leakage_w_per_k * device.k_per_w * max(0.0, device.power_limit_w - device.cold_idle_w)
+        floor_w = device.busy_w + leakage_w
+        if device.power_limit_w <= floor_w:
+            raise InputError(
+                f"bench: power_limit_w: a busy {device.label} draws {floor_w:.0f} W whatever it computes; "
+                f"write more than that, not {device.power_limit_w:g}"
+            )
+
     def _blocks_that_fit(self) -> int:
         """Blocks of keys and values beside the weights, by vLLM's own rule: memory times the share it may use."""
-        device, parts = self.device, self.tensor_parallel
-        usable = device.memory_bytes * self.engine.gpu_memory_utilization - self.shape.resident_bytes / parts
-        blocks = int(usable * 0.96 / (self.kv_bytes * self.engine.block_size))
-        if blocks * self.engine.block_size < self.engine.max_model_len:
+        device, engine, parts = self.device, self.engine, self.tensor_parallel
+        usable = device.memory_bytes * engine.gpu_memory_utilization - self.shape.resident_bytes / parts
+        blocks = int(usable * 0.96 / (self.kv_bytes * engine.block_size))
+        if blocks * engine.block_size < engine.max_model_len:
             gib = self.shape.resident_bytes / parts / 2**30
             raise InputError(
-                f"bench: {self.shape.name} on {parts} x {device.label}: {gib:.1f} GiB of weights a GPU and a context of "
-                f"{self.engine.max_model_len} tokens do not fit; take a larger tensor_parallel, fewer bytes a weight, "
+                f"bench: {self.shape.name} on {parts} x {device.label}: {gib:.1f} GiB of weights a GPU and a context "
+                f"of {engine.max_model_len} tokens do not fit; take a larger tensor_parallel, fewer bytes a weight, "
                 "or a smaller max_model_len"
             )
-        return blocks
+        wanted = engine.num_gpu_blocks
+        if wanted is None:
+            return blocks
+        if wanted * engine.block_size < engine.max_model_len:
+            raise InputError(
+                f"bench: engine.num_gpu_blocks: {wanted} blocks of {engine.block_size} tokens do not hold a context of "
+                f"{engine.max_model_len} tokens; write a larger number, or a smaller max_model_len"
+            )
+        if wanted > blocks:
+            raise InputError(f"bench: engine.num_gpu_blocks: {blocks} fit beside the weights; write no more than that")
+        return wanted

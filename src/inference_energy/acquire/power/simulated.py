@@ -1,0 +1,59 @@
+"""A simulated machine: the one thing that measuring code knows of it, so that nothing simulated passes for measured.
+
+Where the variable names a node folder, whatever a source reads is simulated, and its grade says so.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from inference_energy.acquire.power.base import Channel, PowerSource, SourceState
+
+VARIABLE = "INFERENCE_ENERGY_SIMULATED"
+GRADE = "simulated"
+
+
+def simulated_node() -> Path | None:
+    """The folder of the simulated machine that this process sees; None on a real one."""
+    folder = os.environ.get(VARIABLE)
+    return Path(folder) if folder else None
+
+
+def labelled(source: PowerSource) -> PowerSource:
+    """The source, on a simulated machine with the grade `simulated` on it and on all it gives."""
+    return source if simulated_node() is None else _Simulated(source)
+
+
+class _Simulated(PowerSource):
+    """A source whose every grade is `simulated`, whatever it is on a real machine."""
+
+    def __init__(self, source: PowerSource) -> None:
+        self.name = source.name
+        self._source = source
+
+    @property
+    def grade(self) -> str:
+        return GRADE
+
+    @property
+    def measures(self) -> bool:
+        return self._source.measures
+
+    @property
+    def demanded_by(self) -> str | None:
+        return self._source.demanded_by
+
+    def state(self) -> SourceState:
+        return self._source.state()
+
+    def channels(self) -> list[Channel]:
+        channels = self._source.channels()
+        for channel in channels:
+            channel.grade = GRADE
+        return channels
+
+    def describe(self) -> dict[str, Any]:
+        return {**self._source.describe(), "grade": GRADE}
+
+    def close(self) -> None:
+        self._source.close()

@@ -1,0 +1,212 @@
+"""NVML's functions for what a GPU is and how it is doing. What they return has the types that pynvml gives."""
+
+# ruff: noqa: N802 - pynvml's own names
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+from inference_energy.bench.live.nvml import names
+from inference_energy.bench.live.nvml.driver import VirtualGpu
+from inference_energy.bench.live.nvml.identity import Identity
+from inference_energy.bench.live.nvml.session import argument, checked, open_driver
+
+DRIVER_VERSION = "simulated"
+CUDA_VERSION = 13000
+
+
+def nvmlSystemGetDriverVersion() -> str:
+    """Says that there is no driver."""
+    open_driver()
+    return DRIVER_VERSION
+
+
+def nvmlSystemGetNVMLVersion() -> str:
+    """As the driver's."""
+    return nvmlSystemGetDriverVersion()
+
+
+def nvmlSystemGetCudaDriverVersion() -> int:
+    """1000 times the major version of CUDA and 10 times the minor one."""
+    open_driver()
+    return CUDA_VERSION
+
+
+def nvmlSystemGetCudaDriverVersion_v2() -> int:
+    """As without _v2."""
+    return nvmlSystemGetCudaDriverVersion()
+
+
+def nvmlSystemGetProcessName(pid: int) -> str:
+    """The name of a process on a GPU."""
+    driver = open_driver()
+    if any(process.pid == pid for gpu in driver.gpus for process in gpu.processes()):
+        others = {tenant.pid for tenant in driver.node.faults.tenants}
+        return "tenant (simulated)" if pid in others else "vllm (simulated)"
+    raise names.NVMLError(names.NVML_ERROR_NOT_FOUND)
+
+
+def nvmlDeviceGetCount() -> int:
+    """GPUs of the node."""
+    return len(open_driver().gpus)
+
+
+def nvmlDeviceGetHandleByIndex(index: int) -> VirtualGpu:
+    """The GPU with a number."""
+    gpus = open_driver().gpus
+    if not 0 <= index < len(gpus):
+        raise names.NVMLError(names.NVML_ERROR_INVALID_ARGUMENT)
+    return gpus[index]
+
+
+def nvmlDeviceGetHandleByUUID(uuid: str | bytes) -> VirtualGpu:
+    """The GPU with a UUID."""
+    wanted = uuid.decode() if isinstance(uuid, bytes) else uuid
+    return _only(gpu for gpu in open_driver().gpus if gpu.uuid == wanted)
+
+
+def nvmlDeviceGetHandleByPciBusId(bus_id: str | bytes) -> VirtualGpu:
+    """The GPU at a place on the bus."""
+    wanted = bus_id.decode() if isinstance(bus_id, bytes) else bus_id
+    return _only(gpu for gpu in open_driver().gpus if nvmlDeviceGetPciInfo(gpu).busId == wanted)
+
+
+def nvmlDeviceGetIndex(handle: VirtualGpu) -> int:
+    """Its number."""
+    return checked(handle).index
+
+
+def nvmlDeviceGetName(handle: VirtualGpu) -> str:
+    """Its name, which says that it is simulated."""
+    return f"{checked(handle).device.label} (simulated)"
+
+
+def nvmlDeviceGetUUID(handle: VirtualGpu) -> str:
+    """Its UUID."""
+    return checked(handle).uuid
+
+
+def nvmlDeviceGetVbiosVersion(handle: VirtualGpu) -> str:
+    """It has none."""
+    checked(handle)
+    return DRIVER_VERSION
+
+
+def nvmlDeviceGetPciInfo(handle: VirtualGpu) -> SimpleNamespace:
+    """Its place on the bus, one bus a GPU."""
+    bus = 0x10 + checked(handle).index
+    return SimpleNamespace(
+        domain=0,
+        bus=bus,
+        device=0,
+        pciDeviceId=_identity(handle).pci_device_id,
+        pciSubSystemId=0,
+        busId=f"00000000:{bus:02X}:00.0",
+        busIdLegacy=f"0000:{bus:02X}:00.0",
+    )
+
+
+def nvmlDeviceGetCudaComputeCapability(handle: VirtualGpu) -> tuple[int, int]:
+    """Major and minor version."""
+    return _identity(handle).compute_capability
+
+
+def nvmlDeviceGetNumGpuCores(handle: VirtualGpu) -> int:
+    """FP32 cores."""
+    return _identity(handle).cores
+
+
+def nvmlDeviceGetMemoryInfo(handle: VirtualGpu, version: int | None = None) -> SimpleNamespace:
+    """`total`, `used` and `free` in bytes."""
+    total = int(checked(handle).device.memory_bytes)
+    used = min(total, handle.used_bytes())
+    return SimpleNamespace(total=total, used=used, free=total - used)
+
+
+def nvmlDeviceGetUtilizationRates(handle: VirtualGpu) -> SimpleNamespace:
+    """Percent of the last second in which a step ran; each step reads memory all along."""
+    percent = round(100 * checked(handle).utilization())
+    return SimpleNamespace(gpu=percent, memory=percent)
+
+
+def nvmlDeviceGetTemperature(handle: VirtualGpu, sensor: int) -> int:
+    """Degrees Celsius."""
+    argument(sensor == names.NVML_TEMPERATURE_GPU)
+    return round(checked(handle).temperature_c())
+
+
+def nvmlDeviceGetClockInfo(handle: VirtualGpu, kind: int) -> int:
+    """MHz now."""
+    if kind == names.NVML_CLOCK_MEM:
+        return _identity(handle).memory_clock_mhz
+    argument(names.NVML_CLOCK_GRAPHICS <= kind <= names.NVML_CLOCK_VIDEO)
+    return checked(handle).sm_clock_mhz()
+
+
+def nvmlDeviceGetMaxClockInfo(handle: VirtualGpu, kind: int) -> int:
+    """MHz at most."""
+    if kind == names.NVML_CLOCK_MEM:
+        return _identity(handle).memory_clock_mhz
+    argument(names.NVML_CLOCK_GRAPHICS <= kind <= names.NVML_CLOCK_VIDEO)
+    return checked(handle).device.sm_clock_mhz
+
+
+def nvmlDeviceGetCurrentClocksEventReasons(handle: VirtualGpu) -> int:
+    """Why clocks are not higher, as bits."""
+    return checked(handle).events()
+
+
+def nvmlDeviceGetCurrentClocksThrottleReasons(handle: VirtualGpu) -> int:
+    """The same by its older name."""
+    return nvmlDeviceGetCurrentClocksEventReasons(handle)
+
+
+def nvmlDeviceGetPowerState(handle: VirtualGpu) -> int:
+    """P0, as a GPU with ECC memory stays in."""
+    checked(handle)
+    return names.NVML_PSTATE_0
+
+
+def nvmlDeviceGetEccMode(handle: VirtualGpu) -> list[int]:
+    """On, now and after the next start."""
+    checked(handle)
+    return [names.NVML_FEATURE_ENABLED, names.NVML_FEATURE_ENABLED]
+
+
+def nvmlDeviceGetMigMode(handle: VirtualGpu) -> list[int]:
+    """Off, now and after the next start."""
+    checked(handle)
+    return [names.NVML_DEVICE_MIG_DISABLE, names.NVML_DEVICE_MIG_DISABLE]
+
+
+def nvmlDeviceGetPersistenceMode(handle: VirtualGpu) -> int:
+    """On."""
+    checked(handle)
+    return names.NVML_FEATURE_ENABLED
+
+
+def nvmlDeviceGetComputeRunningProcesses(handle: VirtualGpu) -> list[SimpleNamespace]:
+    """The living server and other users of the GPU."""
+    return [
+        SimpleNamespace(pid=process.pid, usedGpuMemory=process.used_bytes, gpuInstanceId=None, computeInstanceId=None)
+        for process in checked(handle).processes()
+    ]
+
+
+def nvmlDeviceGetGraphicsRunningProcesses(handle: VirtualGpu) -> list[SimpleNamespace]:
+    """Nobody draws."""
+    checked(handle)
+    return []
+
+
+def _identity(handle: VirtualGpu) -> Identity:
+    identity = checked(handle).identity
+    if identity is None:
+        raise names.NVMLError(names.NVML_ERROR_NOT_SUPPORTED)
+    return identity
+
+
+def _only(found: Iterator[VirtualGpu]) -> VirtualGpu:
+    gpu = next(found, None)
+    if gpu is None:
+        raise names.NVMLError(names.NVML_ERROR_NOT_FOUND)
+    return gpu

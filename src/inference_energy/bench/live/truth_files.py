@@ -1,0 +1,173 @@
+"""Reading what a live server wrote about itself, whether it ended in order or crashed.
+
+A folder of truth holds `server.json` and three tables, each as NAME.parquet after an orderly end, as NAME.arrows (an
+Arrow stream, perhaps cut off) else:
+    steps: the columns of `truth.segments.Segments`, a row a stretch of time;
+    requests: REQUEST_SCHEMA; in the Parquet form also `prefill_energy_j` and `decode_energy_j`, of all GPUs;
+    events: request_id, token (from 1), due_ns (its step's end), sent_ns (when it was written to the connection).
+All times are int64 ns of the monotonic clock. All of it is simulated.
+"""
+
+import json
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inference_energy.bench.parts.node import Node
+from inference_energy.bench.parts.shapes import ModelShape
+from inference_energy.bench.truth.ledger import ledger
+from inference_energy.bench.truth.request import Request
+from inference_energy.bench.truth.segments import Segments
+from inference_energy.bench.truth.step import StepPhysics
+
+SERVER = "server.json"
+STEPS, REQUESTS, EVENTS = "steps", "requests", "events"
+REQUESTS_AT_ONCE = 20_000
+
+_COUNTS = pa.list_(pa.int64())
+REQUEST_SCHEMA = pa.schema(
+    [
+        ("request_id", pa.int64()),
+        ("name", pa.string()),
+        ("arrival_ns", pa.int64()),
+        ("first_token_ns", pa.int64()),
+        ("last_token_ns", pa.int64()),
+        ("prompt_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("delivered_tokens", pa.int64()),
+        ("outcome", pa.string()),
+        ("preemptions", pa.int64()),
+        ("prefills", pa.int64()),
+        ("chunk_step", _COUNTS),
+        ("chunk_tokens", _COUNTS),
+        ("chunk_pairs", pa.list_(pa.float64())),
+        ("decode_step", _COUNTS),
+        ("decode_context", _COUNTS),
+        ("decode_steps", _COUNTS),
+    ]
+)
+"""One row a request, in the order in which they left the engine. `completion_tokens` were computed, of which
+`delivered_tokens` were handed over; `outcome` is stop, length, abort or error. The columns with lists are what
+`truth.request.Request` calls chunks and decodes."""
+
+
+def read(folder: Path, name: str) -> pa.Table:
+    """One of the tables: `steps`, `requests` or `events`; empty where nothing was written.
+
+    Args:
+        folder: a server's truth.
+        name: which table.
+    """
+    finished = folder / f"{name}.parquet"
+    if finished.exists():
+        return pq.read_table(finished)
+    batches = list(_batches(folder / f"{name}.arrows"))
+    return pa.Table.from_batches(batches) if batches else pa.table({})
+
+
+def physics_of(folder: Path) -> StepPhysics:
+    """The physics of the server that wrote a folder of truth.
+
+    Raises:
+        InputError: `server.json` does not fit.
+    """
+    server = json.loads((folder / SERVER).read_text())
+    node = Node.parse(server["node"])
+    return StepPhysics(node.device, ModelShape(**server["shape"]), node.engine, node.tensor_parallel)
+
+
+def finish(folder: Path, physics: StepPhysics) -> dict[str, Any]:
+    """Turn the streams of a server that has ended into Parquet files, with the requests' energies.
+
+    A server that ends in order does this itself; after a crash only the requests that had left the engine have
+    energies, and what belongs to the others is in none of the sums.
+
+    Args:
+        folder: the server's truth.
+        physics: see `physics_of`.
+
+    Returns:
+        `total_energy_j`, `rest_energy_j` (no step ran) and `requests_energy_j`, all of all GPUs.
+    """
+    segments = _segments(folder)
+    requests_j, rest_j, total_j = 0.0, 0.0, 0.0
+    if len(segments):
+        empty = ledger(segments, [], physics)
+        rest_j, total_j = empty.rest_j, empty.total_j
+    energies = [pa.field("prefill_energy_j", pa.float64()), pa.field("decode_energy_j", pa.float64())]
+    schema = pa.schema([*REQUEST_SCHEMA, *energies])
+    with _Replacing(folder, REQUESTS, schema) as writer:
+        for batch in _batches(folder / f"{REQUESTS}.arrows"):
+            for start in range(0, batch.num_rows, REQUESTS_AT_ONCE):
+                part = batch.slice(start, REQUESTS_AT_ONCE)
+                split = ledger(segments, [_request(row) for row in part.to_pylist()], physics)
+                columns = [*part.columns, pa.array(split.prefill_j), pa.array(split.decode_j)]
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+                requests_j += float(split.prefill_j.sum() + split.decode_j.sum())
+    for name in (STEPS, EVENTS):
+        stream = folder / f"{name}.arrows"
+        batches = _batches(stream)
+        first = next(batches, None)
+        if first is not None:
+            with _Replacing(folder, name, first.schema) as writer:
+                writer.write_batch(first)
+                for batch in batches:
+                    writer.write_batch(batch)
+    return {"total_energy_j": total_j, "rest_energy_j": rest_j, "requests_energy_j": requests_j}
+
+
+class _Replacing:
+    """Writes NAME.parquet beside NAME.arrows and removes that once all is there."""
+
+    def __init__(self, folder: Path, name: str, schema: pa.Schema) -> None:
+        self._final = folder / f"{name}.parquet"
+        self._stream = folder / f"{name}.arrows"
+        self._partial = folder / f".{name}.parquet.partial"
+        self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
+
+    def __enter__(self) -> pq.ParquetWriter:
+        return self._writer
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._writer.close()
+        if kind is None:
+            self._partial.replace(self._final)
+            self._stream.unlink(missing_ok=True)
+
+
+def _batches(stream: Path) -> Iterator[pa.RecordBatch]:
+    """The whole batches of a stream; what a crash cut off is left out."""
+    try:
+        with pa.memory_map(str(stream)) as file:
+            reader = pa.ipc.open_stream(file)
+            while True:
+                yield reader.read_next_batch()
+    except (StopIteration, FileNotFoundError, pa.ArrowInvalid, OSError):
+        return
+
+
+def _segments(folder: Path) -> Segments:
+    segments = Segments()
+    for batch in _batches(folder / f"{STEPS}.arrows"):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            values: array[Any] = getattr(segments, name)
+            values.frombytes(np.ascontiguousarray(column.to_numpy()).tobytes())
+    return segments
+
+
+def _request(row: dict[str, Any]) -> Request:
+    """A request again, as far as the ledger looks at it."""
+    return Request(
+        row["request_id"],
+        row["prompt_tokens"],
+        max(1, row["completion_tokens"]),
+        prefills=row["prefills"],
+        chunks=list(zip(row["chunk_step"], row["chunk_tokens"], row["chunk_pairs"], strict=True)),
+        decodes=list(zip(row["decode_step"], row["decode_context"], row["decode_steps"], strict=True)),
+    )

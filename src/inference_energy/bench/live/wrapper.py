@@ -1,0 +1,103 @@
+"""Runs a command on a virtual node: whatever it starts sees the node's GPU, counters and vLLM in place of real ones."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from inference_energy.bench.live.node import VARIABLE, NodeFolder, make_node
+from inference_energy.bench.live.powercap_feed import PowercapFeed
+from inference_energy.bench.parts.node import Node
+from inference_energy.errors import InputError, RunError
+
+STAND_IN = Path(__file__).parents[1] / "stand_in"
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
+
+
+def bench_environment(made: NodeFolder, base: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which a process sees the node; `base` is what it would have had.
+
+    Results go under the machine `bench` and locks of GPUs into the node's folder, unless `base` says otherwise.
+    """
+    path = [str(STAND_IN), *(part for part in [base.get("PYTHONPATH")] if part)]
+    locks = made.folder / "locks"
+    locks.mkdir(exist_ok=True)
+    return {
+        "INFERENCE_ENERGY_MACHINE": "bench",
+        "INFERENCE_ENERGY_LOCK_DIRECTORY": str(locks),
+        **base,
+        "PYTHONPATH": os.pathsep.join(path),
+        VARIABLE: str(made.folder),
+        "INFERENCE_ENERGY_VLLM_PYTHON": sys.executable,
+    }
+
+
+def run_on_bench(node: Node, folder: Path, command: Sequence[str]) -> int:
+    """Make a node and run a command on it.
+
+    Args:
+        node: the node; it begins now.
+        folder: its folder, new or empty, which stays.
+        command: words of the command.
+
+    Returns:
+        The command's exit code; 128 and the signal's number where a signal ended it, as a shell has it.
+
+    Raises:
+        InputError: the folder is in use, the node is not known, or there is no such command.
+        RunError: the command cannot be run.
+    """
+    if not command:
+        raise InputError("bench: write the command to run, such as: snakemake --configfile config.yaml")
+    made = make_node(folder, node)
+    with PowercapFeed(made):
+        try:
+            child = subprocess.Popen(list(command), env=bench_environment(made, os.environ))
+        except FileNotFoundError as error:
+            raise InputError(f"bench: there is no command {command[0]!r}: {error.strerror}") from error
+        except OSError as error:
+            raise RunError(f"bench: {command[0]} cannot be run: {error.strerror}") from error
+        with _passing_signals(child):
+            code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _passing_signals(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Pass signals on to the child, whose end then ends us. Only a main thread gets any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        if number in FROM_THE_KEYBOARD and _in_foreground():
+            return  # the terminal gave it to the child as well
+        with suppress(ProcessLookupError):
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_foreground() -> bool:
+    """Whether a key at the terminal, such as Ctrl-C, reaches our whole process group."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

@@ -1,0 +1,64 @@
+"""A user's experiment on the bench, offline: its raw files in seconds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from inference_energy.bench.offline.plan import SessionPlan
+from inference_energy.bench.offline.session import simulate
+from inference_energy.bench.offline.write import write_session
+from inference_energy.bench.parts.node import Node
+from inference_energy.bench.parts.shapes import SHAPES, from_config
+from inference_energy.config.models import DummyModel
+from inference_energy.config.root import Config
+from inference_energy.config.servers import LaunchServer
+from inference_energy.errors import InputError
+from inference_energy.plan.prompts import make_prompts
+from inference_energy.plan.schedule import make_schedule
+from inference_energy.plan.specs import Specs, cells_of
+
+MACHINE = "bench"
+
+
+def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[str]:
+    """Simulate every session of an experiment; yields a line for each.
+
+    Args:
+        config: the experiment. The model is that of its server where it is a dummy one, else the node's.
+        node: the machine.
+        raw_root: the folder of raw results to write below, under the machine `bench`.
+
+    Raises:
+        InputError: a session attaches to a server, or its model or a request does not fit.
+    """
+    specs = Specs(config, MACHINE, lambda: True, lambda: True)
+    for name in config.run:
+        server = config.servers[config.sessions[name].server]
+        if not isinstance(server, LaunchServer):
+            raise InputError(f"sessions.{name}.server: a running server cannot be simulated; name one of mode: launch")
+        own = _node(node, config, server)
+        cells = cells_of(config, name)
+        prompts = make_prompts(cells, config.seed, own.shape.vocabulary)
+        schedule = make_schedule(cells, config.seed, prompts)
+        plan = SessionPlan.from_spec(specs.session(name), config.idle.cold_s, schedule, prompts)
+        session = simulate(plan, own)
+        write_session(session, raw_root)
+        end_ns = int(str(session.phases[-1]["end_ns"]))
+        yield (
+            f"session {name}: {(end_ns - session.origin_ns) / 1e9:.0f} s of {own.tensor_parallel} x {own.device.label} "
+            f"(simulated), {len(session.client.sent.row)} requests, in {raw_root / MACHINE}"
+        )
+
+
+def _node(node: Node, config: Config, server: LaunchServer) -> Node:
+    """The node with the server's model and engine arguments, as far as the bench knows them."""
+    content = node.model_dump()
+    model = config.models[server.model]
+    if isinstance(model, DummyModel):
+        content["model"] = from_config(server.model, model.architecture).model_dump()
+    elif server.model in SHAPES:
+        content["model"] = server.model
+    arguments = {key.replace("-", "_"): value for key, value in (server.arguments | server.arguments_on_gpu).items()}
+    content["tensor_parallel"] = arguments.get("tensor_parallel_size", node.tensor_parallel)
+    known = {key: value for key, value in arguments.items() if key in content["engine"]}
+    content["engine"] = content["engine"] | known
+    return Node.parse(content)

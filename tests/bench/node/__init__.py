@@ -1,0 +1,1 @@
+"""The node folder, the virtual driver, and the pipeline on them."""

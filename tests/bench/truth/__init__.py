@@ -1,0 +1,1 @@
+"""Tests of what really happens on the virtual node."""
