@@ -3,9 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.bench.live_server.servers import LiveServer
 
 from inference_energy.acquire.model.dummy import write_dummy
+from tests.bench.live_server.servers import LiveServer
 
 SMALL_8B = {
     "architectures": ["LlamaForCausalLM"],

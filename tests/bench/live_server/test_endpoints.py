@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.bench.live_server.servers import LiveServer
 
 from inference_energy.bench.truth.contents import own_length
+from tests.bench.live_server.servers import LiveServer
 
 USAGE = {"include_usage": True}
 
@@ -29,7 +29,9 @@ def test_texts_to_tokens_and_back(server: LiveServer) -> None:
     assert found == {"count": 3, "max_model_len": 2048, "tokens": [5, 17, 5], "token_strs": ["t5", "t17", "t5"]}
     assert server.json("/detokenize", {"tokens": [5, 17, 5]}) == {"prompt": "t5 t17 t5"}
     chat = server.json("/tokenize", {"messages": [{"role": "user", "content": "one two"}]})
-    answer = server.json("/v1/chat/completions", {"messages": [{"role": "user", "content": "one two"}], "max_tokens": 1})
+    answer = server.json(
+        "/v1/chat/completions", {"messages": [{"role": "user", "content": "one two"}], "max_tokens": 1}
+    )
     assert answer["usage"]["prompt_tokens"] == chat["count"]
 
 
@@ -119,7 +121,12 @@ def test_the_models_own_lengths_follow_from_prompt_and_seed(start: Callable[...,
         (400, {"prompt": [512]}, "Token id 512 is out of vocabulary", "prompt"),
         (400, {"prompt": [-1]}, "validation error", "prompt.0"),
         (400, {"prompt": {"a": 1}}, "validation errors", "prompt"),
-        (400, {"max_tokens": 4, "min_tokens": 5}, "min_tokens must be less than or equal to max_tokens=4", "min_tokens"),
+        (
+            400,
+            {"max_tokens": 4, "min_tokens": 5},
+            "min_tokens must be less than or equal to max_tokens=4",
+            "min_tokens",
+        ),
         (400, {"n": 2}, "one answer a prompt", "n"),
         (400, {"stream_options": {}}, "Stream options can only be defined when `stream=True`.", None),
     ],

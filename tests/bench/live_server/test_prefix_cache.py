@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from tests.bench.live_server.servers import LiveServer
 
 DETAILS = "--enable-prompt-tokens-details"
@@ -15,7 +16,7 @@ def cached(server: LiveServer, prompt: list[int], **options: object) -> int:
 
 def test_a_repeated_prompt_is_reused_in_whole_blocks(start: Callable[..., LiveServer]) -> None:
     server = start(DETAILS, "--block-size", "32")
-    assert [cached(server, PROMPT), cached(server, PROMPT), cached(server, PROMPT[:50] + [7])] == [0, 96, 32]
+    assert [cached(server, PROMPT), cached(server, PROMPT), cached(server, [*PROMPT[:50], 7])] == [0, 96, 32]
     server.request("/reset_prefix_cache", b"")
     assert cached(server, PROMPT) == 0
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from tests.bench.live_server.servers import LiveServer
 
 STREAM = {"prompt": [1, 2, 3], "max_tokens": 20, "ignore_eos": True, "stream_options": {"include_usage": True}}

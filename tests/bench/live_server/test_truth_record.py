@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
-from tests.bench.live_server.servers import LIMIT_S, LiveServer
 
 from inference_energy.bench.live.truth_files import EVENTS, REQUESTS, SERVER, STEPS, finish, physics_of, read
 from inference_energy.bench.truth.segments import GPU_IDLE
 from inference_energy.bench.truth.trace import TRACE_DTYPE, device_power
+from tests.bench.live_server.servers import LIMIT_S, LiveServer
 
 FLAGS = ("--max-num-seqs", "8", "--max-num-batched-tokens", "128")
 

@@ -97,7 +97,7 @@ class Run:
         return len(self.engine.segments)
 
 
-ROW = ("decoding", "context", "prefill", "pairs", "sequences", "samples", "prompts", "cached")
+ROW = ("decoding", "context", "prefill", "pairs", "sequences", "samples", "prompts", "cached", "preemptions")
 STATE = ("running", "waiting", "blocks")
 
 

@@ -69,14 +69,14 @@ class ReferenceEngine:
         size, budget = self.settings.block_size, self.settings.max_num_batched_tokens
         self.worked: list[Item] = []
         self.sampled: list[Item] = []
-        preempted = False
+        preempted = 0
         while sum(1 for item in self.needing_a_block()) > len(self.free()):
             victim = self.running.pop()
             self.leave(victim)
             victim.preemptions += 1
             victim.target = victim.prompt + victim.made
             self.waiting.insert(0, victim)
-            preempted = True
+            preempted += 1
         row = {"prefill": 0, "pairs": 0.0, "context": 0, "decoding": 0, "prompts": 0, "cached": 0}
         for item in self.needing_a_block():
             item.blocks.append(self.take())
@@ -100,6 +100,7 @@ class ReferenceEngine:
         for item in self.running:
             assert len(item.blocks) == -(-max(item.target, item.tokens) // size)
         return row | {
+            "preemptions": preempted,
             "sequences": len(self.worked),
             "samples": len(self.sampled),
             "running": len(self.running),

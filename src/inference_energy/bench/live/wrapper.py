@@ -32,6 +32,8 @@ def bench_environment(made: NodeFolder, base: Mapping[str, str]) -> dict[str, st
         "INFERENCE_ENERGY_MACHINE": "bench",
         "INFERENCE_ENERGY_LOCK_DIRECTORY": str(locks),
         **base,
+        # As in an activated environment: Snakemake's rules call inference-energy by name.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join(path),
         VARIABLE: str(made.folder),
         "INFERENCE_ENERGY_VLLM_PYTHON": sys.executable,
