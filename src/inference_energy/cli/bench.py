@@ -108,10 +108,8 @@ def coverage(
     page: Annotated[Path | None, typer.Option(help="Write the whole page here, in Markdown.")] = None,
 ) -> None:
     """Bias, spread and coverage of every figure over many simulated sessions (about 0.3 s each on a core)."""
-    from rich.console import Console
-
     from inference_energy.validation.calibration import compare
-    from inference_energy.validation.check import trials_with_progress
+    from inference_energy.validation.check import trials_with_progress, wide_console
     from inference_energy.validation.coverage import summarise
     from inference_energy.validation.page import page as page_of
     from inference_energy.validation.tables import coverage_table, verdict
@@ -120,7 +118,7 @@ def coverage(
     if page is not None:
         command = f"inference-energy bench coverage --seeds {seeds} --page {page}"
         page.write_text(page_of(found, compare(), command))
-    Console().print(coverage_table(f"{seeds} seeds, simulated", found.rows))
+    wide_console().print(coverage_table(f"{seeds} seeds, simulated", found.rows))
     missed = verdict(found)
     for sentence in missed:
         typer.echo(sentence)

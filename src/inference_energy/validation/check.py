@@ -16,10 +16,11 @@ from inference_energy.errors import InputError, RunError
 from inference_energy.validation.coverage import run_trials, summarise
 from inference_energy.validation.live import compare_live
 from inference_energy.validation.scenarios import SCENARIOS
-from inference_energy.validation.tables import coverage_table, outcome_table, verdict
+from inference_energy.validation.tables import outcome_table, scenario_table, verdict
 from inference_energy.validation.trial import Outcome, Trial
 
 TOLERANCE = 0.01
+TABLE_WIDTH = 120
 NODE = Node.parse({"sensors": {"rapl": {"present": True}, "nvml": {"gain": 1.0, "offset_w": 0.0}}})
 """A card without gain error: what is left is the pipeline's own."""
 
@@ -36,21 +37,29 @@ def check_installation(config: Path, seeds: Sequence[int], workers: int | None =
         InputError: the configuration cannot be used, or there is no Snakefile here.
         RunError: the pipeline failed.
     """
-    console = Console()
+    console = wide_console()
     for needed in (Path("Snakefile"), config):
         if not needed.exists():
             raise InputError(f"{needed} is not here: run this from the folder of the project")
     found = summarise(trials_with_progress(seeds, workers))
     console.print("[bold]live:[/bold] a virtual GPU and server under the real pipeline, about two minutes")
     rows = _live_run(config)
-    console.print(coverage_table(f"offline, simulated: {len(seeds)} sessions of each scenario", found.rows))
-    console.print(outcome_table("live, simulated: one run through the pipeline", rows))
+    console.print(scenario_table(f"Offline, simulated: {len(seeds)} sessions of each scenario", found))
+    console.print(outcome_table("Live, simulated: one run through the whole pipeline", rows))
+    if not any(row.interval for _, row in rows):
+        console.print("The pipeline gives no intervals yet, so there is nothing to cover the truth.")
     wrong = [*verdict(found), *(f"live, {where}: {fault}" for where, row in rows if (fault := _fault(row)))]
     for sentence in wrong:
         console.print(f"[red]wrong:[/red] {sentence}")
     if not wrong:
         console.print(f"all {len(rows)} live figures are within {100 * TOLERANCE:g} % of the truth")
     return not wrong
+
+
+def wide_console() -> Console:
+    """The terminal; where there is none, lines wide enough for the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)
 
 
 def trials_with_progress(seeds: Sequence[int], workers: int | None = None) -> list[Trial]:

@@ -2,50 +2,71 @@
 
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from inference_energy.validation.coverage import BIAS_LIMIT, Coverage, Row
 from inference_energy.validation.trial import Outcome
 
-NO_INTERVAL = "no interval yet"
+NO_INTERVAL = "none yet"
 
 
 def outcome_table(title: str, rows: Sequence[tuple[str, Outcome]]) -> Table:
     """Truth / measured / interval / covered, one line a figure."""
-    table = Table(title=title, title_justify="left")
-    for heading, right in (
-        ("", False),
-        ("figure", False),
-        ("truth", True),
-        ("measured", True),
-        ("difference", True),
-        ("95 % interval", True),
-        ("covered", False),
-    ):
-        table.add_column(heading, justify="right" if right else "left")
+    table = _table(title, ("", "figure", "unit"), ("truth", "measured", "difference", "95 % interval", "covered"))
     last = ""
     for where, row in rows:
-        table.add_row("" if where == last else where, f"{row.quantity} [{row.unit}]".replace("[", r"\["), *_cells(row))
+        table.add_row("" if where == last else where, row.quantity, row.unit, *_cells(row))
         last = where
     return table
 
 
-def _cells(row: Outcome) -> tuple[str, ...]:
-    truth = "none" if row.truth is None else f"{row.truth:.5g}"
+def scenario_table(title: str, found: Coverage) -> Table:
+    """One line a scenario: how many figures were given, the largest bias among them, and the coverage."""
+    table = _table(title, ("scenario",), ("figures given", "largest bias", "of", "covered"))
+    for scenario in dict.fromkeys(row.scenario for row in found.rows):
+        rows = [row for row in found.rows if row.scenario == scenario]
+        worst = max((row for row in rows if row.bias is not None), key=lambda row: abs(row.bias or 0.0), default=None)
+        covered, intervals = sum(row.covered for row in rows), sum(row.intervals for row in rows)
+        table.add_row(
+            scenario,
+            f"{sum(row.given for row in rows)} of {sum(row.trials for row in rows)}",
+            "" if worst is None or worst.bias is None else f"{100 * worst.bias:+.2f} %",
+            "" if worst is None else worst.quantity,
+            f"{covered} of {intervals}" if intervals else NO_INTERVAL,
+        )
+    return table
+
+
+def _table(title: str, left: Iterable[str], right: Iterable[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for heading in left:
+        table.add_column(heading, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _cells(row: Outcome) -> tuple[str, str, str, str, str]:
+    truth = "none" if row.truth is None else _number(row.truth)
     if row.measured is None:
-        return truth, f"not given: {', '.join(row.reasons)}", "", "", ""
+        return truth, f"not given: {', '.join(dict.fromkeys(row.reasons))}", "", "", ""
     difference = "" if row.error is None else f"{100 * row.error:+.2f} %"
     if row.interval is None:
-        return truth, f"{row.measured:.5g}", difference, NO_INTERVAL, ""
+        return truth, _number(row.measured), difference, NO_INTERVAL, ""
     low, high = row.interval
-    return truth, f"{row.measured:.5g}", difference, f"{low:.5g} to {high:.5g}", "yes" if row.covered else "no"
+    covered = "" if row.covered is None else "yes" if row.covered else "no"
+    return truth, _number(row.measured), difference, f"{_number(low)} to {_number(high)}", covered
+
+
+def _number(value: float) -> str:
+    """Five digits, without an exponent for the large ones."""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.5g}"
 
 
 def coverage_table(title: str, rows: Iterable[Row]) -> Table:
     """Bias, spread and coverage, one line a figure of a scenario."""
-    table = Table(title=title, title_justify="left")
-    for heading in ("scenario", "figure", "given", "bias", "spread", "covered"):
-        table.add_column(heading, justify="left" if heading in ("scenario", "figure") else "right")
+    table = _table(title, ("scenario", "figure"), ("given", "bias", "spread", "covered"))
     last = ""
     for row in rows:
         table.add_row("" if row.scenario == last else row.scenario, row.quantity, *_coverage_cells(row))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from inference_energy.bench.parts.section import Part
 
@@ -24,7 +24,20 @@ class ServerFaults(Part):
     stall_s: Seconds = 5.0
 
 
-class SensorFault(Part):
+class _Spell(Part):
+    """Something that lasts from `start_s` to `end_s`."""
+
+    start_s: Seconds = 0.0
+    end_s: Seconds = 1e9
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "_Spell":
+        if self.end_s < self.start_s:
+            raise ValueError(f"end_s ({self.end_s:g}) must not be before start_s ({self.start_s:g})")
+        return self
+
+
+class SensorFault(_Spell):
     """One fault of a sensor between `start_s` and `end_s`; `device` null means every GPU.
 
     `error`: a share of `probability` of NVML calls fails. `stuck`: readings stay at their last value. `zero`: readings
@@ -34,13 +47,11 @@ class SensorFault(Part):
 
     kind: Literal["error", "stuck", "zero", "counter_reset", "clock_step"]
     device: int | None = None
-    start_s: Seconds = 0.0
-    end_s: Seconds = 1e9
     probability: float = Field(1.0, ge=0, le=1)
     step_s: float = 0.0
 
 
-class Tenant(Part):
+class Tenant(_Spell):
     """A second user of a GPU, who adds `power_w` between the two times, and shows in the list of processes."""
 
     device: int = 0

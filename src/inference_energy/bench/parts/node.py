@@ -1,6 +1,5 @@
 """A virtual node: which GPUs serve which model, through which sensors, with which faults."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,7 +70,10 @@ class Node(Part):
         try:
             return cls.model_validate_json(content) if isinstance(content, str) else cls.model_validate(content)
         except ValidationError as error:
-            faults = [f"bench: {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+            faults = [
+                ": ".join(["bench", *filter(None, [".".join(map(str, fault["loc"]))]), fault["msg"]])
+                for fault in error.errors()
+            ]
             raise InputError("; ".join(faults)) from error
 
     @classmethod
@@ -82,6 +84,6 @@ class Node(Part):
             InputError: the file cannot be read, or does not fit.
         """
         try:
-            return cls.parse(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
+            return cls.parse(path.read_text())
+        except (OSError, InputError) as error:
             raise InputError(f"{path}: {error}") from error

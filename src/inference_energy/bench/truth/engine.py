@@ -70,6 +70,7 @@ class Engine:
 
         Raises:
             InputError: it is longer than the model's longest, so it would never be computed.
+            ValueError: it has more hashes than full blocks of this engine's size.
         """
         length, most = request.prompt_tokens + request.output_tokens, self._settings.max_model_len
         if not request.output_tokens >= 1 or not request.prompt_tokens >= 1 or length > most:
@@ -79,6 +80,8 @@ class Engine:
             )
         if not self._settings.enable_prefix_caching:
             request.block_hashes = ()
+        if len(request.block_hashes) > request.prompt_tokens // self._settings.block_size:
+            raise ValueError(f"{len(request.block_hashes)} hashed blocks in a prompt of {request.prompt_tokens} tokens")
         self.waiting.append(request)
 
     def generated(self, request: Request) -> int:
@@ -132,7 +135,11 @@ class Engine:
         )
         events = POWER_CAP if capped else 0
         if self.thermal.temperature_c > device.hot_c:
-            duration_s *= 1.0 + HOT_STRETCH_PER_K * (self.thermal.temperature_c - device.hot_c)
+            # What the step moves and computes costs the same; the rest of the longer time costs the floor.
+            extra_s = duration_s * HOT_STRETCH_PER_K * (self.thermal.temperature_c - device.hot_c)
+            floor_j = (device.busy_w + self.thermal.leakage_w) * extra_s
+            power_w = (power_w * duration_s + floor_j) / (duration_s + extra_s)
+            duration_s += extra_s
             events |= THERMAL_SLOWDOWN
         end_ns = self.now_ns + max(1, round(duration_s * 1e9))
         self.thermal.advance(duration_s, power_w)
