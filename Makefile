@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 CONFIG ?= config.yaml
 
-.PHONY: help setup run test test-fast lint format lock docs clean
+.PHONY: help setup run test test-fast bench lint format lock docs clean
 
 help: ## Say what each target does
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ test: setup lint ## Set up and pass all tests: unit, real CPU vLLM, real Snakema
 
 test-fast: setup ## Pass the tests that need neither vLLM nor Snakemake (about a minute)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not vllm and not pipeline"
+
+bench: setup ## Check this installation against a simulated GPU with known truth (under 3 minutes)
+	@echo "==> bench: simulated sessions, then one live run on a virtual GPU"
+	@start=$$SECONDS; \
+	$(BIN)/inference-energy bench check; \
+	echo "==> bench: done in $$((SECONDS - start)) s"
 
 lint: setup ## Check style, types and workflow
 	@echo "==> lint: ruff, mypy, snakefmt, snakemake --lint"

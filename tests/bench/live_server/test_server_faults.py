@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
+from inference_energy.bench.live.truth_files import STEPS, read
+from inference_energy.bench.truth.trace import TRACE_DTYPE
 from tests.bench.live_server.servers import LiveServer
 
 STREAM = {"prompt": [1, 2, 3], "max_tokens": 20, "ignore_eos": True, "stream_options": {"include_usage": True}}
@@ -19,7 +22,7 @@ def faulty(start: Callable[..., LiveServer], **faults: Any) -> LiveServer:
     return start(faults={"server": faults})
 
 
-def test_a_slow_start_draws_cold_idle(start: Callable[..., LiveServer]) -> None:
+def test_a_slow_start(start: Callable[..., LiveServer]) -> None:
     began = time.monotonic()
     server = faulty(start, start_delay_s=1.5)
     assert time.monotonic() - began >= 1.5
@@ -53,6 +56,11 @@ def test_a_hang_ignores_sigterm_but_can_be_killed(start: Callable[..., LiveServe
     assert server.process.poll() is None
     server.process.kill()
     assert server.process.wait(20) == -signal.SIGKILL
+    trace = np.fromfile(server.node.traces / f"{server.process.pid}.trace", dtype=TRACE_DTYPE)
+    assert time.monotonic_ns() - trace["start_ns"][-1] < 1e9  # its power was told to the last
+    assert not np.isnan(trace["gpu_w"]).any()
+    steps = read(server.truth, STEPS).to_pandas()
+    assert time.monotonic_ns() - steps["end_ns"].iloc[-1] < 2e9
 
 
 def test_every_nth_request_is_refused(start: Callable[..., LiveServer]) -> None:

@@ -55,10 +55,15 @@ def test_the_command_sees_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_names_that_the_user_gave_stay(make: Make) -> None:
-    base = {"INFERENCE_ENERGY_MACHINE": "mine", "INFERENCE_ENERGY_LOCK_DIRECTORY": "/locks"}
+    base = {"INFERENCE_ENERGY_MACHINE": "bench-2", "INFERENCE_ENERGY_LOCK_DIRECTORY": "/locks"}
     environment = bench_environment(make(), base)
     assert environment | base == environment
     assert environment["PYTHONPATH"] == str(STAND_IN)
+
+
+@pytest.mark.parametrize("machine", ["mine", "h100", ""])
+def test_simulated_results_never_lie_among_those_of_a_real_machine(make: Make, machine: str) -> None:
+    assert bench_environment(make(), {"INFERENCE_ENERGY_MACHINE": machine})["INFERENCE_ENERGY_MACHINE"] == "bench"
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ class EngineLoop:
             if not self.engine.busy:
                 self._rest(now_ns)
             self._row(now_ns if self.engine.busy else None)
+            self._truth.flush()
             time.sleep(IDLE_ROW_NS / 1e9)
 
     async def stop(self) -> None:

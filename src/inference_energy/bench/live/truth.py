@@ -54,7 +54,7 @@ class TruthLog(TruthSink):
 
     def start(self) -> None:
         """Write what is new, and again every half second."""
-        self._flush()
+        self.flush()
         self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.start)
 
     def sent(self, request_id: int, token: int, due_ns: int, sent_ns: int) -> None:
@@ -98,7 +98,7 @@ class TruthLog(TruthSink):
         """
         if self._timer is not None:
             self._timer.cancel()
-        self._flush()
+        self.flush()
         self._thread.shutdown(wait=True)
         for written in self._pending:
             written.result()
@@ -108,7 +108,7 @@ class TruthLog(TruthSink):
         totals = finish(self._folder, self._engine.physics)
         self._note(SERVER, self._server | dict(further) | totals | {"ended_ns": time.monotonic_ns()})
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Take what is new out of the hands of the event loop, and have it written.
 
         Raises:

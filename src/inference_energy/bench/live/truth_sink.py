@@ -12,6 +12,9 @@ class TruthSink:
     def start(self) -> None:
         """Begin to write, in the running event loop."""
 
+    def flush(self) -> None:
+        """Write what is new."""
+
     def sent(self, request_id: int, token: int, due_ns: int, sent_ns: int) -> None:
         """A token was sent: the `token`-th of a request, counted from 1, made at `due_ns`, written at `sent_ns`."""
 

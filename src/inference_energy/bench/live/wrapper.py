@@ -16,6 +16,7 @@ from inference_energy.bench.parts.node import Node
 from inference_energy.errors import InputError, RunError
 
 STAND_IN = Path(__file__).parents[1] / "stand_in"
+MACHINE = "bench"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 
@@ -23,18 +24,20 @@ FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 def bench_environment(made: NodeFolder, base: Mapping[str, str]) -> dict[str, str]:
     """The environment in which a process sees the node; `base` is what it would have had.
 
-    Results go under the machine `bench` and locks of GPUs into the node's folder, unless `base` says otherwise.
+    Results go under the machine `bench`, or a name that begins so: never among those of a real machine. Locks of GPUs
+    lie in the node's folder unless `base` says otherwise.
     """
     path = [str(STAND_IN), *(part for part in [base.get("PYTHONPATH")] if part)]
     locks = made.folder / "locks"
     locks.mkdir(exist_ok=True)
+    machine = base.get("INFERENCE_ENERGY_MACHINE", "")
     return {
-        "INFERENCE_ENERGY_MACHINE": "bench",
         "INFERENCE_ENERGY_LOCK_DIRECTORY": str(locks),
         **base,
         # As in an activated environment: Snakemake's rules call inference-energy by name.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join(path),
+        "INFERENCE_ENERGY_MACHINE": machine if machine.startswith(MACHINE) else MACHINE,
         VARIABLE: str(made.folder),
         "INFERENCE_ENERGY_VLLM_PYTHON": sys.executable,
     }
