@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from inference_energy.bench.live.flags import ENGINE_FLAGS
 from inference_energy.bench.offline.plan import SessionPlan
 from inference_energy.bench.offline.session import simulate
 from inference_energy.bench.offline.write import write_session
@@ -38,6 +39,8 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
         own = _node(node, config, server)
         cells = cells_of(config, name)
         prompts = make_prompts(cells, config.seed, own.shape.vocabulary)
+        # What a prompt lacks is null in a file, but NaN in this frame, which the schedule would take for token ids.
+        prompts = prompts.where(prompts.notna(), None)
         schedule = make_schedule(cells, config.seed, prompts)
         plan = SessionPlan.from_spec(specs.session(name), config.idle.cold_s, schedule, prompts)
         session = simulate(plan, own)
@@ -50,15 +53,26 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
 
 
 def _node(node: Node, config: Config, server: LaunchServer) -> Node:
-    """The node with the server's model and engine arguments, as far as the bench knows them."""
+    """The node with the server's model and engine arguments, as far as the bench knows them: as the live server has it.
+
+    A null argument is none, and `no-flag: true` is `flag: false`.
+    """
     content = node.model_dump()
+    given = {
+        key.replace("-", "_"): value
+        for key, value in (server.arguments | server.arguments_on_gpu).items()
+        if value is not None
+    }
+    if given.get("no_enable_prefix_caching"):
+        given["enable_prefix_caching"] = False
     model = config.models[server.model]
     if isinstance(model, DummyModel):
         content["model"] = from_config(server.model, model.architecture).model_dump()
+        longest = model.architecture.get("max_position_embeddings") or node.engine.max_model_len
+        content["engine"]["max_model_len"] = min(node.engine.max_model_len, longest)
     elif server.model in SHAPES:
         content["model"] = server.model
-    arguments = {key.replace("-", "_"): value for key, value in (server.arguments | server.arguments_on_gpu).items()}
-    content["tensor_parallel"] = arguments.get("tensor_parallel_size", node.tensor_parallel)
-    known = {key: value for key, value in arguments.items() if key in content["engine"]}
-    content["engine"] = content["engine"] | known
+    for flag, name in (("tensor_parallel_size", "tensor_parallel"), ("seed", "seed")):
+        content[name] = given.get(flag, content[name])
+    content["engine"] |= {name: given[flag] for flag, name in ENGINE_FLAGS.items() if flag in given}
     return Node.parse(content)

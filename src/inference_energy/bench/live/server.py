@@ -35,7 +35,7 @@ KEEP_ALIVE_S = 5.0
 """Uvicorn's: an idle connection is closed after so long."""
 
 SWITCH_INTERVAL_S = 0.0005
-YOUNG_OBJECTS = 50_000
+YOUNG_OBJECTS = 10_000
 
 log = logging.getLogger("inference_energy.bench.live")
 
@@ -151,7 +151,7 @@ def _steady() -> None:
     """Keep the interpreter from pausing: what was made so far is never collected, and threads give way soon."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+    gc.set_threshold(YOUNG_OBJECTS, 10, 10)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 

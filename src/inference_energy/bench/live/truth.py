@@ -114,10 +114,9 @@ class TruthLog(TruthSink):
         Raises:
             OSError: what was handed over earlier could not be written.
         """
-        for written in self._pending:
-            if written.done():
-                written.result()
-        self._pending = [written for written in self._pending if not written.done()]
+        while self._pending and self._pending[0].done():  # the thread takes them in order
+            self._pending[0].result()
+            del self._pending[0]
         begin, end = self._steps_written, len(self._engine.segments)
         if end > begin:
             self._steps_written = end

@@ -1,6 +1,7 @@
 """The load client of the simulation: when it sends, when it sees tokens, and the log it keeps."""
 
 import heapq
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,13 +24,19 @@ DELIVERY_S = 0.2e-3
 """Least time of a token's way to the client, and the mean of what comes on top; assumed for loopback."""
 THINK_S = 0.5e-3
 """Time between a user's answer and the next request in a closed loop."""
+ENDED_NS = 100_000
+"""Time between the last token of an answer and its end."""
+CUT_OFF = "cut off at the end of the drain"
 
 _NORMAL_P99 = 2.3263
 
 
 @dataclass
 class Sent:
-    """The requests of a session in the order they were sent; lists of one length."""
+    """The requests of a session in the order they were sent; lists of one length.
+
+    `delays` are those of the first and the last token's way to the client [ns]. `end_ns` is there once a cell is over.
+    """
 
     cell: list[str] = field(default_factory=list)
     node: list[int] = field(default_factory=list)
@@ -38,6 +45,18 @@ class Sent:
     scheduled_ns: list[int] = field(default_factory=list)
     sent_ns: list[int] = field(default_factory=list)
     request: list[Request] = field(default_factory=list)
+    delays: list[tuple[int, int]] = field(default_factory=list)
+    end_ns: list[int] = field(default_factory=list)
+
+    def seen_ns(self, number: int) -> tuple[int, int]:
+        """When the client saw a request's first token and the newest one; 0 where there is none."""
+        request, (first_delay, last_delay) = self.request[number], self.delays[number]
+        if not request.first_token_ns:
+            return 0, 0
+        first_ns = request.first_token_ns + first_delay
+        if request.last_token_ns == request.first_token_ns:
+            return first_ns, first_ns
+        return first_ns, max(first_ns, request.last_token_ns + last_delay)
 
 
 class Client:
@@ -64,13 +83,14 @@ class Client:
         self.sent = Sent()
 
     def run(self, cell: Cell, start_ns: int, drain_s: float) -> int:
-        """Run one cell; returns when its last answer was there, or the drain was over.
+        """Run one cell; returns when its last request had ended.
 
         Args:
             cell: what to run.
             start_ns: when it begins; the engines stand there.
-            drain_s: how long after the cell's end answers are waited for; what is open then is aborted.
+            drain_s: how long after the cell's end answers are waited for; what is open then is cut off.
         """
+        sent = self.sent
         rows = np.flatnonzero(self._cells == cell.name)
         end_ns = start_ns + round(cell.duration_s * 1e9)
         limit_ns = end_ns + round(drain_s * 1e9)
@@ -81,7 +101,13 @@ class Client:
         for engine in self._engines:
             for request in [*engine.running.values(), *engine.waiting]:
                 engine.abort(request)
-        return max(end_ns, *(engine.now_ns for engine in self._engines))
+        before = len(sent.end_ns)
+        for number in range(before, len(sent.request)):
+            _, last_ns = sent.seen_ns(number)
+            # What is cut off ends with the drain, or with what the step then under way still brought.
+            done = sent.request[number].finished
+            sent.end_ns.append(last_ns + ENDED_NS if done else max(limit_ns, last_ns))
+        return max(end_ns, *(engine.now_ns for engine in self._engines), *sent.end_ns[before:])
 
     def _open_loop(self, cell: Cell, rows: NDArray[np.intp], start_ns: int, limit_ns: int) -> None:
         count = len(self._engines)
@@ -131,7 +157,8 @@ class Client:
             heapq.heappush(arrivals, (request.arrival_ns, request.request_id, request))
 
         def answered(request: Request) -> None:
-            ask(owner.pop(request.request_id), engine.now_ns + round((DELIVERY_S + THINK_S) * 1e9))
+            _, last_ns = self.sent.seen_ns(request.request_id)
+            ask(owner.pop(request.request_id), last_ns + ENDED_NS + round(THINK_S * 1e9))
 
         for user in users:
             ask(user, start_ns)
@@ -147,8 +174,9 @@ class Client:
             tokens = len(content.split()) if isinstance(content, str) else len(content)
             if not cell.ignore_eos:
                 most, _ = output_length(content, self._seed, most)
-            if cell.prefix_reuse and not isinstance(content, str):
-                hashes = block_hashes(content, self._engines[node].blocks.block_size)
+            if cell.prefix_reuse:
+                words = [zlib.crc32(word.encode()) for word in content.split()] if isinstance(content, str) else content
+                hashes = block_hashes(words, self._engines[node].blocks.block_size)
         number = len(self.sent.row)
         request = Request(number, max(1, tokens or 1), most, hashes, at_ns + round(NETWORK_S * 1e9))
         sent = self.sent
@@ -159,6 +187,8 @@ class Client:
         sent.scheduled_ns.append(due_ns)
         sent.sent_ns.append(at_ns)
         sent.request.append(request)
+        first, last = (DELIVERY_S * 1e9 * (1.0 + self._random.standard_exponential(2))).tolist()
+        sent.delays.append((round(first), round(last)))
         return request
 
     def _lag_ns(self, count: int) -> NDArray[np.int64]:
@@ -172,12 +202,8 @@ class Client:
         count = len(requests)
         rows = np.array(sent.row, dtype=np.intp)
         done = np.array([request.finished for request in requests], dtype=bool)
-        first = np.array([request.first_token_ns for request in requests], dtype=np.int64)
-        last = np.array([request.last_token_ns for request in requests], dtype=np.int64)
-        begun = first > 0
-        first_ns = first + self._delivery_ns(count)
-        last_ns = np.maximum(np.where(last > first, last + self._delivery_ns(count), first_ns), first_ns)
-        ends_ns = np.where(done, last_ns + 100_000, np.array(sent.sent_ns, dtype=np.int64))
+        seen_ns = np.array([sent.seen_ns(number) for number in range(count)], dtype=np.int64).reshape(count, 2)
+        begun = seen_ns[:, 0] > 0
         most = self._max_tokens[rows] if count else rows
         generated = np.array([request.generated for request in requests], dtype=np.int64)
         columns: dict[str, Any] = {
@@ -189,21 +215,17 @@ class Client:
             "turn": 0,
             "scheduled_ns": sent.scheduled_ns,
             "sent_ns": sent.sent_ns,
-            "first_token_ns": _where(first_ns, begun),
-            "last_token_ns": _where(last_ns, begun),
-            "end_ns": ends_ns,
+            "first_token_ns": _where(seen_ns[:, 0], begun),
+            "last_token_ns": _where(seen_ns[:, 1], begun),
+            "end_ns": sent.end_ns,
             "prompt_tokens": _where([request.prompt_tokens for request in requests], done),
             "cached_tokens": _where([request.cached_tokens for request in requests], done),
             "completion_tokens": _where(generated, done),
             "finish_reason": pd.Series(np.where(generated < most, "stop", "length"), dtype=object).where(done, None),
             "status": np.where(done, "ok", "aborted"),
-            "error": None,
+            "error": [None if ended else CUT_OFF for ended in done],
         }
         return pd.DataFrame(columns)
-
-    def _delivery_ns(self, count: int) -> NDArray[np.int64]:
-        delay_s = DELIVERY_S * (1.0 + self._random.standard_exponential(count))
-        return np.asarray(np.round(delay_s * 1e9), dtype=np.int64)
 
 
 def _contents(prompts: pd.DataFrame | None, wanted: "pd.Series[Any]") -> list[Any]:
@@ -211,7 +233,8 @@ def _contents(prompts: pd.DataFrame | None, wanted: "pd.Series[Any]") -> list[An
     if prompts is None:
         return [None] * len(wanted)
     by_id = {
-        int(number): text if ids is None else ids
+        # What is missing is None or NaN, by how the frame was made.
+        int(number): text if isinstance(text, str) else ids
         for number, ids, text in zip(prompts["prompt_id"], prompts["token_ids"], prompts["text"], strict=True)
     }
     return [by_id.get(int(number)) for number in wanted]
