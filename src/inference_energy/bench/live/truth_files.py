@@ -28,6 +28,7 @@ from inference_energy.bench.truth.step import StepPhysics
 SERVER = "server.json"
 STEPS, REQUESTS, EVENTS = "steps", "requests", "events"
 REQUESTS_AT_ONCE = 20_000
+ROWS_AT_ONCE = 1_000_000
 
 _COUNTS = pa.list_(pa.int64())
 REQUEST_SCHEMA = pa.schema(
@@ -103,22 +104,19 @@ def finish(folder: Path, physics: StepPhysics) -> dict[str, Any]:
     energies = [pa.field("prefill_energy_j", pa.float64()), pa.field("decode_energy_j", pa.float64())]
     schema = pa.schema([*REQUEST_SCHEMA, *energies])
     with _Replacing(folder, REQUESTS, schema) as writer:
-        for batch in _batches(folder / f"{REQUESTS}.arrows"):
-            for start in range(0, batch.num_rows, REQUESTS_AT_ONCE):
-                part = batch.slice(start, REQUESTS_AT_ONCE)
-                split = ledger(segments, [_request(row) for row in part.to_pylist()], physics)
-                columns = [*part.columns, pa.array(split.prefill_j), pa.array(split.decode_j)]
-                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-                requests_j += float(split.prefill_j.sum() + split.decode_j.sum())
+        for part in _gathered(folder / f"{REQUESTS}.arrows", REQUESTS_AT_ONCE):
+            split = ledger(segments, [_request(row) for row in part.to_pylist()], physics)
+            columns = [*part.columns, pa.array(split.prefill_j), pa.array(split.decode_j)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            requests_j += float(split.prefill_j.sum() + split.decode_j.sum())
     for name in (STEPS, EVENTS):
-        stream = folder / f"{name}.arrows"
-        batches = _batches(stream)
-        first = next(batches, None)
+        parts = _gathered(folder / f"{name}.arrows", ROWS_AT_ONCE)
+        first = next(parts, None)
         if first is not None:
             with _Replacing(folder, name, first.schema) as writer:
-                writer.write_batch(first)
-                for batch in batches:
-                    writer.write_batch(batch)
+                writer.write_table(first)
+                for part in parts:
+                    writer.write_table(part)
     return {"total_energy_j": total_j, "rest_energy_j": rest_j, "requests_energy_j": requests_j}
 
 
@@ -129,7 +127,15 @@ class _Replacing:
         self._final = folder / f"{name}.parquet"
         self._stream = folder / f"{name}.arrows"
         self._partial = folder / f".{name}.parquet.partial"
-        self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
+        # Times and counters grow by little from row to row.
+        numbers = [field.name for field in schema if field.type == pa.int64()]
+        self._writer = pq.ParquetWriter(
+            self._partial,
+            schema,
+            compression="zstd",
+            use_dictionary=False,
+            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        )
 
     def __enter__(self) -> pq.ParquetWriter:
         return self._writer
@@ -150,6 +156,20 @@ def _batches(stream: Path) -> Iterator[pa.RecordBatch]:
                 yield reader.read_next_batch()
     except (StopIteration, FileNotFoundError, pa.ArrowInvalid, OSError):
         return
+
+
+def _gathered(stream: Path, rows: int) -> Iterator[pa.Table]:
+    """The batches of a stream, put together to tables of at least so many rows."""
+    batches: list[pa.RecordBatch] = []
+    count = 0
+    for batch in _batches(stream):
+        batches.append(batch)
+        count += batch.num_rows
+        if count >= rows:
+            yield pa.Table.from_batches(batches)
+            batches, count = [], 0
+    if batches:
+        yield pa.Table.from_batches(batches)
 
 
 def _segments(folder: Path) -> Segments:

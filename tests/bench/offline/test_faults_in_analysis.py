@@ -1,0 +1,230 @@
+"""Sensor faults through the whole analysis: the figure is withheld with a fitting reason, or it is right."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference_energy.analysis.validity import CODES
+from inference_energy.bench.offline.session import SimulatedSession, simulate
+from inference_energy.bench.parts.catalogue import DEVICES, H100
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.impact.recompute import session_parts
+from inference_energy.validation.trial import IMPACT
+from tests.bench.offline.plans import Load, node, phase, plan, written
+
+TRIM_S = 8.0
+LOAD = Load(duration_s=60.0, rate_qps=6.0, prompt=256, output=128)
+LIGHT = Load(duration_s=60.0, rate_qps=1.0, prompt=256, output=128)
+"""About one request at a time: power goes up and down between loaded idle and a busy GPU."""
+NEVER_S = 1e5
+LASTS_S = LOAD.duration_s - TRIM_S
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """The measured window beside the truth."""
+
+    session: SimulatedSession
+    energy: dict[str, Any]
+    window: dict[str, Any]
+    true_j: float
+
+    def figure(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.window["figures"][name]
+        return found
+
+    @property
+    def error(self) -> float:
+        """Relative, of a figure that was given."""
+        value = self.figure("energy_total_j")["value"]
+        assert value is not None, self.codes
+        return float(value / self.true_j - 1)
+
+    @property
+    def codes(self) -> set[str]:
+        return {reason["code"] for reason in self.figure("energy_total_j")["reasons"]}
+
+
+@pytest.fixture(scope="module")
+def opens_s() -> float:
+    """When the trimmed window begins, in seconds since the node began: faults change nothing of it."""
+    session = simulate(plan(LOAD), node())
+    return (phase(session, "window", "load")[0] - session.origin_ns) / 1e9 + TRIM_S
+
+
+def fault(kind: str, start_s: float, end_s: float = 1e6, **more: Any) -> dict[str, Any]:
+    """A fault; times in seconds since the trimmed window began."""
+    return {"kind": kind, "start_s": start_s, "end_s": end_s, **more}
+
+
+def analysed(
+    opens_s: float,
+    *faults: dict[str, Any],
+    tenants: tuple[dict[str, Any], ...] = (),
+    load: Load = LOAD,
+    config: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Analysed:
+    def placed(spells: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+        return [
+            {**one, "start_s": max(0.0, one["start_s"] + opens_s), "end_s": one["end_s"] + opens_s} for one in spells
+        ]
+
+    own = node(faults={"sensors": placed(faults), "tenants": placed(tenants)}, **settings)
+    session = simulate(plan(load), own)
+    with tempfile.TemporaryDirectory() as folder:
+        files = written(session, Path(folder))
+        parts = session_parts(files, AnalysisConfig(trim_start_s=TRIM_S, **(config or {})), IMPACT)
+    window = parts.energy["windows"]["load"]
+    return Analysed(session, parts.energy, window, session.truth.energy_j(window["start_ns"], window["end_ns"]))
+
+
+def test_without_a_fault_the_figure_is_right_and_nothing_is_said(opens_s: float) -> None:
+    found = analysed(opens_s)
+    assert abs(found.error) < 0.002
+    assert found.codes == {"steadiness_not_judged"}
+    assert found.energy["grade"] == "simulated"
+    assert (found.window["start_ns"] - found.session.origin_ns) / 1e9 == pytest.approx(opens_s)
+
+
+WITHHELD: dict[str, tuple[list[dict[str, Any]], set[str], dict[str, Any]]] = {
+    "stuck throughout": ([fault("stuck", -2)], {"stuck_sensor", "counter_mismatch"}, {}),
+    "stuck throughout, no counter": (
+        [fault("stuck", -2)],
+        {"stuck_sensor"},
+        {"sensors": {"nvml": {"has_counter": False}}},
+    ),
+    "stuck over the window's end": ([fault("stuck", LASTS_S - 10, LASTS_S + 5)], {"counter_mismatch"}, {}),
+    "stuck over the window's start": ([fault("stuck", -15, 10)], {"counter_mismatch"}, {}),
+    "zero throughout": ([fault("zero", -2)], {"stuck_sensor", "counter_mismatch"}, {}),
+    "zero for a second": ([fault("zero", 20, 21)], {"counter_reset"}, {}),
+    "zero for long": ([fault("zero", 20, 40)], {"counter_reset"}, {}),
+    "no reading for 5 s": ([fault("error", 20, 25)], {"gap"}, {}),
+    "no reading over the window's start": ([fault("error", -2, 0.5)], {"gap"}, {}),
+    "no reading over the window's end": ([fault("error", LASTS_S - 0.5, LASTS_S + 2)], {"gap"}, {}),
+    "most readings fail": ([fault("error", -5, probability=0.9)], {"gap"}, {}),
+    "no reading from before the end on": ([fault("error", LASTS_S - 5)], {"power_not_covered"}, {}),
+    "no reading ever": ([fault("error", -NEVER_S)], {"no_power_source"}, {}),
+    "the counter begins anew": ([fault("counter_reset", 20, 20)], {"counter_reset"}, {}),
+    "one of two GPUs is stuck": ([fault("stuck", -2, device=1)], {"stuck_sensor"}, {"tensor_parallel": 2}),
+    "one of two GPUs fails": ([fault("error", 20, 25, device=1)], {"gap"}, {"tensor_parallel": 2}),
+    "one of two nodes fails": ([fault("error", 20, 25, device=1)], {"gap"}, {"nodes": 2}),
+}
+
+
+@pytest.mark.parametrize("name", WITHHELD)
+def test_a_fault_that_spoils_the_figure_withholds_it(name: str, opens_s: float) -> None:
+    faults, codes, settings = WITHHELD[name]
+    found = analysed(opens_s, *faults, **settings)
+    for figure in ("energy_total_j", "power_mean_w", "energy_active_j", "energy_total_per_output_token_j"):
+        assert found.figure(figure)["value"] is None
+        assert not found.figure(figure)["valid"]
+    assert codes <= found.codes
+    assert all(CODES[code].effect == "invalidates" for code in found.codes)
+
+
+def nvml(**sensor: Any) -> dict[str, Any]:
+    return {"sensors": {"nvml": sensor}}
+
+
+RIGHT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "one reading in twenty fails": ([fault("error", -5, probability=0.05)], {}),
+    "one reading in three fails": ([fault("error", -5, probability=0.33)], {}),
+    "half a second without a reading": ([fault("error", 20, 20.5)], {}),
+    "a tenth of all polls is dropped": ([], nvml(dropped_share=0.1)),
+    "stuck for a second under an even load": ([fault("stuck", 20, 21)], {}),
+    "the driver's clock jumps ahead": ([fault("clock_step", 20, step_s=3600.0)], {}),
+    "the driver's clock jumps back": ([fault("clock_step", 20, step_s=-2.0)], {}),
+    "the driver's clock is off for a while": ([fault("clock_step", 20, 30, step_s=1.0)], {}),
+    "a GPU without a counter": ([], nvml(has_counter=False)),
+    "a GPU without the instant reading": ([], nvml(has_instant=False)),
+    "a coarse sensor": ([], nvml(power_quantum_w=1.0, counter_quantum_j=1.0, noise_std_w=5.0)),
+    "a slow sensor": ([], nvml(update_period_s=0.5, update_jitter_s=0.05)),
+    "slow calls": ([], nvml(counter_latency_median_s=0.02, counter_latency_p99_s=0.1, field_latency_s=2e-3)),
+    "the faults are another GPU's": ([fault("stuck", -2, device=3)], {}),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_fault_that_does_not_matter_leaves_the_figure_right(name: str, opens_s: float) -> None:
+    faults, settings = RIGHT[name]
+    found = analysed(opens_s, *faults, **settings)
+    assert abs(found.error) < 0.01
+    assert found.figure("energy_total_per_output_token_j")["value"] is not None
+
+
+def test_the_instant_reading_is_right_too(opens_s: float) -> None:
+    found = analysed(opens_s, config={"power_reading": "instant"})
+    assert abs(found.error) < 0.01
+    assert found.window["devices"][0]["reading"] == "instant"
+    absent = analysed(opens_s, config={"power_reading": "instant"}, **nvml(has_instant=False))
+    assert abs(absent.error) < 0.01
+    assert "other_reading" in absent.codes
+
+
+@pytest.mark.parametrize("start_s", [6.0, 14.0, 32.0, 40.0])
+def test_a_short_freeze_is_seen_only_as_far_as_the_counter_tolerance_says(start_s: float, opens_s: float) -> None:
+    """A documented limit: `analysis.counter_tolerance` says what integral and counter may differ by."""
+    frozen = fault("stuck", start_s, start_s + 4)
+    found = analysed(opens_s, frozen, load=LIGHT)
+    assert 0.01 < abs(found.error) < AnalysisConfig().counter_tolerance
+    # The counter knows: the ratio is there to be seen, and a smaller tolerance withholds the figure.
+    assert found.window["devices"][0]["ratio"] == pytest.approx(1 + found.error, abs=0.003)
+    strict = analysed(opens_s, frozen, load=LIGHT, config={"counter_tolerance": 0.01})
+    assert strict.codes == {"counter_mismatch"}
+    sound = analysed(opens_s, load=LIGHT, config={"counter_tolerance": 0.01})
+    assert abs(sound.error) < 0.01
+
+
+def test_a_second_tenants_energy_is_in_the_measured_and_in_the_true(opens_s: float) -> None:
+    """The process check belongs to acquisition; in the power log a tenant is only power."""
+    alone = analysed(opens_s)
+    tenant = {"power_w": 150.0, "start_s": 10.0, "end_s": 30.0}
+    found = analysed(opens_s, tenants=(tenant,))
+    assert found.true_j == pytest.approx(alone.true_j + 150.0 * 20.0, rel=1e-9)
+    assert abs(found.error) < 0.01
+    assert found.codes == alone.codes
+    elsewhere = analysed(opens_s, tenants=({**tenant, "device": 1},))
+    assert elsewhere.true_j == alone.true_j
+
+
+def test_a_power_cap_is_noted_and_the_figure_right(opens_s: float) -> None:
+    found = analysed(opens_s, power_limit_w=450.0)
+    assert abs(found.error) < 0.01
+    assert "power_cap" in found.codes
+    assert found.window["devices"][0]["clocks_event_shares"]["power_cap"] > 0.5
+    assert found.true_j / LASTS_S <= 450.0
+    assert "power_cap" not in analysed(opens_s).codes
+
+
+def test_a_gpu_that_slows_down_for_heat_gives_no_figure(opens_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEVICES, "hot", H100.model_copy(update={"name": "hot", "ambient_c": 75.0}))
+    assert "thermal_throttle" in analysed(opens_s, gpu="hot").codes
+    monkeypatch.setitem(DEVICES, "warm", H100.model_copy(update={"name": "warm", "ambient_c": 50.0}))
+    warm = analysed(opens_s, gpu="warm")
+    assert abs(warm.error) < 0.01
+    assert warm.codes == {"steadiness_not_judged"}
+
+
+@pytest.mark.parametrize("with_psys", [False, True])
+def test_rapl_counters_that_wrap_in_the_window_are_followed(with_psys: bool, opens_s: float) -> None:
+    rapl = {"present": True, "max_energy_range_j": 1500.0, "packages": 2, "with_psys": with_psys}
+    found = analysed(opens_s, sensors={"rapl": rapl})
+    host_j = found.session.truth.host_energy_j(found.window["start_ns"], found.window["end_ns"])
+    assert host_j / 2 > 2 * 1500.0  # each package's counter wraps twice at least
+    assert abs(found.error) < 0.01
+    assert found.energy["boundary"] == "gpu (simulated) + cpu_package (simulated) + dram (simulated)"
+    measured_j = sum(one["energy_j"] for one in found.window["devices"] if one["source"] == "rapl" and one["summed"])
+    assert measured_j == pytest.approx(host_j, rel=0.002)
+
+
+def test_without_readings_in_the_cold_idle_there_is_no_active_energy(opens_s: float) -> None:
+    found = analysed(opens_s, fault("error", -opens_s, 16.0 - opens_s))
+    assert found.energy["idle"]["cold_power_w"]["value"] is None
+    assert abs(found.error) < 0.01
+    active = found.figure("energy_active_j")
+    assert active["value"] is None
+    assert [reason["code"] for reason in active["reasons"]] == ["cold_idle_missing"]
