@@ -75,7 +75,9 @@ def test_zero_does_not_make_up_a_reading_that_the_card_lacks() -> None:
 
 
 def test_a_counter_begins_anew_and_grows_but_there() -> None:
-    sensor = gpu(constant(400.0), faults=[fault("counter_reset"), fault("counter_reset", start_s=45, end_s=45)], gain=1.05)
+    sensor = gpu(
+        constant(400.0), faults=[fault("counter_reset"), fault("counter_reset", start_s=45, end_s=45)], gain=1.05
+    )
     counter_j = sensor.counter_j(TIMES)
     assert (np.flatnonzero(np.diff(counter_j) < 0) + 1).tolist() == [200, 450]
     assert 0 <= counter_j[[200, 450]].min() <= counter_j[[200, 450]].max() <= 0.12 * 1.05 * 400
