@@ -15,14 +15,14 @@ from inference_energy.present.trace import write_trace_page
 def main(job: Any) -> None:
     """Write the page."""
     energy = job.input.get("energy")
-    cold = read_json(Path(energy))["idle"]["cold_power_w"] if energy else {"value": None}
+    cold = read_json(Path(energy))["idle"]["cold_power_w"] if energy else None
     files = SessionFiles(
         name=job.params.session,
         machine=job.params.machine,
         power=Path(job.input.power),
         phases=Path(job.input.phases),
     )
-    write_trace_page(Path(job.output.page), files, cold_power_w=cold["value"])
+    write_trace_page(Path(job.output.page), files, cold_idle=cold)
 
 
 main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -70,12 +70,36 @@ def power_not_covered(case):
     case.edit("power", lambda log: log[log["timestamp_ns"] > case.window["start_ns"] + 5_000_000_000])
 
 
+def no_counter(case):
+    case.edit("power", lambda log: log[log["energy_counter_j"].isna()])
+
+
 def gap(case):
+    case.edit("power", lambda log: log[~case.inside(log, 20, 25.5)])
+
+
+def gap_without_counter(case):
+    no_counter(case)
     case.edit("power", lambda log: log[~case.inside(log, 20, 21.5)])
 
 
+def holes(case):
+    no_counter(case)
+    case.edit("power", lambda log: log[~case.inside(log, 20, 20.6)])
+
+
 def stuck_sensor(case):
-    case.power("power_average_w", 310.0)
+    case.power("energy_counter_j", lambda rows: rows["energy_counter_j"].iloc[0], 20, 24)
+
+
+def stuck_without_counter(case):
+    no_counter(case)
+    case.power("power_average_w", 310.0, 20, 24)
+
+
+def zero_without_counter(case):
+    no_counter(case)
+    case.power("power_average_w", 0.0, 20, 20.15)
 
 
 def counter_mismatch(case):
@@ -99,8 +123,12 @@ def hardware_slowdown(case):
 
 
 def not_steady(case):
-    ramp = lambda rows: rows["power_average_w"] * np.linspace(0.8, 1.2, len(rows))  # noqa: E731
-    case.power("power_average_w", ramp)
+    def grown(rows):
+        at_s = (rows["timestamp_ns"] - case.window["start_ns"]) / 1e9
+        return rows["energy_counter_j"] + case.window["power_w"] * (at_s**2 / case.window["duration_s"] - at_s) * 0.2
+
+    case.power("power_average_w", lambda rows: rows["power_average_w"] * np.linspace(0.8, 1.2, len(rows)))
+    case.power("energy_counter_j", grown)
 
 
 def client_lag(case):
@@ -143,7 +171,7 @@ def post_idle_missing(case):
 
 def _cold(case, factor):
     def change(log):
-        log["power_average_w"] *= factor
+        log[["power_average_w", "power_instant_w", "energy_counter_j"]] *= factor
         return log
 
     case.edit("power", change, case.idle)
@@ -155,6 +183,36 @@ def below_idle(case):
 
 def idle_drift(case):
     _cold(case, 1.3)
+
+
+def _cold_counter(case, more_j):
+    """Add to the cold idle's counter what a function of the seconds since its start says."""
+
+    def change(log):
+        at_s = (log["timestamp_ns"] - log["timestamp_ns"].min()) / 1e9
+        log["energy_counter_j"] += more_j(at_s)
+        return log
+
+    case.edit("power", change, case.idle)
+
+
+def idle_outliers(case):
+    _cold_counter(case, lambda at_s: 60.0 * np.clip(at_s - 10, 0, 1))
+
+
+def idle_trend(case):
+    """From 63 to 77 W."""
+    _cold_counter(case, lambda at_s: 7.0 * (at_s**2 / 30 - at_s))
+
+
+def aborted_requests(case):
+    case.requests("status", "aborted", every=40)
+
+
+def many_aborted_and_no_counters(case):
+    """Before the window's start too: their tokens fall into the window."""
+    case.requests("status", "aborted", every=4)
+    tokens_unreconciled(case)
 
 
 def nothing_asked(case):
@@ -184,21 +242,16 @@ def tokens_unreconciled(case):
 
 def other_reading(case):
     case.plan["analysis"]["power_reading"] = "instant"
+    no_counter(case)
     case.edit("power", lambda log: log.assign(power_instant_w=None))
 
 
 def counter_not_checked(case):
     def change(log):
-        late = log["timestamp_ns"] > case.window["start_ns"]
-        return log[~(late & log["energy_counter_j"].notna())]
+        counted = log["energy_counter_j"].notna()
+        return log[~counted | (log["timestamp_ns"] == log.loc[counted, "timestamp_ns"].min())]
 
     case.edit("power", change)
-
-
-def averaging_lag(case):
-    """The average still rises in the first second of a short window of which nothing is cut."""
-    case.power("power_average_w", 120.0, -5.0, -4.0)
-    case.plan["analysis"] |= {"trim_start_s": 0.0, "trim_end_s": 62.0}
 
 
 def preemptions(case):

@@ -1,8 +1,10 @@
 """A recorded session with known truth, written as acquisition writes it.
 
-Power is constant in every phase (with a ripple of +-0.4 W that cancels in the integral), a window's level follows from
-P0 T + a prompt + b generated over its trimmed part, counters are exact integrals, and the server's metrics count the
-same tokens as the client. What the analysis must find is in the `Truth` that `build_session` returns.
+Power is constant in every phase (with a ripple of +-0.4 W that cancels in the integral), NVML's average is that of the
+last second, a window's level follows from P0 T + a prompt + b generated over its trimmed part, counters are exact
+integrals, and the server's metrics count the
+same tokens as the client. What the analysis must find, over windows from counter reading to counter reading, is in the
+`Truth` that `build_session` returns.
 """
 
 import json
@@ -114,6 +116,7 @@ def build_session(
     rows: list[dict] = []
     levels: list[tuple[int, int, float]] = []
     sent: list[dict] = []
+    asked: dict[str, list[dict]] = {}
     truth = Truth(here, cold_w, loaded_w, post_w)
 
     def phase(name: str, duration_s: float, level_w: float, cell: str | None = None) -> tuple[int, int]:
@@ -132,7 +135,7 @@ def build_session(
     sent += _requests(warm, start_ns, rng, len(sent))
     for spec in windows:
         start_ns = clock
-        own = _requests(spec, start_ns, rng, len(sent))
+        own = asked[spec.name] = _requests(spec, start_ns, rng, len(sent))
         sent += own
         inside = (start_ns + round(TRIM_START_S * 1e9), start_ns + round((spec.duration_s - TRIM_END_S) * 1e9))
         truth.windows[spec.name] = _window_truth(own, inside, energy_model)
@@ -145,7 +148,10 @@ def build_session(
         phase("post_idle", 15.0, post_w)
 
     stamps = {"clock_anchor": ANCHOR, "source": _grades(sources)}
-    write_table(here / "power.parquet", (make_power or _power)(levels, sources), power.SCHEMA, **stamps)
+    log = (make_power or _power)(levels, sources)
+    for name, own in asked.items():
+        truth.windows[name] = _on_counter(truth.windows[name], own, log)
+    write_table(here / "power.parquet", log, power.SCHEMA, **stamps)
     write_table(here / "requests.parquet", sent, requests.SCHEMA, clock_anchor=ANCHOR)
     metrics = _metrics(sent, levels[0][0], levels[-1][1])
     write_table(here / "server_metrics.parquet", metrics, server_metrics.SCHEMA, clock_anchor=ANCHOR)
@@ -232,6 +238,20 @@ def _requests(spec: WindowSpec, start_ns: int, rng: np.random.Generator, first_i
     return made
 
 
+def _on_counter(window: dict, own: list[dict], log: pd.DataFrame) -> dict:
+    """The window from the first to the last reading in it of the first counter; its power is even."""
+    if "energy_counter_j" not in log:
+        return window
+    counted = log[log["energy_counter_j"].notna() & log["timestamp_ns"].between(window["start_ns"], window["end_ns"])]
+    if "gpu" in set(log["domain"]):
+        counted = counted[counted["domain"] == "gpu"]
+    if counted.empty:
+        return window
+    start_ns, end_ns = int(counted["timestamp_ns"].min()), int(counted["timestamp_ns"].max())
+    power_w = window["power_w"]
+    return _window_truth(own, (start_ns, end_ns), (power_w, 0.0, 0.0))
+
+
 def _window_truth(own: list[dict], inside: tuple[int, int], model: tuple[float, float, float]) -> dict:
     start_ns, end_ns = inside
     duration_s = (end_ns - start_ns) / 1e9
@@ -267,7 +287,12 @@ def _power(levels: list[tuple[int, int, float]], sources: tuple[Source, ...]) ->
         times = grid(INTERVAL_S)
         level = height[np.minimum(np.searchsorted(ends, times, side="right"), len(height) - 1)]
         ripple = np.where(np.arange(len(times)) % 2 == 0, 0.4, -0.4)
-        columns = {"timestamp_ns": times, "power_average_w": source.share * (level + ripple)}
+        average_w = level + ripple
+        if source.name == "nvml":
+            # The second before the log was like its first.
+            known_ns, known_j = np.concatenate(([start_ns - 1e9], knots)), np.concatenate(([-height[0]], cumulative))
+            average_w = np.interp(times, known_ns, known_j) - np.interp(times - 1e9, known_ns, known_j) + ripple
+        columns = {"timestamp_ns": times, "power_average_w": source.share * average_w}
         if source.counter == "same":
             columns["energy_counter_j"] = 1e5 + source.share * np.interp(times, knots, cumulative)
         else:

@@ -72,7 +72,7 @@ def test_tokens_requests_and_rates_are_those_that_went_in(experiment):
 
 def test_boundary_and_grade_travel_to_every_figure(experiment):
     *_, found = experiment
-    grades = {"gpu": "sampled", "gpu + cpu_package + dram": "sampled", "cpu (modelled)": "modelled"}
+    grades = {"gpu": "counter", "gpu + cpu_package + dram": "counter", "cpu (modelled)": "modelled"}
     for cell in found["cells"]:
         boundary = cell["figures"]["energy_total_j"]["boundary"]
         for name, content in cell["figures"].items():
@@ -107,12 +107,15 @@ def test_pandas_alone_finds_the_same(experiment):
         idle = pq.read_table(raw / "bench" / "idle" / "small" / "power.parquet").to_pandas()
         for row in phases[phases["phase"] == "window"].itertuples():
             start_ns, end_ns = row.start_ns + 5_000_000_000, row.end_ns
+            counted = log[log["domain"].isin(["gpu", "cpu"]) & log["energy_counter_j"].notna()]["timestamp_ns"]
+            start_ns, end_ns = counted[counted >= start_ns].min(), counted[counted <= end_ns].max()
             total_j, cold_w = 0.0, 0.0
             for domain in ("gpu", "cpu_package", "dram", "cpu"):
                 total_j += channel_energy_j(log[log["domain"] == domain], start_ns, end_ns)
                 own = idle[idle["domain"] == domain]
                 if len(own):
-                    first_ns, last_ns = own["timestamp_ns"].min(), own["timestamp_ns"].max()
+                    times_ns = own.loc[own["energy_counter_j"].notna(), "timestamp_ns"]
+                    first_ns, last_ns = times_ns.min(), times_ns.max()
                     cold_w += channel_energy_j(own, first_ns, last_ns) / ((last_ns - first_ns) / 1e9)
             tokens = prompts = 0
             for r in requests[requests["cell"] == row.cell].itertuples():
@@ -136,18 +139,14 @@ def test_pandas_alone_finds_the_same(experiment):
 
 
 def channel_energy_j(rows: pd.DataFrame, start_ns: int, end_ns: int) -> float:
-    """Counter difference where power is derived from it (no row has power alone), else the trapezoid."""
+    """The counter's difference."""
     if rows.empty:
         return 0.0
     time_s = (rows["timestamp_ns"] - start_ns) / 1e9
     window_s = (end_ns - start_ns) / 1e9
-    alone = rows["power_average_w"].notna() & rows["energy_counter_j"].isna()
-    if not alone.any():
-        at = np.interp([0, window_s], time_s, rows["energy_counter_j"])
-        return float(at[1] - at[0])
-    power = pd.Series(rows.loc[alone, "power_average_w"].to_numpy(), index=time_s[alone].to_numpy())
-    with_edges = power.reindex(power.index.union([0.0, window_s])).interpolate(method="index").loc[0:window_s]
-    return float(np.trapezoid(with_edges.to_numpy(), with_edges.index.to_numpy()))
+    counted = rows["energy_counter_j"].notna()
+    at = np.interp([0, window_s], time_s[counted], rows.loc[counted, "energy_counter_j"])
+    return float(at[1] - at[0])
 
 
 def test_an_attached_endpoint_lacks_what_needs_the_server_off(tmp_path):
@@ -207,7 +206,7 @@ def test_the_stages_give_what_recompute_gives(experiment, tmp_path):
     def repeated(*names):
         return [word for name in names for path in lists[name] for word in (f"--{name}", path)]
 
-    invoke("stage", "fit", *repeated("energy", "steady-load"), "--output", tmp_path / "fit.json")
+    invoke("stage", "fit", "--spec", analysis, *repeated("energy", "steady-load"), "--output", tmp_path / "fit.json")
     every = repeated(*lists)
     summary = tmp_path / "summary.json"
     invoke("stage", "summary", "--spec", json.dumps(plan), *every, "--fit", tmp_path / "fit.json", "--output", summary)
@@ -232,5 +231,5 @@ def test_stages_name_what_is_wrong(experiment, tmp_path):
     with pytest.raises(InputError, match="steady-load"):
         other = tmp_path / "steady.json"
         write_json(other, {"session": "other", "machine": "m", "windows": {}})
-        invoke("stage", "fit", *energy, "--steady-load", other)
+        invoke("stage", "fit", "--spec", json.dumps(plan["analysis"]), *energy, "--steady-load", other)
     assert not (tmp_path / "out").exists()

@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import synthetic
 from faults import (
     Case,
+    aborted_requests,
     attached,
-    averaging_lag,
     below_idle,
     cached_tokens_unknown,
     client_lag,
@@ -20,11 +21,17 @@ from faults import (
     counter_reset,
     failed_requests,
     gap,
+    gap_without_counter,
     hardware_slowdown,
+    holes,
     idle_drift,
+    idle_outliers,
+    idle_trend,
     launch_failed,
     leftover_processes,
     loaded_idle_missing,
+    many_aborted_and_no_counters,
+    no_counter,
     no_factor,
     no_power_source,
     no_schedule,
@@ -39,6 +46,7 @@ from faults import (
     preemptions,
     steadiness_not_judged,
     stuck_sensor,
+    stuck_without_counter,
     thermal_throttle,
     token_counts_missing,
     token_mismatch,
@@ -46,6 +54,7 @@ from faults import (
     untouched,
     warmup_failures,
     warmup_too_short,
+    zero_without_counter,
 )
 
 from inference_energy.analysis.validity import CODES, judged, reason
@@ -67,11 +76,17 @@ ON_CELLS = [
     *[Trigger(f.__name__, f, TOTAL, False) for f in (no_power_source, power_not_covered, gap, stuck_sensor)],
     *[Trigger(f.__name__, f, TOTAL, False) for f in (counter_mismatch, counter_reset, thermal_throttle, not_steady)],
     *[Trigger(f.__name__, f, TOTAL, True) for f in (power_cap, hardware_slowdown, other_reading, counter_not_checked)],
-    *[Trigger(f.__name__, f, TOTAL, True) for f in (averaging_lag, steadiness_not_judged, preemptions)],
+    *[Trigger(f.__name__, f, TOTAL, True) for f in (steadiness_not_judged, preemptions, holes)],
+    Trigger("gap", gap_without_counter, TOTAL, False),
+    Trigger("stuck_sensor", stuck_without_counter, TOTAL, False),
+    Trigger("stuck_sensor", zero_without_counter, TOTAL, False),
+    *[Trigger(f.__name__, f, "cold_power_w", True) for f in (idle_outliers, idle_trend)],
+    *[Trigger("aborted_requests", aborted_requests, name, True) for name in (PER_TOKEN, "output_tokens")],
     Trigger("not_steady", not_steady, "ttft_p50_s", True),
     Trigger("not_steady", not_steady, "output_tokens_per_s", True),
     *[Trigger("client_lag", client_lag, name, False) for name in (TOTAL, "ttft_p50_s", "requests_per_s", PER_TOKEN)],
     *[Trigger(f.__name__, f, PER_TOKEN, False) for f in (token_mismatch, token_counts_missing, failed_requests)],
+    Trigger("token_counts_missing", many_aborted_and_no_counters, PER_TOKEN, False),
     Trigger("failed_requests", failed_requests, "energy_total_per_request_j", False),
     Trigger("token_mismatch", token_mismatch, "output_tokens", False),
     Trigger("cached_tokens_unknown", cached_tokens_unknown, "cached_tokens", False),
@@ -116,7 +131,7 @@ def codes(reasons):
 
 
 def test_every_code_has_a_trigger_here():
-    triggered = {t.code for t in ON_CELLS} | {f.__name__ for _, f in ON_SESSIONS} | set(ON_FITS)
+    triggered = {t.code for t in ON_CELLS} | {f.__name__ for _, f in ON_SESSIONS} | {*ON_FITS, "steady_from"}
     assert triggered == set(CODES)
 
 
@@ -212,18 +227,67 @@ def test_unknown_codes_are_refused_and_summaries_use_known_ones(case):
     assert json.loads(json.dumps(recompute(case.raw, case.plan), allow_nan=False))
 
 
-@pytest.mark.parametrize(("from_s", "to_s"), [(-1.0, 0.25), (74.75, 76.0)], ids=["start", "end"])
-def test_a_hole_across_an_edge_counts(case, from_s, to_s):
+@pytest.mark.parametrize(
+    ("counter", "from_s", "to_s"),
+    [(False, -1.0, 0.9), (False, 74.4, 76.0), (True, -4.0, 3.4), (True, 71.6, 79.0)],
+    ids=["start", "end", "counter-start", "counter-end"],
+)
+def test_a_hole_across_an_edge_counts(case, counter, from_s, to_s):
+    if not counter:
+        no_counter(case)
     case.edit("power", lambda log: log[~case.inside(log, from_s, to_s)])
     figure = recompute(case.raw, case.plan)["cells"][0]["figures"][TOTAL]
     assert codes(figure["reasons"]) == ["gap"]
+
+
+@pytest.mark.parametrize(("from_s", "to_s"), [(-4.0, 2.2), (72.8, 79.0)], ids=["start", "end"])
+def test_a_hole_across_an_edge_is_cut_off_where_a_counter_is_read_soon_after(case, from_s, to_s):
+    case.edit("power", lambda log: log[~case.inside(log, from_s, to_s)])
+    (cell, _) = recompute(case.raw, case.plan)["cells"]
+    figures = cell["figures"]
+    assert figures["energy_total_j"]["reasons"] == []
+    assert 71 < figures["duration_s"]["value"] < 74
+    assert figures["power_mean_w"]["value"] == pytest.approx(case.window["power_w"], rel=1e-6)
+    assert figures["power_mean_w"]["interval_95"] is not None
+
+
+def test_a_warm_up_that_was_too_short_costs_a_part_of_the_window(tmp_path):
+    truth = synthetic.build_session(tmp_path, windows=(synthetic.WindowSpec("low", rate_qps=4.0, duration_s=150.0),))
+    case = Case(tmp_path, truth)
+    level_w = case.window["power_w"]
+    # Power is 60 % more at first and falls by a line over 20 s.
+    case.power("energy_counter_j", lambda rows: rows["energy_counter_j"] - warming_j(rows, case, level_w), -5, 1e4)
+    ramp = lambda rows: rows["power_average_w"] + 0.6 * level_w * np.clip(1 - since_s(rows, case) / 20, 0, 1)  # noqa: E731
+    case.power("power_average_w", ramp, 0, 25)
+    cell = recompute(case.raw, case.plan)["cells"][0]
+    figures = cell["figures"]
+    cut_s = (cell["window"]["start_ns"] - case.window["start_ns"]) / 1e9
+    assert 12 < cut_s < 30
+    for name in (TOTAL, PER_TOKEN, "ttft_p50_s", "output_tokens_per_s"):
+        assert figures[name]["valid"]
+        assert codes(figures[name]["reasons"])[0] == "steady_from"
+    assert f"{cut_s:.0f} s" in figures[TOTAL]["reasons"][0]["detail"]
+    seconds = figures["duration_s"]["value"]
+    assert seconds == pytest.approx(case.window["duration_s"] - cut_s)
+    assert figures[TOTAL]["value"] == pytest.approx(level_w * seconds, rel=0.01)
+    assert cell["checks"]["steadiness"]["steady"]
+
+
+def since_s(rows, case):
+    return (rows["timestamp_ns"] - case.window["start_ns"]) / 1e9
+
+
+def warming_j(rows, case, level_w):
+    """What the counter lacks, before and while power is higher, of the energy that is on top; nothing later."""
+    left_s = np.clip(1 - since_s(rows, case) / 20, 0, 1) * 20
+    return 0.6 * level_w * left_s**2 / 40
 
 
 @pytest.mark.parametrize(
     "nearly",
     [
         lambda case: case.power("power_average_w", lambda rows: rows["power_average_w"] * 1.04),
-        lambda case: case.edit("power", lambda log: log[~case.inside(log, 20.05, 20.85)]),
+        lambda case: case.edit("power", lambda log: log[~case.inside(log, 20.05, 24.85)]),
         lambda case: case.requests("scheduled_ns", lambda times: times - 90_000_000),
         lambda case: case.requests("status", "failed", every=40),
         lambda case: case.power("clocks_event_reasons", 0x1),

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.signal import lfilter
 
-from inference_energy.analysis.steadiness import block_edges, judge, trend
+from inference_energy.analysis.steadiness import block_edges, geweke, judge, mser5, trend
 from inference_energy.analysis.steady_load import requests_in_flight
 from inference_energy.config.analysis import Steadiness
 
@@ -56,12 +57,12 @@ def test_too_few_blocks_are_not_judged():
     assert "needs 7" in verdict["why_not_judged"]
 
 
-@pytest.mark.parametrize(("blocks", "scatters", "found"), [(7, 4, 0.5), (7, 6, 0.8), (29, 3, 0.95)])
+@pytest.mark.parametrize(("blocks", "scatters", "found"), [(7, 8, 0.55), (29, 3, 0.92)])
 def test_its_power_is_what_its_docstring_says(blocks, scatters, found):
     rng = np.random.default_rng(3)
     rise = (np.arange(blocks) + 0.5) / blocks * scatters
     series = [(1000 + rise + rng.standard_normal(blocks)).tolist() for _ in range(400)]
-    share = np.mean([trend(means, 1e-9, 0.05)["exceeded"] for means in series])
+    share = np.mean([6 * trend(means, 1e-9, 0.05)["p_value"] < 0.05 for means in series])
     assert share == pytest.approx(found, abs=0.08)
 
 
@@ -88,3 +89,93 @@ def test_a_growing_queue_shows_in_the_requests_in_flight() -> None:
     assert verdict["steady"] is False
     even = pd.DataFrame({"sent_ns": sent, "end_ns": sent + second_ns}).astype("Int64")
     assert requests_in_flight(even, blocks)[1:] == pytest.approx([10.0] * 6, rel=0.02)
+
+
+def noise(random, count, phi=0.5):
+    """AR(1) with a standard deviation of one."""
+    return lfilter([1.0], [1.0, -phi], random.standard_normal(count + 100))[100:] * np.sqrt(1 - phi**2)
+
+
+@pytest.mark.parametrize("count", [75, 300])
+@pytest.mark.parametrize("share", [0.15, -0.15])
+def test_geweke_finds_another_level_in_the_first_fifth(count, share):
+    random = np.random.default_rng(5)
+    found = []
+    for _ in range(50):
+        bins = 600 + 15 * noise(random, count)
+        bins[: count // 5] += 600 * share
+        found.append(geweke(bins, 0.10, 0.05)["p_value"])
+    # Six tests share the 5 %, so each has 0.8 %.
+    assert np.mean(np.array(found) < 0.05 / 6) > 0.9
+    assert geweke(bins, 0.10, 0.05)["difference_share"] == pytest.approx(share, abs=0.03)
+    assert geweke(bins, 0.20, 0.05)["exceeded"] is False  # within the limit, however significant
+
+
+def test_a_level_that_comes_back_is_no_trend_and_found_all_the_same():
+    bins = 600 + 5 * noise(np.random.default_rng(6), 140)
+    bins[:28] += 200
+    blocks = bins.reshape(14, 10).mean(axis=1).tolist()
+    verdict = judge({"power_w": blocks}, 14, Steadiness(), {"power_w": bins})
+    assert not verdict["trends"]["power_w"]["exceeded"]
+    assert verdict["stationarity"]["power_w"]["exceeded"]
+    assert verdict["steady"] is False
+
+
+@pytest.mark.parametrize("bins", [np.zeros(80), np.full(80, 310.0)])
+def test_a_constant_is_stationary(bins):
+    assert geweke(bins, 0.1, 0.05)["exceeded"] is False
+
+
+def test_a_step_before_a_constant_is_not_stationary():
+    found = geweke(np.r_[np.full(16, 400.0), np.full(64, 300.0)], 0.1, 0.05)
+    assert found["exceeded"]
+    assert found["p_value"] == 0.0
+
+
+@pytest.mark.parametrize("blocks", [7, 30])
+def test_steady_series_are_rarely_called_unsteady(blocks):
+    """Four series as a served load has them, tested six times; at most 7 % of 300 windows are lost."""
+    random = np.random.default_rng(11)
+    lost = 0
+    for _ in range(300):
+        power = 600 + 60 * noise(random, 10 * blocks, 0.6)
+        tokens = np.maximum(2000 + 700 * noise(random, 10 * blocks, 0.6), 0)
+        running, flying = (20 + 5 * noise(random, blocks, 0.2) for _ in range(2))
+        series = {
+            "power_w": power.reshape(blocks, 10).mean(axis=1).tolist(),
+            "output_tokens_per_s": tokens.reshape(blocks, 10).mean(axis=1).tolist(),
+            "running_requests": running.tolist(),
+            "requests_in_flight": flying.tolist(),
+        }
+        bins = {"power_w": power, "output_tokens_per_s": tokens}
+        lost += not judge(series, blocks, Steadiness(), bins)["steady"]
+    assert lost / 300 < 0.07
+
+
+def test_p_values_are_those_of_all_tests_together():
+    rising = [100.0, 110.0, 105.0, 120.0, 130.0, 125.0, 140.0]
+    alone = judge({"power_w": rising}, 7, Steadiness())
+    assert alone["steady"] is False
+    among = judge({"power_w": rising, "output_tokens_per_s": [1.0] * 7, "running_requests": [1.0] * 7}, 7, Steadiness())
+    assert among["trends"]["power_w"]["p_value"] == pytest.approx(3 * alone["trends"]["power_w"]["p_value"])
+    assert among["trends"]["output_tokens_per_s"]["p_value"] == 1.0
+
+
+@pytest.mark.parametrize("settles_s", [15, 30, 45])
+def test_mser_cuts_off_a_ramp_and_seldom_much_more(settles_s):
+    cuts = []
+    for seed in range(60):
+        bins = 600 + 10 * noise(np.random.default_rng(seed), 200)
+        bins[:settles_s] -= np.linspace(300, 0, settles_s)
+        cuts.append(mser5(bins))
+    known = [cut for cut in cuts if cut is not None]
+    assert len(known) > 0.9 * len(cuts)
+    assert min(known) >= settles_s - 10
+    assert np.median(known) <= settles_s + 5
+
+
+def test_mser_cuts_nothing_off_what_is_settled_and_gives_up_where_nothing_settles():
+    assert mser5(np.full(100, 300.0)) == 0
+    assert mser5(np.r_[np.linspace(1000, 300, 80), np.full(20, 300.0)]) is None
+    assert mser5(np.linspace(1000, 300, 100)) is None
+    assert mser5(np.arange(45.0)) is None  # nine batches say nothing

@@ -30,6 +30,10 @@ class FakeGpu:
     field_error: int | None = None
     has_counter: bool = True
     mig: bool | None = False
+    ring: list[tuple[int, float]] | None = None
+    """(us, W) of the driver's samples; None where there is no ring."""
+    pids: list[int] | None = None
+    """Processes that compute; None where the GPU cannot tell."""
 
 
 @dataclass
@@ -124,6 +128,23 @@ class FakeNvml:
         self._require(gpu.has_counter)
         gpu.energy_mj += 50_000
         return gpu.energy_mj
+
+    def nvmlDeviceGetSamples(self, gpu: FakeGpu, kind: int, after_us: int) -> tuple[int, Any]:
+        self._enter("nvmlDeviceGetSamples")
+        self._require(gpu.ring is not None and kind == pynvml.NVML_TOTAL_POWER_SAMPLES)
+        later = [(time_us, power_w) for time_us, power_w in gpu.ring or [] if time_us > after_us]
+        if not later:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        samples = (pynvml.c_nvmlSample_t * len(later))()
+        for sample, (time_us, power_w) in zip(samples, later, strict=True):
+            sample.timeStamp = time_us
+            sample.sampleValue.uiVal = round(power_w * 1000)
+        return pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, samples
+
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[SimpleNamespace]:
+        self._enter("nvmlDeviceGetComputeRunningProcesses")
+        self._require(gpu.pids is not None)
+        return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in gpu.pids or []]
 
     def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> SimpleNamespace:
         self._enter("nvmlDeviceGetUtilizationRates")

@@ -1,6 +1,6 @@
 """Choosing sources: what auto takes, and what a wrong choice says."""
 
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
@@ -9,6 +9,7 @@ from inference_energy.acquire.power.base import Channel, PowerSource, SourceStat
 from inference_energy.acquire.power.choose import all_states, candidates, choose
 from inference_energy.acquire.power.nvml import NvmlSource
 from inference_energy.acquire.power.spec import SamplerSpec
+from inference_energy.config.power import SourceName
 from inference_energy.errors import InputError
 
 
@@ -80,9 +81,23 @@ def test_auto_does_not_do_without_a_gpu_that_was_named() -> None:
         choose("auto", [missing, *machine(False, True, True)[1:]])
 
 
+@pytest.mark.parametrize(("stand_in", "better"), [("nvidia-smi", "nvml"), ("dcgm", "nvml"), ("pcm-power", "rapl")])
+def test_auto_takes_a_stand_in_only_where_the_better_source_does_not_work(stand_in: str, better: str) -> None:
+    both = [Stub(better, True), Stub(stand_in, True)]
+    assert [source.name for source in choose("auto", both)] == [better]
+    alone = [Stub(better, False), Stub(stand_in, True)]
+    assert [source.name for source in choose("auto", alone)] == [stand_in]
+    assert [source.name for source in choose([stand_in], both)] == [stand_in]
+
+
+def test_named_gpus_may_be_read_by_a_stand_in() -> None:
+    missing = NvmlSource(["GPU-ffff"], FakeNvml([FakeGpu("GPU-aaaa")]))
+    assert [source.name for source in choose("auto", [missing, Stub("nvidia-smi", True)])] == ["nvidia-smi"]
+
+
 def test_every_real_source_reports_its_state_here() -> None:
     states = all_states(candidates(SamplerSpec()))
-    assert [state.name for state in states] == ["nvml", "rapl", "modelled"]
+    assert {state.name for state in states} == set(get_args(SourceName))
     assert all(state.reason for state in states)
 
 

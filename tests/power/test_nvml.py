@@ -1,5 +1,6 @@
 """NVML as a power source: what each channel reads, and how errors leave it."""
 
+import time
 from collections import deque
 
 import pynvml
@@ -182,3 +183,16 @@ def test_every_session_is_closed_again() -> None:
     with pytest.raises(SourceError):
         NvmlSource([7], nvml).channels()
     assert nvml.sessions == 0
+
+
+def test_the_states_of_the_gpus_are_asked_for_at_different_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml([FakeGpu(f"GPU-{number}") for number in range(4)])
+    fast = [c for c in NvmlSource(nvml=nvml).channels() if (c.domain, c.grade) == ("gpu", "sampled")]
+    now_s = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    assert all(channel.read().utilization is not None for channel in fast), "each is known from the start"
+    asked: list[list[int]] = []
+    for tick in range(1, 9):
+        now_s[0] = 1000.0 + 0.25 * tick
+        asked.append([number for number, channel in enumerate(fast) if channel.read().utilization is not None])
+    assert asked == [[3], [2], [1], [0]] * 2

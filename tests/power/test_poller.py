@@ -3,13 +3,16 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.acquire.power.base import Channel, Reading, SourceError
+from inference_energy.acquire.power.base import STILL_LIMIT_S, Channel, Reading, SourceError
 from inference_energy.acquire.power.deadlines import Deadlines
+from inference_energy.acquire.power.polled import Lateness
 from inference_energy.acquire.power.poller import Poller
+from inference_energy.contracts.power import GPU_SAMPLES
 
 
 class Scripted(Channel):
@@ -99,3 +102,83 @@ def test_a_read_longer_than_the_interval_counts_the_polls_it_cost() -> None:
     poller, _ = poll([Scripted("slow", slow)], lambda poller: poller.stats()[0].reads >= 4)
     (stats,) = poller.stats()
     assert stats.missed >= 2 * (stats.reads - 1)
+
+
+def test_a_phase_puts_the_later_deadlines_between_the_first_and_a_period_on() -> None:
+    deadlines = Deadlines(1_000, 100, phase_ns=30)
+    assert deadlines.advance(1_005) == 1_030
+    assert deadlines.advance(1_031) == 1_130
+    assert deadlines.advance(1_331) == 1_430
+    assert deadlines.missed == 2
+    slow = Deadlines(1_000, 100, phase_ns=30)
+    assert slow.advance(1_090) == 1_130
+    assert slow.missed == 0, "the first poll took less than a period"
+    assert Deadlines(1_000, 100, phase_ns=30).advance(1_250) == 1_330
+
+
+class Ring(Channel):
+    """Several readings a read, and none at first."""
+
+    def __init__(self) -> None:
+        super().__init__("stub", "ring", GPU_SAMPLES, "sampled", period_s=0.02)
+        self.optional = True
+        self.count = 0
+
+    def read(self) -> Reading:
+        raise SourceError("read_many is what is asked")
+
+    def read_many(self) -> list[Reading]:
+        self.count += 1
+        return [Reading(time.monotonic_ns(), 1.0, power_instant_w=9.0)] * (3 if self.count > 1 else 0)
+
+    def notes(self) -> dict[str, Any]:
+        return {"asked": self.count}
+
+
+def test_one_call_may_give_many_readings_or_none() -> None:
+    poller, rows = poll([Ring(), Scripted("good", lambda _: 5.0)], lambda poller: poller.stats()[0].reads >= 4)
+    ring, good = poller.stats()
+    assert ring.rows == 3 * (ring.reads - 1) == sum(reading.power_w == 9.0 for _, reading in rows)
+    assert good.rows == good.reads
+    assert ring.to_dict()["asked"] == ring.reads
+    assert poller.latest_power_w() == {"gpu": 5.0}, "samples are not the newest power of a domain"
+
+
+def test_an_optional_channel_is_not_waited_for() -> None:
+    class Mute(Ring):
+        def read_many(self) -> list[Reading]:
+            raise SourceError("never")
+
+    poller, _ = poll([Mute(), Scripted("good", lambda _: 5.0)], lambda poller: poller.stats()[1].reads >= 1)
+    assert poller.silent() == []
+    assert poller.stats()[0].last_error == "never"
+
+
+def test_how_late_polls_begin_is_told() -> None:
+    lateness = Lateness()
+    assert lateness.in_ms() == {}
+    for late_us in [*range(1, 99), 400, 5_000]:
+        lateness.add(late_us * 1_000)
+    assert lateness.in_ms() == {"p50": 0.06, "p99": 0.41, "max": 5.0}
+    poller, _ = poll([Scripted("good", lambda _: 5.0)], lambda poller: poller.stats()[0].reads >= 5)
+    late_ms = poller.stats()[0].late_ms
+    assert 0 <= late_ms["p50"] <= late_ms["p99"] <= late_ms["max"]
+
+
+def test_a_value_that_never_moves_is_a_fault_of_its_channel() -> None:
+    channel, modelled = Scripted("stuck", lambda _: 5.0), Scripted("moving", float)
+    channel.still_limit_s = modelled.still_limit_s = 0.05
+    poller, _ = poll([channel, modelled], lambda poller: poller.stats()[0].reads >= 20)
+    stuck, moving = poller.stats()
+    assert len(stuck.faults) == 1 and stuck.faults[0].startswith("gave the same value, 5, for ")
+    assert moving.faults == []
+
+
+def test_only_a_model_may_give_one_value_for_ever() -> None:
+    assert Named("cpu", "cpu", "cpu", "modelled").still_limit_s is None
+    assert Named("nvml", "GPU-a", "gpu", "sampled").still_limit_s == STILL_LIMIT_S
+
+
+class Named(Channel):
+    def read(self) -> Reading:
+        raise AssertionError("these tests do not read it")

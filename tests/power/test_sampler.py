@@ -7,16 +7,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pynvml
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power.nvml import NvmlSource
 from inference_energy.acquire.power.process import SamplerProcess
-from inference_energy.acquire.power.sampler import Sampler, stats_path
+from inference_energy.acquire.power.sampler import FLUSH_PERIOD_S, Sampler, stats_path
 from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.acquire.power.stream import compact, read_stream
 from inference_energy.errors import InputError, RunError
@@ -56,10 +58,24 @@ def test_sigkill_leaves_a_log_that_can_be_compacted(tmp_path: Path) -> None:
     output = tmp_path / "power.arrows"
     with raw_sampler(output) as process:
         wait_for_rows(output, 20)
+        killed_ns = time.monotonic_ns()
         process.kill()
         process.wait(TIMEOUT_S)
     assert not stats_path(output).exists()
     assert compact(output, tmp_path / "power.parquet").rows >= 20
+    kept_ns = read_stream(output)[0]["timestamp_ns"].to_numpy()
+    assert FLUSH_PERIOD_S <= 0.5
+    assert killed_ns - kept_ns[-1] < 5e9, "only what was read since the last flush is lost"
+    assert max(kept_ns[1:] - kept_ns[:-1]) < 5e9, "and nothing before it"
+
+
+def test_a_source_that_cannot_be_closed_does_not_cost_the_log(tmp_path: Path) -> None:
+    nvml = FakeNvml([FakeGpu("GPU-a")])
+    nvml.fail["nvmlShutdown"] = deque([pynvml.NVML_ERROR_GPU_IS_LOST])
+    spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 0.3})
+    counts = Sampler(spec, [NvmlSource(nvml=nvml)], tmp_path / "power.arrows").run()
+    assert counts["ended_by"] == "duration"
+    assert read_stream(tmp_path / "power.arrows")[1].rows == sum(channel["rows"] for channel in counts["channels"])
 
 
 @pytest.mark.parametrize("ending", ["stdin", "sigterm", "sighup"])

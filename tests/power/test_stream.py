@@ -1,6 +1,7 @@
 """The log on disk: what is flushed can be read, whatever happens afterwards."""
 
 import json
+import threading
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -86,6 +87,29 @@ def test_a_log_without_even_its_head_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "power.parquet").exists()
 
 
+def test_no_row_is_lost_or_doubled_while_threads_append_and_one_flushes(tmp_path: Path) -> None:
+    stream = PowerStream(tmp_path / "log.arrows", ANCHOR, [])
+    channels = [Named("nvml", f"GPU-{number}", "gpu", "sampled") for number in range(4)]
+    each = 5_000
+
+    def append(channel: Channel) -> None:
+        for row in range(each):
+            stream.append(channel, Reading(row, 1.0, power_average_w=float(row), sm_clock_mhz=row or None))
+
+    threads = [threading.Thread(target=append, args=(channel,)) for channel in channels]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        stream.flush()
+    stream.close()
+    frame = read_stream(tmp_path / "log.arrows")[0].to_pandas()
+    for _, rows in frame.groupby("device"):
+        assert sorted(rows["timestamp_ns"]) == list(range(each))
+        assert (rows["power_average_w"] == rows["timestamp_ns"]).all()
+        assert rows["sm_clock_mhz"].isna().sum() == 1
+    assert set(frame["device"]) == {channel.device for channel in channels}
+
+
 def test_metadata_is_json_in_the_stream_itself(tmp_path: Path) -> None:
     write(tmp_path / "log.arrows", batches=0).close()
     table, _ = read_stream(tmp_path / "log.arrows")
@@ -96,6 +120,8 @@ def test_metadata_is_json_in_the_stream_itself(tmp_path: Path) -> None:
     ("present", "summed"),
     [
         ({"gpu", "gpu_memory"}, {"gpu"}),
+        ({"gpu", "gpu_samples"}, {"gpu"}),
+        ({"gpu_samples"}, set()),
         ({"psys", "cpu_package", "dram", "gpu"}, {"cpu_package", "dram", "gpu"}),
         ({"cpu", "cpu_package"}, {"cpu_package"}),
         ({"cpu", "gpu"}, {"cpu", "gpu"}),

@@ -73,11 +73,6 @@ def test_modelled_is_flagged_and_named():
     assert "modelled" in shown.qualifiers
 
 
-def test_an_interval_is_shown_in_the_same_unit():
-    figure = Figure(0.060, "J/token", "total", "gpu", "counter", interval_95=(0.055, 0.065)).as_dict()
-    assert place(figure).interval == "55.0 to 65.0"
-
-
 def test_a_figure_that_the_summary_lacks_says_so():
     assert "no such figure" in place(None).why
 

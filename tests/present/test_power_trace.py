@@ -66,19 +66,28 @@ def test_one_part_needs_no_sum():
 
 def test_the_figure_shades_phases_and_names_what_is_modelled(tmp_path):
     sample = make_sample(tmp_path, grade="modelled")
-    figure = trace_figure(read_session(sample.session), 71.0)
+    figure = trace_figure(read_session(sample.session), sample.summary["idle"][0]["cold_power_w"])
     assert figure is not None
     names = [trace.name for trace in figure.data]
     assert any("modelled" in name and name.startswith("sum") for name in names)
-    assert "cold idle, 71 W" in names
+    assert "cold idle, 71.0 W (modelled)" in names
     assert len(figure.layout.shapes) == 8
     assert {"q04", "loaded idle", "post idle"} <= {note.text for note in figure.layout.annotations}
     assert max(len(trace.x) for trace in figure.data) <= 4000
 
 
+def test_the_cold_idle_is_drawn_with_its_interval_and_not_at_all_where_it_is_not_given(tmp_path):
+    sample = make_sample(tmp_path)
+    cold = sample.summary["idle"][0]["cold_power_w"]
+    figure = trace_figure(read_session(sample.session), cold)
+    assert "cold idle, 71.0 ± 4.3 W" in [trace.name for trace in figure.data]
+    figure = trace_figure(read_session(sample.session), cold | {"valid": False})
+    assert not [trace.name for trace in figure.data if "cold idle" in trace.name]
+
+
 def test_a_page_of_its_own(tmp_path):
     sample = make_sample(tmp_path, grade="modelled")
-    write_trace_page(tmp_path / "trace.html", sample.session, cold_power_w=71.0)
+    write_trace_page(tmp_path / "trace.html", sample.session, cold_idle=sample.summary["idle"][0]["cold_power_w"])
     text = (tmp_path / "trace.html").read_text()
     assert "Power is modelled, not measured" in text
     assert 'id="figure-trace"' in text

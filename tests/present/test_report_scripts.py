@@ -54,6 +54,19 @@ def test_power_trace(tmp_path):
     assert "Power trace: sweep on h100-box" in (tmp_path / "trace.html").read_text()
 
 
+def test_power_trace_with_the_cold_idle_of_the_energies(tmp_path):
+    sample = make_sample(tmp_path)
+    energy = tmp_path / "energy.json"
+    energy.write_text(json.dumps({"idle": sample.summary["idle"][0]}))
+    run(
+        "power_trace.py",
+        inputs={"power": str(sample.session.power), "phases": str(sample.session.phases), "energy": str(energy)},
+        params={"session": "sweep", "machine": "h100-box"},
+        output={"page": str(tmp_path / "trace.html")},
+    )
+    assert json.dumps("cold idle, 71.0 ± 4.3 W") in (tmp_path / "trace.html").read_text()
+
+
 def test_captions_render():
     wildcards = Wildcards(fromdict={"session": "sweep", "machine": "h100-box"})
     for path in sorted((REPOSITORY / "workflow" / "report").glob("*.rst")):

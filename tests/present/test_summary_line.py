@@ -5,7 +5,7 @@ import pytest
 from report_sample import invalidate, make_sample
 
 from inference_energy.contracts.figure import Reason
-from inference_energy.present.summary_line import five_lines
+from inference_energy.present.summary_line import WIDTH, five_lines
 
 REPORT = Path("results/llama-sweep/report.html")
 NO_COLD_IDLE = Reason("cold_idle_missing", "No cold idle power: the server was already running.")
@@ -32,12 +32,12 @@ def attach(summary, cells=range(5)):
 def test_five_lines_with_load_basis_boundary_and_grade(summary):
     lines = lines_of(summary)
     assert "Llama-3.1-8B-Instruct on h100-box: 5 windows" in lines[0]
-    assert lines[1].startswith("energy   mJ / output token: 375 at Poisson 4 req/s, chat; ")
+    assert lines[1].startswith("energy   mJ / output token: 375 ± 23 at Poisson 4 req/s, chat; ")
     assert lines[1].endswith("(active, gpu, counter)")
     assert "CO₂e / 1k output tokens: " in lines[2]
     assert lines[3] == "trust    3 of 3 loads have an energy per output token (active)"
     assert lines[4].endswith("results/llama-sweep/report.html")
-    assert all(len(line) <= 160 for line in lines)
+    assert all(len(line) <= WIDTH + 9 for line in lines)
 
 
 def test_carbon_is_on_the_basis_of_the_energy(summary):
@@ -52,12 +52,12 @@ def test_an_attached_server_gives_its_total_energy_and_says_so(summary):
     attach(summary)
     lines = lines_of(summary)
     energy = summary["cells"][0]["figures"]["energy_total_per_output_token_j"]["value"]
-    assert lines[1].startswith(f"energy   mJ / output token: {energy * 1000:.3g} at Poisson 4 req/s, chat; ")
+    assert lines[1].startswith(f"energy   mJ / output token: {energy * 1000:.3g} ± 27 at Poisson 4 req/s, chat; ")
     assert lines[1].endswith("(total, gpu, counter)")
     assert lines[2].endswith("(total, gpu, counter)")
     assert lines[3].startswith("trust    3 of 3 loads have an energy per output token (total); sweep.q04 has no active")
     assert "already running" in lines[3]
-    assert all(len(line) <= 160 for line in lines)
+    assert all(len(line) <= WIDTH + 9 for line in lines)
 
 
 def test_cells_on_different_bases_are_counted_apart(summary):
@@ -76,6 +76,11 @@ def test_windows_are_counted_by_what_the_test_of_steadiness_said(summary):
     assert lines_of(summary)[0].endswith("test of steadiness: 1 passed, 1 not judged, 1 failed")
 
 
+def test_a_window_that_only_the_test_of_its_level_failed_counts_as_failed(summary):
+    summary["cells"][0]["checks"]["steadiness"]["stationarity"]["power_w"] |= {"exceeded": True}
+    assert lines_of(summary)[0].endswith("test of steadiness: 2 passed, 0 not judged, 1 failed")
+
+
 def test_prefill_and_decode_are_no_headlines(summary):
     assert "Poisson 8 req/s" not in five_lines(summary, REPORT)
 
@@ -84,6 +89,8 @@ def test_modelled_is_said_on_every_line_with_a_figure(tmp_path):
     lines = lines_of(make_sample(tmp_path, grade="modelled", boundary="cpu (modelled)").summary)
     assert all("modelled" in line for line in lines[1:4])
     assert lines[1].endswith("(active, cpu (modelled))")
+    assert "±" not in "".join(lines)
+    assert lines[3].endswith("power is modelled, not measured: its error is not known")
 
 
 def test_a_missing_figure_gives_its_reason_and_no_number(summary):
@@ -101,14 +108,14 @@ def test_a_long_reason_is_cut_and_a_warning_is_not(tmp_path):
     lines = lines_of(summary)
     assert "power is modelled, not measured" in lines[3]
     assert lines[3].endswith("…")
-    assert all(len(line) <= 160 for line in lines)
+    assert all(len(line) <= WIDTH + 9 for line in lines)
 
 
 def test_many_cells_become_a_range(summary):
     summary["cells"] = [{**summary["cells"][i % 3], "cell": f"sweep.c{i}"} for i in range(6)]
     line = lines_of(summary)[1]
     assert line.count(" at Poisson") == 2
-    assert " to 375 at Poisson 4 req/s" in line
+    assert " to 375 ± 23 at Poisson 4 req/s" in line
 
 
 def test_three_long_loads_become_a_range(summary):
@@ -117,7 +124,7 @@ def test_three_long_loads_become_a_range(summary):
         cell["load"]["text"] += " with a longer name"
     line = lines_of(summary)[1]
     assert line.count(" at Poisson") == 2
-    assert len(line) <= 160
+    assert len(line) <= WIDTH + 9
 
 
 def test_no_cells(summary):

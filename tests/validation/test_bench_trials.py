@@ -15,6 +15,7 @@ GIVEN = {
     "energy, total": "J",
     "energy, active": "J",
     "output tokens": "token",
+    "mean power": "W",
     "J/output token, total": "J/token",
     "J/output token, active": "J/token",
     "power_term: power": "W",

@@ -16,7 +16,9 @@ rule integrate:
     localrule: True
     params:
         spec=as_text(
-            SPECS.analysis("power_reading", "counter_tolerance", "max_gap_periods")
+            SPECS.analysis(
+                "power_reading", "counter_tolerance", "max_gap_periods", "uncertainty"
+            )
         ),
         code=digest("inference_energy.analysis.integrate"),
     message:
@@ -56,6 +58,7 @@ rule fit:
         logs("derived/fit_{server}.log"),
     localrule: True
     params:
+        spec=as_text(SPECS.analysis("uncertainty")),
         code=digest("inference_energy.analysis.fit.stage"),
         energy=lambda wildcards, input: [f"--energy {path}" for path in input.energy],
         steady_load=lambda wildcards, input: [
@@ -64,4 +67,5 @@ rule fit:
     message:
         "Fit: what a token costs on `{wildcards.server}`"
     shell:
-        "inference-energy stage fit {params.energy} {params.steady_load} --output {output} 2> {log}"
+        "inference-energy stage fit --spec {params.spec:q} {params.energy} {params.steady_load}"
+        " --output {output} 2> {log}"

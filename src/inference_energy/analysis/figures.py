@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from inference_energy.analysis.uncertainty.budget import load_budget, with_budget
 from inference_energy.analysis.validity import invalidating, judged, reason, unique
 from inference_energy.contracts.figure import Figure, Reason, worst
 
@@ -23,7 +24,7 @@ def load_figure(content: dict[str, Any]) -> Figure:
 
 
 def times(figure: Figure, factor: float, unit: str) -> Figure:
-    """The figure in another unit."""
+    """The figure in another unit, its interval and budget with it."""
     if figure.value is None:
         return judged(
             None,
@@ -33,7 +34,7 @@ def times(figure: Figure, factor: float, unit: str) -> Figure:
             basis=figure.basis,
             reasons=figure.reasons,
         )
-    return judged(
+    scaled = judged(
         figure.value * factor,
         unit,
         boundary=figure.boundary,
@@ -41,6 +42,7 @@ def times(figure: Figure, factor: float, unit: str) -> Figure:
         basis=figure.basis,
         notes=figure.reasons,
     )
+    return scaled if figure.budget is None else with_budget(scaled, load_budget(figure.budget).scaled(factor).terms)
 
 
 def ratio(numerator: Figure, divisor: Figure, unit: str, none_code: str, none_detail: str) -> Figure:

@@ -4,26 +4,43 @@
     active   = total - P_cold   * T      (idle before the server started)
     marginal = total - P_loaded * T      (idle with the server up)
 
-Energy is the integral of power (or the difference of a counter) over the trimmed window, summed over the channels that
-do not overlap. Where an idle power is missing, so is what would subtract it.
+Energy is the difference of a hardware counter over the trimmed window where there is one, else the integral of power,
+summed over the channels that do not overlap. Where an idle power is missing, so is what would subtract it.
+
+An energy in J is that of this very window, so its interval holds what measuring leaves open. A power, or an energy per
+token, stands for the load that the window is a sample of, so its interval also holds how much the window fluctuated.
 """
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from inference_energy.analysis.channels import Channel, boundary, boundary_note, grade, read_channels, summed
-from inference_energy.analysis.figures import invalid, load_figure, ratio, times
-from inference_energy.analysis.idle import IdleKind, IdlePhase, idle_power, with_drift_note
+import numpy as np
+
+from inference_energy.analysis.bins import bin_edges
+from inference_energy.analysis.channels import (
+    Channel,
+    Reading,
+    boundary,
+    boundary_note,
+    grade,
+    read_channels,
+    summed,
+)
+from inference_energy.analysis.figures import invalid, times
+from inference_energy.analysis.idle import IdleKind, IdlePhase, IdlePower, idle_power, with_drift_note
+from inference_energy.analysis.intensities import intensities
+from inference_energy.analysis.others import others_reasons
 from inference_energy.analysis.recorded import identity, read_session
 from inference_energy.analysis.sensor_checks import check_channel, counter_ratio, event_shares
+from inference_energy.analysis.trapezoid import Values
+from inference_energy.analysis.uncertainty.window import Measured, with_intervals
 from inference_energy.analysis.validity import judged, reason, unique
 from inference_energy.analysis.windows import phase_times
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import phases as phases_contract
 from inference_energy.contracts.figure import Basis, Figure, Reason, worst
 from inference_energy.contracts.tables import read_json, read_table
-
-J_PER_KWH = 3.6e6
 
 
 def integrate_session(
@@ -59,15 +76,21 @@ def integrate_session(
     phases_of: dict[IdleKind, IdlePhase] = {
         "cold": _cold_phase(idle, idle_power, config),
         "loaded": IdlePhase(
-            found, phase_times(phase_rows, "loaded_idle"), str(why.get("loaded_idle") or "the session had none")
+            found,
+            phase_times(phase_rows, "loaded_idle"),
+            str(why.get("loaded_idle") or "the session had none"),
+            recorded["power"],
         ),
         "post": IdlePhase(
-            found, phase_times(phase_rows, "post_idle"), str(why.get("post_idle") or "the session had none")
+            found,
+            phase_times(phase_rows, "post_idle"),
+            str(why.get("post_idle") or "the session had none"),
+            recorded["power"],
         ),
     }
-    idles = _idle_powers(phases_of, summed(found), interval_s * config.max_gap_periods)
+    idles = _idle_powers(phases_of, summed(found), interval_s, config)
     windows = {
-        name: _window(window, found, idles, interval_s=interval_s, config=config)
+        name: _window(window, found, idles, recorded=recorded["power"], interval_s=interval_s, config=config)
         for name, window in steady["windows"].items()
     }
     return {
@@ -76,7 +99,7 @@ def integrate_session(
         "boundary": boundary(summed(found)),
         "boundary_note": boundary_note(summed(found)),
         "grade": grade(summed(found)),
-        "idle": {f"{kind}_power_w": figure.as_dict() for kind, figure in idles.items()},
+        "idle": {f"{kind}_power_w": power.figure.as_dict() for kind, power in idles.items()},
         "windows": windows,
     }
 
@@ -86,20 +109,29 @@ def _cold_phase(idle: Path, idle_power_log: Path, config: AnalysisConfig) -> Idl
     if recorded.get("missing"):
         return IdlePhase([], None, str(recorded["missing"]))
     times_ns = (int(recorded["start_ns"]), int(recorded["end_ns"]))
-    return IdlePhase(read_channels(idle_power_log, config.power_reading), times_ns, "")
+    return IdlePhase(
+        read_channels(idle_power_log, config.power_reading), times_ns, "", dict(recorded.get("power") or {})
+    )
 
 
-def _idle_powers(phases_of: dict[IdleKind, IdlePhase], power: list[Channel], slack_s: float) -> dict[str, Figure]:
-    figures = {kind: idle_power(kind, phase, power, slack_s) for kind, phase in phases_of.items()}
-    cold, post = with_drift_note(figures["cold"], figures["post"])
-    return {"cold": cold, "loaded": figures["loaded"], "post": post}
+def _idle_powers(
+    phases_of: dict[IdleKind, IdlePhase], power: list[Channel], interval_s: float, config: AnalysisConfig
+) -> dict[str, IdlePower]:
+    found = {kind: idle_power(kind, phase, power, interval_s, config) for kind, phase in phases_of.items()}
+    cold, post = with_drift_note(found["cold"].figure, found["post"].figure)
+    return {
+        "cold": replace(found["cold"], figure=cold),
+        "loaded": found["loaded"],
+        "post": replace(found["post"], figure=post),
+    }
 
 
 def _window(
     window: dict[str, Any],
     found: list[Channel],
-    idle: dict[str, Figure],
+    idle: dict[str, IdlePower],
     *,
+    recorded: dict[str, Any],
     interval_s: float,
     config: AnalysisConfig,
 ) -> dict[str, Any]:
@@ -110,35 +142,50 @@ def _window(
         reasons.append(reason("no_power_source", "No channel that can be added up was logged."))
     for channel in power:
         reasons += check_channel(channel, start_ns, end_ns, interval_s, config)
+    reasons += others_reasons(recorded, start_ns, end_ns)
     covered = bool(power) and all(channel.covers(start_ns, end_ns) for channel in power)
-    total_j = sum(channel.energy_j(start_ns, end_ns) for channel in power) if covered else None
-    figures = _energies(total_j, window["duration_s"], power, idle, reasons)
-    figures |= _intensities(figures, window)
+    energies_j = {channel.name: channel.energy_j(start_ns, end_ns) for channel in power} if covered else None
+    bins_j = _bins(power, start_ns, end_ns) if covered else None
+    figures = _energies(energies_j, window["duration_s"], power, idle, reasons)
+    if energies_j is not None and bins_j is not None and grade(power) != "modelled":
+        measured = Measured(power, energies_j, bins_j, (start_ns, end_ns), interval_s)
+        figures = with_intervals(figures, measured, idle, window, config.uncertainty)
+    else:
+        figures |= intensities(figures, window)
     chosen = {id(channel) for channel in power}
     return {
         "kind": window["kind"],
         "start_ns": start_ns,
         "end_ns": end_ns,
         "devices": [_device(channel, start_ns, end_ns, id(channel) in chosen) for channel in found],
+        "bins": {"energy_total_j": None if bins_j is None else bins_j.tolist()},
         "figures": {name: figure.as_dict() for name, figure in figures.items()},
     }
 
 
+def _bins(power: list[Channel], start_ns: int, end_ns: int) -> Values:
+    """Energy of all channels together in each bin of the window, in J."""
+    edges_ns = bin_edges(start_ns, end_ns)
+    return np.asarray(np.sum([channel.energies_j(edges_ns) for channel in power], axis=0), dtype=np.float64)
+
+
 def _energies(
-    total_j: float | None, duration_s: float, power: list[Channel], idle: dict[str, Figure], reasons: list[Reason]
+    energies_j: dict[str, float] | None,
+    duration_s: float,
+    power: list[Channel],
+    idle: dict[str, IdlePower],
+    reasons: list[Reason],
 ) -> dict[str, Figure]:
     where, known = boundary(power), grade(power)
+    total_j = None if energies_j is None else sum(energies_j.values())
     total = judged(total_j, "J", boundary=where, grade=known, basis="total", reasons=reasons)
-    figures = {
+    return {
         "duration_s": judged(duration_s, "s", boundary="window", grade="counted"),
         "power_mean_w": times(total, 1 / duration_s, "W"),
         "energy_total_j": total,
-        "energy_active_j": _above_idle(total, idle["cold"], duration_s, "active", "cold"),
-        "energy_marginal_j": _above_idle(total, idle["loaded"], duration_s, "marginal", "loaded"),
+        "energy_active_j": _above_idle(total, idle["cold"].figure, duration_s, "active", "cold"),
+        "energy_marginal_j": _above_idle(total, idle["loaded"].figure, duration_s, "marginal", "loaded"),
     }
-    for basis in ("total", "active", "marginal"):
-        figures[f"energy_{basis}_kwh"] = times(figures[f"energy_{basis}_j"], 1 / J_PER_KWH, "kWh")
-    return figures
 
 
 def _above_idle(total: Figure, idle: Figure, duration_s: float, basis: Basis, kind: str) -> Figure:
@@ -165,25 +212,6 @@ def _above_idle(total: Figure, idle: Figure, duration_s: float, basis: Basis, ki
     )
 
 
-def _intensities(energies: dict[str, Figure], window: dict[str, Any]) -> dict[str, Figure]:
-    """Energy per generated token, per prompt token and per request, on each basis."""
-    counts = {name: load_figure(window["figures"][name]) for name in ("output_tokens", "prompt_tokens", "requests")}
-    failed = [Reason(r["code"], r["detail"]) for r in window["reasons"]["tokens"] if r["code"] == "failed_requests"]
-    finished = counts["requests"]
-    if failed and finished.valid:
-        counts["requests"] = judged(None, "request", boundary="client", grade="counted", reasons=failed)
-    divisors = {
-        "output_token": (counts["output_tokens"], "J/token", "no_tokens", "No token was generated in the window."),
-        "prompt_token": (counts["prompt_tokens"], "J/token", "no_tokens", "No prompt was read in the window."),
-        "request": (counts["requests"], "J/request", "no_requests", "No request finished in the window."),
-    }
-    return {
-        f"energy_{basis}_per_{per}_j": ratio(energies[f"energy_{basis}_j"], divisor, unit, code, detail)
-        for basis in ("total", "active", "marginal")
-        for per, (divisor, unit, code, detail) in divisors.items()
-    }
-
-
 def _device(channel: Channel, start_ns: int, end_ns: int, is_summed: bool) -> dict[str, Any]:
     covered = channel.covers(start_ns, end_ns)
     return {
@@ -191,10 +219,12 @@ def _device(channel: Channel, start_ns: int, end_ns: int, is_summed: bool) -> di
         "domain": channel.domain,
         "source": channel.source,
         "grade": channel.grade,
-        "reading": channel.reading or "counter",
+        "reading": "counter" if channel.counted else channel.reading,
         "summed": is_summed,
         "energy_j": channel.energy_j(start_ns, end_ns) if covered else None,
         "counter_energy_j": channel.counter_energy_j(start_ns, end_ns),
-        "ratio": counter_ratio(channel, start_ns, end_ns),
+        "ratios": {
+            name: counter_ratio(channel, name, start_ns, end_ns) for name in get_args(Reading) if channel.counter_j.size
+        },
         "clocks_event_shares": event_shares(channel, start_ns, end_ns),
     }

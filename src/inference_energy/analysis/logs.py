@@ -167,6 +167,7 @@ def _shifted(channel: Channel, offset_ns: int) -> Channel:
     return replace(
         channel,
         times_ns=channel.times_ns + offset_ns,
+        others={name: (times_ns + offset_ns, power_w) for name, (times_ns, power_w) in channel.others.items()},
         counter_times_ns=channel.counter_times_ns + offset_ns,
         empty_times_ns=channel.empty_times_ns + offset_ns,
         event_times_ns=channel.event_times_ns + offset_ns,

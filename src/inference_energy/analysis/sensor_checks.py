@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from inference_energy.analysis.channels import Channel
-from inference_energy.analysis.trapezoid import shortfall_s
+from inference_energy.analysis.channels import Channel, Reading
+from inference_energy.analysis.trapezoid import Times, Values, shortfall_s
 from inference_energy.analysis.validity import reason
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.figure import Reason
@@ -13,15 +13,17 @@ HARDWARE_SLOWDOWN = 0x8 | 0x80
 THERMAL = 0x20 | 0x40
 """Bits of NVML's clocks event reasons: SwPowerCap; HwSlowdown, HwPowerBrakeSlowdown; Sw- and HwThermalSlowdown."""
 
-MIN_READINGS_TO_CALL_STUCK = 20
+STUCK_READINGS = 20
+STUCK_S = 3.0
+"""So many equal readings in a row, over so long, are not a steady load but a sensor that stands still: a board's power
+is given in mW and flickers by more than that within a second."""
+
+COARSE_STUCK_S = 60.0
+COARSE = ("amd-smi", "ipmi", "redfish", "smart-plug", "pdu", "dcgm")
+"""Sources that give power in whole or tenth watts, or seldom: they may well repeat themselves for so long."""
+
 MAX_EMPTY_SHARE = 0.05
-
-AVERAGE_DELAY_S = 0.5
-"""NVML's average power is that of the last second (boxcar), so its integral trails by half of that. Source: Yang,
-Adamek, Armour, SC24 (arXiv 2312.02741). In an even load nothing changes; where power differs between the edges of the
-window it does. The figure is not corrected, since not every card averages alike; the effect is estimated and said."""
-
-MAX_DELAY_EFFECT = 0.01
+NOTED_HOLE_PERIODS = 3.0
 
 
 def check_channel(
@@ -49,10 +51,9 @@ def check_channel(
         *gap_reasons(channel, start_ns, end_ns, interval_s, config.max_gap_periods),
         *_stuck(channel, start_ns, end_ns),
         *_counter(channel, start_ns, end_ns, config.counter_tolerance),
-        *_averaging(channel, start_ns, end_ns),
         *_throttling(channel, start_ns, end_ns),
     ]
-    if channel.reading not in (None, config.power_reading):
+    if not channel.counted and channel.reading != config.power_reading:
         found.append(
             reason(
                 "other_reading", f"{channel.name} gives no {config.power_reading} power; {channel.reading} was taken."
@@ -70,12 +71,17 @@ def event_shares(channel: Channel, start_ns: int, end_ns: int) -> dict[str, floa
     return {name: float(np.mean((bits & mask) != 0)) for name, mask in masks.items()}
 
 
-def counter_ratio(channel: Channel, start_ns: int, end_ns: int) -> float | None:
-    """Integral of power divided by the counter's difference; None where there are not both."""
-    if channel.counted or not channel.covers(start_ns, end_ns):
-        return None
+def counter_ratio(channel: Channel, reading: Reading, start_ns: int, end_ns: int) -> float | None:
+    """Integral of a power reading divided by the counter's difference; None where there are not both."""
+    integral_j = channel.integral_j(reading, start_ns, end_ns)
     counter_j = channel.counter_energy_j(start_ns, end_ns)
-    return channel.energy_j(start_ns, end_ns) / counter_j if counter_j else None
+    return integral_j / counter_j if integral_j is not None and counter_j and counter_j > 0 else None
+
+
+def usual_period_s(channel: Channel, interval_s: float) -> float:
+    """The period of a channel: what was asked for, or its own usual spacing where that is longer."""
+    times_ns = channel.main_times_ns()
+    return max(interval_s, float(np.median(np.diff(times_ns) / 1e9))) if len(times_ns) > 1 else interval_s
 
 
 def gap_reasons(channel: Channel, start_ns: int, end_ns: int, interval_s: float, max_periods: float) -> list[Reason]:
@@ -87,16 +93,24 @@ def gap_reasons(channel: Channel, start_ns: int, end_ns: int, interval_s: float,
     spacing_s = np.diff(times_ns[first : last + 1]) / 1e9
     if not len(spacing_s):
         return []
-    # A slow source is not full of holes: its own usual spacing over the whole log counts where that is longer.
-    period_s = max(interval_s, float(np.median(np.diff(times_ns) / 1e9)))
+    period_s = usual_period_s(channel, interval_s)
     longest_s = float(spacing_s.max())
-    if longest_s <= max_periods * period_s:
+    if longest_s > max_periods * period_s:
+        return [
+            reason(
+                "gap",
+                f"The readings of {channel.name} have a hole of {longest_s:.2f} s; more than {max_periods:g} periods "
+                f"of {period_s:.3g} s are not bridged.",
+            )
+        ]
+    holes = int(np.sum(spacing_s > NOTED_HOLE_PERIODS * period_s))
+    if not holes or channel.counted:
         return []
     return [
         reason(
-            "gap",
-            f"The readings of {channel.name} have a hole of {longest_s:.2f} s; more than {max_periods:g} periods of "
-            f"{period_s:.3g} s are not bridged.",
+            "holes",
+            f"The readings of {channel.name} have {holes} hole(s) of more than {NOTED_HOLE_PERIODS:g} periods of "
+            f"{period_s:.3g} s, the longest {longest_s:.2f} s.",
         )
     ]
 
@@ -104,76 +118,63 @@ def gap_reasons(channel: Channel, start_ns: int, end_ns: int, interval_s: float,
 def _stuck(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
     if channel.grade == "modelled":
         return []
-    values = channel.counter_j if channel.counted else channel.power_w
-    times_ns = channel.main_times_ns()
-    inside = values[(times_ns >= start_ns) & (times_ns <= end_ns)]
+    times_ns, values = channel.main_times_ns(), channel.counter_j if channel.counted else channel.power_w
+    taken = values[(times_ns >= start_ns) & (times_ns <= end_ns)]
     empty = int(np.sum((channel.empty_times_ns >= start_ns) & (channel.empty_times_ns <= end_ns)))
-    if empty > MAX_EMPTY_SHARE * (empty + len(inside)):
-        return [reason("stuck_sensor", f"{empty} of {empty + len(inside)} readings of {channel.name} are empty.")]
-    if not channel.counted and np.any(inside < 0):
-        return [reason("stuck_sensor", f"{channel.name} gave a negative power.")]
-    if len(inside) >= MIN_READINGS_TO_CALL_STUCK and np.all(inside == inside[0]):
-        return [
-            reason("stuck_sensor", f"All {len(inside)} readings of {channel.name} in the window are {inside[0]:g}.")
-        ]
-    return []
+    if empty > MAX_EMPTY_SHARE * (empty + len(taken)):
+        return [reason("stuck_sensor", f"{empty} of {empty + len(taken)} readings of {channel.name} are empty.")]
+    what = "The energy counter" if channel.counted else "The power"
+    if not channel.counted and np.any(taken <= 0):
+        return [reason("stuck_sensor", f"{channel.name} gave a power of zero or less.")]
+    count, longest_s = _longest_run(times_ns, values, start_ns, end_ns)
+    limit_s = COARSE_STUCK_S if channel.source in COARSE else STUCK_S
+    if longest_s < limit_s or (not channel.counted and count < STUCK_READINGS):
+        return []
+    return [reason("stuck_sensor", f"{what} of {channel.name} did not change for {longest_s:.1f} s.")]
+
+
+def _longest_run(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[int, float]:
+    """Readings in the longest row of equal values that reaches into the window, and how long it lasted [s].
+
+    What lies outside counts too: a counter that stood still before the window gives it what came before.
+    """
+    changes = np.flatnonzero(np.diff(values) != 0)
+    firsts = np.concatenate(([0], changes + 1))
+    lasts = np.concatenate((changes, [len(values) - 1]))
+    inside = (times_ns[lasts] >= start_ns) & (times_ns[firsts] <= end_ns)
+    if len(values) < 2 or not inside.any():
+        return 0, 0.0
+    firsts, lasts = firsts[inside], lasts[inside]
+    lengths_s = (times_ns[lasts] - times_ns[firsts]) / 1e9
+    longest = int(np.argmax(lengths_s))
+    return int(lasts[longest] - firsts[longest] + 1), float(lengths_s[longest])
 
 
 def _counter(channel: Channel, start_ns: int, end_ns: int, tolerance: float) -> list[Reason]:
     times_ns = channel.counter_times_ns
     if not len(times_ns):
         return []
-    inside = channel.counter_j[(times_ns >= start_ns) & (times_ns <= end_ns)]
-    if np.any(np.diff(inside) < 0):
-        return [reason("counter_reset", f"The energy counter of {channel.name} went backwards in the window.")]
-    if channel.counted:
-        return []
+    # The readings just outside count too, for the edges are interpolated from them.
+    first = max(int(np.searchsorted(times_ns, start_ns, side="right")) - 1, 0)
+    last = int(np.searchsorted(times_ns, end_ns, side="left"))
+    if np.any(np.diff(channel.counter_j[first : last + 1]) < 0):
+        return [reason("counter_reset", f"The energy counter of {channel.name} went backwards.")]
     counter_j = channel.counter_energy_j(start_ns, end_ns)
     if counter_j is None:
         return [reason("counter_not_checked", f"The energy counter of {channel.name} does not cover the window.")]
-    energy_j = channel.energy_j(start_ns, end_ns)
-    if counter_j == 0:
-        return [
-            reason(
-                "counter_mismatch",
-                f"The energy counter of {channel.name} did not move, but integrated power gives {energy_j:.1f} J.",
-            )
-        ]
-    difference = abs(energy_j - counter_j) / counter_j
-    if difference <= tolerance:
+    integral_j = None if channel.reading is None else channel.integral_j(channel.reading, start_ns, end_ns)
+    if counter_j <= 0:
+        gives = "" if integral_j is None else f", but integrated power gives {integral_j:.1f} J"
+        return [reason("counter_mismatch", f"The energy counter of {channel.name} did not move{gives}.")]
+    # A counter that moves seldom may lack one step at each edge.
+    steps = 0.0 if channel.counted else 2 * channel.counter_period_s / ((end_ns - start_ns) / 1e9)
+    if integral_j is None or abs(integral_j / counter_j - 1) <= tolerance + steps:
         return []
     return [
         reason(
             "counter_mismatch",
-            f"Integrated power of {channel.name} gives {energy_j:.1f} J, its energy counter {counter_j:.1f} J: "
-            f"{100 * difference:.1f} % apart, more than the {100 * tolerance:g} % allowed.",
-        )
-    ]
-
-
-def _averaging(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
-    """Whether the delay of an averaged reading matters.
-
-    With A(t) the mean of the last second, the integral of A over [a, b] lacks, of the true energy,
-
-        0.5 s (A(b) - A(a))
-
-    exactly so where power is constant in the second before each edge: what A has not shown yet at b, less what it
-    still shows at a.
-    """
-    if channel.source != "nvml" or channel.reading != "average":
-        return []
-    at_start_w, at_end_w = np.interp([start_ns, end_ns], channel.times_ns, channel.power_w)
-    energy_j = channel.energy_j(start_ns, end_ns)
-    missing_j = AVERAGE_DELAY_S * float(at_end_w - at_start_w)
-    if abs(missing_j) <= MAX_DELAY_EFFECT * energy_j:
-        return []
-    return [
-        reason(
-            "averaging_lag",
-            f"{channel.name} gives a 1 s average, which trails by half a second: it showed {at_start_w:.0f} W at the "
-            f"window's start and {at_end_w:.0f} W at its end, so about {missing_j:+.0f} J are missing of "
-            f"{energy_j:.0f} J. A longer window or a larger analysis.trim_start_s makes that less.",
+            f"Integrated power of {channel.name} gives {integral_j:.1f} J, its energy counter {counter_j:.1f} J: "
+            f"{100 * abs(integral_j / counter_j - 1):.1f} % apart, more than the {100 * tolerance:g} % allowed.",
         )
     ]
 

@@ -3,11 +3,18 @@
 The window is cut into equal blocks of at least `BLOCK_S`, long enough that their means hardly depend on each other.
 Over the block means, the Mann-Kendall test (Kendall's tau against time) says whether there is a trend, and the
 Theil-Sen slope times the window says how large it is. A window is not steady when a trend is both significant and too
-large. Few blocks catch little: over seven, a straight rise is found in about half the windows when it is four times the
-scatter of the block means and in four of five when it is six times, over 29 (five minutes) in nearly all from three
-times on.
+large. Each p value is multiplied by the number of tests on the window (Bonferroni), at most six. Few blocks catch
+little then: over seven, a straight rise is found in about half the windows when it is eight times the scatter of the
+block means, over 29 (five minutes) in nine of ten when it is three times.
 
-Sources: Mann, Econometrica 13 (1945); Kendall, Rank Correlation Methods (1975); Sen, JASA 63 (1968).
+A trend test is blind to a level that changes and comes back, so the first fifth is also compared with the last half
+(Geweke's diagnostic): a window is not steady either where those differ significantly and by more than the limit.
+
+Where a window is not steady, its start is cut off as far as MSER-5 says, at most to its middle, and what is left is
+judged again: a warm-up that was too short costs a part of the window, not the window.
+
+Sources: Mann, Econometrica 13 (1945); Kendall, Rank Correlation Methods (1975); Sen, JASA 63 (1968). Geweke, in
+Bayesian Statistics 4 (1992). White, Simulation 69 (1997); White, Cobb and Spratt, WSC 2000 (MSER-5).
 """
 
 from typing import Any
@@ -16,11 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from inference_energy.analysis.trapezoid import Values
+from inference_energy.analysis.uncertainty.bootstrap import ratio_error
 from inference_energy.config.analysis import Steadiness
 
 BLOCK_S = 10.0
 MIN_BLOCKS = 7
-"""With five only a strict rise or fall has p < 0.05; with seven, up to 3 of the 21 pairs of blocks may disagree."""
+"""With five only a strict rise or fall has p < 0.05; with seven, up to 2 of the 21 pairs of blocks may disagree
+where six tests share it."""
 
 
 def block_edges(start_ns: int, end_ns: int) -> NDArray[np.int64]:
@@ -58,7 +68,66 @@ def trend(block_means: list[float], limit: float, significance: float) -> dict[s
     }
 
 
-def judge(series: dict[str, list[float] | None], blocks: int, config: Steadiness) -> dict[str, Any]:
+GEWEKE_FIRST, GEWEKE_LAST = 0.2, 0.5
+MSER_BATCH = 5
+MSER_KEPT = 5
+
+
+def geweke(bins: Values, limit: float, significance: float) -> dict[str, Any]:
+    """Whether the first fifth of a series has another mean than its last half.
+
+    Args:
+        bins: the series, one value a second; shape (bins,).
+        limit: largest difference, as a share of the series' mean.
+        significance: p value below which a difference counts.
+
+    Returns:
+        `difference_share` (first less last, over the mean), `z`, `p_value`, `limit` and `exceeded`. The standard error
+        is that of the block bootstrap, where Geweke takes the spectral density at zero, and from the last half alone:
+        a start of another level must not hide itself in the scatter.
+    """
+    count = len(bins)
+    first, last = bins[: max(int(GEWEKE_FIRST * count), 1)], bins[count - max(int(GEWEKE_LAST * count), 1) :]
+    mean = float(bins.mean())
+    error = ratio_error(last, np.ones(len(last)), longest=True)
+    difference = float(first.mean() - last.mean())
+    if mean == 0 or error is None or difference == 0:
+        return {"difference_share": 0.0, "z": 0.0, "p_value": 1.0, "limit": limit, "exceeded": False}
+    spread = error.value * np.sqrt(1 + len(last) / len(first))
+    # A last half without any scatter, as of a model, makes each difference significant.
+    z = difference / max(float(spread), 1e-12 * abs(difference))
+    p_value = float(2 * stats.t.sf(abs(z), max(error.dof, 1.0)))
+    return {
+        "difference_share": difference / mean,
+        "z": z,
+        "p_value": p_value,
+        "limit": limit,
+        "exceeded": bool(abs(difference / mean) > limit and p_value < significance),
+    }
+
+
+def mser5(bins: Values) -> int | None:
+    """How many bins to cut off the start, so that what is left has the smallest standard error of its mean.
+
+    The series is averaged in batches of five; the cut d minimises s^2(d) / (n - d). At least 40 % and five batches
+    are left, because a few may be alike by chance (Hoad, Robinson and Davies, JORS 61 (2010)). None where the cut is
+    beyond the middle, which says that the series never settled.
+    """
+    batches = bins[: len(bins) // MSER_BATCH * MSER_BATCH].reshape(-1, MSER_BATCH).mean(axis=1)
+    kept = max(MSER_KEPT, 2 * len(batches) // 5)
+    if len(batches) < 2 * kept:
+        return None
+    scores = [float(batches[cut:].var() / (len(batches) - cut)) for cut in range(len(batches) - kept + 1)]
+    best = int(np.argmin(scores))
+    return best * MSER_BATCH if best <= len(batches) // 2 else None
+
+
+def judge(
+    series: dict[str, list[float] | None],
+    blocks: int,
+    config: Steadiness,
+    bins: dict[str, Values] | None = None,
+) -> dict[str, Any]:
     """The verdict on a window.
 
     Args:
@@ -66,9 +135,11 @@ def judge(series: dict[str, list[float] | None], blocks: int, config: Steadiness
             there is no series.
         blocks: how many blocks the window has.
         config: the limits.
+        bins: second by second, of the series that there are so, for Geweke's diagnostic.
 
     Returns:
-        `judged`, `steady` (None when not judged), `blocks`, `why_not_judged` and `trends`, one a series that there is.
+        `judged`, `steady` (None when not judged), `blocks`, `why_not_judged`, `trends`, one a series that there is, and
+        `stationarity`, one a series of `bins`. Their p values are those of all tests together.
     """
     limits = {
         "power_w": config.max_power_trend,
@@ -76,11 +147,17 @@ def judge(series: dict[str, list[float] | None], blocks: int, config: Steadiness
         "running_requests": config.max_running_trend,
         "requests_in_flight": config.max_running_trend,
     }
+    verdict: dict[str, Any] = {"judged": False, "steady": None, "blocks": blocks, "why_not_judged": None}
     if blocks < MIN_BLOCKS:
         why = f"{blocks} block(s) of at least {BLOCK_S:g} s fit into the window; the test needs {MIN_BLOCKS}"
-        return {"judged": False, "steady": None, "blocks": blocks, "why_not_judged": why, "trends": {}}
+        return verdict | {"why_not_judged": why, "trends": {}, "stationarity": {}}
     trends = {
         name: trend(means, limits[name], config.significance) for name, means in series.items() if means is not None
     }
-    steady = not any(t["exceeded"] for t in trends.values())
-    return {"judged": True, "steady": steady, "blocks": blocks, "why_not_judged": None, "trends": trends}
+    levels = {name: geweke(values, limits[name], config.significance) for name, values in (bins or {}).items()}
+    # Bonferroni: with several tests on one window, one of them fails by chance more often than each.
+    for test in (*trends.values(), *levels.values()):
+        test["p_value"] = min(1.0, test["p_value"] * (len(trends) + len(levels)))
+        test["exceeded"] = test["exceeded"] and test["p_value"] < config.significance
+    steady = not any(test["exceeded"] for test in [*trends.values(), *levels.values()])
+    return verdict | {"judged": True, "steady": steady, "trends": trends, "stationarity": levels}

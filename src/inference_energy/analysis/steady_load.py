@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.analysis import steadiness
+from inference_energy.analysis.bins import bin_edges
 from inference_energy.analysis.channels import Channel, read_channels, summed
 from inference_energy.analysis.latency import lag_s, latency_figures
 from inference_energy.analysis.reconcile import PREEMPTIONS, RUNNING, STEPS, block_means, counter_rise, reconcile
 from inference_energy.analysis.recorded import identity, is_closed_loop, load_text, read_session, window_facts
+from inference_energy.analysis.trapezoid import Values
 from inference_energy.analysis.validity import judged, reason
-from inference_energy.analysis.windows import TokenTimes, Window, trimmed_windows
+from inference_energy.analysis.windows import Integers, TokenTimes, Window, snapped, trimmed_windows
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import phases as phases_contract
 from inference_energy.contracts import requests as requests_contract
@@ -48,7 +50,7 @@ def steady_load(
     channels = summed(read_channels(power, config.power_reading))
     windows = {
         window.name: _window(
-            window,
+            _on_counter(window, channels),
             window_facts(recorded, window.name),
             asked[asked["cell"] == window.name],
             metrics=metrics,
@@ -70,10 +72,13 @@ def _window(
     config: AnalysisConfig,
 ) -> dict[str, Any]:
     tokens = TokenTimes.of(requests)
+    steady = _steadiness(window, requests, tokens, metrics, power, config)
+    settled: list[Reason] = []
+    if facts["kind"] == "steady" and steady["steady"] is False:
+        window, steady, settled = _settled(window, steady, requests, tokens, metrics, power, config)
     counts, finished = _counts(window, requests, tokens)
     no_schedule = _no_schedule(facts, counts)
     lag = None if no_schedule else lag_s(requests[_inside(requests["scheduled_ns"], window)])
-    steady = _steadiness(window, requests, tokens, metrics, power, config)
     table, token_reasons = reconcile(
         {"generated": counts["output_tokens"], "prompt": counts["prompt_tokens"], "cached": counts["cached_tokens"]},
         metrics,
@@ -81,14 +86,15 @@ def _window(
         window.end_ns,
         config.token_tolerance,
     )
-    token_reasons += _request_reasons(counts, config)
+    known = all(r.code != "tokens_unreconciled" for r in token_reasons)
+    token_reasons += _request_reasons(counts, config, reconciled=known)
     run_reasons = _lag_reasons(lag, config)
     steady_reasons = _steady_reasons(steady) if facts["kind"] == "steady" else []
     preemptions = counter_rise(metrics, PREEMPTIONS, window.start_ns, window.end_ns)
-    notes = []
+    notes = list(settled)
     if preemptions and preemptions[0] > 0:
         notes.append(reason("preemptions", f"About {preemptions[0]:.0f} preemptions in the window."))
-    trends = [r for r in steady_reasons if r.code == "not_steady"]
+    trends = [*(r for r in steady_reasons if r.code == "not_steady"), *settled]
     figures = _count_figures(window, counts, [*run_reasons, *token_reasons], no_schedule, trends)
     figures |= latency_figures(finished, run_reasons, [*notes, *trends], no_schedule)
     steps = counter_rise(metrics, STEPS, window.start_ns, window.end_ns)
@@ -109,6 +115,7 @@ def _window(
             "client_lag_s": lag,
             "preemptions": preemptions[0] if preemptions else None,
         },
+        "bins": _bins(window, tokens, finished),
         "figures": {name: figure.as_dict() for name, figure in figures.items()},
         "reasons": {
             "energy": _dicts([*run_reasons, *steady_reasons, *notes]),
@@ -121,6 +128,8 @@ def _counts(window: Window, requests: pd.DataFrame, tokens: TokenTimes) -> tuple
     """What fell into the window, and the requests that ended well in it."""
     start_ns, end_ns = window.start_ns, window.end_ns
     sent = _inside(requests["sent_ns"], window)
+    cut_off = (requests["status"] == "aborted") & requests["sent_ns"].lt(end_ns).fillna(False)
+    cut_off &= requests["end_ns"].ge(start_ns).fillna(True)
     ok = requests["status"] == "ok"
     finished = requests[ok & _inside(requests["last_token_ns"].fillna(requests["end_ns"]), window)]
     inside = tokens.first_inside(start_ns, end_ns) | (tokens.completion_inside(start_ns, end_ns) > 0)
@@ -135,10 +144,67 @@ def _counts(window: Window, requests: pd.DataFrame, tokens: TokenTimes) -> tuple
         "started": int(sent.sum()),
         "finished": len(finished),
         "failed": int(((requests["status"] == "failed") & _inside(requests["end_ns"], window)).sum()),
-        "aborted": int(((requests["status"] == "aborted") & sent).sum()),
+        "aborted": int(cut_off.sum()),
         "without_usage": int((ok & no_usage & (inside | _inside(requests["end_ns"], window))).sum()),
     }
     return counts, finished
+
+
+def _bins(window: Window, tokens: TokenTimes, finished: pd.DataFrame) -> dict[str, list[int]]:
+    """What fell into each bin of the window, under the names of the figures."""
+    edges_ns = bin_edges(window.start_ns, window.end_ns)
+    spans = [(int(a), int(b)) for a, b in pairwise(edges_ns.tolist())]
+    ends_ns = finished["last_token_ns"].fillna(finished["end_ns"]).to_numpy(dtype=np.int64)
+    return {
+        "output_tokens": [int(tokens.completion_inside(a, b).sum()) for a, b in spans],
+        "prompt_tokens": [int(tokens.prompt_inside(a, b).sum()) for a, b in spans],
+        "cached_tokens": [int(tokens.cached_inside(a, b).sum()) for a, b in spans],
+        "requests": np.histogram(ends_ns, bins=edges_ns)[0].tolist(),
+    }
+
+
+def _settled(
+    window: Window,
+    steady: dict[str, Any],
+    requests: pd.DataFrame,
+    tokens: TokenTimes,
+    metrics: pd.DataFrame,
+    power: list[Channel],
+    config: AnalysisConfig,
+) -> tuple[Window, dict[str, Any], list[Reason]]:
+    """The steady part of a window that is not steady as a whole; the window as it was where there is none."""
+    edges_ns = bin_edges(window.start_ns, window.end_ns)
+    cuts = [steadiness.mser5(values) for values in _second_by_second(edges_ns, tokens, power).values()]
+    longest = max((cut for cut in cuts if cut), default=0)
+    if not longest:
+        return window, steady, []
+    shorter = _on_counter(Window(window.name, int(edges_ns[longest]), window.end_ns), power)
+    again = _steadiness(shorter, requests, tokens, metrics, power, config)
+    if not again["steady"]:
+        return window, steady, []
+    cut_s = (shorter.start_ns - window.start_ns) / 1e9
+    note = reason(
+        "steady_from", f"The first {cut_s:.0f} s of the window were still settling and were cut off (MSER-5)."
+    )
+    return shorter, again, [note]
+
+
+def _on_counter(window: Window, power: list[Channel]) -> Window:
+    """The window between two readings at which the first counter had just moved, where there is one."""
+    counted = [channel.counter_moved_ns for channel in power if channel.counted]
+    return snapped(window, counted[0]) if counted else window
+
+
+def _second_by_second(edges_ns: Integers, tokens: TokenTimes, power: list[Channel]) -> dict[str, Values]:
+    """Power and token rate in each bin."""
+    lengths_s = np.diff(edges_ns) / 1e9
+    spans = [(int(a), int(b)) for a, b in pairwise(edges_ns.tolist())]
+    generated = np.array([tokens.completion_inside(a, b).sum() for a, b in spans], dtype=np.float64)
+    found: dict[str, Values] = {"output_tokens_per_s": generated / lengths_s}
+    if power and all(channel.covers(int(edges_ns[0]), int(edges_ns[-1])) for channel in power):
+        energy_j = np.sum([channel.energies_j(edges_ns) for channel in power], axis=0)
+        found["power_w"] = np.asarray(energy_j / lengths_s, dtype=np.float64)
+    return found
 
 
 def _no_schedule(facts: dict[str, Any], counts: dict[str, Any]) -> list[Reason]:
@@ -182,7 +248,8 @@ def _steadiness(
         "running_requests": running,
         "requests_in_flight": requests_in_flight(requests, blocks),
     }
-    return steadiness.judge(series, len(blocks), config.steadiness)
+    bins = _second_by_second(bin_edges(window.start_ns, window.end_ns), tokens, power)
+    return steadiness.judge(series, len(blocks), config.steadiness, bins)
 
 
 def requests_in_flight(requests: pd.DataFrame, blocks: list[tuple[int, int]]) -> list[float]:
@@ -219,15 +286,40 @@ def _steady_reasons(steady: dict[str, Any]) -> list[Reason]:
         )
         for name, t in steady["trends"].items()
         if t["exceeded"]
+    ] + [
+        reason(
+            "not_steady",
+            f"The first fifth of the window had {100 * t['difference_share']:+.0f} % other {words[name]} than its last "
+            f"half (p = {t['p_value']:.3f}); at most {100 * t['limit']:g} % is steady.",
+        )
+        for name, t in steady["stationarity"].items()
+        if t["exceeded"]
     ]
 
 
-def _request_reasons(counts: dict[str, Any], config: AnalysisConfig) -> list[Reason]:
+def _request_reasons(counts: dict[str, Any], config: AnalysisConfig, *, reconciled: bool) -> list[Reason]:
     found = []
     ended = counts["finished"] + counts["failed"]
+    if not reconciled and counts["aborted"] > config.max_failed_share * (ended + counts["aborted"]):
+        # With the server's counters, their tokens would be missed there.
+        found.append(
+            reason(
+                "token_counts_missing",
+                f"{counts['aborted']} request(s) were cut off and gave no token counts, and the server's counters "
+                "could not be read.",
+            )
+        )
     if ended and counts["failed"] / ended > config.max_failed_share:
         found.append(
             reason("failed_requests", f"{counts['failed']} of {ended} requests that ended in the window failed.")
+        )
+    if counts["aborted"]:
+        found.append(
+            reason(
+                "aborted_requests",
+                f"{counts['aborted']} request(s) of the window were cut off at the end of the drain; their tokens are "
+                "not counted.",
+            )
         )
     if counts["without_usage"]:
         found.append(

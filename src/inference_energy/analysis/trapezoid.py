@@ -36,6 +36,23 @@ def integrate(timestamps_ns: Times, power_w: Values, start_ns: int, end_ns: int)
     return float(np.trapezoid(nodes_w, nodes_s))
 
 
+def cumulative(timestamps_ns: Times, power_w: Values, edges_ns: Times) -> Values:
+    """Energy in J under the power readings from the first edge up to each edge, by the trapezoidal rule.
+
+    Args:
+        timestamps_ns: times of the readings in ns, ascending; they cover the edges.
+        power_w: power at these times in W.
+        edges_ns: ascending, shape (edges,).
+    """
+    times_s, edges_s = (timestamps_ns - edges_ns[0]) / 1e9, (edges_ns - edges_ns[0]) / 1e9
+    at_readings_j = np.concatenate(([0.0], np.cumsum(np.diff(times_s) * (power_w[1:] + power_w[:-1]) / 2)))
+    place = np.clip(np.searchsorted(times_s, edges_s, side="right") - 1, 0, len(times_s) - 2)
+    into_s = edges_s - times_s[place]
+    slope = np.diff(power_w)[place] / np.maximum(np.diff(times_s)[place], 1e-12)
+    energy_j = at_readings_j[place] + into_s * (power_w[place] + 0.5 * slope * into_s)
+    return np.asarray(energy_j - energy_j[0], dtype=np.float64)
+
+
 def counter_energy(timestamps_ns: Times, counter_j: Values, start_ns: int, end_ns: int) -> float:
     """Energy in J that a growing counter shows between two times; its arguments and errors are those of `integrate`."""
     times_s, counter = _checked(timestamps_ns, counter_j, start_ns, end_ns, "energy counter's log")

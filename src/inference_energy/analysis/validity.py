@@ -38,17 +38,23 @@ CODES: dict[str, Code] = {
         "The power log does not cover the window; nothing is extrapolated.", "invalidates", _ENERGY
     ),
     "gap": Code(
-        "The power log has a hole of more than analysis.max_gap_periods sampling periods.", "invalidates", _ENERGY
+        "The power log has a hole of more than analysis.max_gap_periods sampling periods, or one at the window's edge.",
+        "invalidates",
+        _ENERGY,
     ),
     "stuck_sensor": Code(
-        "A reading never changed, was zero throughout, negative, or missing too often.", "invalidates", _ENERGY
+        "A reading did not change for seconds, was zero or negative, or was missing too often.", "invalidates", _ENERGY
     ),
     "counter_mismatch": Code(
-        "Integrated power and the hardware energy counter differ by more than analysis.counter_tolerance.",
+        "Integrated power and the hardware energy counter differ by more than analysis.counter_tolerance, or the "
+        "counter did not grow.",
         "invalidates",
         _ENERGY,
     ),
     "counter_reset": Code("The hardware energy counter went backwards.", "invalidates", _ENERGY),
+    "foreign_process": Code(
+        "Another process computed on the GPU: neither the server nor one that it started.", "invalidates", _ENERGY
+    ),
     "thermal_throttle": Code("The GPU slowed down because it was too hot.", "invalidates", _ENERGY),
     "not_steady": Code(
         "Power, throughput, running requests or requests in flight show a trend over a window that should be steady.",
@@ -115,6 +121,9 @@ CODES: dict[str, Code] = {
     "steadiness_not_judged": Code("The window is too short to test for a trend.", "note", "energy of steady windows"),
     "tokens_unreconciled": Code("The server's token counters could not be read.", "note", "token counts"),
     "power_cap": Code("The GPU ran at its power limit; normal at full load.", "note", _ENERGY),
+    "unidentified_process": Code(
+        "A process on the GPU could not be told from the server, as from within a container.", "note", _ENERGY
+    ),
     "hardware_slowdown": Code("The board slowed the GPU down (power brake or hardware slowdown).", "note", _ENERGY),
     "idle_drift": Code(
         "Idle power after the run differs from that before by more than a tenth.", "note", "idle power, active energy"
@@ -123,12 +132,17 @@ CODES: dict[str, Code] = {
     "counter_not_checked": Code(
         "The hardware energy counter does not cover the window, so it checks nothing.", "note", _ENERGY
     ),
-    "averaging_lag": Code(
-        "The power reading is a 1 s average and trails by half a second, which moves the energy by more than 1 %, "
-        "because power differs between the window's edges.",
+    "holes": Code(
+        "The power log has holes of more than three sampling periods; they were bridged and are in the budget.",
         "note",
         _ENERGY,
     ),
+    "steady_from": Code("The window was still settling at its start; only its steady part was taken.", "note", _WINDOW),
+    "aborted_requests": Code(
+        "Requests were cut off at the end of the drain; their tokens are not counted.", "note", "figures per token"
+    ),
+    "idle_outliers": Code("Single seconds of the idle phase lie far from the others.", "note", "idle power"),
+    "idle_trend": Code("Power changed steadily over the idle phase.", "note", "idle power"),
     "few_samples": Code("Few requests stand behind this percentile.", "note", "latencies"),
     "preemptions": Code("The server ran out of KV cache and recomputed requests.", "note", "latencies, energy"),
     "attached": Code("The server was not launched by the toolkit.", "note", "launch"),

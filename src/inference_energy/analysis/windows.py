@@ -110,6 +110,23 @@ def trimmed_windows(phases: pd.DataFrame, config: AnalysisConfig) -> list[Window
     return windows
 
 
+MOST_SNAPPED_S = 3.0
+
+
+def snapped(window: Window, readings_ns: Integers) -> Window:
+    """The window between the first and the last of the readings in it, so that no energy is interpolated at its edges.
+
+    It stays as it is where that would cut off more than `MOST_SNAPPED_S` at an end.
+    """
+    inside = readings_ns[(readings_ns >= window.start_ns) & (readings_ns <= window.end_ns)]
+    if len(inside) < 2:
+        return window
+    start_ns, end_ns = int(inside[0]), int(inside[-1])
+    if max(start_ns - window.start_ns, window.end_ns - end_ns) / 1e9 > MOST_SNAPPED_S:
+        return window
+    return Window(window.name, start_ns, end_ns)
+
+
 def phase_times(phases: pd.DataFrame, name: str) -> tuple[int, int] | None:
     """Start and end of a phase that occurs once, or None."""
     rows = phases[phases["phase"] == name]

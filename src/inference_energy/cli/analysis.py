@@ -162,6 +162,7 @@ def attribute(
 
 def fit(
     *,
+    spec: Spec,
     energy: Annotated[list[Path], typer.Option(help="energy.json of a session of the server; repeat.")],
     steady_load: Annotated[list[Path], typer.Option(help="steady_load.json of the same sessions; repeat.")],
     output: Output,
@@ -174,7 +175,8 @@ def fit(
         if load is None:
             raise InputError(f"--steady-load: that of session {found['session']} is not given")
         sessions.append((found, load))
-    write_json(output, fit_server(sessions))
+    config = _section(AnalysisConfig, spec, "analysis")
+    write_json(output, fit_server(sessions, config.uncertainty))
 
 
 def carbon(*, spec: Spec, energy: Annotated[Path, typer.Option(help="energy.json")], output: Output) -> None:

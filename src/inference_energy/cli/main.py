@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from inference_energy import __version__
-from inference_energy.cli import analysis, archive, bench, experiment, load, power, stage
+from inference_energy.cli import analysis, archive, bench, calibrate, characterise, experiment, load, power, stage
 from inference_energy.errors import InputError, RunError
 
 app = typer.Typer(
@@ -42,6 +42,8 @@ def root(
 
 power.register(app)
 load.register(app)
+characterise.register(app)
+calibrate.register(app)
 analysis.register(app, stages)
 experiment.register(app)
 archive.register(app)

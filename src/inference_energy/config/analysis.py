@@ -24,6 +24,17 @@ class Steadiness(Section):
     significance: float = Field(0.05, gt=0, lt=1, description="p value below which a trend counts")
 
 
+class Uncertainty(Section):
+    """What is not known of the sensors, as standard uncertainties; software cannot see it.
+
+    The gain's default is that of a rectangular distribution of half-width 5 %, as far as cards were found to be off
+    (Yang, Adamek, Armour, SC24, arXiv 2312.02741). With a card's calibration, write what that leaves.
+    """
+
+    gain: float = Field(0.029, ge=0, lt=1, description="of each device's gain [share]")
+    offset_w: float = Field(1.0, ge=0, description="of each device's offset [W]")
+
+
 class AnalysisConfig(Section):
     """Windows, integration and attribution."""
 
@@ -58,4 +69,5 @@ class AnalysisConfig(Section):
     max_failed_share: float = Field(
         0.05, ge=0, le=1, description="largest share of failed requests before per-token figures are invalid"
     )
+    uncertainty: Uncertainty = Field(default_factory=Uncertainty, description="what is not known of the sensors")
     steadiness: Steadiness = Field(default_factory=Steadiness, description="when a window counts as steady")

@@ -4,6 +4,7 @@ A channel is one (source, device, domain), such as (nvml, the GPU's UUID, gpu). 
 as the energy counter or the clocks, come in rows of their own, and what a row does not hold is null.
 `power_instant_w` is the sensor's newest window, `power_average_w` a mean over the sensor's own window or, for a
 source that counts energy, since the row before. `energy_counter_j` only ever grows. `utilization` is 0 to 1.
+Rows of `gpu_samples` are the driver's own samples of the power in `gpu`, at its own times: a cross-check, never added.
 
 Schema metadata: `version`, `clock_anchor`, `host` and `source`, a list with `name` and `grade` of each source.
 """
@@ -31,7 +32,8 @@ SCHEMA = pa.schema(
     ]
 )
 
-DOMAINS = ("gpu", "gpu_memory", "cpu_package", "dram", "psys", "cpu", "node")
+GPU_SAMPLES = "gpu_samples"
+DOMAINS = ("gpu", "gpu_memory", GPU_SAMPLES, "cpu_package", "dram", "psys", "cpu", "node")
 
 GRADES = ("metered", "counter", "sampled", "modelled", "simulated")
 """How a figure came about, the most trustworthy first."""
@@ -40,14 +42,42 @@ GRADES = ("metered", "counter", "sampled", "modelled", "simulated")
 def summed_domains(domains: Iterable[str]) -> frozenset[str]:
     """The domains that may be added up without counting a part twice.
 
-    `gpu_memory` lies within `gpu`. `psys` holds the package and is logged beside it, never added. `node` holds
-    everything. `cpu` (modelled) and `cpu_package` (counted) are the same silicon, so the counted one is taken.
+    `gpu_memory` lies within `gpu`, and `gpu_samples` tells of the same power as `gpu`. `psys` holds the package and is
+    logged beside it, never added. `node` holds everything. `cpu` (modelled) and `cpu_package` (counted) are the same
+    silicon, so the counted one is taken.
     """
     present = frozenset(domains)
     if "node" in present:
         return frozenset({"node"})
     chosen = present & {"gpu", "cpu_package", "dram", "cpu"}
     return chosen - {"cpu"} if "cpu_package" in chosen else chosen
+
+
+Key = tuple[str, str, str]
+"""A channel: source, device, domain."""
+
+
+def summed_keys(channels: Iterable[tuple[Key, str]]) -> frozenset[Key]:
+    """The channels that may be added up: each device once, by its best source, and the whole machine by one source.
+
+    Args:
+        channels: each channel with its grade. Of two sources of a device the better grade counts, then the first name;
+            several sources of `node`, such as a plug and the BMC behind it, measure the same machine, whatever they
+            call it.
+    """
+    found = dict(channels)
+    domains = summed_domains(domain for *_, domain in found)
+    best: dict[tuple[str, str], tuple[int, str]] = {}
+    for (source, device, domain), grade in found.items():
+        place = (domain, "" if domain == "node" else device)
+        rank = (GRADES.index(grade), source)
+        if domain in domains and (place not in best or rank < best[place]):
+            best[place] = rank
+    return frozenset(
+        key
+        for key in found
+        if key[2] in domains and best[key[2], "" if key[2] == "node" else key[1]][1] == key[0]
+    )
 
 
 def weakest_grade(grades: Iterable[str]) -> str:

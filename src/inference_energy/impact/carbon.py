@@ -4,6 +4,8 @@ CI is the grid's carbon intensity in gCO2e/kWh, PUE the facility's overhead. Onl
 making the hardware emitted.
 """
 
+from dataclasses import replace
+
 from inference_energy.analysis.figures import times
 from inference_energy.contracts.figure import Figure, worst
 
@@ -29,14 +31,9 @@ def carbon_figure(energy: Figure, per_j: float, intensity_g_per_kwh: float, pue:
 
 
 def with_facility(figure: Figure, pue: float) -> Figure:
-    """The figure with the PUE in its boundary, and a grade no better than `configured`."""
+    """The figure with the PUE in its boundary, and a grade no better than `configured`.
+
+    Its interval is that of the energy: the factors are taken as they are stated.
+    """
     boundary = f"{figure.boundary}, PUE {pue:g}" if pue != 1 else figure.boundary
-    return Figure(
-        figure.value,
-        figure.unit,
-        figure.basis,
-        boundary,
-        worst([figure.grade, "configured"]),
-        valid=figure.valid,
-        reasons=figure.reasons,
-    )
+    return replace(figure, boundary=boundary, grade=worst([figure.grade, "configured"]))

@@ -14,7 +14,7 @@ from inference_energy.analysis.recorded import read_session
 from inference_energy.analysis.steady_load import steady_load
 from inference_energy.analysis.summary import SessionParts, summary
 from inference_energy.analysis.warmup import warmup
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import AnalysisConfig, Uncertainty
 from inference_energy.config.impact import ImpactConfig
 from inference_energy.impact.footprint import footprint
 
@@ -64,7 +64,7 @@ def recompute(raw_root: Path, plan: dict[str, Any]) -> dict[str, Any]:
         session_parts(RawSession.below(raw_root, s["machine"], s["session"], s["server"]), analysis, impact)
         for s in plan["sessions"]
     ]
-    return summary(plan["experiment"], sessions, fits(sessions))
+    return summary(plan["experiment"], sessions, fits(sessions, analysis.uncertainty))
 
 
 def session_parts(files: RawSession, analysis: AnalysisConfig, impact: ImpactConfig) -> SessionParts:
@@ -96,9 +96,9 @@ def session_parts(files: RawSession, analysis: AnalysisConfig, impact: ImpactCon
     )
 
 
-def fits(sessions: list[SessionParts]) -> list[dict[str, Any]]:
+def fits(sessions: list[SessionParts], uncertainty: Uncertainty) -> list[dict[str, Any]]:
     """One fit for each server on each machine, in the order in which they first occur."""
     groups: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for parts in sessions:
         groups.setdefault((parts.energy["machine"], parts.energy["server"]), []).append((parts.energy, parts.steady))
-    return [fit(group) for group in groups.values()]
+    return [fit(group, uncertainty) for group in groups.values()]

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from inference_energy.present import theme
-from inference_energy.present.formats import UNTRUSTED_GRADES
+from inference_energy.present.formats import UNTRUSTED_GRADES, Scale, place, significant
 from inference_energy.present.inputs import load_text
 
 Floats = npt.NDArray[np.float64]
@@ -20,32 +20,33 @@ ECDF_POINTS = 500
 
 
 def load_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
-    """Energy per output token against throughput, by server and basis; None with fewer than two loads.
+    """Energy per output token against throughput, by server and basis, with intervals; None with fewer than two loads.
 
     Points are joined only where their loads differ in nothing but size: one arrival process and one workload.
     """
     figure = go.Figure(layout=theme.layout("output tokens / s", "J / output token"))
     owners = list(dict.fromkeys((str(cell.get("server")), str(cell.get("machine"))) for cell in cells))
-    for place, owner in enumerate(owners):
+    for number, owner in enumerate(owners):
         own = [cell for cell in cells if (str(cell.get("server")), str(cell.get("machine"))) == owner]
         for index, basis in enumerate(("active", "total", "marginal")):
             name = _ENERGY.format(basis)
-            values = [(_value(cell, "output_tokens_per_s"), _value(cell, name), cell) for cell in own]
+            values = [(_value(cell, _RATE), _value(cell, name), cell) for cell in own]
             points = sorted(((x, y, cell) for x, y, cell in values if x is not None and y is not None), key=_first)
             if len(points) < 2:
                 continue
             grades = sorted({cell["figures"][name]["grade"] for *_, cell in points} & set(UNTRUSTED_GRADES))
             label = basis + (f", {' on '.join(owner)}" if len(owners) > 1 else "")
-            colour = theme.SERIES[(place if len(owners) > 1 else index) % len(theme.SERIES)]
+            colour = theme.SERIES[(number if len(owners) > 1 else index) % len(theme.SERIES)]
             figure.add_scatter(
                 x=[x for x, _, _ in points],
                 y=[y for _, y, _ in points],
-                text=[_html(load_text(cell)) for *_, cell in points],
+                error_y=_error_bars([cell["figures"][name] for *_, cell in points], colour),
+                text=[_html(_told(cell, name)) for *_, cell in points],
                 name=_html(label) + "".join(f" ({grade})" for grade in grades),
                 mode="lines+markers" if len({_sort(cell) for *_, cell in points}) == 1 else "markers",
                 line={"color": colour, "dash": theme.DASHES[index], "width": 2},
                 marker={"size": 9, "symbol": theme.SYMBOLS[index]},
-                hovertemplate="%{text}<br>%{y:.3g} J / output token at %{x:.4g} tokens/s",
+                hovertemplate="%{text}",
             )
     figure.update_xaxes(rangemode="tozero")
     return figure if figure.data else None
@@ -74,7 +75,9 @@ def latency_figure(series: Sequence[tuple[str, dict[str, Floats]]]) -> go.Figure
     share_axis(figure)
     figure.update_xaxes(rangemode="tozero")
     if len(buttons) > 1:
-        figure.update_layout(updatemenus=[_menu(buttons)], margin={"t": 44}, legend={"y": -0.2, "yanchor": "top"})
+        figure.update_layout(
+            updatemenus=[buttons_menu(buttons)], margin={"t": 44}, legend={"y": -0.2, "yanchor": "top"}
+        )
     return figure
 
 
@@ -139,8 +142,32 @@ def latencies(
     }
 
 
+_RATE = "output_tokens_per_s"
 _ENERGY = "energy_{}_per_output_token_j"
 _NONE: Floats = np.empty(0)
+
+
+def _told(cell: dict[str, Any], name: str) -> str:
+    """The load, its energy per output token with the interval, and its throughput."""
+    shown = place(cell["figures"][name], Scale(1.0, "J / token"), per="output token")
+    level = " (95 %)" if shown.interval else ""
+    return f"{load_text(cell)}: {shown.text}{level} at {significant(cell['figures'][_RATE]['value'], 4)} tokens/s"
+
+
+def _error_bars(figures: Sequence[dict[str, Any]], colour: str) -> dict[str, Any] | None:
+    """From the point to both bounds of its interval; a point without one has no bar."""
+    bounds = [(f["value"], *(f.get("interval_95") or (f["value"], f["value"]))) for f in figures]
+    if all(low == high for _, low, high in bounds):
+        return None
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for value, _, high in bounds],
+        "arrayminus": [value - low for value, low, _ in bounds],
+        "color": colour,
+        "thickness": 1.4,
+        "width": 5,
+    }
 
 
 def _sort(cell: dict[str, Any]) -> tuple[str, str]:
@@ -180,7 +207,8 @@ def share_axis(figure: go.Figure) -> None:
     figure.update_layout(showlegend=True)
 
 
-def _menu(buttons: list[dict[str, Any]]) -> dict[str, Any]:
+def buttons_menu(buttons: list[dict[str, Any]]) -> dict[str, Any]:
+    """Buttons in a row above a figure, which choose what it shows."""
     return {
         "type": "buttons",
         "direction": "right",

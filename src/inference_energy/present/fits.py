@@ -9,6 +9,8 @@ from inference_energy.present.formats import Place, place, sentence, significant
 TITLES = {"two_term": "Two terms", "power_term": "With a power term"}
 TERMS = {"power": "P0, whatever the load", "prompt": "a, per uncached prompt token", "generated": "b, per output token"}
 
+WITHIN = "The 95\u00a0% intervals hold what measuring leaves open; how wrong the model is, the cells held out say."
+
 
 @dataclass(frozen=True)
 class FitView:
@@ -72,7 +74,9 @@ def title(model: dict[str, Any]) -> str:
 def _view(model: dict[str, Any]) -> FitView:
     rows = [(TERMS.get(name, name), place(figure)) for name, figure in model["coefficients"].items()]
     reasons = [sentence(str(reason["detail"])) for reason in model.get("refused") or []]
-    reasons += [reason for _, shown in rows for reason in shown.reasons]
+    reasons += [reason for _, shown in rows for reason in (*shown.reasons, shown.unbounded) if reason]
+    if any(shown.interval for _, shown in rows):
+        reasons.append(WITHIN)
     # First what it predicts, then how it fits: R² of a refused fit would only make it look like a result.
     facts = [("fitted to", f"{len(model['cells'])} cells, {model.get('energy_basis', '')} energy")]
     held_out = model.get("leave_one_out") or {}

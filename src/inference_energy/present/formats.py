@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from inference_energy.present.rounding import rounded
+
 NOT_GIVEN = "not given"
 UNTRUSTED_GRADES = ("modelled", "simulated")
 """Grades whose word is always shown beside the figure, and which bring the banner on top of a report."""
@@ -19,6 +21,7 @@ DIGITS = 3
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _SCALED = ("J", "W", "Wh", "g", "gCO2e", "L", "s")
 _COUNTS = ("token", "request")
+_IMPACTS = ("gCO2e", "L")
 _WORDS = {
     "token": "tokens",
     "request": "requests",
@@ -43,17 +46,20 @@ class Place:
     """Where a figure stands on a page.
 
     Attributes:
-        number: the digits, empty when the figure is not given.
+        number: the digits, empty when the figure is not given; with an interval, as many as its width allows.
+        spread: half the width of the 95 % interval as `± 0.026`, empty where there is none.
         unit: the unit as shown.
         qualifiers: basis, boundary and grade, without those that say nothing.
         grade: how it is known.
         given: whether there is a number.
         modelled: whether the grade must be seen at once.
         reasons: sentences: why it is not given, or notes on it.
-        interval: lower and upper bound as shown, empty where none was computed.
+        interval: lower and upper bound as shown, empty where there are none.
+        unbounded: why a figure that is given has no interval; empty for all others.
     """
 
     number: str
+    spread: str
     unit: str
     qualifiers: tuple[str, ...]
     grade: str
@@ -61,11 +67,22 @@ class Place:
     modelled: bool
     reasons: tuple[str, ...]
     interval: str
+    unbounded: str
+
+    @property
+    def amount(self) -> str:
+        """The number with what it may be off by, without the unit."""
+        return f"{self.number} {self.spread}".strip()
 
     @property
     def text(self) -> str:
-        """The number and its unit, or the words `not given`."""
-        return f"{self.number} {self.unit}".strip() if self.given else NOT_GIVEN
+        """The number, what it may be off by, and the unit; or the words `not given`."""
+        return f"{self.amount} {self.unit}".strip() if self.given else NOT_GIVEN
+
+    @property
+    def tip(self) -> str:
+        """The interval in full, for who points at the number; empty where there is none."""
+        return f"95\u00a0% interval: {self.interval} {self.unit}".strip() if self.interval else ""
 
     @property
     def why(self) -> str:
@@ -134,25 +151,46 @@ def place(
         scale: the unit to show it in; None picks one for this figure alone.
         per: a plainer name for what is after the slash of the unit, such as `output token`; None leaves it out where
             the label says it; empty keeps it.
-        digits: significant digits; counts are shown whole.
+        digits: significant digits of a figure without an interval; counts are shown whole.
     """
     if figure is None:
-        return Place("", "", (), "", False, False, ("The summary has no such figure.",), "")
+        return _absent((), "", False, ("The summary has no such figure.",))
     grade = str(figure["grade"])
     modelled = grade in UNTRUSTED_GRADES
     reasons = tuple(dict.fromkeys(sentence(str(reason["detail"])) for reason in figure.get("reasons") or ()))
     qualifiers = tuple(part for part in (figure["basis"], figure["boundary"], grade) if part and part != "none")
     value = figure["value"]
     if value is None or not figure["valid"]:
-        return Place("", "", qualifiers, grade, False, modelled, reasons or ("No reason was recorded.",), "")
+        return _absent(qualifiers, grade, modelled, reasons or ("No reason was recorded.",))
     chosen = scale or scale_for([value], figure["unit"])
     unit = chosen.unit
     if per != "" and unit not in _WORDS.values():
         unit = unit.split(" / ")[0] + (f" / {per}" if per else "")
+    bounds = figure.get("interval_95")
+    found = rounded(*(each * chosen.factor for each in (value, *bounds))) if bounds else None
+    if found:
+        interval = f"{found.low} to {found.high}"
+        return Place(found.number, found.spread, unit, qualifiers, grade, True, modelled, reasons, interval, "")
     number = whole(value) if figure["unit"] in _COUNTS else significant(value * chosen.factor, digits)
-    interval = figure.get("interval_95")
-    bounds = " to ".join(significant(bound * chosen.factor, digits) for bound in interval) if interval else ""
-    return Place(number, unit, qualifiers, grade, True, modelled, reasons, bounds)
+    return Place(number, "", unit, qualifiers, grade, True, modelled, reasons, "", unbounded(figure))
+
+
+def unbounded(figure: dict[str, Any]) -> str:
+    """Why a figure has no interval: what is exact, what nothing is known of, and what was not computed."""
+    grade, base = str(figure["grade"]), str(figure["unit"]).partition("/")[0]
+    if grade == "modelled":
+        return "No interval: the error of a model is not known."
+    if grade == "counted":
+        return "No interval: counts and times are exact, and are those of this window alone."
+    if grade == "configured":
+        return "No interval: stated in the configuration, which gives no error."
+    if base in _IMPACTS:
+        return "No interval: the error of the configured factors is not known; the energy's own stands beside it."
+    return "No interval: its uncertainty was not computed."
+
+
+def _absent(qualifiers: tuple[str, ...], grade: str, modelled: bool, reasons: tuple[str, ...]) -> Place:
+    return Place("", "", "", qualifiers, grade, False, modelled, reasons, "", "")
 
 
 def plain(value: Any) -> str:

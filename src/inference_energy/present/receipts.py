@@ -65,7 +65,9 @@ def receipts_table(cells: Sequence[Receipts]) -> Table:
     """Mean and percentiles of each cell, and the sum of its receipts over the energy of its window."""
     scale = scale_for([float(np.median(cell.charged_j)) for cell in cells if cell.charged_j.size], "J")
     ranks = [f"p{rank} ({scale.unit})" for rank in PERCENTILES]
-    table = Table(["load", "charged by", "requests", f"mean ({scale.unit})", *ranks, "sum / window energy"])
+    table = Table(
+        ["load", "charged by", "requests", f"mean ({scale.unit})", *ranks, "sum / window energy", "± of the energy"]
+    )
     for cell in cells:
         head, policy = Cell(cell.label, "head"), Cell(cell.policy.replace("_", " "))
         if not cell.charged_j.size:
@@ -74,11 +76,14 @@ def receipts_table(cells: Sequence[Receipts]) -> Table:
             continue
         shown = [float(cell.charged_j.mean()), *np.percentile(cell.charged_j, PERCENTILES).tolist()]
         whole_j = cell.window["value"] if cell.window else None
+        bounds = (cell.window or {}).get("interval_95")
+        off = f"{significant(50 * (bounds[1] - bounds[0]) / whole_j, 2)}\u00a0%" if bounds and whole_j else "–"
         table.add(
             head,
             policy,
             Cell(whole(cell.charged_j.size), "number"),
             *[Cell(significant(value * scale.factor), "number", tag=cell.weak_grade) for value in shown],
             Cell(f"{cell.energies_j.sum() / whole_j:.6f}" if whole_j else "–", "number"),
+            Cell(off, "number"),
         )
     return table

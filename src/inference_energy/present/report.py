@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.contracts.tables import read_json
-from inference_energy.present import charts, checks, fits, method, receipts, sections
+from inference_energy.present import charts, checks, fits, idle, method, receipts, sections, uncertainty
 from inference_energy.present.formats import UNTRUSTED_GRADES
 from inference_energy.present.inputs import (
     SessionData,
@@ -49,6 +49,7 @@ def write_report(
     cells = content["cells"]
     steady = steady_cells(content)
     figures = _figures(content, data)
+    cards = sections.headlines(steady[:MAX_HEADLINES])
     inputs = [summary, *environments, *(path for files in sessions for path in files.existing())]
     write_page(
         output,
@@ -56,7 +57,8 @@ def write_report(
         title=title or content["experiment"],
         subject=method.subject(data, machines, content),
         untrusted=_untrusted(content, data),
-        headlines=sections.headlines(steady[:MAX_HEADLINES]),
+        headlines=cards,
+        footnotes=sections.footnotes(cards),
         untold=len(steady) - MAX_HEADLINES,
         counts=_counts(cells, steady),
         traces=[(f"trace-{index}", one.files.label) for index, one in enumerate(data) if f"trace-{index}" in figures],
@@ -69,14 +71,14 @@ def write_report(
         fits=fits.fit_groups(content["fits"]),
         impact=sections.impact_table(cells),
         factors=sections.factors(content),
-        idle=sections.idle_rows(content["idle"]),
+        idle=idle.idle_rows(content["idle"]),
         basis_meaning=sections.BASIS_MEANING,
         environments=method.environment_facts(environments, machines),
         sessions=[(one.files.label, method.session_facts(one)) for one in data],
         files=method.files(output, inputs),
         notes=[str(note.get("detail", note)) if isinstance(note, dict) else str(note) for note in content["notes"]],
         measured_by=str((content.get("toolkit") or {}).get("version") or "not recorded"),
-        has_intervals=any(figure.get("interval_95") for figure in all_figures(content)),
+        budgets=uncertainty.budget_tables(cells),
         figures=figures,
     )
 
@@ -86,11 +88,12 @@ def _figures(content: dict[str, Any], data: Sequence[SessionData]) -> dict[str, 
     drawn = {
         "load": charts.load_figure(steady_cells(content)),
         "latency": charts.latency_figure(_latencies(cells, data)),
+        "budgets": uncertainty.budget_figure(cells),
         "receipts": receipts.receipts_figure(_receipts(cells, data)),
         "fit": charts.fit_figure(fits.ratios(content["fits"])),
     }
     for index, one in enumerate(data):
-        drawn[f"trace-{index}"] = trace_figure(one, _cold_power_w(content["idle"], one))
+        drawn[f"trace-{index}"] = trace_figure(one, _cold_idle(content["idle"], one))
     return {name: figure_json(figure) for name, figure in drawn.items() if figure is not None}
 
 
@@ -136,11 +139,11 @@ def _names(cell: dict[str, Any]) -> list[str]:
     return [str(cell["cell"]), str(cell["cell"]).split(".", 1)[-1]]
 
 
-def _cold_power_w(idle: Sequence[dict[str, Any]], session: SessionData) -> float | None:
-    for row in idle:
+def _cold_idle(rows: Sequence[dict[str, Any]], session: SessionData) -> dict[str, Any] | None:
+    for row in rows:
         if row.get("session") == session.files.name and row.get("machine", "") in ("", session.files.machine):
-            figure = row.get("cold_power_w") or {}
-            return figure.get("value") if figure.get("valid") else None
+            figure: dict[str, Any] | None = row.get("cold_power_w")
+            return figure
     return None
 
 

@@ -1,10 +1,10 @@
-"""What the report's sections on cells say: headlines, energy, work, checks, latency and idle."""
+"""What the report's sections on cells say: headlines, energy, work, devices, latency and impact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference_energy.present.formats import Place, place, scale_for, significant
+from inference_energy.present.formats import Place, place, significant
 from inference_energy.present.inputs import channel_label, load_text
 from inference_energy.present.tables import Cell, Table, column
 
@@ -21,7 +21,10 @@ BASIS_MEANING = {
 
 @dataclass(frozen=True)
 class Headline:
-    """One steady cell: what load, and the figures that answer for it; `main` is the basis that is shown large."""
+    """One steady cell: what load, and the figures that answer for it.
+
+    `energy` is that per output token, by basis; `main` is the basis that is shown large, with the full unit.
+    """
 
     title: str
     where: str
@@ -34,6 +37,12 @@ class Headline:
         """What is worth saying about the figures that are given, each sentence once."""
         places = [*self.energy.values(), *(shown for _, shown in self.others)]
         return list(dict.fromkeys(note for shown in places if shown.given for note in shown.reasons))
+
+
+def footnotes(cards: Sequence[Headline]) -> list[str]:
+    """Why figures that are given have no interval, each sentence once over all cards."""
+    places = [shown for card in cards for shown in (*card.energy.values(), *(each for _, each in card.others))]
+    return list(dict.fromkeys(shown.unbounded for shown in places if shown.unbounded))
 
 
 def headlines(cells: Cells) -> list[Headline]:
@@ -55,7 +64,8 @@ def headlines(cells: Cells) -> list[Headline]:
             where=where(cell),
             main=main,
             energy={
-                basis: place(cell["figures"].get(c.name), c.scale, per="output token") for basis, c in energy.items()
+                basis: place(cell["figures"].get(c.name), c.scale, per="output token" if basis == main else None)
+                for basis, c in energy.items()
             },
             others=[
                 (label, place(cell["figures"].get(c.name), c.scale, per=None))
@@ -178,43 +188,6 @@ def impact_table(cells: Cells) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class IdleRow:
-    """Idle power of one session; `share` is the length of its bar, 0 to 1."""
-
-    name: str
-    bars: list[tuple[str, str, Place, float]]
-
-
-IDLE = (
-    ("cold", "before the server starts; subtracted by active figures", "cold_power_w"),
-    ("loaded", "server up, no request; subtracted by marginal figures", "loaded_power_w"),
-    ("post", "after the server has gone; subtracted by none, compared with cold to find drift", "post_power_w"),
-)
-
-
-def idle_rows(idle: Sequence[dict[str, Any]]) -> list[IdleRow]:
-    """The three idle powers of each session, in one unit."""
-    values = [
-        figure["value"]
-        for row in idle
-        for _, _, key in IDLE
-        if (figure := row.get(key)) and figure["value"] is not None
-    ]
-    scale = scale_for(values, "W")
-    largest = max(values, default=1.0) or 1.0
-    return [
-        IdleRow(
-            name=" · ".join(str(row[key]) for key in ("session", "server", "machine") if row.get(key)),
-            bars=[
-                (name, meaning, place(row.get(key), scale), max(((row.get(key) or {}).get("value") or 0) / largest, 0))
-                for name, meaning, key in IDLE
-            ],
-        )
-        for row in idle
-    ]
-
-
 def cell_title(cell: dict[str, Any], cells: Cells) -> str:
     """A cell's load with its name, and its machine where the cells are of several."""
     kind = cell.get("kind", "steady")
@@ -223,21 +196,33 @@ def cell_title(cell: dict[str, Any], cells: Cells) -> str:
 
 
 def devices_table(cells: Cells) -> Table:
-    """Energy of every channel by integral and by counter, and whether it is part of the sum."""
-    table = Table(["device", "integral (J)", "counter (J)", "integral / counter", "in the sum", "source, grade"])
+    """Energy of every channel, its counter beside the integrals of its power, and whether it is part of the sum."""
+    headings = ["energy (J)", "read from", "counter (J)", *[f"{name} / counter" for name in READINGS], "in the sum"]
+    table = Table(["device", *headings, "source, grade"])
     for cell in cells:
         if not cell.get("devices"):
             continue
         table.heading(cell_title(cell, cells))
         for device in cell["devices"]:
-            numbers = [device.get(key) for key in ("energy_j", "counter_energy_j", "ratio")]
+            ratios = device.get("ratios") or {}
             table.add(
                 Cell(channel_label(device["domain"], device["device"]), "head"),
-                *[Cell("–" if n is None else significant(n, 4), "number") for n in numbers],
+                _amount(device.get("energy_j")),
+                Cell(str(device.get("reading") or "–")),
+                _amount(device.get("counter_energy_j")),
+                *[Cell("–" if (r := ratios.get(name)) is None else f"{r:.4f}", "number") for name in READINGS],
                 Cell("yes" if device.get("summed") else "no", "number"),
                 Cell(f"{device.get('source', '')} · {device['grade']}"),
             )
     return table
+
+
+READINGS = ("average", "instant")
+"""The power readings whose integrals are compared with a counter."""
+
+
+def _amount(value: float | None) -> Cell:
+    return Cell("–" if value is None else significant(value, 4), "number")
 
 
 def factors(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from inference_energy.present.checks import verdict
 from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES, Place, place, scale_for
 from inference_energy.present.inputs import all_figures, labels, steady_cells
 from inference_energy.present.sections import BASES, best_basis, carbon_per_1k, energy_per_token, model_name
@@ -14,8 +15,12 @@ from inference_energy.present.sections import BASES, best_basis, carbon_per_1k, 
 MAX_SHOWN = 3
 """More cells than this are given as the lowest and the highest."""
 
-WIDTH = 150
+WIDTH = 160
 """Longest text behind the name of a line, where its figures allow it."""
+
+
+_ERROR = {"modelled": ": its error is not known"}
+"""Why the figures of a grade stand without an interval, where no footnote can say it."""
 
 
 def five_lines(summary: dict[str, Any], report: Path) -> str:
@@ -45,21 +50,13 @@ def _served(summary: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
     """Models, machines, and how the windows of steady load did in the test of steadiness."""
     models = ", ".join(dict.fromkeys(name for cell in summary["cells"] if (name := model_name(cell)))) or "no model"
     machines = ", ".join(dict.fromkeys(str(name) for name in summary.get("machines") or [])) or "no machine"
-    verdicts = Counter(_verdict(cell) for cell in cells)
+    verdicts = Counter(verdict((cell.get("checks") or {}).get("steadiness")) for cell in cells)
     tested = f"{verdicts['passed']} passed, {verdicts['not judged']} not judged, {verdicts['failed']} failed"
     return f"{models} on {machines}: {_windows(len(summary['cells']))}; test of steadiness: {tested}"
 
 
 def _windows(count: int) -> str:
     return f"{count} window" + ("s" if count != 1 else "")
-
-
-def _verdict(cell: dict[str, Any]) -> str:
-    test = (cell.get("checks") or {}).get("steadiness") or {}
-    if not test.get("judged"):
-        return "not judged"
-    failed = any(trend["exceeded"] for trend in (test.get("trends") or {}).values())
-    return "failed" if failed else "passed"
 
 
 def _figures(cells: Sequence[dict[str, Any]], name: str, per: str) -> str:
@@ -83,7 +80,7 @@ def _figures(cells: Sequence[dict[str, Any]], name: str, per: str) -> str:
 def _joined(places: Sequence[tuple[str, Place]], between: str = "; ") -> str:
     """The figures behind their unit, which is said once; what qualifies them too, where it is the same for all."""
     same = len({_known(shown) for _, shown in places}) == 1
-    texts = [f"{shown.number} at {load}" + ("" if same else f" ({_known(shown)})") for load, shown in places]
+    texts = [f"{shown.amount} at {load}" + ("" if same else f" ({_known(shown)})") for load, shown in places]
     return f"{places[0][1].unit}: {between.join(texts)}" + (f" ({_known(places[0][1])})" if same else "")
 
 
@@ -104,7 +101,7 @@ def _trust(summary: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
     bases = ", ".join(f"{counts[basis]} {basis}" if len(counts) > 1 else basis for basis in BASES if counts[basis])
     text = f"{counts.total()} of {len(cells)} loads have an energy per output token" + (f" ({bases})" if bases else "")
     weak = sorted({str(figure["grade"]) for figure in all_figures(summary)} & set(UNTRUSTED_GRADES))
-    text += "".join(f"; power is {grade}, not measured" for grade in weak)
+    text += "".join(f"; power is {grade}, not measured{_ERROR.get(grade, '')}" for grade in weak)
     lacking = next((cell for cell, basis in zip(cells, found, strict=True) if basis != BASES[0]), None)
     figure = lacking["figures"].get(energy_per_token(BASES[0])) if lacking else None
     if lacking is None or figure is None:

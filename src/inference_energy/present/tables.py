@@ -12,7 +12,8 @@ class Cell:
     """One cell: `text`, the numbers of the reasons below the table, and how it looks.
 
     `kind` is `number`, `text`, `missing`, `good`, `bad` or `head`; `tag` is a word beside the number, such as
-    `modelled`; `span` is how many columns it takes.
+    `modelled`; `span` is how many columns it takes. `tip` is shown to who points at it. `unbounded` is the number of
+    the reason why it has no interval, 0 where it has one or needs none.
     """
 
     text: str
@@ -20,6 +21,8 @@ class Cell:
     notes: tuple[int, ...] = ()
     tag: str = ""
     span: int = 1
+    tip: str = ""
+    unbounded: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,7 @@ class Table:
 
     def textual(self, index: int) -> bool:
         """Whether the column with this index holds words, which stand left, and not numbers."""
-        kinds = set()
-        for row in self.rows:
-            position = 0
-            for cell in () if row.group else row.cells:
-                if position == index and cell.span == 1:
-                    kinds.add(cell.kind)
-                position += cell.span
+        kinds = {cell.kind for cell in self._column(index)}
         return bool(kinds) and kinds <= {"head", "text", "good", "bad"}
 
     def add(self, *cells: Cell) -> None:
@@ -66,14 +63,43 @@ class Table:
         tag = shown.grade if tagged and shown.modelled and shown.given else ""
         if not shown.given:
             return Cell("not given", "missing", notes)
-        text = shown.number + (f" [{shown.interval}]" if shown.interval else "")
-        return Cell(text, "number", notes, tag)
+        missed = self._note(shown.unbounded) if shown.unbounded else 0
+        return Cell(shown.amount.replace(" ", "\u00a0"), "number", notes, tag, tip=shown.tip, unbounded=missed)
 
     def numbers(self, shown: Sequence[Place], *, tagged: bool = True) -> list[Cell]:
         """The cells of several figures; figures all missing for the same reason share one wide cell that says it."""
         if len(shown) > 1 and not any(one.given for one in shown) and len({one.reasons for one in shown}) == 1:
             return [Cell(f"not given: {shown[0].why}", "missing", span=len(shown))]
         return [self.number(one, tagged=tagged) for one in shown]
+
+    @property
+    def caption_notes(self) -> tuple[int, ...]:
+        """Why the table's numbers have no interval, where it is one reason for all of them."""
+        return _shared([cell for row in self.rows for cell in row.cells])
+
+    def heading_notes(self, index: int) -> tuple[int, ...]:
+        """Why a column's numbers have no interval, where that is one reason; empty where the caption says it."""
+        return () if self.caption_notes else _shared(self._column(index))
+
+    def cell_notes(self, cell: Cell, index: int) -> tuple[int, ...]:
+        """The numbers of the reasons that stand beside a cell."""
+        said = not cell.unbounded or self.caption_notes or self.heading_notes(index)
+        return cell.notes if said else (*cell.notes, cell.unbounded)
+
+    def label(self, index: int) -> str:
+        """A column's heading with its notes, for narrow pages, where it stands beside each cell."""
+        notes = " ".join(str(note).translate(_RAISED) for note in self.heading_notes(index))
+        return f"{self.columns[index]} {notes}".strip()
+
+    def _column(self, index: int) -> list[Cell]:
+        found = []
+        for row in self.rows:
+            position = 0
+            for cell in () if row.group else row.cells:
+                if position == index and cell.span == 1:
+                    found.append(cell)
+                position += cell.span
+        return found
 
     def _note(self, reason: str) -> int:
         if reason not in self.reasons:
@@ -116,5 +142,12 @@ def column(cells: Sequence[dict[str, Any]], heading: str, *names: str, digits: i
     told = unit in heading or unit in COUNTED or unit.startswith("per ")
     return [Column(name, heading if told else f"{heading} ({unit})", scale, digits) for name in names]
 
+
+def _shared(cells: Sequence[Cell]) -> tuple[int, ...]:
+    notes = {cell.unbounded for cell in cells if cell.kind == "number"}
+    return tuple(notes) if len(notes) == 1 and 0 not in notes else ()
+
+
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 COUNTED = ("tokens", "requests")

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 
 from inference_energy.contracts.power import summed_domains
 from inference_energy.present import theme
+from inference_energy.present.formats import Scale, place
 from inference_energy.present.inputs import SessionData, SessionFiles, channel_label, read_session
 from inference_energy.present.page import figure_json, write_page
 
@@ -93,8 +94,13 @@ def thin(time_s: Floats, power_w: Floats, stretches: int = STRETCHES) -> tuple[F
     return time_s[index], power_w[index]
 
 
-def trace_figure(data: SessionData, cold_power_w: float | None = None) -> go.Figure | None:
-    """The figure, or None when the session has no power log or no reading in it."""
+def trace_figure(data: SessionData, cold_idle: dict[str, Any] | None = None) -> go.Figure | None:
+    """The figure, or None when the session has no power log or no reading in it.
+
+    Args:
+        data: the session's files.
+        cold_idle: the figure of the cold idle power, in W; drawn where it is valid.
+    """
     if data.power is None or data.power.empty:
         return None
     origin_ns = int(data.power["timestamp_ns"].min())
@@ -120,12 +126,13 @@ def trace_figure(data: SessionData, cold_power_w: float | None = None) -> go.Fig
             hovertemplate="%{y:.1f} W",
             visible=True if part.summed else "legendonly",
         )
-    if cold_power_w is not None:
+    cold = place(cold_idle, Scale(1.0, "W"))
+    if cold_idle is not None and cold.given:
         end = max(float(part.time_s[-1]) for part in parts)
         figure.add_scatter(
             x=[0, end],
-            y=[cold_power_w] * 2,
-            name=f"cold idle, {cold_power_w:.0f} W",
+            y=[cold_idle["value"]] * 2,
+            name=f"cold idle, {cold.text}" + (f" ({cold.grade})" if cold.modelled else ""),
             mode="lines",
             line={"color": theme.LIGHT["soft"], "width": 1.2, "dash": "dash"},
             hoverinfo="skip",
@@ -141,14 +148,14 @@ def source_grades(data: SessionData) -> dict[str, str]:
     return {str(s["name"]): str(s.get("grade", "")) for s in sources if isinstance(s, dict) and "name" in s}
 
 
-def write_trace_page(output: Path, files: SessionFiles, *, cold_power_w: float | None = None) -> None:
+def write_trace_page(output: Path, files: SessionFiles, *, cold_idle: dict[str, Any] | None = None) -> None:
     """Write a page of its own with one session's power trace, for `snakemake --report`.
 
     Raises:
         InputError: a file is missing or is not what its name says.
     """
     data = read_session(files)
-    figure = trace_figure(data, cold_power_w)
+    figure = trace_figure(data, cold_idle)
     modelled = sorted({grade for grade in source_grades(data).values() if grade in ("modelled", "simulated")})
     write_page(
         output,

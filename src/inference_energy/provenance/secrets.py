@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_SECRET_NAME = re.compile(r"(HF_TOKEN|.*(_API_KEY|_PASSWORD|_TOKEN|_SECRET))", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(HF_TOKEN|.*(_API_KEY|_PASSWORD|_TOKEN|_SECRET|_COMMUNITY))", re.IGNORECASE)
 _SHORTEST = 8
 
 

@@ -22,7 +22,8 @@ class Row:
     """One figure of one scenario over all its trials.
 
     `given` of `trials` had a number. `bias` is the mean relative error of those, `bias_se` its standard error, `spread`
-    their standard deviation; None where nothing can be said. `covered` of `intervals` held the truth. `withheld` counts
+    their standard deviation; None where nothing can be said. `covered` of `intervals` held the truth: for a figure that
+    stands for the load, the mean truth of all its trials. `withheld` counts
     the reasons for which no number was given.
     """
 
@@ -116,7 +117,12 @@ def _rows(trials: Sequence[Trial]) -> Iterator[Row]:
 def _row(scenario: str, outcomes: Sequence[Outcome]) -> Row:
     errors = np.array([outcome.error for outcome in outcomes if outcome.error is not None])
     truths = [outcome.truth for outcome in outcomes if outcome.truth is not None]
-    judged = [outcome.covered for outcome in outcomes if outcome.covered is not None]
+    mean_truth = float(np.mean(truths)) if truths else None
+    judged = [
+        covered
+        for outcome in outcomes
+        if (covered := outcome.covers(mean_truth if outcome.of_load else outcome.truth)) is not None
+    ]
     several = len(errors) > 1
     return Row(
         scenario=scenario,
@@ -124,7 +130,7 @@ def _row(scenario: str, outcomes: Sequence[Outcome]) -> Row:
         unit=outcomes[0].unit,
         trials=len(outcomes),
         given=sum(outcome.measured is not None for outcome in outcomes),
-        truth=float(np.mean(truths)) if truths else None,
+        truth=mean_truth,
         bias=float(errors.mean()) if len(errors) else None,
         bias_se=float(errors.std(ddof=1) / math.sqrt(len(errors))) if several else None,
         spread=float(errors.std(ddof=1)) if several else None,

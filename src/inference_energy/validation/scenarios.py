@@ -13,7 +13,7 @@ from inference_energy.plan.seeds import generator
 
 MACHINE, SESSION, SERVER = "bench", "trial", "virtual"
 TRIM_START_S = 8.0
-POOL = 64
+POOL = 512
 """Prompts of a closed loop, which are sent again when they are used up."""
 GAIN_STD = 0.01
 OFFSET_STD_W = 0.3
@@ -38,6 +38,7 @@ class Stretch:
     prompt: int = 256
     prompt_std: int = 64
     output: int = 256
+    output_std: int = 0
     prefixes: int = 0
     prefix_tokens: int = 0
 
@@ -96,7 +97,10 @@ def _draw(stretch: Stretch, seed: int, rows: list[dict[str, Any]], prompts: list
         arrivals = [round(float(at_s) * 1e9) for at_s in times_s[times_s < stretch.duration_s]]
     own = np.clip(np.rint(random.normal(stretch.prompt, stretch.prompt_std, len(arrivals))), 1, None)
     heads = [random.integers(1000, 100_000, stretch.prefix_tokens).tolist() for _ in range(stretch.prefixes)]
-    for arrival_ns, length in zip(arrivals, own.astype(int).tolist(), strict=True):
+    answers = np.clip(np.rint(random.normal(stretch.output, stretch.output_std, len(arrivals))), 1, None)
+    for arrival_ns, length, answer in zip(
+        arrivals, own.astype(int).tolist(), answers.astype(int).tolist(), strict=True
+    ):
         number = len(rows)
         if heads:
             head = heads[int(random.integers(len(heads)))]
@@ -109,18 +113,19 @@ def _draw(stretch: Stretch, seed: int, rows: list[dict[str, Any]], prompts: list
                 "arrival_ns": arrival_ns,
                 "prompt_id": number,
                 "prompt_tokens": length + stretch.prefix_tokens,
-                "max_tokens": stretch.output,
+                "max_tokens": answer,
             }
         )
 
 
 DESIGNED = (
-    Stretch("prefill-2", "prefill", 22.0, users=2, prompt=2048, prompt_std=0, output=1),
-    Stretch("prefill-16", "prefill", 22.0, users=16, prompt=2048, prompt_std=0, output=1),
-    Stretch("decode-8", "decode", 22.0, users=8, prompt=16, prompt_std=0, output=512),
-    Stretch("decode-64", "decode", 22.0, users=64, prompt=16, prompt_std=0, output=512),
+    Stretch("prefill-2", "prefill", 48.0, users=2, prompt=2048, prompt_std=0, output=1),
+    Stretch("prefill-16", "prefill", 48.0, users=16, prompt=2048, prompt_std=0, output=1),
+    Stretch("decode-8", "decode", 48.0, users=8, prompt=16, prompt_std=0, output=512, output_std=128),
+    Stretch("decode-64", "decode", 48.0, users=64, prompt=16, prompt_std=0, output=512, output_std=128),
 )
-"""Windows that only the fit uses: prompts alone and answers alone, at two sizes of batch."""
+"""Windows that only the fit uses: prompts alone and answers alone, at two sizes of batch. Answers differ in length:
+users whose answers are all alike stay in step, and then tokens are not spread evenly over a request's time."""
 
 
 def _session(load: Stretch, other: Stretch) -> tuple[Stretch, ...]:
@@ -137,8 +142,8 @@ SCENARIOS = (
     ),
     Scenario(
         "saturation",
-        "H100, Llama-3.1-8B shape, closed loop of 192 users, 256/256",
-        _session(Stretch("load", "steady", 98.0, users=192), Stretch("other", "steady", 98.0, 12.0)),
+        "H100, Llama-3.1-8B shape, closed loop of 192 users, 256/256, answers with a standard deviation of 64",
+        _session(Stretch("load", "steady", 98.0, users=192, output_std=64), Stretch("other", "steady", 98.0, 12.0)),
     ),
     Scenario(
         "bursty",

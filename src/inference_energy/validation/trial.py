@@ -12,10 +12,18 @@ from inference_energy.analysis.fit.stage import WEIGHTING, fit
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.bench.offline.truth import Truth
 from inference_energy.bench.offline.write import write_session
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import AnalysisConfig, Uncertainty
 from inference_energy.config.impact import ImpactConfig
 from inference_energy.impact.recompute import RawSession, session_parts
-from inference_energy.validation.scenarios import MACHINE, SERVER, SESSION, TRIM_START_S, Scenario
+from inference_energy.validation.scenarios import (
+    GAIN_STD,
+    MACHINE,
+    OFFSET_STD_W,
+    SERVER,
+    SESSION,
+    TRIM_START_S,
+    Scenario,
+)
 
 IMPACT = ImpactConfig.model_validate(
     {
@@ -28,11 +36,17 @@ IMPACT = ImpactConfig.model_validate(
 """Factors of one and none: the bench has no data centre."""
 
 
+UNCERTAINTY = Uncertainty(gain=GAIN_STD, offset_w=OFFSET_STD_W)
+"""What the pipeline is told of the cards: how they are drawn, which is all that can be known of a card."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One figure beside its truth.
 
-    `measured` is None where the pipeline gave no number; `reasons` are the codes then. `interval` is None where it gave
+    `of_load` says that the figure stands for the load, of which the window is a sample: its interval is for the mean
+    over all windows of that load, where that of an amount in the window is for the window. `measured` is None where the
+    pipeline gave no number; `reasons` are the codes then. `interval` is None where it gave
     no interval. `truth` is None where no truth can be given (a fit that is refused on the truth too).
     """
 
@@ -42,6 +56,7 @@ class Outcome:
     measured: float | None
     interval: tuple[float, float] | None
     reasons: tuple[str, ...]
+    of_load: bool = False
 
     @property
     def error(self) -> float | None:
@@ -50,10 +65,14 @@ class Outcome:
 
     @property
     def covered(self) -> bool | None:
-        """Whether the interval holds the truth; None without an interval."""
-        if self.interval is None or self.truth is None:
+        """Whether the interval holds this window's truth; None without an interval."""
+        return self.covers(self.truth)
+
+    def covers(self, truth: float | None) -> bool | None:
+        """Whether the interval holds a value; None without an interval."""
+        if self.interval is None or truth is None:
             return None
-        return self.interval[0] <= self.truth <= self.interval[1]
+        return self.interval[0] <= truth <= self.interval[1]
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ def run_trial(scenario: Scenario, seed: int) -> Trial:
 
 
 def _compare(scenario: Scenario, seed: int, session: SimulatedSession, raw_root: Path) -> Trial:
-    config = AnalysisConfig(trim_start_s=TRIM_START_S)
+    config = AnalysisConfig(trim_start_s=TRIM_START_S, uncertainty=UNCERTAINTY)
     files = RawSession.below(raw_root, MACHINE, SESSION, SERVER)
     parts = session_parts(files, config, IMPACT)
     outcomes = [
@@ -112,21 +131,23 @@ def _idle(energy: dict[str, Any], session: SimulatedSession) -> list[Outcome]:
 def _window(energy: dict[str, Any], steady: dict[str, Any], session: SimulatedSession) -> list[Outcome]:
     truth, start_ns, end_ns = session.truth, energy["start_ns"], energy["end_ns"]
     total_j = truth.energy_j(start_ns, end_ns)
-    active_j = total_j - truth.power_w(*session.cold_ns) * (end_ns - start_ns) / 1e9
+    seconds = (end_ns - start_ns) / 1e9
+    active_j = total_j - truth.power_w(*session.cold_ns) * seconds
     tokens = truth.output_tokens(start_ns, end_ns)
     figures = energy["figures"]
     return [
         outcome("energy, total", total_j, figures["energy_total_j"]),
         outcome("energy, active", active_j, figures["energy_active_j"]),
         outcome("output tokens", tokens, steady["figures"]["output_tokens"]),
-        outcome("J/output token, total", total_j / tokens, figures["energy_total_per_output_token_j"]),
-        outcome("J/output token, active", active_j / tokens, figures["energy_active_per_output_token_j"]),
+        outcome("mean power", total_j / seconds, figures["power_mean_w"], of_load=True),
+        outcome("J/output token, total", total_j / tokens, figures["energy_total_per_output_token_j"], of_load=True),
+        outcome("J/output token, active", active_j / tokens, figures["energy_active_per_output_token_j"], of_load=True),
     ]
 
 
 def _fit(energy: dict[str, Any], steady: dict[str, Any], truth: Truth) -> list[Outcome]:
     """The terms of each model; their truth is the same fit to the true energies and tokens of the same windows."""
-    fitted = fit([(energy, steady)])
+    fitted = fit([(energy, steady)], UNCERTAINTY)
     cells, _ = gather([(energy, steady)])
     true_cells = [_true_cell(cell, energy, truth) for cell in cells]
     outcomes = []
@@ -134,7 +155,7 @@ def _fit(energy: dict[str, Any], steady: dict[str, Any], truth: Truth) -> list[O
         true_terms = fit_model(model, true_cells, WEIGHTING)["coefficients"]
         for term, figure in fitted["models"][model.name]["coefficients"].items():
             true_value = true_terms.get(term, {}).get("value")
-            outcomes.append(outcome(f"{model.name}: {term}", true_value, figure))
+            outcomes.append(outcome(f"{model.name}: {term}", true_value, figure, of_load=True))
     return outcomes
 
 
@@ -152,7 +173,7 @@ def _true_cell(cell: Cell, energy: dict[str, Any], truth: Truth) -> Cell:
     )
 
 
-def outcome(quantity: str, truth: float | None, figure: dict[str, Any]) -> Outcome:
+def outcome(quantity: str, truth: float | None, figure: dict[str, Any], *, of_load: bool = False) -> Outcome:
     """One figure of the pipeline beside its truth."""
     interval = figure.get("interval_95")
     return Outcome(
@@ -161,5 +182,6 @@ def outcome(quantity: str, truth: float | None, figure: dict[str, Any]) -> Outco
         truth=truth,
         measured=figure["value"],
         interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        of_load=of_load,
         reasons=() if figure["valid"] else tuple(reason["code"] for reason in figure["reasons"]),
     )

@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+STILL_LIMIT_S = 30.0
+"""A power sensor updates several times a second and its last digit moves: the same value for so long is a fault."""
+
 
 class SourceError(Exception):
     """A power source could not be opened or read; the message says why and, where it is known, what to do."""
@@ -58,6 +61,10 @@ class Channel(ABC):
     `device` is the GPU's UUID, `package-0` and the like; `domain` is one of `contracts.power.DOMAINS`; `grade` is one
     of `contracts.power.GRADES`; `period_s` is the time between reads, or None for the sampler's interval. A channel
     with a period of its own is read in a thread of its own, so that a slow call delays no other channel.
+
+    Attributes:
+        optional: whether sampling may begin, and goes on as if nothing were lost, without a reading of this channel.
+        still_limit_s: a value that stays the same for longer than this is noted as a fault; None where it may.
     """
 
     def __init__(self, source: str, device: str, domain: str, grade: str, period_s: float | None = None) -> None:
@@ -66,6 +73,8 @@ class Channel(ABC):
         self.domain = domain
         self.grade = grade
         self.period_s = period_s
+        self.optional = False
+        self.still_limit_s = None if grade == "modelled" else STILL_LIMIT_S
 
     @abstractmethod
     def read(self) -> Reading:
@@ -74,6 +83,18 @@ class Channel(ABC):
         Raises:
             SourceError: no reading this time. The caller may try again.
         """
+
+    def read_many(self) -> list[Reading]:
+        """Read once where one call gives several readings, or none this time; in order of time.
+
+        Raises:
+            SourceError: as from `read`.
+        """
+        return [self.read()]
+
+    def notes(self) -> dict[str, Any]:
+        """What the channel found out besides its readings, for the sampler's counts; JSON-able."""
+        return {}
 
 
 class PowerSource(ABC):

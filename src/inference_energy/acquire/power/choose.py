@@ -1,27 +1,49 @@
 """Which power sources a run uses: those asked for, or the best that this machine has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from inference_energy.acquire.power.base import PowerSource, SourceState
 from inference_energy.acquire.power.cputime import CpuTime, MachineCpuTime, StatusFilePid, TreeCpuTime
 from inference_energy.acquire.power.modelled import ModelledSource
 from inference_energy.acquire.power.nvml import NvmlSource
-from inference_energy.acquire.power.rapl import POWERCAP, RaplSource
+from inference_energy.acquire.power.rapl import RaplSource
 from inference_energy.acquire.power.simulated import labelled, simulated_node
+from inference_energy.acquire.power.sources.amd_smi import AmdSmiSource
+from inference_energy.acquire.power.sources.dcgm import DcgmSource
+from inference_energy.acquire.power.sources.ipmi import IpmiSource
+from inference_energy.acquire.power.sources.nvidia_smi import NvidiaSmiSource
+from inference_energy.acquire.power.sources.pcm_power import PcmPowerSource
+from inference_energy.acquire.power.sources.pdu import PduSource
+from inference_energy.acquire.power.sources.redfish import RedfishSource
+from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
 from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.errors import InputError
+
+STANDS_IN_FOR = {"nvidia-smi": "nvml", "dcgm": "nvml", "pcm-power": "rapl"}
+"""Sources that read the same sensors as another, with more effort: `auto` takes them where the other does not work."""
 
 
 def candidates(spec: SamplerSpec) -> list[PowerSource]:
     """Every source there is, set up for this run but not opened. A new source goes in here."""
     node = simulated_node()
-    sources = [
-        NvmlSource(spec.gpus),
-        RaplSource(node / "powercap" if node else POWERCAP),
-        ModelledSource(_cpu_time(spec), spec.modelled.tdp_w, spec.modelled.idle_w),
+    modelled = ModelledSource(_cpu_time(spec), spec.modelled.tdp_w, spec.modelled.idle_w)
+    nvml = NvmlSource(spec.gpus, server_pid=_server_pid(spec))
+    if node is not None:  # the tools and devices of the real machine know nothing of the simulated one
+        return [labelled(source) for source in (nvml, RaplSource(node / "powercap"), modelled)]
+    return [
+        nvml,
+        NvidiaSmiSource(spec.nvidia_smi, spec.gpus, spec.interval_s),
+        AmdSmiSource(spec.gpus),
+        DcgmSource(spec.dcgm, spec.gpus),
+        RaplSource(),
+        PcmPowerSource(spec.pcm_power),
+        RedfishSource(spec.redfish),
+        IpmiSource(spec.ipmi),
+        SmartPlugSource(spec.smart_plug),
+        PduSource(spec.pdu),
+        modelled,
     ]
-    return [labelled(source) for source in sources]
 
 
 def all_states(sources: Sequence[PowerSource]) -> list[SourceState]:
@@ -32,8 +54,8 @@ def all_states(sources: Sequence[PowerSource]) -> list[SourceState]:
 def choose(wanted: Literal["auto"] | Sequence[str], sources: Sequence[PowerSource]) -> list[PowerSource]:
     """Pick from `sources`.
 
-    `auto` takes every source that measures, and one that models only where none measures. A list takes exactly those
-    named.
+    `auto` takes every source that measures, but for `STANDS_IN_FOR`, and one that models only where none measures. A
+    list takes exactly those named.
 
     Raises:
         InputError: a named source is unknown or does not work here, or none does; the message gives the reason of each.
@@ -58,10 +80,15 @@ def choose(wanted: Literal["auto"] | Sequence[str], sources: Sequence[PowerSourc
 
 def _best(sources: Sequence[PowerSource]) -> list[PowerSource]:
     states = dict(zip(sources, all_states(sources), strict=True))
+    works = {source.name for source, state in states.items() if state.available}
     for source, state in states.items():
-        if source.demanded_by and not state.available:
+        stand_ins = {name for name, other in STANDS_IN_FOR.items() if other == source.name}
+        if source.demanded_by and not state.available and not stand_ins & works:
             raise InputError(f"{source.demanded_by}: {state.reason}")
-    available = [source for source, state in states.items() if state.available]
+    # What stands in for a better source, which works here, would only cost time.
+    available = [
+        source for source in states if source.name in works and STANDS_IN_FOR.get(source.name, "") not in works
+    ]
     measuring = [source for source in available if source.measures]
     if not available:
         reasons = "".join(f"\n  {state.name}: {state.reason}" for state in states.values())
@@ -70,9 +97,13 @@ def _best(sources: Sequence[PowerSource]) -> list[PowerSource]:
 
 
 def _cpu_time(spec: SamplerSpec) -> CpuTime:
+    server_pid = _server_pid(spec)
+    return MachineCpuTime() if server_pid is None else TreeCpuTime(server_pid)
+
+
+def _server_pid(spec: SamplerSpec) -> Callable[[], int | None] | None:
+    """What gives the server's process; None where nothing was said of a server."""
     if spec.server_status is not None:
-        return TreeCpuTime(StatusFilePid(spec.server_status))
-    if spec.server_pid is not None:
-        pid = spec.server_pid
-        return TreeCpuTime(lambda: pid)
-    return MachineCpuTime()
+        return StatusFilePid(spec.server_status)
+    pid = spec.server_pid
+    return None if pid is None else lambda: pid

@@ -1,30 +1,26 @@
 """GPU power through NVML, NVIDIA's management library (package nvidia-ml-py, module pynvml).
 
 Each GPU has a fast channel (power, and every second utilisation, memory, clock, temperature and throttle reasons), a
-slow one for its energy counter, whose call costs milliseconds, and one for its memory's power where that is reported.
+slow one for its energy counter, whose call costs milliseconds, one for its memory's power where that is reported, one
+for the driver's own samples, and one that watches for other users where it is known whose GPU it is.
 Field numbers and scopes: NVML API reference, "Field Value Enums" and nvmlDeviceGetFieldValues.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.nvml_errors import mapped, source_error, supported, unsupported
+from inference_energy.acquire.power.nvml_processes import ProcessesChannel, ServerPid
+from inference_energy.acquire.power.nvml_samples import SamplesChannel
 
 COUNTER_PERIOD_S = 0.5
 EXTRAS_PERIOD_S = 1.0
 MEMORY_SCOPE = 2  # NVML_POWER_SCOPE_MEMORY
-
-_HINTS = {
-    "NVML_ERROR_LIBRARY_NOT_FOUND": "no NVIDIA driver library here: install the driver or, in a container, start it "
-    "with the GPUs (docker run --gpus all)",
-    "NVML_ERROR_DRIVER_NOT_LOADED": "the NVIDIA driver is not loaded: load it (modprobe nvidia) or reboot",
-    "NVML_ERROR_LIB_RM_VERSION_MISMATCH": "the driver's library and its kernel module differ in version: reboot",
-    "NVML_ERROR_NO_PERMISSION": "this user may not use the GPU: give it read and write access to /dev/nvidia*",
-    "NVML_ERROR_GPU_IS_LOST": "the GPU fell off the bus: reboot",
-}
 
 
 class NvmlSource(PowerSource):
@@ -33,13 +29,18 @@ class NvmlSource(PowerSource):
     Args:
         gpus: UUIDs (a beginning is enough) or NVML indices; None for all, an empty list for none.
         nvml: the module to use in place of pynvml.
+        server_pid: gives the server's process, whose GPUs these are while they are sampled; None where there is no
+            saying whose they are, and then other processes are not looked for.
     """
 
     name = "nvml"
 
-    def __init__(self, gpus: Sequence[str | int] | None = None, nvml: Any = None) -> None:
+    def __init__(
+        self, gpus: Sequence[str | int] | None = None, nvml: Any = None, server_pid: ServerPid | None = None
+    ) -> None:
         self._gpus = None if gpus is None else list(gpus)
         self._nvml = nvml
+        self._server_pid = server_pid
         self._grade = "counter"
         self._opened = False
 
@@ -65,19 +66,21 @@ class NvmlSource(PowerSource):
     def channels(self) -> list[Channel]:
         """Open NVML and make the channels of the selected GPUs."""
         nvml = self._load()
-        with _mapped(nvml, "nvmlInit"):
+        with mapped(nvml, "nvmlInit"):
             nvml.nvmlInit()
         self._opened = True
         try:
             channels: list[Channel] = []
             counters = 0
-            for device, handle in self._select(nvml):
-                channels.append(_GpuChannel(nvml, handle, device))
-                if _supported(nvml, partial(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)):
+            selected = self._select(nvml)
+            for place, (device, handle) in enumerate(selected):
+                channels.append(_GpuChannel(nvml, handle, device, place / len(selected)))
+                if supported(nvml, partial(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)):
                     channels.append(_CounterChannel(nvml, handle, device))
                     counters += 1
-                if _supported(nvml, partial(_memory_power_w, nvml, handle)):
+                if supported(nvml, partial(_memory_power_w, nvml, handle)):
                     channels.append(_MemoryChannel(nvml, handle, device))
+                channels += self._optional(nvml, handle, device)
         except SourceError:
             self.close()
             raise
@@ -89,8 +92,21 @@ class NvmlSource(PowerSource):
         if self._opened:
             self._opened = False
             nvml = self._load()
-            with _mapped(nvml, "nvmlShutdown"):
+            with mapped(nvml, "nvmlShutdown"):
                 nvml.nvmlShutdown()
+
+    def _optional(self, nvml: Any, handle: Any, device: str) -> list[Channel]:
+        """What helps to judge the power but is not needed to measure it."""
+        found: list[Channel] = []
+        try:
+            nvml.nvmlDeviceGetSamples(handle, nvml.NVML_TOTAL_POWER_SAMPLES, 0)
+            found.append(SamplesChannel(nvml, handle, device))
+        except nvml.NVMLError as error:
+            if error.value == nvml.NVML_ERROR_NOT_FOUND:
+                found.append(SamplesChannel(nvml, handle, device))
+        if self._server_pid is not None and supported(nvml, partial(nvml.nvmlDeviceGetComputeRunningProcesses, handle)):
+            found.append(ProcessesChannel(nvml, handle, device, self._server_pid))
+        return found
 
     def _load(self) -> Any:
         if self._nvml is None:
@@ -104,19 +120,19 @@ class NvmlSource(PowerSource):
     @contextmanager
     def _session(self) -> Iterator[Any]:
         nvml = self._load()
-        with _mapped(nvml, "nvmlInit"):
+        with mapped(nvml, "nvmlInit"):
             nvml.nvmlInit()
         try:
             yield nvml
         finally:
-            with _mapped(nvml, "nvmlShutdown"):
+            with mapped(nvml, "nvmlShutdown"):
                 nvml.nvmlShutdown()
 
     def _select(self, nvml: Any) -> list[tuple[str, Any]]:
         """(UUID, handle) of each GPU asked for, each once."""
         if self._gpus == []:
             raise SourceError("power.gpus is an empty list, which asks for no GPU: write null for all")
-        with _mapped(nvml, "listing the GPUs"):
+        with mapped(nvml, "listing the GPUs"):
             handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
             present = [(str(nvml.nvmlDeviceGetUUID(handle)), handle) for handle in handles]
         if not present:
@@ -141,64 +157,70 @@ def _pick(wanted: str | int, present: list[tuple[str, Any]]) -> tuple[str, Any]:
 
 
 class _GpuChannel(Channel):
-    """Board power, and now and then the state that explains it."""
+    """Board power, and every second the state that explains it.
 
-    def __init__(self, nvml: Any, handle: Any, device: str) -> None:
+    `turn`, from 0 to below 1, sets the GPUs' states apart in time: all in one round of polls would take too long.
+    """
+
+    def __init__(self, nvml: Any, handle: Any, device: str, turn: float = 0.0) -> None:
         super().__init__("nvml", device, "gpu", "sampled")
         self._nvml = nvml
         self._handle = handle
         self._has_fields = True
         self._extras_due_s = 0.0
+        self._extras_pause_s = EXTRAS_PERIOD_S * (1.0 - turn)
 
     def read(self) -> Reading:
-        nvml, handle = self._nvml, self._handle
-        with _mapped(nvml, f"power of {self.device}"):
+        nvml = self._nvml
+        try:
             reading = self._read_fields() if self._has_fields else None
             if reading is None:
                 self._has_fields = False
                 reading = self._read_usage()
+        except nvml.NVMLError as error:
+            raise source_error(nvml, error, f"power of {self.device}") from error
         now_s = time.monotonic()
         if now_s < self._extras_due_s:
-            return Reading(**reading)
-        self._extras_due_s = now_s + EXTRAS_PERIOD_S
+            return reading
+        self._extras_due_s = now_s + self._extras_pause_s
+        self._extras_pause_s = EXTRAS_PERIOD_S
         # After the power reading, so that its timestamp stays that of the power alone.
-        return Reading(**reading, **_extras(nvml, handle))
+        return replace(reading, **_extras(nvml, self._handle))
 
-    def _read_fields(self) -> dict[str, Any] | None:
+    def _read_fields(self) -> Reading | None:
         """Power by field values; None where this driver or GPU does not know them."""
         nvml = self._nvml
         fields = [nvml.NVML_FI_DEV_POWER_AVERAGE, nvml.NVML_FI_DEV_POWER_INSTANT]
+        before_ns = time.monotonic_ns()
         try:
-            values, timestamp_ns, latency_us = timed(lambda: nvml.nvmlDeviceGetFieldValues(self._handle, fields))
+            values = nvml.nvmlDeviceGetFieldValues(self._handle, fields)
         except nvml.NVMLError as error:
-            if _unsupported(nvml, error.value):
+            if unsupported(nvml, error.value):
                 return None
             raise
+        after_ns = time.monotonic_ns()
         average, instant = values
-        codes = [average.nvmlReturn, instant.nvmlReturn]
-        if all(_unsupported(nvml, code) for code in codes):
-            return None
-        if nvml.NVML_SUCCESS not in codes:
-            raise nvml.NVMLError(next(code for code in codes if not _unsupported(nvml, code)))
-        has_average, has_instant = (code == nvml.NVML_SUCCESS for code in codes)
-        return {
-            "timestamp_ns": timestamp_ns,
-            "read_latency_us": latency_us,
-            "driver_timestamp_us": int((average if has_average else instant).timestamp),
-            "power_average_w": average.value.uiVal / 1e3 if has_average else None,
-            "power_instant_w": instant.value.uiVal / 1e3 if has_instant else None,
-        }
+        codes = average.nvmlReturn, instant.nvmlReturn
+        ok = nvml.NVML_SUCCESS
+        if ok not in codes:
+            if all(unsupported(nvml, code) for code in codes):
+                return None
+            raise nvml.NVMLError(next(code for code in codes if not unsupported(nvml, code)))
+        return Reading(
+            timestamp_ns=(before_ns + after_ns) // 2,
+            read_latency_us=(after_ns - before_ns) / 1e3,
+            driver_timestamp_us=int((average if codes[0] == ok else instant).timestamp),
+            power_average_w=average.value.uiVal / 1e3 if codes[0] == ok else None,
+            power_instant_w=instant.value.uiVal / 1e3 if codes[1] == ok else None,
+        )
 
-    def _read_usage(self) -> dict[str, Any]:
+    def _read_usage(self) -> Reading:
         """Power by the older call: a 1 s average from Ampere on, instantaneous on GA100 and before (NVML reference)."""
         nvml = self._nvml
         milliwatts, timestamp_ns, latency_us = timed(lambda: nvml.nvmlDeviceGetPowerUsage(self._handle))
-        averaged = tuple(nvml.nvmlDeviceGetCudaComputeCapability(self._handle)) > (8, 0)
-        return {
-            "timestamp_ns": timestamp_ns,
-            "read_latency_us": latency_us,
-            "power_average_w" if averaged else "power_instant_w": milliwatts / 1e3,
-        }
+        if tuple(nvml.nvmlDeviceGetCudaComputeCapability(self._handle)) > (8, 0):
+            return Reading(timestamp_ns, latency_us, power_average_w=milliwatts / 1e3)
+        return Reading(timestamp_ns, latency_us, power_instant_w=milliwatts / 1e3)
 
 
 class _CounterChannel(Channel):
@@ -210,7 +232,7 @@ class _CounterChannel(Channel):
         self._handle = handle
 
     def read(self) -> Reading:
-        with _mapped(self._nvml, f"energy counter of {self.device}"):
+        with mapped(self._nvml, f"energy counter of {self.device}"):
             millijoules, timestamp_ns, latency_us = timed(
                 lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
             )
@@ -226,7 +248,7 @@ class _MemoryChannel(Channel):
         self._handle = handle
 
     def read(self) -> Reading:
-        with _mapped(self._nvml, f"memory power of {self.device}"):
+        with mapped(self._nvml, f"memory power of {self.device}"):
             power_w, timestamp_ns, latency_us = timed(lambda: _memory_power_w(self._nvml, self._handle))
         return Reading(timestamp_ns, latency_us, power_average_w=power_w)
 
@@ -255,26 +277,3 @@ def _extras(nvml: Any, handle: Any) -> dict[str, Any]:
         except nvml.NVMLError:
             found[column] = None
     return found
-
-
-def _unsupported(nvml: Any, code: int) -> bool:
-    return code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_INVALID_ARGUMENT)
-
-
-def _supported(nvml: Any, call: Callable[[], Any]) -> bool:
-    """False only where the GPU says that it lacks this; a passing error means that it is worth asking again."""
-    try:
-        call()
-    except nvml.NVMLError as error:
-        return not _unsupported(nvml, error.value)
-    return True
-
-
-@contextmanager
-def _mapped(nvml: Any, doing: str) -> Iterator[None]:
-    """Turn NVML's exceptions into `SourceError`."""
-    try:
-        yield
-    except nvml.NVMLError as error:
-        hint = next((text for name, text in _HINTS.items() if getattr(nvml, name) == error.value), None)
-        raise SourceError(hint or f"{doing}: NVML says {str(error)!r}") from error

@@ -1,62 +1,26 @@
-"""Reads channels at their rates, in threads, and counts what went wrong."""
+"""Reads channels at their rates, in threads."""
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from inference_energy.acquire.power.base import Channel, Reading, SourceError
+from inference_energy.acquire.power.base import Channel
 from inference_energy.acquire.power.deadlines import Deadlines
+from inference_energy.acquire.power.polled import Append, ChannelStats, Lateness, Polled
+from inference_energy.contracts.power import GPU_SAMPLES, summed_keys
 
 LATE_SHARE = 0.1
 """A poll that starts later than this share of its period is counted as late."""
 
-
-@dataclass(slots=True)
-class ChannelStats:
-    """What happened to one channel. `missed` polls were skipped because the one before took too long."""
-
-    source: str
-    device: str
-    domain: str
-    grade: str
-    period_s: float
-    reads: int = 0
-    errors: int = 0
-    last_error: str | None = None
-    late: int = 0
-    missed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it is written to JSON."""
-        return asdict(self)
-
-
-class _Polled:
-    def __init__(self, channel: Channel, period_s: float) -> None:
-        self.channel = channel
-        self.power_w: float | None = None
-        self.stats = ChannelStats(channel.source, channel.device, channel.domain, channel.grade, period_s)
-
-    def poll(self, append: Callable[[Channel, Reading], None]) -> None:
-        try:
-            reading = self.channel.read()
-        except Exception as error:  # whatever happens in one channel must not end the others
-            self.stats.errors += 1
-            known = isinstance(error, SourceError)
-            self.stats.last_error = str(error) if known else f"{type(error).__name__}: {error}"
-            return
-        self.stats.reads += 1
-        if reading.power_w is not None:
-            self.power_w = reading.power_w
-        append(self.channel, reading)
+SLEEP_AT_MOST_S = 0.2
+"""Sleeping takes two thirds of the processor time that a wait for an event takes, but cannot be cut short."""
 
 
 class Poller:
     """Polls channels until told to stop: those without a period of their own in one thread, each other in its own.
 
-    A channel that fails is tried again at its next deadline.
+    A channel that fails is tried again at its next deadline. The first polls are all made at once. After that the slow
+    channels take turns over their period, so that they neither wake together nor with the fast ones.
 
     Args:
         channels: what to read.
@@ -64,18 +28,28 @@ class Poller:
         append: takes each reading, from any thread.
     """
 
-    def __init__(
-        self, channels: Sequence[Channel], interval_s: float, append: Callable[[Channel, Reading], None]
-    ) -> None:
+    def __init__(self, channels: Sequence[Channel], interval_s: float, append: Append) -> None:
         self._append = append
+        self._interval_ns = round(interval_s * 1e9)
         self._stop = threading.Event()
-        self._polled = [_Polled(channel, channel.period_s or interval_s) for channel in channels]
-        fast = [polled for polled in self._polled if polled.channel.period_s is None]
-        slow = [[polled] for polled in self._polled if polled.channel.period_s is not None]
+        fast = _group([channel for channel in channels if channel.period_s is None], interval_s)
+        slow = [_group([channel], channel.period_s) for channel in channels if channel.period_s is not None]
+        self._slow = len(slow)
+        by_channel = {polled.channel: polled for group in [fast, *slow] for polled in group.polled}
+        self.polled = [by_channel[channel] for channel in channels]
+        for polled in self.polled:
+            place = (polled.channel.device, polled.channel.domain)
+            polled.peers = [
+                other
+                for other in self.polled
+                if other is not polled and (other.channel.device, other.channel.domain) == place
+            ]
         self._threads = [
-            threading.Thread(target=self._run, args=(group,), daemon=True, name=f"poll-{group[0].channel.device}")
-            for group in [fast, *slow]
-            if group
+            threading.Thread(
+                target=self._run, args=(group, turn), daemon=True, name=f"poll-{group.polled[0].channel.device}"
+            )
+            for turn, group in enumerate([fast, *slow])
+            if group.polled
         ]
         self._start_ns = 0
 
@@ -95,32 +69,70 @@ class Poller:
 
     def stats(self) -> list[ChannelStats]:
         """The counts of each channel so far."""
-        return [polled.stats for polled in self._polled]
+        return [polled.counted() for polled in self.polled]
 
     def silent(self) -> list[ChannelStats]:
-        """The channels that have not given a reading yet."""
-        return [stats for stats in self.stats() if stats.reads == 0]
+        """The channels that must and do not yet give a reading."""
+        return [polled.stats for polled in self.polled if polled.stats.reads == 0 and not polled.channel.optional]
 
     def latest_power_w(self) -> dict[str, float]:
-        """The newest power of each domain in W, its devices added up."""
+        """The newest power of each domain in W, its devices added up, each once."""
+        known = {
+            (polled.stats.source, polled.stats.device, polled.stats.domain): polled
+            for polled in self.polled
+            if polled.power_w is not None and polled.stats.domain != GPU_SAMPLES
+        }
+        keys = summed_keys((key, polled.stats.grade) for key, polled in known.items())
+        added = {domain for *_, domain in keys}
         latest: dict[str, float] = {}
-        for polled in self._polled:
-            if polled.power_w is not None:
-                domain = polled.channel.domain
-                latest[domain] = latest.get(domain, 0.0) + polled.power_w
+        for key, polled in known.items():
+            if key in keys or key[2] not in added:
+                latest[key[2]] = latest.get(key[2], 0.0) + (polled.power_w or 0.0)
         return latest
 
-    def _run(self, group: list[_Polled]) -> None:
-        period_ns = int(group[0].stats.period_s * 1e9)
-        deadlines = Deadlines(self._start_ns, period_ns)
+    def _run(self, group: "_Group", turn: int) -> None:
+        # The fast ones have turn 0 and begin their intervals; the others begin in the middle of one.
+        phase_ns = 0
+        if turn:
+            phase_ns = group.period_ns * turn // (self._slow + 1)
+            phase_ns += self._interval_ns // 2 - phase_ns % self._interval_ns
+        deadlines = Deadlines(self._start_ns, group.period_ns, phase_ns % group.period_ns)
+        due_ns = self._start_ns
         while True:
-            for polled in group:
+            group.note_start(time.monotonic_ns() - due_ns)
+            for polled in group.polled:
                 polled.poll(self._append)
             due_ns = deadlines.advance(time.monotonic_ns())
-            for polled in group:
+            for polled in group.polled:
                 polled.stats.missed = deadlines.missed
-            if self._stop.wait(max(0.0, (due_ns - time.monotonic_ns()) / 1e9)):
+            if self._stopped_before(due_ns):
                 return
-            if time.monotonic_ns() - due_ns > LATE_SHARE * period_ns:
-                for polled in group:
-                    polled.stats.late += 1
+
+    def _stopped_before(self, due_ns: int) -> bool:
+        """Wait for an absolute deadline, so that delays do not add up; whether polling is to end instead."""
+        wait_s = max(0.0, (due_ns - time.monotonic_ns()) / 1e9)
+        if wait_s > SLEEP_AT_MOST_S:
+            return self._stop.wait(wait_s)
+        time.sleep(wait_s)
+        return self._stop.is_set()
+
+
+class _Group:
+    """Channels that are read one after another at the same deadlines."""
+
+    def __init__(self, polled: list[Polled], period_ns: int, lateness: Lateness) -> None:
+        self.polled = polled
+        self.period_ns = period_ns
+        self._lateness = lateness
+
+    def note_start(self, late_ns: int) -> None:
+        """Count how late a poll begins."""
+        self._lateness.add(late_ns)
+        if late_ns > LATE_SHARE * self.period_ns:
+            for polled in self.polled:
+                polled.stats.late += 1
+
+
+def _group(channels: Sequence[Channel], period_s: float) -> _Group:
+    lateness = Lateness()
+    return _Group([Polled(channel, period_s, lateness) for channel in channels], int(period_s * 1e9), lateness)

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +25,8 @@ class SamplerStats:
     """What a sampler process did.
 
     `ended_by` is `request`, `owner`, `duration`, or says how the process died; then `clean` is False and the counts are
-    missing, but the log can be compacted. `channels` holds a mapping for each channel: source, device, domain, grade,
-    period_s, reads, errors, last_error, late, missed.
+    missing, but the log can be compacted. `channels` holds a mapping for each channel: `polled.ChannelStats` and the
+    channel's notes, such as `foreign_processes` of `nvml_processes`.
     """
 
     ended_by: str
@@ -40,13 +41,27 @@ class SamplerStats:
 
     @property
     def faults(self) -> list[str]:
-        """One sentence for each channel that had errors."""
-        return [
-            f"{channel['source']} {channel['device']} ({channel['domain']}): {channel['errors']} of "
-            f"{channel['errors'] + channel['reads']} reads failed, at last with: {channel['last_error']}"
-            for channel in self.channels
-            if channel["errors"]
-        ]
+        """A sentence for each channel that had errors, and for whatever else was noticed."""
+        return [sentence for channel in self.channels for sentence in _sentences(channel)]
+
+
+def _sentences(channel: dict[str, Any]) -> Iterator[str]:
+    name = f"{channel['source']} {channel['device']} ({channel['domain']})"
+    if channel["errors"]:
+        yield (
+            f"{name}: {channel['errors']} of {channel['errors'] + channel['reads']} reads failed, at last with: "
+            f"{channel['last_error']}"
+        )
+    if channel.get("reopened"):
+        yield f"{name}: the source was opened anew {channel['reopened']} time(s)"
+    for fault in channel.get("faults", []):
+        yield f"{name}: {fault}"
+    for process in channel.get("foreign_processes", []):
+        seen_s = (process["last_seen_ns"] - process["first_seen_ns"]) / 1e9
+        yield (
+            f"{name}: process {process['pid']} ({process['name'] or 'not visible from here'}), which is not the "
+            f"server's, used the GPU for at least {seen_s:.0f} s"
+        )
 
 
 class SamplerProcess:

@@ -3,24 +3,21 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from inference_energy.acquire.power.settings import MeterSettings, Settings
 from inference_energy.errors import InputError
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ModelledSpec(_Part):
+class ModelledSpec(Settings):
     """The modelled source's powers in W; without `tdp_w` it is unavailable. `idle_w` 0 counts only the active part."""
 
     tdp_w: float | None = None
     idle_w: float = 0.0
 
 
-class SamplerSpec(_Part):
-    """What to sample, how often and for how long.
+class SamplerSpec(MeterSettings):
+    """What to sample, how often and for how long, and the settings of each source that has some.
 
     `interval_s` is the time between reads; the energy counters of GPUs have their own. `gpus` holds UUIDs or NVML
     indices, null for all. `server_status` is the guardian's status file and `server_pid` a process: either says whose

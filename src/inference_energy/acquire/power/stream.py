@@ -4,11 +4,10 @@ A stream needs no footer, so what a killed sampler leaves can be read up to its 
 """
 
 import json
-import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -19,6 +18,10 @@ from inference_energy.errors import RunError
 
 CLOCK_ANCHOR = "clock_anchor"
 SOURCE = "source"
+
+_LABELS = ("source", "device", "domain")
+_READ = tuple(name for name in power.SCHEMA.names if name not in _LABELS)
+_values = attrgetter(*_READ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,9 @@ class CompactStats:
 class PowerStream:
     """Collects rows from any thread and appends them to the file as one batch a flush.
 
+    Rows wait as they came, in one list to which threads append without a lock; columns are made in `flush`, all at
+    once, which costs a tenth of making each row a mapping.
+
     Args:
         path: the file to make; its folder must be there.
         clock_anchor: one pair of monotonic and wall-clock time.
@@ -42,8 +48,7 @@ class PowerStream:
     def __init__(self, path: Path, clock_anchor: dict[str, int], sources: Sequence[PowerSource]) -> None:
         facts = {CLOCK_ANCHOR: clock_anchor, SOURCE: [source.describe() for source in sources]}
         self._schema = power.SCHEMA.with_metadata({key: json.dumps(value) for key, value in facts.items()})
-        self._rows: list[dict[str, Any]] = []
-        self._lock = threading.Lock()
+        self._rows: list[tuple[Channel, Reading]] = []
         self._file = path.open("wb", buffering=1 << 20)
         self._writer = pa.ipc.new_stream(self._file, self._schema)
         # The writer holds the schema back until the first batch: with an empty one, a log cut off at once is readable.
@@ -52,23 +57,37 @@ class PowerStream:
 
     def append(self, channel: Channel, reading: Reading) -> None:
         """Add one row; it reaches the file with the next flush."""
-        row = {"source": channel.source, "device": channel.device, "domain": channel.domain, **asdict(reading)}
-        with self._lock:
-            self._rows.append(row)
+        self._rows.append((channel, reading))
 
     def flush(self) -> None:
-        """Write the rows collected so far."""
-        with self._lock:
-            rows, self._rows = self._rows, []
-        if rows:
-            self._writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
-            self._file.flush()
+        """Write the rows collected so far; called by one thread at a time."""
+        count = len(self._rows)
+        if not count:
+            return
+        rows = self._rows[:count]
+        del self._rows[:count]  # what was appended meanwhile stands behind these
+        self._writer.write_batch(_batch(rows, self._schema))
+        self._file.flush()
 
     def close(self) -> None:
         """Write the rest and end the stream."""
         self.flush()
         self._writer.close()
         self._file.close()
+
+
+def _batch(rows: Sequence[tuple[Channel, Reading]], schema: pa.Schema) -> pa.RecordBatch:
+    """The rows as columns of the contract."""
+    codes: dict[Channel, int] = {}
+    places = pa.array([codes.setdefault(channel, len(codes)) for channel, _ in rows], pa.int32())
+    columns = dict(zip(_READ, zip(*(_values(reading) for _, reading in rows), strict=True), strict=True))
+    arrays = [
+        pa.array([getattr(channel, name) for channel in codes], type=pa.string()).take(places)
+        if name in _LABELS
+        else pa.array(columns[name], type=schema.field(name).type)
+        for name in schema.names
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def read_stream(path: Path) -> tuple[pa.Table, CompactStats]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from inference_energy.contracts.power import summed_domains, weakest_grade
+from inference_energy.contracts.power import summed_keys, weakest_grade
 
 COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes", "source", "grade")
 STALE_AFTER_S = 3.0
@@ -32,15 +32,16 @@ def by_instant(log: pa.Table) -> pd.DataFrame:
     frame = log.to_pandas()
     frame["power_w"] = frame["power_average_w"].fillna(frame["power_instant_w"])
     powers = frame.dropna(subset=["power_w"])
-    powers = powers[powers["domain"].isin(summed_domains(powers["domain"]))]
-    if powers.empty:
+    grades = {source["name"]: source["grade"] for source in metadata["source"]}
+    by_channel = dict(iter(powers.groupby(["source", "device", "domain"], sort=True)))
+    keys = summed_keys((key, grades[key[0]]) for key in by_channel)
+    parts = {key: part for key, part in by_channel.items() if key in keys}
+    if not parts:
         return pd.DataFrame(columns=list(COLUMNS))
-    parts = dict(iter(powers.groupby(["source", "device", "domain"], sort=True)))
     instants_ns = max(parts.values(), key=len)["timestamp_ns"].to_numpy()
     total_w = sum(_at(instants_ns, part, "power_w") for part in parts.values())
 
     anchor = metadata["clock_anchor"]
-    grades = {source["name"]: source["grade"] for source in metadata["source"]}
     gpu = frame[frame["domain"] == "gpu"]
     by_gpu = [part for _, part in gpu.groupby("device")]
     used = [_at(instants_ns, part, "utilization") for part in by_gpu]

@@ -16,7 +16,7 @@ def sampler_spec(
     """What the sampler is asked to do.
 
     Args:
-        power: interval_s, sources and modelled, as the configuration has them.
+        power: the section of the configuration.
         gpus: UUIDs of the server's GPUs; an empty list leaves GPUs out.
         status: the guardian's status file, which tells the modelled source whose CPU time to count. A file that is
             never made stands for no server.
@@ -24,10 +24,8 @@ def sampler_spec(
     """
     return SamplerSpec.parse(
         {
-            "interval_s": power["interval_s"],
-            "sources": power["sources"],
+            **power,
             "gpus": gpus,
-            "modelled": power["modelled"],
             "server_status": None if status is None else str(status.absolute()),
             "server_pid": pid,
         }

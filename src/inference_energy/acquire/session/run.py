@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from inference_energy.acquire.power.characterise.profiles import profiles_of
 from inference_energy.acquire.power.process import SamplerProcess
 from inference_energy.acquire.server.environment import recorded_environment, server_environment
 from inference_energy.acquire.server.launch import launch
@@ -227,6 +228,7 @@ class SessionRun:
                 "power": {"interval_s": self.spec.power["interval_s"], **counted},
                 "windows": cells,
                 "warmup": warmup,
+                "characterisation": profiles_of(self.gpus),
                 "metrics": {"errors": poller.errors, "last_error": poller.last_error} if poller else None,
                 **self.facts,
             },

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from inference_energy.analysis.figures import invalid, load_figure
-from inference_energy.contracts.figure import Grade, Reason
+from inference_energy.analysis.trapezoid import Values
+from inference_energy.contracts.figure import Figure, Grade, Reason
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Cell:
 
     `prompt_tokens` are those that had to be computed: prompt tokens minus those from the prefix cache. Where the server
     did not say how many these were, `cached_known` is false and all count. `energy_active_j` is None without a cold
-    idle.
+    idle. `bins` hold its course, or are None where it is not known; `devices_j` the energy of each device.
     """
 
     name: str
@@ -26,6 +29,18 @@ class Cell:
     boundary: str
     grade: Grade
     cached_known: bool = True
+    bins: "Bins | None" = None
+    devices_j: tuple[float, ...] = ()
+    edges_u_j: float = 0.0
+
+
+@dataclass(frozen=True)
+class Bins:
+    """A window bin by bin: energy in J, uncached prompt tokens, and generated tokens; each of shape (bins,)."""
+
+    energy_j: Values
+    prompt_tokens: Values
+    generated_tokens: Values
 
 
 def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[Cell], list[dict[str, Any]]]:
@@ -60,9 +75,30 @@ def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[
                     boundary=total.boundary,
                     grade=total.grade,
                     cached_known=bool(load["counts"]["cached_tokens_known"] or not prompt.value),
+                    bins=_bins(window, load),
+                    devices_j=tuple(d["energy_j"] for d in window["devices"] if d["summed"] and d["energy_j"]),
+                    edges_u_j=_edges_u_j(total),
                 )
             )
     return cells, excluded
+
+
+def _bins(window: dict[str, Any], load: dict[str, Any]) -> Bins | None:
+    energy_j, counts = (window.get("bins") or {}).get("energy_total_j"), load.get("bins")
+    if energy_j is None or counts is None:
+        return None
+    prompts = np.asarray(counts["prompt_tokens"], dtype=np.float64)
+    return Bins(
+        np.asarray(energy_j, dtype=np.float64),
+        prompts - np.asarray(counts["cached_tokens"], dtype=np.float64),
+        np.asarray(counts["output_tokens"], dtype=np.float64),
+    )
+
+
+def _edges_u_j(total: Figure) -> float:
+    """The part of the budget that the window's edges are, in J."""
+    terms = total.budget["terms"] if total.budget else []
+    return float(sum(term["u"] for term in terms if term["name"] == "window edges"))
 
 
 def _dicts(reasons: list[Reason]) -> list[dict[str, str]]:

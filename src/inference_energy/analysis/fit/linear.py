@@ -40,6 +40,34 @@ def fit_linear(design: Matrix, energy_j: Matrix, weighting: Weighting) -> Linear
     return LinearFit(np.asarray(model.coef_, dtype=np.float64), predicted, float(r2_score(energy_j, predicted)))
 
 
+def fit_many(designs: Matrix, energies_j: Matrix, weighting: Weighting) -> Matrix:
+    """Coefficients of many fits at once, shape (fits, terms).
+
+    Args:
+        designs: shape (fits, windows, terms).
+        energies_j: shape (fits, windows), above zero.
+        weighting: see above.
+    """
+    roots = np.sqrt(_weights(energies_j, weighting))
+    weighted = designs * roots[:, :, None]
+    return np.asarray(
+        [np.linalg.lstsq(x, y, rcond=None)[0] for x, y in zip(weighted, energies_j * roots, strict=True)],
+        dtype=np.float64,
+    )
+
+
+def sensitivities(design: Matrix, energy_j: Matrix, weighting: Weighting) -> Matrix:
+    """By how much each coefficient changes with each window's energy, shape (terms, windows).
+
+    Args:
+        design: one row a window, one column a term.
+        energy_j: energy of each window, above zero; gives the weights only.
+        weighting: see above.
+    """
+    roots = np.sqrt(_weights(energy_j, weighting))
+    return np.asarray(np.linalg.pinv(design * roots[:, None]) * roots, dtype=np.float64)
+
+
 def condition_number(design: Matrix, energy_j: Matrix, weighting: Weighting) -> float:
     """Condition number of the weighted design with its columns scaled to length one; infinite for a column of zeros.
 

@@ -8,6 +8,7 @@ P0 stands for; its held-out error says so. Prompt tokens are those not served fr
 through its own windows and still say nothing of a token: what refuses coefficients is the error on windows left out.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,8 +16,12 @@ import numpy as np
 
 from inference_energy.analysis.fit.cells import Cell
 from inference_energy.analysis.fit.linear import Weighting, condition_number, fit_linear, held_out_ratios
+from inference_energy.analysis.fit.uncertainty import coefficient_terms, gain_share
+from inference_energy.analysis.uncertainty.budget import Term as BudgetTerm
+from inference_energy.analysis.uncertainty.budget import with_budget
 from inference_energy.analysis.validity import MAX_HELD_OUT_ERROR, MIN_DEGREES_OF_FREEDOM, judged, reason
-from inference_energy.contracts.figure import Reason, worst
+from inference_energy.config.analysis import Uncertainty
+from inference_energy.contracts.figure import Figure, Reason, worst
 
 Term = Literal["power", "prompt", "generated"]
 
@@ -40,13 +45,16 @@ MODELS = (
 )
 
 
-def fit_model(model: Model, cells: list[Cell], weighting: Weighting = "relative") -> dict[str, Any]:
+def fit_model(
+    model: Model, cells: list[Cell], weighting: Weighting = "relative", uncertainty: Uncertainty | None = None
+) -> dict[str, Any]:
     """Fit one model.
 
     Args:
         model: which.
         cells: the windows; for `active` those without a cold idle are left out.
         weighting: see `fit.linear`.
+        uncertainty: what is not known of the sensors; None gives no intervals.
 
     Returns:
         `coefficients` (a figure a term), `r2`, `residuals` (predicted / measured, a cell each),
@@ -101,7 +109,7 @@ def fit_model(model: Model, cells: list[Cell], weighting: Weighting = "relative"
         refused += negative or _generalises_poorly(result["leave_one_out"])
         notes = _unknown_cached(used)
     result["refused"] = [{"code": r.code, "detail": r.detail} for r in refused]
-    result["coefficients"] = {
+    figures = {
         term: judged(
             values.get(term) if not refused else None,
             UNITS[term],
@@ -110,10 +118,29 @@ def fit_model(model: Model, cells: list[Cell], weighting: Weighting = "relative"
             grade=worst([cell.grade for cell in used]) if used else "sampled",
             reasons=refused,
             notes=notes,
-        ).as_dict()
+        )
         for term in model.terms
     }
+    if uncertainty is not None and not refused and all(cell.bins is not None for cell in used):
+        figures = _with_intervals(figures, model, used, weighting, uncertainty)
+    result["coefficients"] = {term: figure.as_dict() for term, figure in figures.items()}
     return result
+
+
+def _with_intervals(
+    figures: dict[Term, Figure], model: Model, cells: list[Cell], weighting: Weighting, uncertainty: Uncertainty
+) -> dict[Term, Figure]:
+    if any(cell.grade == "modelled" for cell in cells):
+        return figures
+    terms = coefficient_terms(cells, model.terms, model.basis, weighting, uncertainty)
+    share = gain_share(cells, uncertainty)
+    text = f"{100 * uncertainty.gain:g} % of each device's energy, stated"
+    return {
+        term: with_budget(
+            figure, [BudgetTerm("sensor gain", "B", share * abs(figure.value or 0.0), math.inf, text), *own]
+        )
+        for (term, figure), own in zip(figures.items(), terms, strict=True)
+    }
 
 
 def _above_zero(value: float | None) -> bool:

@@ -5,16 +5,20 @@ from typing import Any
 from inference_energy.analysis.fit.cells import Cell, gather
 from inference_energy.analysis.fit.linear import Weighting
 from inference_energy.analysis.fit.models import MODELS, fit_model
+from inference_energy.config.analysis import Uncertainty
 from inference_energy.errors import InputError
 
 WEIGHTING: Weighting = "relative"
 
 
-def fit(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+def fit(
+    sessions: list[tuple[dict[str, Any], dict[str, Any]]], uncertainty: Uncertainty | None = None
+) -> dict[str, Any]:
     """fit.json of one server on one machine.
 
     Args:
         sessions: (energy.json, steady_load.json) of each of its sessions.
+        uncertainty: what is not known of the sensors; None gives no intervals.
 
     Returns:
         `machine`, `server`, `weighting`, `models` by name, `cells` used, `excluded` with reasons, and `missing_cells`:
@@ -34,7 +38,7 @@ def fit(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]
         "machine": machine,
         "server": server,
         "weighting": WEIGHTING,
-        "models": {model.name: fit_model(model, cells, WEIGHTING) for model in MODELS},
+        "models": {model.name: fit_model(model, cells, WEIGHTING, uncertainty) for model in MODELS},
         "cells": [
             {
                 "cell": cell.name,

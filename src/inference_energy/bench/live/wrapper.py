@@ -1,6 +1,7 @@
 """Runs a command on a virtual node: whatever it starts sees the node's GPU, counters and vLLM in place of real ones."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def bench_environment(made: NodeFolder, base: Mapping[str, str]) -> dict[str, st
         "INFERENCE_ENERGY_MACHINE": machine if machine.startswith(MACHINE) else MACHINE,
         VARIABLE: str(made.folder),
         "INFERENCE_ENERGY_VLLM_PYTHON": sys.executable,
+        "INFERENCE_ENERGY_STEP_LOAD": shlex.join([sys.executable, "-m", "inference_energy.bench.live.step_load"]),
     }
 
 

@@ -1,0 +1,1 @@
+"""What a GPU's power sensors do: measured on the card itself, and kept as a profile that later runs cite."""

@@ -1,0 +1,1 @@
+"""The power sources, one file each; `choose.candidates` lists them."""

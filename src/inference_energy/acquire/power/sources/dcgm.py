@@ -1,0 +1,251 @@
+"""GPU power from NVIDIA's DCGM exporter, directly or through Prometheus, for clusters where NVML is out of reach.
+
+The exporter reads the GPUs every 30 s unless it is started with `--collect-interval`, in ms, and shows the same values
+in between. Each is logged once: a read without a change gives no row, and after three periods without one it fails.
+Averaged power is that of NVML's power usage: see `nvml.py`.
+"""
+
+import re
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from inference_energy.acquire.power.base import (
+    STILL_LIMIT_S,
+    Channel,
+    PowerSource,
+    Reading,
+    SourceError,
+    SourceState,
+)
+from inference_energy.acquire.power.credentials import credentials
+from inference_energy.acquire.power.settings import DcgmSettings
+from inference_energy.acquire.power.sources import dcgm_feeds as feeds
+from inference_energy.acquire.power.sources import plausible
+from inference_energy.acquire.power.sources.dcgm_feeds import GpuValues, Look
+from inference_energy.errors import InputError
+
+KEY = "power.dcgm"
+STILL_UPDATES = 10
+"""So many updates with the same power are a fault, however slow they are."""
+
+_INSTANT_MODELS = re.compile(r"\b(A100|A30|A800|V100\w*|T4|P100|P40|P4|TITAN|Quadro)\b")
+"""Models whose power usage is instantaneous: GA100 and all before Ampere (NVML API reference)."""
+
+
+class DcgmSource(PowerSource):
+    """The GPUs that a DCGM exporter shows.
+
+    Args:
+        settings: where it is; None where none is set up.
+        gpus: UUIDs (a beginning is enough) or indices; None for all that match the settings' labels.
+    """
+
+    name = "dcgm"
+
+    def __init__(self, settings: DcgmSettings | None, gpus: Sequence[str | int] | None = None) -> None:
+        self._settings = settings
+        self._gpus = None if gpus is None else list(gpus)
+        self._grade = "counter"
+        self._feeds: list[feeds.Feed] = []
+        self._counters: dict[str, plausible.GrowingCounter] = {}
+
+    @property
+    def grade(self) -> str:
+        """`counter`, or `sampled` once the exporter turned out not to show the energy counter."""
+        return self._grade
+
+    @property
+    def demanded_by(self) -> str | None:
+        """The settings' key, where an exporter is set up."""
+        return KEY if self._settings else None
+
+    def state(self) -> SourceState:
+        """Look once, and name the GPUs."""
+        try:
+            _, feed = self._open()
+            try:
+                found = self._select(feed.look())
+            finally:
+                feed.close()
+        except SourceError as error:
+            return SourceState(self.name, False, str(error), [])
+        without = sum(feeds.ENERGY not in values.fields for values in found.values())
+        reason = f"{len(found)} NVIDIA GPU(s)"
+        if without:
+            reason += f", {without} without an energy counter: add {feeds.ENERGY} to the exporter's list of fields"
+        return SourceState(self.name, True, reason, list(found))
+
+    def channels(self) -> list[Channel]:
+        """A channel for each GPU's power and state, and one for its energy counter."""
+        settings, feed = self._open()
+        self._feeds.append(feed)
+        try:
+            found = self._select(feed.look())
+        except SourceError:
+            self.close()
+            raise
+        channels: list[Channel] = []
+        for uuid, values in found.items():
+            if feeds.POWER in values.fields or feeds.INSTANT in values.fields:
+                channels.append(_PowerChannel(feed, uuid, settings))
+            if feeds.ENERGY in values.fields:
+                counter = self._counters.setdefault(uuid, plausible.GrowingCounter(f"the energy counter of {uuid}"))
+                channels.append(_EnergyChannel(feed, uuid, settings, counter))
+        self._grade = "counter" if any(isinstance(channel, _EnergyChannel) for channel in channels) else "sampled"
+        return channels
+
+    def describe(self) -> dict[str, Any]:
+        """Adds how the values come."""
+        return {**super().describe(), "kind": self._settings.kind if self._settings else None}
+
+    def close(self) -> None:
+        """Close the connections."""
+        while self._feeds:
+            self._feeds.pop().close()
+
+    def _open(self) -> tuple[DcgmSettings, feeds.Feed]:
+        settings = self._settings
+        if settings is None:
+            raise SourceError(
+                f"{KEY} is not set: write the url of a DCGM exporter, such as http://localhost:9400/metrics"
+            )
+        if settings.kind == "prometheus" and not settings.labels and self._gpus is None:
+            raise SourceError(
+                f'{KEY}.labels is empty, and a Prometheus server knows the GPUs of many machines: write {{"Hostname": '
+                '"..."}, or UUIDs in power.gpus'
+            )
+        try:
+            login = credentials(settings.credentials, settings.credentials_file)
+        except InputError as error:
+            raise SourceError(f"{KEY}.{error}") from error
+        kind = feeds.ExporterFeed if settings.kind == "exporter" else feeds.PrometheusFeed
+        uuids = [str(gpu) for gpu in self._gpus or []]
+        return settings, kind(settings, login, () if any(uuid.isdigit() for uuid in uuids) else uuids)
+
+    def _select(self, look: Look) -> dict[str, GpuValues]:
+        """The GPUs asked for, each once."""
+        shown = {uuid: values for uuid, values in sorted(look.gpus.items()) if _has_power(values)}
+        assert self._settings is not None
+        if not shown:
+            raise SourceError(
+                f"no GPU with {feeds.POWER} there"
+                + (f" and the labels {self._settings.labels}" if self._settings.labels else "")
+                + ": is it a DCGM exporter, is it scraped, and is power.dcgm.period_s at least the time between its "
+                "updates?"
+            )
+        if self._gpus is None:
+            return shown
+        picked = [_pick(wanted, shown) for wanted in self._gpus]
+        if not picked:
+            raise SourceError("power.gpus is an empty list, which asks for no GPU: write null for all")
+        return {uuid: shown[uuid] for uuid in dict.fromkeys(picked)}
+
+
+def _has_power(values: GpuValues) -> bool:
+    return any(name in values.fields for name in (feeds.POWER, feeds.INSTANT, feeds.ENERGY))
+
+
+def _pick(wanted: str | int, shown: dict[str, GpuValues]) -> str:
+    if str(wanted).isdigit():
+        found = [uuid for uuid, values in shown.items() if values.labels.get("gpu") == str(wanted)]
+    else:
+        found = [uuid for uuid in shown if uuid.startswith(str(wanted))]
+    if len(found) != 1:
+        raise SourceError(
+            f"{len(found)} GPUs there match {wanted!r} of power.gpus; write a UUID of: {', '.join(shown)}"
+        )
+    return found[0]
+
+
+class _GpuChannel(Channel):
+    """One GPU of the feed: gives each of its updates once, and fails when there are none."""
+
+    def __init__(self, feed: feeds.Feed, uuid: str, grade: str, settings: DcgmSettings) -> None:
+        super().__init__("dcgm", uuid, "gpu", grade, settings.period_s)
+        self.still_limit_s = max(STILL_LIMIT_S, STILL_UPDATES * settings.period_s)
+        self._feed = feed
+        self._stale_ns = int(settings.period_s * feeds.STALE_PERIODS * 1e9)
+        self._seen: tuple[dict[str, float], int] | None = None
+
+    def read(self) -> Reading:
+        fresh = self.read_many()
+        if not fresh:
+            raise SourceError(f"{self.device} has nothing new yet")
+        return fresh[0]
+
+    def read_many(self) -> list[Reading]:
+        """The newest update, or none where it was given before."""
+        look = self._feed.look()
+        values = look.gpus.get(self.device)
+        if values is None:
+            raise SourceError(f"{self.device} is no longer shown: the exporter or the GPU is gone, or not scraped")
+        at_ns = look.timestamp_ns if values.sample_ns is None else values.sample_ns
+        fields = dict(values.fields)
+        held = self._seen is not None and self._seen[0] == fields
+        if not held or self._seen is None:
+            self._seen = (fields, at_ns)
+        age_ns = look.timestamp_ns - self._seen[1]
+        if age_ns > self._stale_ns:
+            raise SourceError(
+                f"the values of {self.device} are {age_ns / 1e9:.1f} s old: start the exporter with --collect-interval "
+                f"{int((self.period_s or 1) * 1000)} (and scrape it as often), or write a longer {KEY}.period_s"
+            )
+        return [] if held else [self._reading(values, at_ns, look.latency_us)]
+
+    @abstractmethod
+    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> Reading:
+        """The row of a fresh update."""
+
+
+class _PowerChannel(_GpuChannel):
+    """Board power and the state that explains it."""
+
+    def __init__(self, feed: feeds.Feed, uuid: str, settings: DcgmSettings) -> None:
+        super().__init__(feed, uuid, "sampled", settings)
+
+    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> Reading:
+        fields = values.fields
+        power_w, instant_w = (
+            plausible.power_w(fields[name], f"{name} of {self.device}") if name in fields else None
+            for name in (feeds.POWER, feeds.INSTANT)
+        )
+        if power_w is None and instant_w is None:
+            raise SourceError(f"{self.device} gives no power now")
+        if instant_w is None and _INSTANT_MODELS.search(values.labels.get("modelName", "")):
+            power_w, instant_w = None, power_w
+        use = fields.get(feeds.UTILIZATION)
+        memory_mib = fields.get(feeds.MEMORY_USED)
+        return Reading(
+            at_ns,
+            latency_us,
+            values.sample_unix_us,
+            power_instant_w=instant_w,
+            power_average_w=power_w,
+            utilization=None if use is None else use / 100,
+            memory_used_bytes=None if memory_mib is None else round(memory_mib * (1 << 20)),
+            sm_clock_mhz=_whole(fields.get(feeds.SM_CLOCK)),
+            temperature_c=fields.get(feeds.TEMPERATURE),
+            clocks_event_reasons=_whole(next((fields[name] for name in feeds.REASONS if name in fields), None)),
+        )
+
+
+class _EnergyChannel(_GpuChannel):
+    """The board's energy since the driver was loaded."""
+
+    def __init__(self, feed: feeds.Feed, uuid: str, settings: DcgmSettings, counter: plausible.GrowingCounter) -> None:
+        super().__init__(feed, uuid, "counter", settings)
+        self._counter = counter
+
+    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> Reading:
+        millijoules = values.fields.get(feeds.ENERGY)
+        if not millijoules:
+            raise SourceError(f"the energy counter of {self.device} reads zero, or is no longer shown")
+        energy_j = self._counter.add(millijoules / 1e3, 0.0, at_ns)
+        if energy_j is None:
+            raise SourceError(f"the energy counter of {self.device} was reset: it is not used any more")
+        return Reading(at_ns, latency_us, values.sample_unix_us, energy_counter_j=energy_j)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)

@@ -1,0 +1,212 @@
+"""HTTP as metering devices need it: short, bounded requests whose errors carry nothing secret.
+
+Exceptions of the HTTP library hold the URL and the headers, so they end here: what leaves is a new `SourceError`,
+raised outside the handler, that names the scheme, host and path.
+"""
+
+import http.client
+import json
+import math
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as HttpTimeoutError
+
+from inference_energy.acquire.power.base import SourceError
+
+TIMEOUT_S = 4.0
+CONNECT_TIMEOUT_S = 2.0
+LONGEST_ANSWER_BYTES = 16 << 20
+UNREACHABLE = "the device cannot be reached: it is off, refuses the connection, or its name is not known"
+
+
+class StatusError(SourceError):
+    """The device answered with another status than 200."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient:
+    """Requests to one device. Proxies and .netrc are not looked at: meters are on the machine's own network.
+
+    Args:
+        base_url: scheme, host and port.
+        auth: how requests prove who asks.
+        verify: check the certificate, against this CA file where it is a path.
+        timeout_s: the longest time of one call, its repetition included.
+        verify_key: the setting to name when the certificate is not trusted; None where there is none.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        auth: AuthBase | None = None,
+        verify: bool | Path = True,
+        timeout_s: float = TIMEOUT_S,
+        verify_key: str | None = None,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._verify = verify if isinstance(verify, bool) else str(verify)
+        self._timeout_s = timeout_s
+        self._verify_key = verify_key
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.auth = auth
+        self._session.headers["Accept-Encoding"] = "identity"
+        if verify is False:
+            # The source's state says so; urllib3 would say so again at each read.
+            warnings.filterwarnings("ignore", message="Unverified HTTPS request")
+
+    def json(self, path: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """GET a JSON object.
+
+        Raises:
+            StatusError: the status is not 200.
+            SourceError: no answer, or one that is no JSON object.
+        """
+        return decoded(self.request("GET", path, headers), self.where(path))
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
+        """GET a body; raises as `json` does."""
+        return checked(self.request("GET", path, headers), self.where(path)).body
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        content: Any = None,
+        until_s: float = math.inf,
+    ) -> Answer:
+        """Send one request, with `content` as JSON, and read the whole answer, before `until_s` on the monotonic clock.
+
+        Raises:
+            SourceError: there was none in time; the message says why.
+        """
+        if not path.startswith("/"):
+            # A device's own links must not lead the credentials to another host.
+            raise SourceError(f"{self.where('')} gave a link that is not a path")
+        until_s = min(until_s, time.monotonic() + self._timeout_s)
+        outcome = self._attempt(method, path, headers, content, until_s)
+        if outcome is None:
+            # A connection kept open may have been closed by the device just now: once more, on a new one.
+            outcome = self._attempt(method, path, headers, content, until_s)
+        if isinstance(outcome, Answer):
+            return outcome
+        raise SourceError(f"{self.where(path)}: {outcome or UNREACHABLE}")
+
+    def where(self, path: str) -> str:
+        """The address without its query, which may hold secrets."""
+        return self._base_url + path.partition("?")[0]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _attempt(
+        self, method: str, path: str, headers: Mapping[str, str] | None, content: Any, until_s: float
+    ) -> Answer | str | None:
+        """The answer, or why there is none; None where the connection broke or was refused."""
+        left_s = max(0.1, until_s - time.monotonic())
+        try:
+            with self._session.request(
+                method,
+                self._base_url + path,
+                headers=dict(headers or {}),
+                json=content,
+                timeout=(min(CONNECT_TIMEOUT_S, left_s), left_s),
+                verify=self._verify,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = bytearray()
+                # read1, because read waits until it has all that was asked for, however slowly that comes.
+                while piece := response.raw.read1(1 << 16, decode_content=True):
+                    body += piece
+                    if time.monotonic() > until_s:
+                        return f"no whole answer within {self._timeout_s:g} s"
+                    if len(body) > LONGEST_ANSWER_BYTES:
+                        return f"the answer is longer than {LONGEST_ANSWER_BYTES >> 20} MiB"
+                return Answer(response.status_code, response.headers, bytes(body))
+        except requests.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                return "no TLS connection comes about: check that the device listens for https:// there"
+            key = f", or set {self._verify_key} to its CA file" if self._verify_key else ""
+            return f"the device's TLS certificate is not trusted: check the address{key}"
+        except (requests.exceptions.Timeout, HttpTimeoutError):
+            return f"no answer within {self._timeout_s:g} s"
+        except requests.exceptions.ConnectionError:
+            return None
+        except requests.exceptions.InvalidURL:
+            return "this is no address"
+        except ValueError:
+            return "the user name, password or token has characters that HTTP cannot carry"
+        except (requests.RequestException, HTTPError, http.client.HTTPException):
+            return "the answer is cut off or is no HTTP"
+        except OSError:
+            return f"the CA file {self._verify} cannot be read" if isinstance(self._verify, str) else None
+        except Exception as error:  # such as the KeyError that requests raises at half a digest challenge
+            return f"the answer cannot be understood ({type(error).__name__})"
+
+
+def checked(answer: Answer, where: str) -> Answer:
+    """The answer, if its status is 200.
+
+    Raises:
+        StatusError: it is not.
+    """
+    if answer.status != 200:
+        raise StatusError(f"{where}: {status_text(answer.status)}", answer.status)
+    return answer
+
+
+def decoded(answer: Answer, where: str) -> dict[str, Any]:
+    """The JSON object of an answer.
+
+    Raises:
+        StatusError: the status is not 200.
+        SourceError: the answer is no JSON object.
+    """
+    document = None
+    checked(answer, where)
+    # Raised outside: the exception would carry the body.
+    with suppress(ValueError, RecursionError):
+        document = json.loads(answer.body)
+    if not isinstance(document, dict):
+        raise SourceError(f"{where} does not answer with a JSON object")
+    return document
+
+
+def status_text(status: int) -> str:
+    """What a status means for the user."""
+    if status in (401, 403):
+        return f"the device refuses the credentials, or asks for some (HTTP {status})"
+    if 300 <= status < 400:
+        return f"the device redirects (HTTP {status}): write the address that it redirects to, mostly https://"
+    return f"the device answers with HTTP {status}"
+
+
+def host(url: str) -> str:
+    """Host and port of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)

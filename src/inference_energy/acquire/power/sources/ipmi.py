@@ -1,0 +1,187 @@
+"""The whole machine's power as its management controller (BMC) reads it, through `ipmitool dcmi power reading`.
+
+The tool writes `Instantaneous power reading: 312 Watts` and, further down, the BMC's clock and whether its power
+measurement is active (Intel, Data Center Manageability Interface Specification 1.5, "Get Power Reading"; ipmitool(1)).
+Over the network the password goes to ipmitool in its variable IPMI_PASSWORD (-E): nothing secret is on a command line.
+"""
+
+import contextlib
+import re
+import time
+from datetime import UTC, datetime
+
+from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.credentials import credentials, plain, variable
+from inference_energy.acquire.power.settings import IpmiSettings
+from inference_energy.acquire.power.sources import plausible
+from inference_energy.acquire.power.sources.tool import Answer, ask
+from inference_energy.errors import InputError
+
+KEY = "power.ipmi"
+ANSWER_TIMEOUT_S = 5.0
+UPDATE_S = 1.0
+"""The BMC's clock shows whole seconds, so a new reading of a BMC that dates them shows within one."""
+LOOK_AGAIN_S = 0.25
+
+_INSTALL = f"install the package ipmitool, or write {KEY}.command"
+_HINTS = (
+    ("Permission denied", "this user may not use the BMC: run as root, or give it read and write access to /dev/ipmi0"),
+    (
+        "Could not open device",
+        "this machine shows no BMC: load the driver (modprobe ipmi_si ipmi_devintf), or write the BMC's address in "
+        f"{KEY}.host; a virtual machine has none",
+    ),
+    ("Address lookup", f"the BMC's address is not known: check {KEY}.host"),
+    (
+        "Unable to establish",
+        f"the BMC does not let ipmitool in: check {KEY}.host, user and password, and that IPMI over LAN is switched on",
+    ),
+    ("Invalid command", "this BMC does not know DCMI: use redfish"),
+)
+_POWER = re.compile(r"^\s*Instantaneous power reading:\s*(\d+)\s*Watts\s*$", re.MULTILINE)
+_STATE = re.compile(r"^\s*Power reading state is:\s*(\w+)\s*$", re.MULTILINE)
+_CLOCK = re.compile(r"^\s*IPMI timestamp:\s*(\S.*?)\s*(?:Sampling period:|$)", re.MULTILINE)
+_CLOCK_FORMATS = ("%m/%d/%y %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y")
+"""Of ipmitool 1.8.19 (which lacks the end of the line after it) and before, in the locale C."""
+
+
+class IpmiSource(PowerSource):
+    """One BMC.
+
+    Args:
+        settings: which; None where none is set up. Without a host it is that of this machine.
+    """
+
+    name = "ipmi"
+
+    def __init__(self, settings: IpmiSettings | None) -> None:
+        self._settings = settings
+
+    @property
+    def grade(self) -> str:
+        """`sampled`."""
+        return "sampled"
+
+    @property
+    def demanded_by(self) -> str | None:
+        """The settings' key, where a BMC is set up."""
+        return KEY if self._settings else None
+
+    def state(self) -> SourceState:
+        """Read the BMC once."""
+        try:
+            bmc = self._open()
+            watts = bmc.read()[0]
+        except SourceError as error:
+            return SourceState(self.name, False, str(error), [])
+        return SourceState(self.name, True, f"{bmc.what}, now at {watts:g} W", [bmc.device])
+
+    def channels(self) -> list[Channel]:
+        """One channel, for the whole machine."""
+        bmc = self._open()
+        assert self._settings is not None
+        return [_NodeChannel(bmc, self._settings.period_s)]
+
+    def _open(self) -> "_Bmc":
+        if self._settings is None:
+            raise SourceError(f"{KEY} is not set: write {{}} for this machine's BMC, or its host")
+        return _Bmc(self._settings)
+
+
+class _Bmc:
+    """How to ask one BMC."""
+
+    def __init__(self, settings: IpmiSettings) -> None:
+        self.device = settings.host or "bmc"
+        self.what = f"BMC {settings.host}" if settings.host else "this machine's BMC"
+        self._secrets: list[str] = []
+        self._environment: dict[str, str | None] = {"IPMI_PASSWORD": None, "IPMITOOL_PASSWORD": None}
+        network: list[str] = []
+        if settings.host is not None:
+            user, password = self._login(settings)
+            self._secrets = [password, user]
+            # ipmitool prefers IPMITOOL_PASSWORD, so one of the user's must not get in between.
+            self._environment["IPMI_PASSWORD"] = password
+            # -N and -R: one repetition after 1 s; the sampler asks again anyway.
+            network = ["-I", "lanplus", "-H", settings.host, "-U", user, "-E", "-N", "1", "-R", "1"]
+        self._command = [*settings.command, *network, "dcmi", "power", "reading"]
+
+    def read(self) -> tuple[float, str | None]:
+        """Power in W, and the BMC's clock as it writes it.
+
+        Raises:
+            SourceError: there is no power in the answer, or none that can be true.
+        """
+        answer = ask(self._command, timeout_s=ANSWER_TIMEOUT_S, install=_INSTALL, environment=self._environment)
+        found = _POWER.search(answer.output)
+        if found is None:
+            raise SourceError(self._trouble(answer))
+        state = _STATE.search(answer.output)
+        if state is not None and state[1] != "activated":
+            raise SourceError(f"{self.what} says that its power measurement is {state[1]}: switch it on in the BMC")
+        clock = _CLOCK.search(answer.output)
+        return plausible.power_w(float(found[1]), self.what), clock[1] if clock else None
+
+    def _login(self, settings: IpmiSettings) -> tuple[str, str]:
+        try:
+            login = credentials(settings.credentials, settings.credentials_file)
+        except InputError as error:
+            raise SourceError(f"{KEY}.{error}") from error
+        user = plain(login.username) if login else None
+        password = plain(login.password) if login else None
+        if not user or not password:
+            where = f"set {variable(settings.credentials, 'username')} and {variable(settings.credentials, 'password')}"
+            if settings.credentials_file is not None:
+                where = f"write them in {settings.credentials_file}"
+            raise SourceError(f"{self.what} needs a user name and a password: {where}")
+        return user, password
+
+    def _trouble(self, answer: Answer) -> str:
+        said = f"{answer.errors} {answer.output}"
+        if hint := next((hint for sign, hint in _HINTS if sign in said), None):
+            return hint
+        # Before the words are cut, since half a password would not be found.
+        clean = Answer(answer.code, self._without_secrets(answer.output), self._without_secrets(answer.errors))
+        return f"{self.what} gives no power, ipmitool says: {clean.words}"
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "...")
+        return text
+
+
+class _NodeChannel(Channel):
+    """The power that the BMC read last. A reading that the BMC dates is given once."""
+
+    def __init__(self, bmc: _Bmc, period_s: float) -> None:
+        super().__init__("ipmi", bmc.device, "node", "sampled", period_s)
+        self._bmc = bmc
+        self._last_clock: str | None = None
+        self._clock_runs = True
+        self.still_limit_s = None  # whole watts stay the same for minutes in a machine at rest
+
+    def read(self) -> Reading:
+        until_s = time.monotonic() + UPDATE_S + LOOK_AGAIN_S
+        while True:
+            (watts, clock), timestamp_ns, latency_us = timed(self._bmc.read)
+            held = clock is not None and clock == self._last_clock
+            if not held:
+                self._clock_runs = True
+                break
+            if not self._clock_runs:
+                break  # it dates nothing, so nobody can tell a held reading from a new one
+            if time.monotonic() >= until_s:
+                self._clock_runs = False
+                break
+            time.sleep(LOOK_AGAIN_S)
+        self._last_clock = clock
+        return Reading(timestamp_ns, latency_us, driver_timestamp_us=_epoch_us(clock), power_instant_w=watts)
+
+
+def _epoch_us(clock: str | None) -> int | None:
+    """The BMC's clock, which it keeps in a zone of its own; None where it is not set or written otherwise."""
+    for written in _CLOCK_FORMATS:
+        with contextlib.suppress(ValueError):
+            moment = datetime.strptime(clock or "", written).replace(tzinfo=UTC)
+            return round(moment.timestamp() * 1e6)
+    return None

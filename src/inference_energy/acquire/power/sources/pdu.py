@@ -1,0 +1,264 @@
+"""The whole machine's power from its outlets on a power distribution unit (PDU), by SNMP v2c or v3.
+
+Which object holds an outlet's power, and in which unit, stands in the vendor's MIB: the settings give OID and scale.
+Source: RFC 3416 (GET), RFC 3414 and RFC 3826 (users and encryption of version 3); library: pysnmp.
+"""
+
+import asyncio
+import re
+from typing import Any
+
+from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
+from inference_energy.acquire.power.settings import PduSettings
+from inference_energy.acquire.power.sources import plausible
+from inference_energy.errors import InputError
+
+KEY = "power.pdu"
+TIMEOUT_S = 1.0
+RETRIES = 1
+LONGEST_S = 4.0
+STILL_LIMIT_S = 3600.0
+"""Many PDUs tell power in steps of 10 W, within which a steady machine stays for long."""
+DEFAULT_AUTHENTICATION = "sha"
+DEFAULT_PRIVACY = "aes"
+
+AUTHENTICATION = {
+    "md5": "USM_AUTH_HMAC96_MD5",
+    "sha": "USM_AUTH_HMAC96_SHA",
+    "sha224": "USM_AUTH_HMAC128_SHA224",
+    "sha256": "USM_AUTH_HMAC192_SHA256",
+    "sha384": "USM_AUTH_HMAC256_SHA384",
+    "sha512": "USM_AUTH_HMAC384_SHA512",
+}
+PRIVACY = {"aes": "USM_PRIV_CFB128_AES", "aes192": "USM_PRIV_CFB192_AES", "aes256": "USM_PRIV_CFB256_AES"}
+
+_OID = re.compile(r"\.?\d+(\.\d+)+")
+_REFUSED = {
+    "UnknownUserName": "the device does not know this user",
+    "UnknownSecurityName": "the device does not know this user",
+    "WrongDigest": "the password or the authentication protocol is wrong",
+    "AuthenticationFailure": "the password or the authentication protocol is wrong",
+    "DecryptionError": "the privacy password or protocol is wrong",
+    "UnsupportedSecurityLevel": "the device does not take this user without, or with, encryption",
+    "EncryptionError": "encryption needs the Python package cryptography: install it",
+}
+
+
+class PduSource(PowerSource):
+    """The outlets that the machine hangs on, which are added up.
+
+    Args:
+        settings: which PDU; None where none is set up.
+        authentication: SNMP v3's authentication protocol, one of `AUTHENTICATION`.
+        privacy: SNMP v3's encryption where a privacy password is set, one of `PRIVACY`.
+    """
+
+    name = "pdu"
+
+    def __init__(
+        self,
+        settings: PduSettings | None,
+        authentication: str = DEFAULT_AUTHENTICATION,
+        privacy: str = DEFAULT_PRIVACY,
+    ) -> None:
+        self._settings = settings
+        self._authentication = authentication
+        self._privacy = privacy
+        self._agents: list[_Agent] = []
+
+    @property
+    def grade(self) -> str:
+        """`metered`."""
+        return "metered"
+
+    @property
+    def demanded_by(self) -> str | None:
+        """The settings' key, where a PDU is set up."""
+        return KEY if self._settings else None
+
+    def state(self) -> SourceState:
+        """Read every outlet once."""
+        agents: list[_Agent] = []
+        try:
+            channels = self._open(agents)
+            readings = [channel.read() for channel in channels]
+        except SourceError as error:
+            return SourceState(self.name, False, str(error), [])
+        finally:
+            _close_all(agents)
+        total_w = sum(reading.power_instant_w or 0.0 for reading in readings)
+        reason = f"{len(channels)} outlet(s), now at {total_w:g} W in all"
+        return SourceState(self.name, True, reason, [channel.device for channel in channels])
+
+    def channels(self) -> list[Channel]:
+        """One channel an outlet, each with an SNMP engine of its own: it lives in the channel's thread."""
+        return self._open(self._agents)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        _close_all(self._agents)
+
+    def _open(self, agents: list["_Agent"]) -> list[Channel]:
+        """The outlets' channels; their agents are added to `agents`, to be closed."""
+        settings = self._settings
+        if settings is None:
+            raise SourceError(f"{KEY} is not set: write the PDU's host and the oids of the outlets' power")
+        for oid in settings.oids:
+            if not _OID.fullmatch(oid):
+                raise SourceError(f"{KEY}.oids holds {oid!r}: write numbers and dots, such as 1.3.6.1.4.1.318.1.1.26.1")
+        try:
+            login = credentials(settings.credentials, settings.credentials_file)
+        except InputError as error:
+            raise SourceError(f"{KEY}.{error}") from error
+        channels: list[Channel] = []
+        for oid in dict.fromkeys(oid.lstrip(".") for oid in settings.oids):
+            agent = _Agent(settings, self._proof(settings, login))
+            agents.append(agent)
+            channels.append(_OutletChannel(agent, oid, settings))
+        return channels
+
+    def _proof(self, settings: PduSettings, login: Credentials | None) -> Any:
+        """What SNMP shows to be let in."""
+        snmp = _library()
+        if settings.version == "2c":
+            community = plain(login.community) if login else None
+            if community is None:
+                raise SourceError(f"{KEY} has no community: set {variable(settings.credentials, 'community')}")
+            return snmp.CommunityData(community, mpModel=1)
+        user = plain(login.username) if login else None
+        if login is None or user is None:
+            raise SourceError(f"{KEY} has no user: set {variable(settings.credentials, 'username')}")
+        password, privacy_password = plain(login.password), plain(login.privacy_password)
+        if privacy_password and not password:
+            raise SourceError(f"{KEY} has a privacy password but no password: SNMP has no encryption without one")
+        for field, value in (("password", password), ("privacy_password", privacy_password)):
+            if value is not None and len(value) < 8:
+                # RFC 3414, 11.2; pysnmp takes shorter ones, devices do not.
+                raise SourceError(f"{variable(settings.credentials, field)} is shorter than SNMP v3's 8 characters")
+        keys: dict[str, Any] = {}
+        if password:
+            keys |= {"authKey": password, "authProtocol": getattr(snmp, AUTHENTICATION[self._authentication])}
+        if privacy_password:
+            keys |= {"privKey": privacy_password, "privProtocol": getattr(snmp, PRIVACY[self._privacy])}
+        return snmp.UsmUserData(user, **keys)
+
+
+class _Agent:
+    """One SNMP engine with its event loop, made anew after a failure; used by one thread at a time."""
+
+    def __init__(self, settings: PduSettings, proof: Any) -> None:
+        self.where = f"{settings.host}:{settings.port}"
+        self._settings = settings
+        self._proof = proof
+        self._runner: asyncio.Runner | None = None
+        self._engine: Any = None
+        self._target: Any = None
+
+    def get(self, oid: str) -> Any:
+        """The object's value.
+
+        Raises:
+            SourceError: there is none.
+        """
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        # Its text is made here, but raised outside: pysnmp's exceptions may hold keys.
+        trouble, value = "", None
+        try:
+            trouble, value = self._runner.run(asyncio.wait_for(self._get(oid), LONGEST_S))
+        except TimeoutError:
+            trouble = self._silent()
+        except Exception as error:  # pysnmp raises several unrelated kinds
+            trouble = f"SNMP fails with {type(error).__name__}: check {KEY}.host and the credentials"
+        if trouble:
+            self.close()
+            raise SourceError(f"PDU {self.where}: {trouble}")
+        return value
+
+    async def _get(self, oid: str) -> tuple[str, Any]:
+        """What went wrong, or nothing and the value."""
+        snmp = _library()
+        if self._engine is None:
+            self._engine = snmp.SnmpEngine()
+            transport = snmp.Udp6TransportTarget if ":" in self._settings.host else snmp.UdpTransportTarget
+            address = (self._settings.host, self._settings.port)
+            self._target = await transport.create(address, timeout=TIMEOUT_S, retries=RETRIES)
+        asked = snmp.ObjectType(snmp.ObjectIdentity(oid))
+        failure, status, _, answer = await snmp.get_cmd(
+            self._engine, self._proof, self._target, snmp.ContextData(), asked, lookupMib=False
+        )
+        if failure is not None and failure:
+            kind = type(failure).__name__
+            return (self._silent() if kind == "RequestTimedOut" else _REFUSED.get(kind, f"SNMP says {kind}")), None
+        if status:
+            return f"the device answers with SNMP error {int(status)} for {oid}", None
+        return "", answer[0][1]
+
+    def _silent(self) -> str:
+        wrong = "the community is wrong" if self._settings.version == "2c" else "the user is wrong"
+        return f"no answer: it is off or elsewhere, SNMP v{self._settings.version} is not enabled on it, or {wrong}"
+
+    def close(self) -> None:
+        """Close the socket and the loop."""
+        if self._runner is None:
+            return
+        if self._engine is not None:
+            self._runner.run(_close(self._engine))
+        self._runner.close()
+        self._runner = self._engine = self._target = None
+
+
+def _close_all(agents: list[_Agent]) -> None:
+    while agents:
+        agents.pop().close()
+
+
+async def _close(engine: Any) -> None:
+    engine.close_dispatcher()
+
+
+class _OutletChannel(Channel):
+    """Power of one outlet."""
+
+    def __init__(self, agent: _Agent, oid: str, settings: PduSettings) -> None:
+        super().__init__("pdu", f"{settings.host}/{oid}", "node", "metered", settings.period_s)
+        self.still_limit_s = STILL_LIMIT_S
+        self._agent = agent
+        self._oid = oid
+        self._scale_w = settings.scale_w
+
+    def read(self) -> Reading:
+        value, timestamp_ns, latency_us = timed(lambda: self._agent.get(self._oid))
+        what = f"PDU {self._agent.where}, object {self._oid},"
+        raw = _number(value, what)
+        return Reading(timestamp_ns, latency_us, power_instant_w=plausible.power_w(raw * self._scale_w, what))
+
+
+def _number(value: Any, what: str) -> float:
+    """An SNMP integer, or a text such as "412.5", which some devices send.
+
+    Raises:
+        SourceError: the object is missing or is something else.
+    """
+    from pysnmp.proto import rfc1902, rfc1905
+
+    if isinstance(value, rfc1905.NoSuchObject | rfc1905.NoSuchInstance | rfc1905.EndOfMibView):
+        raise SourceError(f"{what} does not exist: check {KEY}.oids, the outlet's number included")
+    if isinstance(value, rfc1902.OctetString):
+        text = bytes(value).decode("ascii", errors="replace").strip()
+        if not re.fullmatch(r"-?\d+(\.\d+)?", text):
+            raise SourceError(f"{what} holds a text that is no number: check {KEY}.oids")
+        return float(text)
+    try:
+        return float(int(value))
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{what} holds no number: check {KEY}.oids") from error
+
+
+def _library() -> Any:
+    try:
+        import pysnmp.hlapi.v3arch.asyncio as snmp  # here, because it is slow to import
+    except ImportError as error:
+        raise SourceError("the Python package pysnmp is missing: install it") from error
+    return snmp

@@ -1,0 +1,284 @@
+"""Power of the machine from its baseboard management controller (BMC), by Redfish.
+
+Of each chassis one of: `EnvironmentMetrics` (`PowerWatts.Reading`, `EnergykWh.Reading` or `EnergyJoules.Reading`), the
+older `Power` (`PowerControl[].PowerConsumedWatts`), or the sum of `InputPowerWatts.Reading` over the power supplies of
+`PowerSubsystem`. Source: DMTF DSP0268, Redfish Data Model Specification; DSP0266 for logging in.
+
+A BMC is no calibrated meter, and updates its reading every one to several seconds without saying when: the grade is
+`sampled`. A chassis within another, such as a GPU tray, is measured by the outer one too: the two must not be added.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.credentials import credentials, plain, variable
+from inference_energy.acquire.power.settings import RedfishSettings
+from inference_energy.acquire.power.sources import plausible
+from inference_energy.acquire.power.sources.http import StatusError
+from inference_energy.acquire.power.sources.redfish_login import Bmc, Refusal
+from inference_energy.errors import InputError
+
+KEY = "power.redfish"
+CHASSIS = "/redfish/v1/Chassis"
+LONGEST_READ_S = 4.0
+STILL_LIMIT_S = 600.0
+"""A BMC tells whole watts, some of them smoothed and updated every ten seconds."""
+_PARTS = ("CPU", "Memory", "GPU", "Accelerator", "ASIC", "FPGA", "StorageDevice", "NetworkingDevice", "Fan")
+"""Physical contexts of a `PowerControl` that stand for a part of the chassis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chassis:
+    """A chassis that gives its power.
+
+    `within` is the id of the chassis around it that gives power too, None for an outermost one. `read` returns the
+    power in W and the energy counter in J, or None for the latter.
+    """
+
+    id: str
+    within: str | None
+    how: str
+    read: Callable[[Bmc], tuple[float, float | None]]
+
+
+class RedfishSource(PowerSource):
+    """The chassis of one BMC: those that are named, or the outermost ones that give power.
+
+    Args:
+        settings: which BMC; None where none is set up.
+    """
+
+    name = "redfish"
+
+    def __init__(self, settings: RedfishSettings | None) -> None:
+        self._settings = settings
+        self._bmcs: list[Bmc] = []
+        self._chassis: list[Chassis] = []
+        self._counters: dict[str, plausible.GrowingCounter] = {}
+        self._refusal = Refusal()
+
+    @property
+    def grade(self) -> str:
+        """`sampled`."""
+        return "sampled"
+
+    @property
+    def demanded_by(self) -> str | None:
+        """The settings' key, where a BMC is set up."""
+        return KEY if self._settings else None
+
+    def state(self) -> SourceState:
+        """Log in, and name the chassis that give power."""
+        try:
+            settings, bmc = self._open()
+            try:
+                taken, left_out = find_chassis(bmc, settings.chassis)
+            finally:
+                bmc.close()
+        except SourceError as error:
+            return SourceState(self.name, False, str(error), [])
+        reason = ", ".join(f"{chassis.id} by {chassis.how}" for chassis in taken)
+        if left_out:
+            inner = ", ".join(f"{name} (in {outer})" for name, outer in left_out.items())
+            reason += f"; left out because another holds them: {inner}"
+        if settings.endpoint.startswith("http://"):
+            reason += "; user and password go over the network in the clear: write https://"
+        elif settings.verify is False:
+            reason += f"; the BMC's certificate is not checked: set {KEY}.verify to its CA file"
+        return SourceState(self.name, True, reason, [chassis.id for chassis in taken])
+
+    def channels(self) -> list[Channel]:
+        """One channel a chassis, each with a connection of its own."""
+        settings, bmc = self._open()
+        self._bmcs.append(bmc)
+        try:
+            self._chassis, _ = find_chassis(bmc, settings.chassis)
+        except SourceError:
+            self.close()
+            raise
+        while len(self._bmcs) < len(self._chassis):
+            self._bmcs.append(self._open()[1])
+        return [
+            _ChassisChannel(bmc, chassis, settings.period_s, self._counter(chassis.id))
+            for bmc, chassis in zip(self._bmcs, self._chassis, strict=True)
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """Adds how each chassis is read, and which lies within which."""
+        return {
+            **super().describe(),
+            "chassis": {chassis.id: {"how": chassis.how, "within": chassis.within} for chassis in self._chassis},
+        }
+
+    def close(self) -> None:
+        """Log out and close the connections."""
+        while self._bmcs:
+            self._bmcs.pop().close()
+
+    def _counter(self, name: str) -> plausible.GrowingCounter:
+        return self._counters.setdefault(name, plausible.GrowingCounter(f"the energy counter of chassis {name}"))
+
+    def _open(self) -> tuple[RedfishSettings, Bmc]:
+        settings = self._settings
+        if settings is None:
+            raise SourceError(f"{KEY} is not set: write the BMC's endpoint, such as https://192.0.2.7")
+        try:
+            login = credentials(settings.credentials, settings.credentials_file)
+        except InputError as error:
+            raise SourceError(f"{KEY}.{error}") from error
+        if login is None or not (plain(login.token) or (plain(login.username) and plain(login.password))):
+            names = " and ".join(variable(settings.credentials, field) for field in ("username", "password"))
+            raise SourceError(f"{KEY} has no user and password: set {names}, or write them to credentials_file")
+        return settings, Bmc(settings.endpoint, login, settings.verify, f"{KEY}.verify", self._refusal)
+
+
+def find_chassis(bmc: Bmc, wanted: list[str] | None) -> tuple[list[Chassis], dict[str, str]]:
+    """The chassis to log, and those left out with the one that is logged and holds them.
+
+    Raises:
+        SourceError: a named one is missing or gives no power, or none gives any.
+    """
+    tree = _Tree(bmc)
+    for name in wanted or []:
+        if name not in tree.paths:
+            raise SourceError(f"{KEY}.chassis names {name!r}: the BMC has {', '.join(tree.paths)}")
+    around = {name: tree.around(name) for name in wanted or tree.paths}
+    found: dict[str, Chassis] = {}
+    inner: dict[str, str] = {}
+    # From the outside in: a BMC of a GPU machine has tens of chassis, and each question takes it long.
+    for name in sorted(around, key=lambda name: len(around[name])):
+        within = next((outer for outer in around[name] if outer in found), None)
+        if within is not None and not wanted:
+            inner[name] = within
+            continue
+        meter = _meter(bmc, tree.paths[name], tree.document(name))
+        if meter is not None:
+            found[name] = Chassis(name, within, *meter)
+        elif wanted:
+            raise SourceError(f"chassis {name} gives no power now: leave it out of {KEY}.chassis, or switch it on")
+    if not found:
+        raise SourceError(f"none of the chassis {', '.join(tree.paths)} gives its power now")
+    return list(found.values()), inner
+
+
+class _Tree:
+    """The chassis of a BMC by id, and which is within which; each is asked for once."""
+
+    def __init__(self, bmc: Bmc) -> None:
+        self._bmc = bmc
+        self._documents: dict[str, dict[str, Any]] = {}
+        self.paths = {_last(path): path for path in _links(bmc.json(CHASSIS).get("Members"))}
+
+    def document(self, name: str) -> dict[str, Any]:
+        """The chassis' own resource."""
+        if name not in self._documents:
+            self._documents[name] = self._bmc.json(self.paths[name])
+        return self._documents[name]
+
+    def around(self, name: str) -> list[str]:
+        """The chassis that hold this one, the nearest first."""
+        outer: list[str] = []
+        while True:
+            links = self.document(outer[-1] if outer else name).get("Links")
+            holders = _links([links.get("ContainedBy")]) if isinstance(links, dict) else []
+            if not holders or (holder := _last(holders[0])) not in self.paths or holder in (name, *outer):
+                return outer
+            outer.append(holder)
+
+
+def _meter(bmc: Bmc, path: str, document: Any) -> tuple[str, Callable[[Bmc], tuple[float, float | None]]] | None:
+    """How a chassis is read: the first way that gives a power now."""
+
+    def environment(bmc: Bmc) -> tuple[float, float | None]:
+        metrics = bmc.json(_link(document, "EnvironmentMetrics") or f"{path}/EnvironmentMetrics")
+        watts = plausible.power_w(_reading(metrics, "PowerWatts"), f"PowerWatts of {path}")
+        joules, kwh = _reading(metrics, "EnergyJoules"), _reading(metrics, "EnergykWh")
+        return watts, joules if joules is not None else None if kwh is None else kwh * 3.6e6
+
+    def control(bmc: Bmc) -> tuple[float, float | None]:
+        controls = bmc.json(_link(document, "Power") or f"{path}/Power").get("PowerControl")
+        entries = [entry for entry in controls if isinstance(entry, dict)] if isinstance(controls, list) else []
+        for entry in entries:
+            # A GPU tray's only entry may say GPU and is the tray's all the same.
+            if len(entries) == 1 or entry.get("PhysicalContext") not in _PARTS:
+                return plausible.power_w(entry.get("PowerConsumedWatts"), f"PowerConsumedWatts of {path}"), None
+        raise SourceError(f"{path} has no PowerControl of the whole chassis")
+
+    supplies: list[str] = []
+
+    def inputs(bmc: Bmc) -> tuple[float, float | None]:
+        readings = [plausible.number(_reading(bmc.json(supply), "InputPowerWatts")) for supply in supplies]
+        if None in readings or not readings:
+            raise SourceError(f"not every power supply of {path} gives its InputPowerWatts")
+        total_w = sum(reading for reading in readings if reading is not None)
+        return plausible.power_w(total_w, f"InputPowerWatts of {path}"), None
+
+    ways = [("EnvironmentMetrics", environment), ("PowerControl", control), ("power supplies", inputs)]
+    names = ("EnvironmentMetrics", "Power", "PowerSubsystem")
+    linked = [way for name, way in zip(names, ways, strict=True) if _link(document, name)]
+    for how, read in linked or ways[:2]:
+        try:
+            if read is inputs:
+                supplies += _supplies(bmc, document)
+            read(bmc)
+        except StatusError as error:
+            if error.status != 404:
+                raise
+        except SourceError:
+            if bmc.unreachable:
+                raise
+        else:
+            return how, read
+    return None
+
+
+def _supplies(bmc: Bmc, document: Any) -> list[str]:
+    """The metrics of the power supplies that give their input power."""
+    paths = []
+    for subsystem in _links([document.get("PowerSubsystem")]):
+        for group in _links([bmc.json(subsystem).get("PowerSupplies")]):
+            for supply in _links(bmc.json(group).get("Members")):
+                for metrics in _links([bmc.json(supply).get("Metrics")]):
+                    # An empty bay or a supply without a meter gives none.
+                    if plausible.number(_reading(bmc.json(metrics), "InputPowerWatts")) is not None:
+                        paths.append(metrics)
+    return paths
+
+
+def _link(document: Any, name: str) -> str | None:
+    return next(iter(_links([document.get(name)])), None)
+
+
+def _links(entries: Any) -> list[str]:
+    listed = entries if isinstance(entries, list) else []
+    links = [entry.get("@odata.id") for entry in listed if isinstance(entry, dict)]
+    # Nothing that could lead to another host.
+    return [link.partition("#")[0].rstrip("/") for link in links if isinstance(link, str) and link[:9] == "/redfish/"]
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _reading(document: Any, name: str) -> float | None:
+    part = document.get(name)
+    return plausible.number(part.get("Reading")) if isinstance(part, dict) else None
+
+
+class _ChassisChannel(Channel):
+    """Power of one chassis, and its energy counter where it has one."""
+
+    def __init__(self, bmc: Bmc, chassis: Chassis, period_s: float, counter: plausible.GrowingCounter) -> None:
+        super().__init__("redfish", chassis.id, "node", "sampled", period_s)
+        self.still_limit_s = STILL_LIMIT_S
+        self._bmc = bmc
+        self._chassis = chassis
+        self._counter = counter
+
+    def read(self) -> Reading:
+        self._bmc.hurry(LONGEST_READ_S)
+        (watts, energy_j), timestamp_ns, latency_us = timed(lambda: self._chassis.read(self._bmc))
+        counter_j = self._counter.add(energy_j, watts, timestamp_ns)
+        return Reading(timestamp_ns, latency_us, power_instant_w=watts, energy_counter_j=counter_j)

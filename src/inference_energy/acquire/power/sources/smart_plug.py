@@ -1,0 +1,231 @@
+"""The whole machine's power from a plug with a meter.
+
+Shelly, Gen2 and newer: `Switch.GetStatus` or `PM1.GetStatus` over HTTP, with `apower` in W and `aenergy.total` in Wh;
+digest authentication with SHA-256 (Shelly Technical Documentation, "Switch", "PM1" and "Authentication").
+Tasmota: the command `Status 8`, or `Status 10`, whose `ENERGY` holds `Power` in W and `Total` in kWh (Tasmota
+documentation, "Commands" and "JSON Status Responses").
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Any
+from urllib.parse import quote
+
+from requests.auth import HTTPBasicAuth, HTTPDigestAuth
+
+from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
+from inference_energy.acquire.power.settings import SmartPlugSettings
+from inference_energy.acquire.power.sources import plausible
+from inference_energy.acquire.power.sources.http import HttpClient, StatusError, host
+from inference_energy.errors import InputError
+
+KEY = "power.smart_plug"
+DEFAULT_USER = "admin"
+STILL_LIMIT_S = 300.0
+"""Whole watts of a steady machine stay the same for a while; the energy counter beside them does not."""
+
+
+class SmartPlugSource(PowerSource):
+    """A plug that the whole machine hangs on.
+
+    Args:
+        settings: which plug; None where none is set up.
+    """
+
+    name = "smart-plug"
+
+    def __init__(self, settings: SmartPlugSettings | None) -> None:
+        self._settings = settings
+        self._plugs: list[_Plug] = []
+        self._counter = plausible.GrowingCounter("the plug's energy counter", watched=True)
+
+    @property
+    def grade(self) -> str:
+        """`metered`."""
+        return "metered"
+
+    @property
+    def demanded_by(self) -> str | None:
+        """The settings' key, where the plug is set up."""
+        return KEY if self._settings else None
+
+    def state(self) -> SourceState:
+        """Read the plug once."""
+        try:
+            plug = self._open()
+            try:
+                watts, _ = plug.read()
+            finally:
+                plug.close()
+        except SourceError as error:
+            return SourceState(self.name, False, str(error), [])
+        return SourceState(self.name, True, f"{plug.what}, now at {watts:g} W", [plug.device])
+
+    def channels(self) -> list[Channel]:
+        """One channel, with power and the plug's energy counter."""
+        plug = self._open()
+        self._plugs.append(plug)
+        assert self._settings is not None
+        return [_PlugChannel(plug, self._settings.period_s, self._counter)]
+
+    def describe(self) -> dict[str, Any]:
+        """Adds the kind of plug."""
+        return {**super().describe(), "kind": self._settings.kind if self._settings else None}
+
+    def close(self) -> None:
+        """Close the connections."""
+        while self._plugs:
+            self._plugs.pop().close()
+
+    def _open(self) -> "_Plug":
+        settings = self._settings
+        if settings is None:
+            raise SourceError(f"{KEY} is not set: write the plug's kind (shelly or tasmota) and address")
+        try:
+            login = credentials(settings.credentials, settings.credentials_file)
+        except InputError as error:
+            raise SourceError(f"{KEY}.{error}") from error
+        if login is not None and login.password is None:
+            raise SourceError(f"{KEY} has no password: set {variable(settings.credentials, 'password')}")
+        return _Shelly(settings, login) if settings.kind == "shelly" else _Tasmota(settings, login)
+
+
+class _Plug(ABC):
+    """One meter of one plug."""
+
+    def __init__(self, client: HttpClient, address: str, channel: int, what: str) -> None:
+        self._client = client
+        self._channel = channel
+        self.device = f"{host(address)}/{channel}"
+        self.what = f"{what} {self.device}"
+
+    @abstractmethod
+    def read(self) -> tuple[float, float | None]:
+        """Power in W, and the energy counter in J where there is one.
+
+        Raises:
+            SourceError: the plug does not say.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+class _Shelly(_Plug):
+    """A relay with a meter (`Switch`), or a meter alone (`PM1`)."""
+
+    def __init__(self, settings: SmartPlugSettings, login: Credentials | None) -> None:
+        auth = HTTPDigestAuth(plain(login.username) or DEFAULT_USER, plain(login.password) or "") if login else None
+        super().__init__(HttpClient(settings.address, auth), settings.address, settings.channel, "Shelly plug")
+        self._component: str | None = None
+
+    def read(self) -> tuple[float, float | None]:
+        status = self._status()
+        if errors := status.get("errors"):
+            raise SourceError(f"{self.what} reports {', '.join(map(str, errors))}")
+        if "apower" not in status:
+            raise SourceError(f"{self.what} has no power meter: it gives no apower")
+        watts = plausible.power_w(status["apower"], self.what)
+        energy = status.get("aenergy")
+        total_wh = plausible.number(energy.get("total")) if isinstance(energy, dict) else None
+        return watts, None if total_wh is None else total_wh * 3600
+
+    def _status(self) -> dict[str, Any]:
+        missing = None
+        for component in [self._component] if self._component else ["Switch", "PM1"]:
+            try:
+                status = self._client.json(f"/rpc/{component}.GetStatus?id={self._channel}")
+            except StatusError as error:
+                # 404: no such component; 400 or 500: it has none of this number.
+                if error.status not in (400, 404, 500):
+                    raise
+                missing = error.status
+                continue
+            self._component = component
+            return status
+        raise SourceError(
+            f"{self.what} has no Switch or PM1 of this number (HTTP {missing}): check {KEY}.channel, and that this is "
+            "a Shelly of the second generation or newer"
+        )
+
+
+class _Tasmota(_Plug):
+    """A device with Tasmota's firmware; of several meters the one of the channel."""
+
+    def __init__(self, settings: SmartPlugSettings, login: Credentials | None) -> None:
+        self._user = (plain(login.username) if login else None) or DEFAULT_USER
+        self._password = plain(login.password) if login else None
+        # As bytes, which HTTPBasicAuth takes over unchanged: names and passwords are not always Latin-1.
+        auth = HTTPBasicAuth(self._user.encode(), self._password.encode()) if self._password else None
+        super().__init__(HttpClient(settings.address, auth), settings.address, settings.channel, "Tasmota plug")
+        self._command = "Status%208"
+        self._in_query = False
+
+    def read(self) -> tuple[float, float | None]:
+        energy = self._energy()
+        powers = energy.get("Power")
+        watts = plausible.power_w(self._pick(powers), self.what)
+        total = energy.get("Total")
+        if isinstance(total, list):
+            total = self._pick(total)
+        elif isinstance(powers, list):
+            total = None  # of all its meters together
+        total_kwh = plausible.number(total)
+        return watts, None if total_kwh is None else total_kwh * 3.6e6
+
+    def _pick(self, values: Any) -> Any:
+        listed = values if isinstance(values, list) else [values]
+        if self._channel >= len(listed):
+            raise SourceError(f"{self.what} has {len(listed)} meter(s): write a smaller {KEY}.channel, from 0 on")
+        return listed[self._channel]
+
+    def _energy(self) -> dict[str, Any]:
+        for command in dict.fromkeys([self._command, "Status%208", "Status%2010"]):
+            answer = self._ask(command)
+            sensors = answer.get("StatusSNS")
+            energy = sensors.get("ENERGY") if isinstance(sensors, dict) else answer.get("StatusPWR")
+            if isinstance(energy, dict):
+                self._command = command
+                return energy
+        raise SourceError(f"{self.what} has no power meter: Status 8 and Status 10 give no ENERGY")
+
+    def _ask(self, command: str) -> dict[str, Any]:
+        """Send a command; old firmware takes name and password only in the query, and says so."""
+        answer = self._send(command)
+        if answer is None and self._password and not self._in_query:
+            # urllib3 writes paths with their query at level DEBUG.
+            logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+            self._in_query = True
+            answer = self._send(command)
+            self._in_query = answer is not None
+        if answer is None:
+            raise SourceError(f"{self.what} refuses the user name and password, or asks for them")
+        return answer
+
+    def _send(self, command: str) -> dict[str, Any] | None:
+        """The answer; None where it asks for a name and password."""
+        login = f"user={quote(self._user, safe='')}&password={quote(self._password or '', safe='')}&"
+        try:
+            answer = self._client.json(f"/cm?{login if self._in_query else ''}cmnd={command}")
+        except StatusError as error:
+            if error.status != 401:
+                raise
+            return None
+        return None if "WARNING" in answer else answer
+
+
+class _PlugChannel(Channel):
+    """Power now, and the energy since the plug's counter was last reset."""
+
+    def __init__(self, plug: _Plug, period_s: float, counter: plausible.GrowingCounter) -> None:
+        super().__init__("smart-plug", plug.device, "node", "metered", period_s)
+        self.still_limit_s = STILL_LIMIT_S
+        self._plug = plug
+        self._counter = counter
+
+    def read(self) -> Reading:
+        (watts, energy_j), timestamp_ns, latency_us = timed(self._plug.read)
+        counter_j = self._counter.add(energy_j, watts, timestamp_ns)
+        return Reading(timestamp_ns, latency_us, power_instant_w=watts, energy_counter_j=counter_j)

@@ -1,0 +1,89 @@
+"""What a sensor's nature leaves uncertain of an energy: gain, offset, the edges of the window, holes in the log.
+
+All are of type B. A card's gain and offset are systematic and its own: they are the same in every window, cancel
+between runs on one card and not between cards, and are taken as independent between devices. No software can see them;
+`analysis.uncertainty` says how large they may be. Source of the size for GPUs: Yang, Adamek, Armour, SC24
+(arXiv 2312.02741): cards were off by up to 5 % and more either way, a rectangular distribution of half-width 5 %.
+"""
+
+import math
+
+import numpy as np
+
+from inference_energy.analysis.channels import Channel
+from inference_energy.analysis.uncertainty.budget import Term
+from inference_energy.config.analysis import Uncertainty
+
+COUNTER_UPDATE_S = {"nvml": 0.1, "rapl": 0.001}
+"""How often a counter moves: measured on an H100 (100 ms); Linux kernel documentation, RAPL (about 1 ms). A counter of
+another source is taken to move once a reading."""
+
+
+def gain_term(energies_j: dict[str, float], config: Uncertainty) -> Term:
+    """Gain of the sensors: each device's energy times the relative uncertainty, devices independent.
+
+    Args:
+        energies_j: energy by device, less what is subtracted from it: the same gain errs in both.
+        config: the relative standard uncertainty.
+    """
+    u = config.gain * math.sqrt(sum(energy_j**2 for energy_j in energies_j.values()))
+    return Term("sensor gain", "B", u, math.inf, f"{100 * config.gain:g} % of each device's energy, stated")
+
+
+def offset_term(devices: int, duration_s: float, config: Uncertainty) -> Term:
+    """Offset of the sensors over a time, in J; cancels where the same sensor's idle is subtracted."""
+    u = config.offset_w * duration_s * math.sqrt(devices)
+    return Term("sensor offset", "B", u, math.inf, f"{config.offset_w:g} W of each device, stated")
+
+
+def edge_term(channel: Channel, start_ns: int, end_ns: int) -> Term:
+    """What the two edges leave open, in J.
+
+    A counter shows its value as of its last update: up to one update's energy is missing at each edge, uniformly, so
+    the difference has a standard uncertainty of P update sqrt(2 / 12), with P the larger power at the two edges. Where
+    an edge lies between two readings, energy is interpolated, which errs by at most the change of power over the gap.
+    """
+    times_ns = channel.main_times_ns()
+    u2 = 0.0
+    for edge_ns in (start_ns, end_ns):
+        place = int(np.clip(np.searchsorted(times_ns, edge_ns), 1, len(times_ns) - 1))
+        spacing_s = float(times_ns[place] - times_ns[place - 1]) / 1e9
+        around_w = (channel.power_near_w(edge_ns, -1.0), channel.power_near_w(edge_ns, 1.0))
+        update_s = COUNTER_UPDATE_S.get(channel.source, spacing_s) if channel.counted else 0.0
+        u2 += (max(around_w) * update_s) ** 2 / 12
+        if times_ns[place] != edge_ns and times_ns[place - 1] != edge_ns:
+            u2 += ((around_w[1] - around_w[0]) * spacing_s) ** 2 / 12
+    return Term("window edges", "B", math.sqrt(u2), math.inf, "update period and spacing of the readings")
+
+
+def gap_term(channel: Channel, start_ns: int, end_ns: int, longest_s: float) -> Term:
+    """Holes that were bridged by a straight line, in J: the spread of power times each hole's length, over sqrt(3).
+
+    A counter counts through a hole, so it has none.
+    """
+    if channel.counted:
+        return Term("holes", "B", 0.0, math.inf, "")
+    times_ns = channel.times_ns
+    inside = (times_ns > start_ns) & (times_ns < end_ns)
+    nodes_ns = np.concatenate(([start_ns], times_ns[inside], [end_ns]))
+    spacing_s = np.diff(nodes_ns) / 1e9
+    holes_s = spacing_s[spacing_s > longest_s]
+    spread_w = float(np.std(channel.power_w[inside])) if inside.any() else 0.0
+    u = spread_w * math.sqrt(float((holes_s**2).sum())) / math.sqrt(3)
+    return Term("holes", "B", u, math.inf, f"{len(holes_s)} hole(s) bridged by a straight line")
+
+
+def sampling_term(channel: Channel, start_ns: int, end_ns: int) -> Term:
+    """What happens between readings, in J, where energy is integrated: half the difference of neighbours, as noise.
+
+    u = dt s sqrt(n / 2), with s the standard deviation of the difference between neighbouring readings.
+    """
+    if channel.counted:
+        return Term("sampling", "A", 0.0, math.inf, "")
+    inside = (channel.times_ns >= start_ns) & (channel.times_ns <= end_ns)
+    power_w = channel.power_w[inside]
+    if len(power_w) < 3:
+        return Term("sampling", "A", 0.0, math.inf, "")
+    step_s = (end_ns - start_ns) / 1e9 / len(power_w)
+    u = step_s * float(np.std(np.diff(power_w))) * math.sqrt(len(power_w) / 2)
+    return Term("sampling", "A", u, len(power_w) - 2.0, "differences between neighbouring readings")

@@ -1,0 +1,101 @@
+"""A load that switches the virtual GPU between its power limit and rest, for `inference-energy characterize`.
+
+It is told and says what the module acquire/power/characterise/step_load.py describes; the two share no code. It writes
+the trace of a process that serves: a row in advance of every change, so that each holds from its very moment.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from inference_energy.bench.live.node import NodeFolder, node_here
+from inference_energy.bench.live.trace_file import TraceWriter
+from inference_energy.bench.truth.segments import GPU_IDLE, POWER_CAP
+from inference_energy.bench.truth.thermal import Thermal
+
+AHEAD_S = 0.03
+ROW_S = 0.25
+
+
+class _Load:
+    """The rows of one process."""
+
+    def __init__(self, made: NodeFolder) -> None:
+        node = made.node
+        self._device = node.device
+        self._host_w = node.engine.host_idle_w
+        self._thermal = Thermal(node.device)
+        self._trace = TraceWriter(made.traces, os.getpid())
+
+    def row(self, start_ns: int, length_s: float, busy: bool) -> None:
+        """Say what holds from a time on, for about so long."""
+        limit_w = self._device.power_limit_w
+        gpu_w = limit_w if busy else self._device.loaded_idle_w + self._thermal.leakage_w
+        self._trace.append(
+            start_ns, gpu_w, self._host_w, self._thermal.temperature_c, POWER_CAP if busy else GPU_IDLE, busy
+        )
+        self._thermal.advance(length_s, gpu_w)
+
+    def step(self, start_ns: int, length_s: float, busy: bool) -> None:
+        """A stretch of load or rest."""
+        pieces = max(1, round(length_s / ROW_S))
+        for piece in range(pieces):
+            row_ns = start_ns + round(piece * length_s / pieces * 1e9)
+            time.sleep(max(0.0, (row_ns - time.monotonic_ns()) / 1e9 - AHEAD_S))
+            self.row(row_ns, length_s / pieces, busy)
+
+    def close(self) -> None:
+        """End the life."""
+        self._trace.close()
+
+
+def main() -> int:
+    """Rest and work in turn; returns the exit code."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gpu", required=True)
+    parser.add_argument("--steps", required=True)
+    steps = [float(length) for length in parser.parse_args().steps.split(",")]
+    made = node_here()
+    if made is None:
+        _say(event="error", message="there is no virtual node here: run it by inference-energy bench run -- COMMAND")
+        return 3
+    load = _Load(made)
+    try:
+        load.row(time.monotonic_ns(), 0.0, False)
+        _say(event="ready", what="virtual load at the power limit (simulated)")
+        if not sys.stdin.readline():
+            return 0
+        threading.Thread(target=_end_with_owner, args=(load,), daemon=True).start()
+        start_ns = time.monotonic_ns()
+        for index, length_s in enumerate(steps):
+            busy = index % 2 == 1
+            if index:
+                _say(event="edge", time_ns=start_ns, busy=busy)
+            load.step(start_ns, length_s, busy)
+            start_ns += round(length_s * 1e9)
+        time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
+        _say(event="done")
+    finally:
+        load.close()
+    return 0
+
+
+def _say(**event: Any) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def _end_with_owner(load: _Load) -> None:
+    while sys.stdin.readline():
+        pass
+    load.close()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # the thread that reads would hold up the interpreter's own end

@@ -1,0 +1,168 @@
+"""The budgets of each cell's headline figures: as tables, and as the shares of the terms in a chart."""
+
+import textwrap
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from inference_energy.present import theme
+from inference_energy.present.charts import buttons_menu
+from inference_energy.present.formats import Place, Scale, place, scale_for, significant
+from inference_energy.present.inputs import labels
+from inference_energy.present.sections import BASES, best_basis, cell_title, energy_per_token
+from inference_energy.present.tables import Cell, Table, column
+
+MANY = 1000.0
+"""More degrees of freedom than these are as good as infinitely many."""
+
+KINDS = ("energy per output token", "mean power", "energy")
+_NAMES = (tuple(energy_per_token(basis) for basis in BASES), ("power_mean_w",), ("energy_total_j",))
+
+
+def headline_figures(cell: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None, str]]:
+    """The figures whose budgets are shown, each with its kind and with what it is per: see `KINDS`.
+
+    The energy per token is on the basis that is shown large: the first on which it is given.
+    """
+    figures = cell["figures"]
+    return [
+        (KINDS[0], figures.get(energy_per_token(best_basis(cell) or BASES[0])), "output token"),
+        (KINDS[1], figures.get("power_mean_w"), ""),
+        (KINDS[2], figures.get("energy_total_j"), ""),
+    ]
+
+
+def budget_tables(cells: Sequence[dict[str, Any]]) -> list[tuple[str, Table]]:
+    """One table a cell: its title, and the budgets of its headline figures below one another."""
+    return [(cell_title(cell, cells), budget_table(cell, cells)) for cell in cells]
+
+
+def budget_table(cell: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Table:
+    """The terms of each headline figure, combined and expanded; a figure without a budget says why."""
+    table = Table(["term", "kind", "standard uncertainty", "relative", "share", "degrees of freedom", "where from"])
+    # In the units of the headlines, which cells of a kind share.
+    peers = [each for each in cells if each.get("kind") == cell.get("kind")]
+    for (kind, figure, per), names in zip(headline_figures(cell), _NAMES, strict=True):
+        scale = column(peers, "", *names)[0].scale or Scale(1.0, "")
+        shown = place(figure, scale, per=per)
+        basis = "" if figure is None or figure["basis"] == "none" else f", {figure['basis']}"
+        table.heading(f"{kind}{basis}: {shown.text}")
+        budget = (figure or {}).get("budget")
+        if not shown.given or figure is None or not budget:
+            why = shown.why if not shown.given else shown.unbounded or "The summary holds no budget of it."
+            table.add(Cell("budget", "head"), Cell(f"not given: {why}", "missing", span=len(table.columns) - 1))
+            continue
+        _add_budget(table, figure, budget, shown, scale)
+    return table
+
+
+def budget_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
+    """Shares u_i^2 / u_c^2, one bar a cell, with a button for each kind of figure; None without a budget."""
+    rows = [(label, headline_figures(cell)) for label, cell in zip(labels(cells), cells, strict=True)]
+    found = [
+        (KINDS[index], [(label, f, f["budget"]) for label, own in rows if (f := own[index][1]) and _has_budget(f)])
+        for index in range(len(KINDS))
+    ]
+    found = [(kind, budgets) for kind, budgets in found if budgets]
+    if not found:
+        return None
+    names = list(dict.fromkeys(t["name"] for _, budgets in found for *_, budget in budgets for t in budget["terms"]))
+    height = 190 + 40 * max(len(budgets) for _, budgets in found)
+    figure = go.Figure(layout=theme.layout("share of u²", "", height=height, barmode="stack"))
+    drawn: list[str] = []
+    for kind, budgets in found:
+        for index, name in enumerate(names):
+            bars = [(label, *_share(f, budget, name)) for label, f, budget in budgets]
+            if not any(share for _, share, _ in bars):
+                continue
+            # A second cue beside the colour from the seventh term on, where colours repeat.
+            pattern = "/" if index >= len(theme.SERIES) else ""
+            figure.add_bar(
+                y=[_wrapped(label) for label, *_ in bars],
+                x=[share for _, share, _ in bars],
+                text=[text for *_, text in bars],
+                textposition="none",
+                name=escape(name),
+                orientation="h",
+                marker={"color": theme.series(index)[0], "pattern": {"shape": pattern}},
+                hovertemplate="%{text}",
+                visible=kind == found[0][0],
+            )
+            drawn.append(kind)
+    buttons = [
+        {"label": kind, "method": "restyle", "args": [{"visible": [each == kind for each in drawn]}]}
+        for kind, _ in found
+    ]
+    figure.update_xaxes(range=[0, 1.01], tickformat=".0%", showgrid=True)
+    figure.update_yaxes(autorange="reversed", rangemode="normal", showgrid=False, ticks="")
+    figure.update_layout(
+        updatemenus=[buttons_menu(buttons)] if len(buttons) > 1 else [],
+        showlegend=True,
+        margin={"t": 44},
+        legend={"y": -56 / (height - 100), "yanchor": "top", "traceorder": "normal"},
+    )
+    return figure
+
+
+def _add_budget(table: Table, figure: dict[str, Any], budget: dict[str, Any], shown: Place, scale: Scale) -> None:
+    combined, value = budget["combined"], figure["value"]
+
+    def sizes(u: float) -> list[Cell]:
+        relative = f"{significant(100 * u / abs(value), 2)}\u00a0%" if value else "–"
+        return [Cell(f"{significant(u * scale.factor, 2)}\u00a0{shown.unit}", "number"), Cell(relative, "number")]
+
+    def share(u: float) -> Cell:
+        percent = 100 * u**2 / combined**2 if combined else 0.0
+        return Cell(f"{percent:.1f}\u00a0%" if percent >= 0.05 else "< 0.1\u00a0%", "number")
+
+    for term in budget["terms"]:
+        table.add(
+            Cell(str(term["name"]), "head"),
+            Cell(str(term["kind"])),
+            *sizes(term["u"]),
+            share(term["u"]),
+            Cell(freedom(term["dof"]), "number"),
+            Cell(str(term["basis"])),
+        )
+    table.add(
+        Cell("combined", "head"),
+        Cell(", ".join(sorted({str(term["kind"]) for term in budget["terms"]}))),
+        *sizes(combined),
+        Cell("100\u00a0%", "number"),
+        Cell(freedom(budget["dof"]), "number"),
+        Cell("root of the sum of squares; effective degrees of freedom by Welch and Satterthwaite"),
+    )
+    table.add(
+        Cell("expanded, U", "head"),
+        Cell("95\u00a0%"),
+        *sizes(budget["expanded"]),
+        Cell("–", "number"),
+        Cell("–", "number"),
+        Cell(f"coverage factor k = {budget['factor']:.2f} times the combined"),
+    )
+
+
+def freedom(dof: float | None) -> str:
+    """Degrees of freedom as text; null stands for infinitely many."""
+    if dof is None:
+        return "∞"
+    return f"> {MANY:,.0f}" if dof > MANY else significant(dof, 3)
+
+
+def _has_budget(figure: dict[str, Any]) -> bool:
+    return bool(figure["valid"] and figure.get("budget") and figure["budget"]["combined"] > 0)
+
+
+def _share(figure: dict[str, Any], budget: dict[str, Any], name: str) -> tuple[float, str]:
+    """The share of the terms with this name, and the text for who points at it."""
+    u2 = sum(term["u"] ** 2 for term in budget["terms"] if term["name"] == name)
+    share = u2 / budget["combined"] ** 2
+    scale = scale_for([figure["value"]], figure["unit"])
+    return share, escape(f"{name}: {100 * share:.1f} %, u = {significant(u2**0.5 * scale.factor, 2)} {scale.unit}")
+
+
+def _wrapped(label: str) -> str:
+    """A label of several short lines, each without markup of its own."""
+    return "<br>".join(escape(line) for line in textwrap.wrap(label, 24))

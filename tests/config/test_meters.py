@@ -1,0 +1,53 @@
+"""The configuration's sources and those of the sampler are written twice, since acquisition imports no configuration."""
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from inference_energy.acquire.power import settings
+from inference_energy.acquire.power.spec import SamplerSpec
+from inference_energy.config import meters
+from inference_energy.config.power import PowerConfig, SourceName
+
+PAIRS = [
+    (meters.NvidiaSmi, settings.NvidiaSmiSettings),
+    (meters.PcmPower, settings.PcmPowerSettings),
+    (meters.Redfish, settings.RedfishSettings),
+    (meters.Ipmi, settings.IpmiSettings),
+    (meters.SmartPlug, settings.SmartPlugSettings),
+    (meters.Pdu, settings.PduSettings),
+    (meters.Dcgm, settings.DcgmSettings),
+]
+
+
+@pytest.mark.parametrize(("configured", "sampled"), PAIRS)
+def test_both_know_the_same_keys_with_the_same_defaults(configured: type, sampled: type) -> None:
+    assert set(configured.model_fields) == set(sampled.model_fields)
+    for name, field in configured.model_fields.items():
+        other = sampled.model_fields[name]
+        ours, theirs = (f.get_default(call_default_factory=True) for f in (field, other))
+        assert (ours is PydanticUndefined) == (theirs is PydanticUndefined), name
+        assert ours is PydanticUndefined or ours == theirs, name
+        assert [str(rule) for rule in field.metadata] == [str(rule) for rule in other.metadata], name
+
+
+def test_the_sampler_takes_the_whole_section() -> None:
+    section = PowerConfig.model_validate(
+        {
+            "redfish": {"endpoint": "https://bmc.example"},
+            "ipmi": {},
+            "smart_plug": {"kind": "shelly", "address": "http://plug.example"},
+            "pdu": {"host": "pdu.example", "oids": ["1.3.6.1.4.1.318.1.1.26.4.3.1.5.1"]},
+            "dcgm": {"url": "http://localhost:9400/metrics"},
+        }
+    )
+    spec = SamplerSpec.parse(section.model_dump())
+    assert spec.redfish is not None and spec.redfish.endpoint == "https://bmc.example"
+    assert spec.pdu is not None and spec.pdu.port == 161
+
+
+def test_every_source_can_be_named() -> None:
+    from typing import get_args
+
+    from inference_energy.acquire.power.choose import candidates
+
+    assert set(get_args(SourceName)) == {source.name for source in candidates(SamplerSpec())}

@@ -1,0 +1,208 @@
+"""Opening a source anew: when, what goes on meanwhile, and what comes of it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pynvml
+import pytest
+from fake_nvml import FakeGpu, FakeNvml
+
+from inference_energy.acquire.power import reopen
+from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState
+from inference_energy.acquire.power.nvml import NvmlSource
+from inference_energy.acquire.power.poller import Poller
+from inference_energy.acquire.power.reopen import Reopener
+from inference_energy.acquire.power.sampler import Sampler
+from inference_energy.acquire.power.spec import SamplerSpec
+
+TIMEOUT_S = 20
+
+
+class Meter(Channel):
+    def __init__(self, owner: "Meters", device: str, domain: str, optional: bool = False) -> None:
+        super().__init__("meters", device, domain, "sampled")
+        self.optional = optional
+        self._owner = owner
+        self._session = owner.session
+
+    def read(self) -> Reading:
+        assert self._session == self._owner.session, "a closed source was read"
+        if (self.device, self.domain) in self._owner.lost:
+            raise SourceError("lost")
+        return Reading(time.monotonic_ns(), 1.0, power_instant_w=1.0)
+
+
+class Meters(PowerSource):
+    """`lost` channels give errors; `heals` says whether opening brings them back."""
+
+    name = "meters"
+    grade = "sampled"
+
+    def __init__(self, *channels: tuple[str, str], heals: bool = True, optional: bool = False) -> None:
+        self._channels = channels
+        self._heals = heals
+        self._optional = optional
+        self.lost: set[tuple[str, str]] = set()
+        self.session = 0
+        self.opened: list[float] = []
+        self.broken: str | None = None
+        self.opening = threading.Event()
+        self.opening.set()
+
+    def state(self) -> SourceState:
+        return SourceState(self.name, True, "", [])
+
+    def channels(self) -> list[Channel]:
+        self.opening.wait(TIMEOUT_S)
+        self.opened.append(time.monotonic())
+        self.session += 1
+        if self.broken:
+            raise SourceError(self.broken)
+        if self._heals and self.session > 1:
+            self.lost.clear()
+        return [Meter(self, device, domain, self._optional and domain == "dram") for device, domain in self._channels]
+
+    def close(self) -> None:
+        self.session += 1
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reopen, "FIRST_PAUSE_S", 0.05)
+
+
+class Run:
+    def __init__(self, *sources: Meters) -> None:
+        opened = [(source, source.channels()) for source in sources]
+        self.poller = Poller([c for _, channels in opened for c in channels], 0.005, lambda _, reading: None)
+        by_channel = {polled.channel: polled for polled in self.poller.polled}
+        self.reopeners = [Reopener(s, [by_channel[c] for c in channels]) for s, channels in opened]
+
+    def until(self, done: Callable[[], bool]) -> None:
+        end_s = time.monotonic() + TIMEOUT_S
+        while not done():
+            assert time.monotonic() < end_s, [stats.to_dict() for stats in self.poller.stats()]
+            for reopener in self.reopeners:
+                reopener.look()
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+
+    def start(*sources: Meters) -> Run:
+        runs.append(Run(*sources))
+        runs[-1].poller.start()
+        return runs[-1]
+
+    yield start
+    for each in runs:
+        assert each.poller.stop() == []
+        assert not any(reopener.busy(TIMEOUT_S) for reopener in each.reopeners)
+
+
+def test_a_lost_device_comes_back_when_its_source_is_opened_anew(run: Callable[..., Run]) -> None:
+    meters = Meters(("a", "gpu"), ("b", "gpu"))
+    running = run(meters)
+    first, second = (polled.stats for polled in running.poller.polled)
+    running.until(lambda: first.reads > 3 and second.reads > 3)
+    meters.lost.add(("a", "gpu"))
+    running.until(lambda: first.reopened == 1)
+    seen = first.reads
+    running.until(lambda: first.reads > seen + 3)
+    assert first.errors >= reopen.ERRORS_BEFORE_REOPENING
+    assert second.reopened == 1
+    assert len(meters.opened) == 2
+    assert running.poller.polled[0].failing == 0
+
+
+def test_other_sources_go_on_while_one_is_being_opened(run: Callable[..., Run]) -> None:
+    slow, other = Meters(("a", "gpu")), Meters(("b", "gpu"))
+    running = run(slow, other)
+    slow.opening.clear()
+    slow.lost.add(("a", "gpu"))
+    running.until(running.reopeners[0].busy)
+    stats, others = (polled.stats for polled in running.poller.polled)
+    before = others.reads
+    running.until(lambda: others.reads > before + 10 and stats.last_error == "its source is being opened anew")
+    assert others.errors == 0
+    slow.opening.set()
+    running.until(lambda: stats.reopened == 1 and running.poller.polled[0].failing == 0)
+
+
+def test_a_channel_beside_working_ones_of_its_device_does_not_stop_them(run: Callable[..., Run]) -> None:
+    meters = Meters(("a", "gpu"), ("a", "gpu_memory"))
+    running = run(meters)
+    meters.lost.add(("a", "gpu_memory"))
+    power, memory = (polled.stats for polled in running.poller.polled)
+    running.until(lambda: memory.errors > 4 * reopen.ERRORS_BEFORE_REOPENING)
+    assert len(meters.opened) == 1
+    assert power.errors == 0
+
+
+def test_an_optional_channel_neither_saves_nor_costs_a_device(run: Callable[..., Run]) -> None:
+    meters = Meters(("a", "cpu_package"), ("a", "dram"), optional=True)
+    running = run(meters)
+    package, dram = (polled.stats for polled in running.poller.polled)
+    meters.lost.add(("a", "dram"))
+    running.until(lambda: dram.errors > 4 * reopen.ERRORS_BEFORE_REOPENING)
+    assert len(meters.opened) == 1
+    meters.lost = {("a", "cpu_package")}
+    running.until(lambda: package.reopened == 1)
+
+
+def test_a_source_that_cannot_be_opened_is_tried_again_ever_more_rarely(run: Callable[..., Run]) -> None:
+    meters = Meters(("a", "gpu"), ("b", "gpu"))
+    running = run(meters)
+    meters.lost.add(("a", "gpu"))
+    meters.broken = "still gone"
+    stats = running.poller.polled[1].stats
+    running.until(lambda: len(meters.opened) >= 5)
+    assert stats.last_error in {"opening meters anew failed: still gone", "its source is being opened anew"}
+    pauses_s = [after - before for before, after in zip(meters.opened[1:], meters.opened[2:], strict=False)]
+    assert pauses_s[-1] > 2 * pauses_s[0]
+    meters.broken = None
+    running.until(lambda: stats.reopened == 1 and running.poller.polled[1].failing == 0)
+
+
+def test_a_device_that_stays_lost_is_tried_ever_more_rarely(run: Callable[..., Run]) -> None:
+    meters = Meters(("a", "gpu"), heals=False)
+    running = run(meters)
+    meters.lost.add(("a", "gpu"))
+    running.until(lambda: len(meters.opened) >= 5)
+    pauses_s = [after - before for before, after in zip(meters.opened[1:], meters.opened[2:], strict=False)]
+    assert pauses_s[-1] > 2 * pauses_s[0]
+
+
+def test_the_sampler_brings_nvml_back_after_the_driver_was_reloaded(tmp_path: Path) -> None:
+    nvml = FakeNvml([FakeGpu("GPU-a", has_counter=False, memory_w=None)])
+    spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 8})
+    source = NvmlSource(nvml=nvml)
+    sampler = Sampler(spec, [source], tmp_path / "power.arrows")
+
+    def reload_driver_then_stop() -> None:
+        end_s = time.monotonic() + TIMEOUT_S
+        for sessions in (1, None, 1):
+            if sessions is None:
+                time.sleep(0.3)
+                nvml.sessions = 0  # every call says Uninitialized from here on
+            while sessions is not None and nvml.sessions != sessions and time.monotonic() < end_s:
+                time.sleep(0.01)
+        time.sleep(0.3)
+        sampler.request_stop()
+
+    thread = threading.Thread(target=reload_driver_then_stop)
+    thread.start()
+    counts = sampler.run()
+    thread.join(TIMEOUT_S)
+    (channel,) = counts["channels"]
+    assert channel["reopened"] == 1
+    assert channel["errors"] >= reopen.ERRORS_BEFORE_REOPENING
+    assert (
+        str(pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)) in channel["last_error"]
+        or "anew" in channel["last_error"]
+    )
+    assert nvml.sessions == 0
