@@ -52,6 +52,8 @@ SESSION_CLOSURE = [
     "inference_energy.acquire.load.stream",
     "inference_energy.acquire.power",
     "inference_energy.acquire.power.base",
+    "inference_energy.acquire.power.characterise",
+    "inference_energy.acquire.power.characterise.profiles",
     "inference_energy.acquire.power.choose",
     "inference_energy.acquire.power.cputime",
     "inference_energy.acquire.power.credentials",
