@@ -110,6 +110,22 @@ def counter_reset(case):
     case.power("energy_counter_j", lambda rows: rows["energy_counter_j"] - 1e6, start_s=30)
 
 
+def _seen(case, key):
+    """The sampler saw a process on the GPU for a second in the middle of the window."""
+    middle_ns = (case.window["start_ns"] + case.window["end_ns"]) // 2
+    process = {"pid": 4711, "name": "train", "first_seen_ns": middle_ns, "last_seen_ns": middle_ns + 1_000_000_000}
+    recorded = read_json(case.session / "session.json")["power"]
+    case.edit_session(power=recorded | {"channels": [{"device": "GPU-0", "domain": "gpu", key: [process]}]})
+
+
+def foreign_process(case):
+    _seen(case, "foreign_processes")
+
+
+def unidentified_process(case):
+    _seen(case, "unidentified_processes")
+
+
 def thermal_throttle(case):
     case.power("clocks_event_reasons", 0x20, 10, 10.1)
 

@@ -1,4 +1,4 @@
-"""The configuration's sources and those of the sampler are written twice, since acquisition imports no configuration."""
+"""The configuration and the sampler each write the sources down: acquisition imports no configuration."""
 
 import pytest
 from pydantic_core import PydanticUndefined

@@ -74,9 +74,7 @@ def summed_keys(channels: Iterable[tuple[Key, str]]) -> frozenset[Key]:
         if domain in domains and (place not in best or rank < best[place]):
             best[place] = rank
     return frozenset(
-        key
-        for key in found
-        if key[2] in domains and best[key[2], "" if key[2] == "node" else key[1]][1] == key[0]
+        key for key in found if key[2] in domains and best[key[2], "" if key[2] == "node" else key[1]][1] == key[0]
     )
 
 
