@@ -38,10 +38,10 @@ def test_rapl_moves_a_hundred_times_as_often():
     assert edge_term(rapl, 5 * S, 45 * S).u == pytest.approx(0.6 * math.sqrt(2 / 12), rel=1e-6)
 
 
-def test_the_larger_power_at_an_edge_counts():
+def test_what_was_used_just_before_an_edge_is_what_the_counter_lacks_there():
     step = counter_channel(lambda at_s: np.where(np.asarray(at_s) < 5.0, 100.0, 700.0), 60.0)
     u = edge_term(step, 5 * S, 45 * S).u
-    assert u == pytest.approx(70.0 * math.sqrt(2 / 12), rel=1e-3)
+    assert u == pytest.approx(math.hypot(10.0, 70.0) / math.sqrt(12), rel=1e-3)
 
 
 def test_an_edge_between_two_readings_errs_with_the_step_of_power():

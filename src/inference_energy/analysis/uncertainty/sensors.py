@@ -39,9 +39,9 @@ def offset_term(devices: int, duration_s: float, config: Uncertainty) -> Term:
 def edge_term(channel: Channel, start_ns: int, end_ns: int) -> Term:
     """What the two edges leave open, in J.
 
-    A counter shows its value as of its last update: up to one update's energy is missing at each edge, uniformly, so
-    the difference has a standard uncertainty of P update sqrt(2 / 12), with P the larger power at the two edges. Where
-    an edge lies between two readings, energy is interpolated, which errs by at most the change of power over the gap.
+    A counter shows its value as of its last update: at each edge it lacks what was used since, uniformly up to one
+    update of the power *before* that edge, so each edge has a standard uncertainty of P update / sqrt(12). Where an
+    edge lies between two readings, energy is interpolated, which errs by at most the change of power over the gap.
     """
     times_ns = channel.main_times_ns()
     u2 = 0.0
@@ -50,7 +50,7 @@ def edge_term(channel: Channel, start_ns: int, end_ns: int) -> Term:
         spacing_s = float(times_ns[place] - times_ns[place - 1]) / 1e9
         around_w = (channel.power_near_w(edge_ns, -1.0), channel.power_near_w(edge_ns, 1.0))
         update_s = COUNTER_UPDATE_S.get(channel.source, spacing_s) if channel.counted else 0.0
-        u2 += (max(around_w) * update_s) ** 2 / 12
+        u2 += (around_w[0] * update_s) ** 2 / 12
         if times_ns[place] != edge_ns and times_ns[place - 1] != edge_ns:
             u2 += ((around_w[1] - around_w[0]) * spacing_s) ** 2 / 12
     return Term("window edges", "B", math.sqrt(u2), math.inf, "update period and spacing of the readings")
