@@ -63,7 +63,8 @@ def config(port: int) -> dict[str, Any]:
         "workloads": {"bench-chat": CHAT, "bench-decode": ANSWERS},
         "servers": {"bench": full["servers"]["bench"] | {"port": port}},
         # NVML shows the mean of the last second, so that much must pass before an idle phase begins.
-        "idle": {"cold_s": 4, "loaded_s": 4, "post_s": 2, "settle_s": 1.5},
+        # A counter that moves every 0.1 s is known to 1 % only over ten seconds.
+        "idle": {"cold_s": 10, "loaded_s": 10, "post_s": 10, "settle_s": 1.5},
         "client": {"request_timeout_s": 20, "drain_s": 5},
         "analysis": {"trim_start_s": 2},
     }

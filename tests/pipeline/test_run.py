@@ -39,8 +39,13 @@ def test_figures_agree_with_pandas_alone(finished: Project, window: str) -> None
     phases = pd.read_parquet(raw / "phases.parquet")
     span = phases[(phases["phase"] == "window") & (phases["cell"] == window)].iloc[0]
     start_ns, end_ns = int(span["start_ns"] + 0.5e9), int(span["end_ns"])
+    power = pd.read_parquet(raw / "power.parquet").dropna(subset=["energy_counter_j"])
+    # The window goes from the first to the last reading in it at which the counter had moved.
+    moved_ns = power.loc[power["energy_counter_j"].diff() > 0, "timestamp_ns"]
+    inside_ns = moved_ns[moved_ns.between(start_ns, end_ns)]
+    start_ns, end_ns = int(inside_ns.min()), int(inside_ns.max())
     duration_s = (end_ns - start_ns) / 1e9
-    energy_j = integral_j(pd.read_parquet(raw / "power.parquet"), start_ns, end_ns)
+    energy_j = integral_j(power, start_ns, end_ns)
     idle_facts = json.loads((finished.folder / f"results/raw/{MACHINE}/idle/stub/idle.json").read_text())
     idle_power = pd.read_parquet(finished.folder / f"results/raw/{MACHINE}/idle/stub/power.parquet")
     cold_w = integral_j(idle_power, idle_facts["start_ns"], idle_facts["end_ns"]) / idle_facts["duration_s"]

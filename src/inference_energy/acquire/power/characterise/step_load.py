@@ -30,6 +30,7 @@ VARIABLE = "INFERENCE_ENERGY_STEP_LOAD"
 
 PYTHON_VARIABLE = "INFERENCE_ENERGY_VLLM_PYTHON"
 START_LIMIT_S = 180.0
+WORDS_LIMIT_S = 2.0
 SILENT_LIMIT_S = 30.0
 
 
@@ -81,6 +82,7 @@ class StepLoad:
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
         self._stderr: list[str] = []
+        self._words = threading.Thread()
         self.what = ""
 
     def __enter__(self) -> Self:
@@ -105,8 +107,9 @@ class StepLoad:
             )
         except OSError as error:
             raise InputError(f"the step load cannot be run: {self._command[0]}: {error.strerror}") from error
-        for target in (self._follow, self._keep_words):
-            threading.Thread(target=target, daemon=True).start()
+        self._words = threading.Thread(target=self._keep_words, daemon=True)
+        self._words.start()
+        threading.Thread(target=self._follow, daemon=True).start()
         try:
             self.what = str(self._expect("ready", START_LIMIT_S).get("what", ""))
         except BaseException:
@@ -153,6 +156,7 @@ class StepLoad:
         except queue.Empty as error:
             raise RunError(f"the step load said nothing for {limit_s:.0f} s{self._last_words()}") from error
         if event is None:
+            self._words.join(WORDS_LIMIT_S)  # they may come after the end of its output
             raise RunError(f"the step load ended early{self._last_words()}")
         if event["event"] == "error":
             raise InputError(f"the step load cannot run: {event.get('message')}")
