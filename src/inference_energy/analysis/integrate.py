@@ -219,12 +219,19 @@ def _device(channel: Channel, start_ns: int, end_ns: int, is_summed: bool) -> di
         "domain": channel.domain,
         "source": channel.source,
         "grade": channel.grade,
-        "reading": "counter" if channel.counted else channel.reading,
+        "reading": _reading(channel),
         "summed": is_summed,
         "energy_j": channel.energy_j(start_ns, end_ns) if covered else None,
-        "counter_energy_j": channel.counter_energy_j(start_ns, end_ns),
+        "counter_energy_j": None if channel.grade == "modelled" else channel.counter_energy_j(start_ns, end_ns),
         "ratios": {
             name: counter_ratio(channel, name, start_ns, end_ns) for name in get_args(Reading) if channel.counter_j.size
         },
         "clocks_event_shares": event_shares(channel, start_ns, end_ns),
     }
+
+
+def _reading(channel: Channel) -> str | None:
+    """What the energy was taken from; a model's energy is never called a counter's."""
+    if channel.grade == "modelled":
+        return "modelled"
+    return "counter" if channel.counted else channel.reading

@@ -8,7 +8,7 @@ from rich.table import Table
 from inference_energy.validation.coverage import BIAS_LIMIT, Coverage, Row
 from inference_energy.validation.trial import Outcome
 
-NO_INTERVAL = "none yet"
+NO_INTERVAL = "no interval"
 
 
 def outcome_table(title: str, rows: Sequence[tuple[str, Outcome]]) -> Table:

@@ -13,7 +13,7 @@ from typing import Any
 
 from inference_energy.acquire.power.process import SamplerProcess
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.session.power import finish_log, labelled_power, sampler_spec
+from inference_energy.acquire.session.power import finish_log, labelled_power, log_tail_s, sampler_spec
 from inference_energy.acquire.session.progress import Progress
 from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
 from inference_energy.acquire.session.watching import Watch, run_until_signal
@@ -68,7 +68,7 @@ def measure_idle(
             start_ns = time.monotonic_ns()
             await watch.wait(spec.cold_s)
             end_ns = time.monotonic_ns()
-            await asyncio.sleep(2 * spec.power["interval_s"])  # the log must reach beyond the window's end
+            await asyncio.sleep(log_tail_s(spec.power))
             return start_ns, end_ns
 
     logs.mkdir(parents=True, exist_ok=True)

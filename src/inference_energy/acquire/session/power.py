@@ -9,6 +9,14 @@ from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.acquire.power.stream import compact
 from inference_energy.contracts.tables import read_metadata
 
+LOG_BEYOND_S = 0.5
+"""How long the log goes on after the last phase, two readings apart: a 1 s average tells of half a second earlier."""
+
+
+def log_tail_s(power: Mapping[str, Any]) -> float:
+    """How long the sampler must go on after the last phase, so that its readings reach beyond the phase's end."""
+    return LOG_BEYOND_S + 2.0 * float(power["interval_s"])
+
 
 def sampler_spec(
     power: Mapping[str, Any], gpus: list[str], *, status: Path | None = None, pid: int | None = None

@@ -23,7 +23,7 @@ from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.server.metrics import MetricsPoller, scrape
 from inference_energy.acquire.server.spec import LaunchSpec, command
 from inference_energy.acquire.session.load import SessionLoad
-from inference_energy.acquire.session.power import finish_log, labelled_power, sampler_spec
+from inference_energy.acquire.session.power import finish_log, labelled_power, log_tail_s, sampler_spec
 from inference_energy.acquire.session.progress import Progress
 from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
 from inference_energy.acquire.session.spec import SessionSpec, stage_name
@@ -126,7 +126,7 @@ class SessionRun:
             self.facts["stop"] = await server.stop()
             self._phase("stop", begun_ns)
             await self._post_idle(watch)
-            await asyncio.sleep(2 * self.spec.power["interval_s"])  # the log must reach beyond the last phase
+            await asyncio.sleep(log_tail_s(self.spec.power))
         self.facts["sampler"] = sampler.stop()
 
     async def _post_idle(self, watch: Watch) -> None:
@@ -154,7 +154,7 @@ class SessionRun:
             watch = self._watch(sampler)
             await watch.wait(1.0)
             await self._load(watch, server.base_url, server.model)
-            await asyncio.sleep(2 * self.spec.power["interval_s"])
+            await asyncio.sleep(log_tail_s(self.spec.power))
         self.facts["sampler"] = sampler.stop()
 
     def _watch(self, sampler: SamplerProcess) -> Watch:
