@@ -1,5 +1,7 @@
 """The configuration and the sampler each write the sources down: acquisition imports no configuration."""
 
+from pathlib import Path
+
 import pytest
 from pydantic_core import PydanticUndefined
 
@@ -51,3 +53,14 @@ def test_every_source_can_be_named() -> None:
     from inference_energy.acquire.power.choose import candidates
 
     assert set(get_args(SourceName)) == {source.name for source in candidates(SamplerSpec())}
+
+
+def test_a_login_in_a_url_is_refused_and_not_repeated() -> None:
+    from inference_energy.config.read import read_yaml, validate
+    from inference_energy.errors import InputError
+
+    raw = read_yaml(Path(__file__).parents[2] / "config.yaml")
+    raw["power"] = {"redfish": {"endpoint": "https://admin:hunter2@bmc.example"}}
+    with pytest.raises(InputError, match=r"power\.redfish\.endpoint") as caught:
+        validate(raw)
+    assert "hunter2" not in str(caught.value) and "admin" not in str(caught.value)

@@ -1,6 +1,7 @@
 """Reading a configuration, and saying what is wrong with it in one clear message."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ def _explain(detail: Any, raw: Mapping[str, Any]) -> str:
     advice = WRITE.get(kind)
     if kind == "missing":
         return f"{key}: {advice}"
-    return f"{key}: {message[0].lower()}{message[1:]}, got {given!r}" + (f"; {advice}" if advice else "")
+    # A login in a URL is refused; it must not be repeated into logs either.
+    shown = re.sub(r"//[^/@\s]*@", "//(login)@", repr(given))
+    return f"{key}: {message[0].lower()}{message[1:]}, got {shown}" + (f"; {advice}" if advice else "")
 
 
 def _strip_tags(location: tuple[Any, ...], raw: Any) -> list[Any]:

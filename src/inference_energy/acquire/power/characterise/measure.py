@@ -85,8 +85,11 @@ def measure(
     """
     if duration_s < SHORTEST_S:
         raise InputError(f"--duration {duration_s:g}: write at least {SHORTEST_S:g} s")
-    command = load_command(load_python) if with_load else None
+    # A Python that was named is looked at first; one that must be found only where there is a GPU to load.
+    command = load_command(load_python) if with_load and load_python else None
     with open_gpu(gpu, nvml) as opened, exclusive([opened.uuid], nvml):
+        if with_load and command is None:
+            command = load_command(None)
         return _phases(opened, duration_s, command, say)
 
 
