@@ -1,11 +1,12 @@
 import numpy as np
 import pandas as pd
+import pytest
 from report_sample import make_sample
 
 from inference_energy.contracts import power
 from inference_energy.contracts.tables import write_table
 from inference_energy.present.inputs import SessionFiles, read_session
-from inference_energy.present.trace import channels, thin, total, trace_figure, write_trace_page
+from inference_energy.present.trace import Channel, channels, thin, total, trace_figure, write_trace_page
 
 
 def table(*rows):
@@ -97,3 +98,19 @@ def test_a_session_without_a_log_says_so(tmp_path):
     write_table(tmp_path / "power.parquet", [], power.SCHEMA)
     write_trace_page(tmp_path / "trace.html", SessionFiles("s", "m", power=tmp_path / "power.parquet"))
     assert "no power log" in (tmp_path / "trace.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("grades", "name"),
+    [
+        (("simulated", "simulated"), "sum (simulated)"),
+        (("counter", "modelled"), "sum (partly modelled)"),
+        (("counter", "counter"), "sum"),
+    ],
+)
+def test_the_sum_says_how_much_of_it_was_not_measured(grades: tuple[str, str], name: str) -> None:
+    times_s = np.array([0.0, 1.0, 2.0])
+    parts = [Channel(f"part {i}", grade, True, times_s, np.ones(3)) for i, grade in enumerate(grades)]
+    found = total(parts)
+    assert found is not None
+    assert found.name == name

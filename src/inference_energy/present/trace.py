@@ -75,8 +75,9 @@ def total(parts: list[Channel]) -> Channel | None:
     densest = max(inside, key=lambda part: part.time_s.size).time_s
     grid = densest[(densest >= begin) & (densest <= end)]
     power_w = np.sum([np.interp(grid, part.time_s, part.power_w) for part in inside], axis=0)
-    modelled = next((part.grade for part in inside if part.grade in ("modelled", "simulated")), "")
-    return Channel("sum" + (f" (partly {modelled})" if modelled else ""), modelled, True, grid, power_w)
+    grade = next((part.grade for part in inside if part.grade in ("modelled", "simulated")), "")
+    share = "" if all(part.grade == grade for part in inside) else "partly "
+    return Channel("sum" + (f" ({share}{grade})" if grade else ""), grade, True, grid, power_w)
 
 
 def thin(time_s: Floats, power_w: Floats, stretches: int = STRETCHES) -> tuple[Floats, Floats]:
