@@ -9,13 +9,14 @@ from typing import Any
 
 from inference_energy.contracts.tables import read_json
 from inference_energy.present.inputs import SessionFiles
-from inference_energy.present.trace import write_trace_page
+from inference_energy.present.trace import beside_readings, write_trace_page
 
 
 def main(job: Any) -> None:
     """Write the page."""
     energy = job.input.get("energy")
-    cold = read_json(Path(energy))["idle"]["cold_power_w"] if energy else None
+    found = read_json(Path(energy)) if energy else None
+    cold = beside_readings(found["idle"]["cold_power_w"], found.get("calibration")) if found else None
     files = SessionFiles(
         name=job.params.session,
         machine=job.params.machine,

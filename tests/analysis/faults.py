@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import synthetic
 
 from inference_energy.contracts import phases, power, requests, server_metrics
+from inference_energy.contracts.schedule import SCHEDULE
 from inference_energy.contracts.tables import read_json, read_metadata, read_table, write_json, write_table
 
 SCHEMAS = {
@@ -102,12 +104,43 @@ def zero_without_counter(case):
     case.power("power_average_w", 0.0, 20, 20.15)
 
 
+def cross_check_stuck(case):
+    case.power("power_average_w", 310.0, 20, 24)
+
+
+def counter_lost(case):
+    """From the middle of the window on the counter gives errors."""
+    from_ns = case.window["start_ns"] + 40_000_000_000
+    case.edit("power", lambda log: log[log["energy_counter_j"].isna() | (log["timestamp_ns"] < from_ns)])
+
+
 def counter_mismatch(case):
     case.power("power_average_w", lambda rows: rows["power_average_w"] * 1.06)
 
 
 def counter_reset(case):
     case.power("energy_counter_j", lambda rows: rows["energy_counter_j"] - 1e6, start_s=30)
+
+
+def _said(sources: list[dict], **facts) -> list[dict]:
+    """A log's sources, of which the GPU's says this."""
+    return [
+        {**one, "channels": [{"device": "GPU-0", "domain": "gpu", **facts}]} if one["name"] == "nvml" else one
+        for one in sources
+    ]
+
+
+def averaging_unknown(case):
+    path = case.session / "power.parquet"
+    kept = read_metadata(path)
+    sources = _said(kept["source"], averaging_window_s=None)
+    write_table(path, read_table(path, power.SCHEMA), power.SCHEMA, clock_anchor=kept["clock_anchor"], source=sources)
+
+
+def mig_card(case):
+    recorded = read_json(case.session / "session.json")["power"]
+    mig = {"instances": [{"uuid": "MIG-1", "profile": "3g.40gb"}], "used": ["MIG-1"]}
+    case.edit_session(power=recorded | {"sources": _said(recorded["sources"], mig=mig)})
 
 
 def _seen(case, key):
@@ -256,6 +289,17 @@ def tokens_unreconciled(case):
     case.edit("server_metrics", lambda table: table[:0])
 
 
+def tokens_unresolved(case):
+    """Read every ten seconds."""
+
+    def seldom(table):
+        times_ns = sorted(set(table["timestamp_ns"]))
+        kept = {*times_ns[::10], times_ns[-1]}
+        return table[table["timestamp_ns"].isin(kept)]
+
+    case.edit("server_metrics", seldom)
+
+
 def other_reading(case):
     case.plan["analysis"]["power_reading"] = "instant"
     no_counter(case)
@@ -268,6 +312,62 @@ def counter_not_checked(case):
         return log[~counted | (log["timestamp_ns"] == log.loc[counted, "timestamp_ns"].min())]
 
     case.edit("power", change)
+
+
+def server_restarted(case):
+    def change(table):
+        half_ns = case.window["start_ns"] + 40_000_000_000
+        later = table["name"].eq("vllm:generation_tokens_total") & (table["timestamp_ns"] > half_ns)
+        table.loc[later, "value"] -= table.loc[later, "value"].min()
+        return table
+
+    case.edit("server_metrics", change)
+
+
+def tokens_differ(case):
+    """One request less on the client's side: below the tolerance, and still said."""
+    case.edit("requests", lambda table: table.drop(table.index[table["cell"] == "low"][10]))
+
+
+def prompt_length_differs(case):
+    asked = read_table(case.session / "requests.parquet", requests.SCHEMA)
+    planned = asked[["request_id", "cell", "prompt_id", "prompt_tokens"]].assign(max_tokens=500, salt=False)
+    planned.loc[planned.index % 10 == 0, "prompt_tokens"] += 1
+    write_table(case.session / "schedule.parquet", planned, SCHEDULE)
+
+
+def _queue_times(case, bounds):
+    """Half the requests that ended by a time waited at most 0.1 s, all at most 0.3 s."""
+
+    def change(table):
+        name = "vllm:request_queue_time_seconds"
+        times = sorted(set(table["timestamp_ns"]))
+        counts = np.arange(len(times), dtype=float)
+        series = {(f"{name}_count", "{}"): counts, (f"{name}_sum", "{}"): 0.1 * counts}
+        series |= {(f"{name}_bucket", f'{{"le": "{bound}"}}'): share * counts for bound, share in bounds.items()}
+        added = [
+            pd.DataFrame({"timestamp_ns": times, "name": name, "labels": labels, "value": values})
+            for (name, labels), values in series.items()
+        ]
+        return pd.concat([table, *added]).sort_values("timestamp_ns", kind="stable")
+
+    case.edit("server_metrics", change)
+
+
+def interpolated(case):
+    _queue_times(case, {"0.1": 0.5, "0.3": 1.0, "+Inf": 1.0})
+
+
+def wide_bucket(case):
+    _queue_times(case, {"0.3": 1.0, "0.5": 1.0, "+Inf": 1.0})
+
+
+def no_chunk_times(case):
+    case.plan["analysis"]["limits"] = {"itl_s": 0.1}
+
+
+def client_energy_unknown(case):
+    case.edit_session(client={"cells": {"low": {"cpu_s": 2.0}}, "workers": []}, machine_cpu={"low": {"busy_s": 40.0}})
 
 
 def preemptions(case):

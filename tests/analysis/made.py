@@ -58,5 +58,6 @@ def _channel(**changed) -> Channel:
         "empty_times_ns": NOTHING,
         "event_times_ns": NOTHING,
         "event_bits": NOTHING,
+        "averaging_s": 1.0,
     }
     return Channel(**{**given, **changed})

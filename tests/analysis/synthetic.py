@@ -153,7 +153,7 @@ def build_session(
         truth.windows[name] = _on_counter(truth.windows[name], own, log)
     write_table(here / "power.parquet", log, power.SCHEMA, **stamps)
     write_table(here / "requests.parquet", sent, requests.SCHEMA, clock_anchor=ANCHOR)
-    metrics = _metrics(sent, levels[0][0], levels[-1][1])
+    metrics = _metrics(sent, levels[0][0], levels[-1][1], [row["end_ns"] for row in rows if row["phase"] == "drain"])
     write_table(here / "server_metrics.parquet", metrics, server_metrics.SCHEMA, clock_anchor=ANCHOR)
     write_table(here / "phases.parquet", rows, phases.SCHEMA, clock_anchor=ANCHOR)
     write_json(here / "session.json", _session(machine, session, server, mode, windows, sources))
@@ -314,8 +314,9 @@ def _power(levels: list[tuple[int, int, float]], sources: tuple[Source, ...]) ->
 _INTEGERS = {"memory_used_bytes": "Int64", "sm_clock_mhz": "Int64", "clocks_event_reasons": "Int64"}
 
 
-def _metrics(sent: list[dict], start_ns: int, end_ns: int) -> pd.DataFrame:
-    times = np.arange(start_ns, end_ns + 1, round(SCRAPE_S * 1e9))
+def _metrics(sent: list[dict], start_ns: int, end_ns: int, also_ns: list[int]) -> pd.DataFrame:
+    """Read once a second, and once more after each drain."""
+    times = np.union1d(np.arange(start_ns, end_ns + 1, round(SCRAPE_S * 1e9)), also_ns)
     tokens = np.sort(np.concatenate([token_times_ns(r) for r in sent]))
     firsts = sorted((r["first_token_ns"], r["prompt_tokens"], r["cached_tokens"]) for r in sent)
     first_ns = np.array([f for f, *_ in firsts])

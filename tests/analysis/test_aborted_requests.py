@@ -30,4 +30,8 @@ def test_what_was_under_way_in_the_window_is_said(tmp_path, sent_s, end_s, count
     for name in ("output_tokens", "energy_total_per_output_token_j"):
         figure = cell["figures"][name]
         assert figure["valid"]
-        assert ([r["code"] for r in figure["reasons"]] == ["aborted_requests"]) is counts
+        codes = [r["code"] for r in figure["reasons"]]
+        assert ("aborted_requests" in codes) is counts
+        # The server counted what the client has no usage of, wherever in the cell that was.
+        assert set(codes) <= {"aborted_requests", "tokens_differ"}
+        assert "tokens_differ" in codes

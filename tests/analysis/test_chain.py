@@ -67,7 +67,10 @@ def test_tokens_requests_and_rates_are_those_that_went_in(experiment):
         assert figure(cell, "output_tokens_per_s") == pytest.approx(window["output_tokens"] / window["duration_s"])
         per_token = figure(cell, "energy_total_per_output_token_j")
         assert per_token == pytest.approx(figure(cell, "energy_total_j") / window["output_tokens"])
-        assert cell["checks"]["reconciliation"]["generated"]["agrees"]
+        counted = cell["checks"]["reconciliation"]["generated"]
+        assert abs(counted["difference"]) <= 0.02 * counted["server"]
+        # In the shorter windows the counters, read once a second, cannot tell.
+        assert counted["agrees"] is (True if counted["allowance"] <= 0.04 * counted["server"] else None)
 
 
 def test_boundary_and_grade_travel_to_every_figure(experiment):
@@ -134,7 +137,12 @@ def test_pandas_alone_finds_the_same(experiment):
             assert figure(cell, "water_site_l") == pytest.approx(total_j / 3.6e6 * 0.27, rel=1e-9)
             done = requests[(requests["cell"] == row.cell) & requests["last_token_ns"].between(start_ns, end_ns - 1)]
             ttft_s = (done["first_token_ns"] - done["sent_ns"]) / 1e9
+            if len(done) < 100:
+                assert figure(cell, "ttft_p50_s") == pytest.approx(ttft_s.quantile(0.5))
+                continue
             assert figure(cell, "ttft_p90_s") == pytest.approx(ttft_s.quantile(0.9))
+            low, high = cell["figures"]["ttft_p90_s"]["interval_95"]
+            assert ttft_s.quantile(0.8) < low < high < ttft_s.quantile(0.98)
             assert figure(cell, "energy_total_per_request_j") == pytest.approx(total_j / len(done), rel=1e-9)
 
 

@@ -9,6 +9,7 @@ from scipy.signal import lfilter
 
 from inference_energy.analysis.fit.cells import Bins, Cell
 from inference_energy.analysis.fit.models import MODELS, fit_model
+from inference_energy.analysis.uncertainty.budget import Term
 from inference_energy.config.analysis import Uncertainty
 
 TWO_TERM, POWER_TERM = MODELS
@@ -110,6 +111,76 @@ def test_more_scatter_gives_wider_intervals_and_the_edges_count():
     cells = windows(np.random.default_rng(4), spread=0.01)
     edged = [dataclasses.replace(cell, edges_u_j=0.02 * cell.energy_total_j) for cell in cells]
     assert terms(coefficients(edged, EXACT)["power"])["fluctuation of the windows"] > 2 * quiet
+
+
+def two_term_windows(random, cold_u_w=0.3, cold_w=70.0, seconds=60, spread=0.002):
+    """Windows of E_active = prompt + generated, above an idle whose measured power is off by one draw for all."""
+    cold_terms = (Term("idle fluctuation", "A", cold_u_w, 20.0, ""),)
+    off_w = cold_u_w * random.standard_t(20)
+    made = []
+    for place, (prompts, generated) in enumerate(LOADS):
+        prompt, output = (np.full(seconds, float(rate)) for rate in (prompts, generated))
+        energy_j = TRUE["prompt"] * prompt + TRUE["generated"] * output
+        energy_j = cold_w + energy_j * (1 + spread * noise(random, seconds))
+        total_j = float(energy_j.sum())
+        made.append(
+            Cell(
+                f"w{place}",
+                "steady",
+                float(seconds),
+                float(prompt.sum()),
+                float(output.sum()),
+                total_j,
+                total_j - (cold_w + off_w) * seconds,
+                "gpu",
+                "counter",
+                bins=Bins(energy_j, prompt, output),
+                devices_j=(total_j,),
+                cold_idle=cold_terms,
+            )
+        )
+    return made
+
+
+def test_an_active_fit_holds_them_though_the_cold_idle_is_off_for_all_windows():
+    """Left out, the cold idle's error would be most of what is missed."""
+    runs = 200
+    held, without = dict.fromkeys(TWO_TERM.terms, 0), dict.fromkeys(TWO_TERM.terms, 0)
+    random = np.random.default_rng(11)
+    for _ in range(runs):
+        cells = two_term_windows(random)
+        for counts, given in ((held, cells), (without, [dataclasses.replace(c, cold_idle=()) for c in cells])):
+            for term, figure in coefficients(given, EXACT, TWO_TERM).items():
+                low, high = figure["interval_95"]
+                counts[term] += low <= TRUE[term] <= high
+    assert all(0.92 <= count / runs <= 0.98 for count in held.values()), held
+    assert all(count / runs < 0.6 for count in without.values()), without
+
+
+def test_the_cold_idle_is_common_to_the_windows_it_was_subtracted_from():
+    """Ordinary least squares on the durations gives what one watt shared by all of them does to each coefficient."""
+    cells = two_term_windows(np.random.default_rng(12), cold_u_w=0.5)
+    energy_j = np.array([cell.energy_active_j for cell in cells])
+    design = np.array([[cell.prompt_tokens, cell.generated_tokens] for cell in cells]) / energy_j[:, None]
+    fits = [np.linalg.lstsq(design, (energy_j + sign * 0.01 * 60.0) / energy_j, rcond=None)[0] for sign in (1.0, -1.0)]
+    # Relative weights follow the energies: to first order a shift by d then counts as -d r (1 + r) beside d r.
+    found = coefficients(cells, EXACT, TWO_TERM)
+    shared = {term: terms(figure)["cold idle"] for term, figure in found.items()}
+    for place, term in enumerate(TWO_TERM.terms):
+        assert shared[term] == pytest.approx(0.5 * abs(fits[0][place] - fits[1][place]) / 0.02, rel=0.05)
+    # Two idles, each of half the windows, err on their own: never more than the sum, and not the same.
+    other = (Term("idle fluctuation", "A", 0.5, 19.0, ""),)
+    halves = [dataclasses.replace(c, cold_idle=other if place % 2 else c.cold_idle) for place, c in enumerate(cells)]
+    apart = terms(coefficients(halves, EXACT, TWO_TERM)["generated"])["cold idle"]
+    assert apart < 0.95 * shared["generated"]
+
+
+def test_a_fit_of_total_energy_has_no_cold_idle():
+    cells = [
+        dataclasses.replace(cell, cold_idle=(Term("idle fluctuation", "A", 1.0, 20.0, ""),))
+        for cell in windows(np.random.default_rng(13))
+    ]
+    assert all("cold idle" not in terms(figure) for figure in coefficients(cells, EXACT).values())
 
 
 def test_without_bins_of_a_model_or_where_refused_there_are_none():

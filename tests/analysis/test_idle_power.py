@@ -7,6 +7,7 @@ import pytest
 from made import S, counter_channel, level, power_channel
 
 from inference_energy.analysis.idle import IdlePhase, idle_power
+from inference_energy.analysis.uncertainty.sensors import COUNTER_UPDATE_S
 from inference_energy.config.analysis import AnalysisConfig
 
 CONFIG = AnalysisConfig.model_validate({"uncertainty": {"gain": 0.03, "offset_w": 1.0}})
@@ -138,4 +139,28 @@ def test_load_that_follows_at_once_does_not_leak_in(make):
         return quiet()(at_s) + 600 * np.clip(np.asarray(at_s) - 31.5, 0, 1)
 
     found = asked(make(then_load, 40.0, **({"step_s": 0.45} if make is counter_channel else {})))
+    assert found.figure.value == pytest.approx(70.0, abs=0.3)
+
+
+@pytest.mark.parametrize("load_w", [70.0, 700.0])
+def test_a_counter_is_read_within_the_phase_so_that_load_at_its_end_adds_nothing(load_w):
+    """From the first to the last reading in it: nothing is interpolated, and the edges are the idle's own."""
+
+    def then_load(at_s):
+        at_s = np.asarray(at_s)
+        return np.where(at_s < 31.55, 70.0, load_w) + 0.1 * np.sin(7.3 * at_s)
+
+    found = asked(counter_channel(then_load, 40.0, step_s=0.7))
+    assert found.figure.value == pytest.approx(70.0, abs=0.05)
+    (edges,) = [term.u for term in found.own_terms if term.name == "window edges"]
+    # Readings at 2.8 s and 31.5 s, the next after the end at 32.2 s.
+    per_edge_w = 70.0 * COUNTER_UPDATE_S["nvml"] / np.sqrt(12) / (31.5 - 2.8)
+    assert edges == pytest.approx(np.sqrt(2) * per_edge_w, rel=0.02)
+
+
+def test_a_counter_that_stands_still_at_the_end_of_a_phase_is_cut_where_it_last_moved():
+    made = counter_channel(quiet(), 40.0)
+    late = made.counter_times_ns == 31.5 * S
+    stood = np.where(late, made.counter_j[made.counter_times_ns == 31 * S], made.counter_j)
+    found = asked(dataclasses.replace(made, counter_j=stood))
     assert found.figure.value == pytest.approx(70.0, abs=0.3)

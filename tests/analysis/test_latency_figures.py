@@ -1,21 +1,29 @@
 """Latencies: each by its definition, with the schedule's delay inside where it says so."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.latency import lag_s, latency_figures
+from inference_energy.analysis.chunks import Arrivals
+from inference_energy.analysis.latency import failed_samples, figure_name, lag_s, latency_figures, samples
 from inference_energy.analysis.validity import reason
+from inference_energy.analysis.windows import Window
 
 MS = 1_000_000
+WINDOW = Window("w", 0, 60_000 * MS)
+COLUMNS = ["scheduled_ns", "sent_ns", "first_token_ns", "last_token_ns", "end_ns", "completion_tokens"]
 
 
 def requests(rows):
-    columns = ["scheduled_ns", "sent_ns", "first_token_ns", "last_token_ns", "completion_tokens"]
-    return pd.DataFrame(rows, columns=columns).astype("Int64")
+    return pd.DataFrame(rows, columns=COLUMNS).astype("Int64")
 
 
 def alike(count, tokens=11):
-    return requests([(0, 20 * MS, 120 * MS, 620 * MS, tokens)] * count)
+    return requests([(0, 20 * MS, 120 * MS, 620 * MS, 621 * MS, tokens)] * count)
+
+
+def figures(rows, reasons=(), notes=(), no_schedule=(), arrived=None):
+    return latency_figures(samples(rows, arrived), WINDOW, reasons, notes, no_schedule)
 
 
 @pytest.mark.parametrize(
@@ -29,32 +37,67 @@ def alike(count, tokens=11):
     ],
 )
 def test_definitions(name, value, unit):
-    figure = latency_figures(alike(5), [], [])[name]
+    figure = figures(alike(6))[name]
     assert (figure.value, figure.unit, figure.boundary) == (pytest.approx(value), unit, "client")
+    assert figure.interval_95 == pytest.approx((value, value))
     assert figure.reasons == ()
 
 
-def test_percentiles_are_interpolated():
-    many = requests([(0, 0, n * MS, n * MS, 1) for n in range(201)])
-    found = latency_figures(many, [], [])
-    assert [found[f"ttft_p{p}_s"].value for p in (50, 90, 99)] == pytest.approx([0.100, 0.180, 0.198])
-    assert all(not found[f"ttft_p{p}_s"].reasons for p in (50, 90, 99))
+def test_percentiles_are_interpolated_and_lie_in_their_intervals():
+    order = np.random.default_rng(1).permutation(4000)
+    many = requests([(0, at * 15 * MS, (at * 15 + n) * MS, (at * 15 + n) * MS, None, 1) for at, n in enumerate(order)])
+    found = figures(many)
+    names = [figure_name("ttft", p) for p in (50, 90, 95, 99, 99.9)]
+    assert names[-1] == "ttft_p99_9_s"
+    expected = np.percentile(np.arange(4000), [50, 90, 95, 99, 99.9]) / 1000
+    assert [found[name].value for name in names] == pytest.approx(expected)
+    for name in names:
+        low, high = found[name].interval_95
+        assert low < found[name].value < high
 
 
 def test_one_token_has_no_time_between_tokens():
-    found = latency_figures(alike(5, tokens=1), [], [])
-    assert found["tpot_p50_s"].value is None
+    found = figures(alike(6, tokens=1))
+    assert [r.code for r in found["tpot_p50_s"].reasons] == ["no_requests"]
     assert found["e2e_p50_s"].valid
+
+
+def test_too_few_requests_are_said_with_how_many_it_takes():
+    figure = figures(alike(30))["ttft_p90_s"]
+    assert (figure.value, figure.reasons[0].code) == (None, "few_samples")
+    assert "of 30 values" in figure.reasons[0].detail
+    assert "needs 36" in figure.reasons[0].detail
 
 
 def test_reasons_invalidate_and_notes_do_not():
     late, trend = reason("client_lag", "Late."), reason("not_steady", "Rising.")
-    assert latency_figures(alike(5), [late], [])["e2e_p50_s"].value is None
-    noted = latency_figures(alike(5), [], [trend])["e2e_p50_s"]
+    assert figures(alike(6), [late])["e2e_p50_s"].value is None
+    noted = figures(alike(6), (), [trend])["e2e_p50_s"]
     assert noted.valid
     assert noted.reasons == (trend,)
+    unscheduled = figures(alike(6), (), (), [reason("no_schedule", "Closed.")])
+    assert not unscheduled["ttft_from_schedule_p50_s"].valid
+    assert unscheduled["ttft_p50_s"].valid
+
+
+def test_time_between_tokens_comes_from_arrivals_alone():
+    assert not [name for name in figures(alike(6)) if name.startswith("itl")]
+    times = np.array([0, 30, 60, 160]) * MS
+    arrived = Arrivals(np.zeros(4, dtype=np.int64), times, np.array([1, 1, 3, 2]))
+    sample = samples(alike(1), arrived)["itl"]
+    assert sample.values_s.tolist() == pytest.approx([0.03, 0.01, 0.01, 0.01, 0.05, 0.05])
+    assert sample.unit == "s/token"
+
+
+def test_failed_requests_are_apart():
+    failed = requests([(0, 10 * MS, 40 * MS, pd.NA, 90 * MS, pd.NA), (0, 10 * MS, pd.NA, pd.NA, 20 * MS, pd.NA)])
+    found = failed_samples(failed)
+    assert found["failed_ttft"].values_s.tolist() == pytest.approx([0.03])
+    assert found["failed_e2e"].values_s.tolist() == pytest.approx([0.08, 0.01])
+    assert failed_samples(failed[:0]) == {}
+    assert failed_samples(failed.assign(sent_ns=pd.NA)) == {}
 
 
 def test_lag_is_sent_minus_scheduled():
     assert lag_s(alike(3)) == pytest.approx({"p50": 0.02, "p99": 0.02, "max": 0.02})
-    assert lag_s(requests([(pd.NA, 0, 0, 0, 1)])) is None
+    assert lag_s(requests([(pd.NA, 0, 0, 0, 0, 1)])) is None

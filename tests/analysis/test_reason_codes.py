@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import calibrated
 import numpy as np
 import pytest
 import synthetic
@@ -12,13 +13,17 @@ from faults import (
     Case,
     aborted_requests,
     attached,
+    averaging_unknown,
     below_idle,
     cached_tokens_unknown,
+    client_energy_unknown,
     client_lag,
     cold_idle_missing,
+    counter_lost,
     counter_mismatch,
     counter_not_checked,
     counter_reset,
+    cross_check_stuck,
     failed_requests,
     foreign_process,
     gap,
@@ -28,10 +33,13 @@ from faults import (
     idle_drift,
     idle_outliers,
     idle_trend,
+    interpolated,
     launch_failed,
     leftover_processes,
     loaded_idle_missing,
     many_aborted_and_no_counters,
+    mig_card,
+    no_chunk_times,
     no_counter,
     no_factor,
     no_power_source,
@@ -45,17 +53,22 @@ from faults import (
     power_cap,
     power_not_covered,
     preemptions,
+    prompt_length_differs,
+    server_restarted,
     steadiness_not_judged,
     stuck_sensor,
     stuck_without_counter,
     thermal_throttle,
     token_counts_missing,
     token_mismatch,
+    tokens_differ,
     tokens_unreconciled,
+    tokens_unresolved,
     unidentified_process,
     untouched,
     warmup_failures,
     warmup_too_short,
+    wide_bucket,
     zero_without_counter,
 )
 
@@ -79,6 +92,8 @@ ON_CELLS = [
     *[Trigger(f.__name__, f, TOTAL, False) for f in (counter_mismatch, counter_reset, thermal_throttle, not_steady)],
     *[Trigger(f.__name__, f, TOTAL, True) for f in (power_cap, hardware_slowdown, other_reading, counter_not_checked)],
     *[Trigger(f.__name__, f, TOTAL, True) for f in (steadiness_not_judged, preemptions, holes)],
+    *[Trigger(f.__name__, f, TOTAL, True) for f in (counter_lost, cross_check_stuck)],
+    *[Trigger(f.__name__, f, TOTAL, True) for f in (averaging_unknown, mig_card)],
     Trigger("foreign_process", foreign_process, TOTAL, False),
     Trigger("unidentified_process", unidentified_process, TOTAL, True),
     Trigger("gap", gap_without_counter, TOTAL, False),
@@ -95,6 +110,7 @@ ON_CELLS = [
     Trigger("token_mismatch", token_mismatch, "output_tokens", False),
     Trigger("cached_tokens_unknown", cached_tokens_unknown, "cached_tokens", False),
     Trigger("tokens_unreconciled", tokens_unreconciled, "output_tokens", True),
+    Trigger("tokens_unresolved", tokens_unresolved, "output_tokens", True),
     Trigger("cold_idle_missing", cold_idle_missing, "energy_active_j", False),
     Trigger("cold_idle_missing", cold_idle_missing, "cold_power_w", False),
     Trigger("loaded_idle_missing", loaded_idle_missing, "energy_marginal_j", False),
@@ -108,12 +124,19 @@ ON_CELLS = [
     Trigger("no_schedule", no_schedule, "offered_requests_per_s", False),
     Trigger("no_schedule", no_schedule, "e2e_from_schedule_p50_s", False),
     Trigger("no_factor", no_factor, "water_site_l", False),
-    Trigger("few_samples", untouched, "ttft_p99_s", True),
+    Trigger("few_samples", untouched, "ttft_p99_s", False),
+    Trigger("server_restarted", server_restarted, PER_TOKEN, False),
+    Trigger("tokens_differ", tokens_differ, "output_tokens", True),
+    Trigger("prompt_length_differs", prompt_length_differs, "prompt_tokens", True),
+    Trigger("interpolated", interpolated, "queue_p90_s", True),
+    Trigger("wide_bucket", wide_bucket, "queue_p50_s", False),
+    Trigger("no_chunk_times", no_chunk_times, "goodput_share", False),
 ]
 ON_SESSIONS = [
     *[("launch", f) for f in (attached, launch_failed, leftover_processes)],
     *[("warmup", f) for f in (no_warmup, warmup_failures, warmup_too_short)],
 ]
+ON_CALIBRATION = ("calibration_not_applied", "calibration_elsewhere")
 ON_FITS = ("too_few_cells", "collinear", "mixed_boundaries", "negative_coefficient", "poor_generalisation")
 
 
@@ -135,7 +158,8 @@ def codes(reasons):
 
 
 def test_every_code_has_a_trigger_here():
-    triggered = {t.code for t in ON_CELLS} | {f.__name__ for _, f in ON_SESSIONS} | {*ON_FITS, "steady_from"}
+    triggered = {t.code for t in ON_CELLS} | {f.__name__ for _, f in ON_SESSIONS}
+    triggered |= {*ON_FITS, *ON_CALIBRATION, "steady_from", "client_energy_unknown"}
     assert triggered == set(CODES)
 
 
@@ -163,6 +187,38 @@ def test_an_untouched_session_has_nothing_against_it(case):
     assert found["notes"] == [
         "Figures contain gpu; outside are the host CPU, DRAM, mainboard, storage, fans and power supply."
     ]
+
+
+def test_without_a_sensor_of_the_cpu_the_clients_energy_is_not_known(case):
+    client_energy_unknown(case)
+    figures = recompute(case.raw, case.plan)["cells"][0]["client"]["figures"]
+    assert figures["share_of_busy_cpu"]["value"] == 0.05
+    for name in ("energy_j", "share_of_energy"):
+        assert (figures[name]["value"], codes(figures[name]["reasons"])) == (None, ["client_energy_unknown"])
+        assert figures[name]["grade"] == "modelled"
+
+
+def test_calibrations_of_other_channels_and_other_devices_are_noted(case, tmp_path):
+    others = {"GPU-0": calibrated.entry(channels=["dcgm GPU-0 gpu"]), "GPU-1": calibrated.entry()}
+    case.plan["analysis"]["calibration"] = "c.json"
+    found = recompute(case.raw, case.plan, calibrated.write(tmp_path / "c.json", others))
+    assert codes(found["sessions"][0]["calibration"]["notes"]) == list(ON_CALIBRATION)
+    for cell in found["cells"]:
+        assert codes(cell["figures"][TOTAL]["reasons"]) == ["calibration_not_applied"]
+        assert cell["figures"][TOTAL]["valid"]
+
+
+def test_a_counter_that_ends_costs_no_other_window_and_power_is_still_judged(case):
+    counter_lost(case)
+    ended, after = recompute(case.raw, case.plan)["cells"]
+    whole = case.window["power_w"] * case.window["duration_s"]
+    assert ended["figures"]["energy_total_j"]["value"] == pytest.approx(whole, rel=0.01)
+    for cell in (ended, after):
+        assert cell["figures"]["energy_total_j"]["grade"] == "sampled"
+        assert [d["grade"] for d in cell["devices"] if d["summed"]] == ["sampled"]
+        assert "power_w" in cell["checks"]["steadiness"]["trends"]
+        assert cell["figures"]["energy_active_j"]["valid"]
+        assert cell["figures"]["energy_total_j"]["interval_95"]
 
 
 @pytest.mark.parametrize(("part", "fault"), ON_SESSIONS, ids=lambda v: getattr(v, "__name__", v))

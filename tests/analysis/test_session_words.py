@@ -19,6 +19,13 @@ from inference_energy.impact.recompute import recompute
         ({"process": "closed", "concurrency": 8, "rate_qps": None}, "closed loop, 8 users, chat"),
         ({"process": "bursts", "size": 16, "every_s": 2.5, "name": "x"}, "bursts, size 16, every_s 2.5, chat"),
         ({"process": "trace"}, "trace, chat"),
+        ({"process": "gamma", "rate_qps": 3.0, "burstiness": 0.5}, "gamma 3 req/s, burstiness 0.5, chat"),
+        ({"process": "ramp", "from_qps": 0.0, "to_qps": 8.0, "kind": "poisson"}, "ramp 0 to 8 req/s, chat"),
+        ({"process": "piecewise", "steps": [{"rate_qps": 5.0}, {"rate_qps": 0.0}]}, "steps of 5, 0 req/s, chat"),
+        ({"process": "day", "mean_qps": 4.0, "amplitude": 0.5}, "day of 4 req/s ± 50%, chat"),
+        ({"process": "trace", "format": "azure", "time_scale": 0.5}, "azure trace, time × 0.5, chat"),
+        ({"process": "trace", "format": "azure", "time_scale": 1.0}, "azure trace, chat"),
+        ({"process": "schedule", "path": "s.parquet"}, "replayed schedule, chat"),
     ],
 )
 def test_a_load_in_words(arrival, text):

@@ -1,9 +1,12 @@
 """Carbon and water: linear in every factor, and never guessed."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_energy.analysis.uncertainty.budget import Term, with_budget
 from inference_energy.analysis.validity import reason
 from inference_energy.config.impact import WaterConfig
 from inference_energy.contracts.figure import Figure, missing
@@ -77,3 +80,48 @@ def test_missing_factors_are_named_and_leave_no_total(given_key):
             assert found[name].reasons[0].code == "no_factor"
             assert f"impact.water.{key}" in found[name].reasons[0].detail
     assert found["water_total_l"].value is None
+
+
+FACTORS = WaterConfig(wue_site_l_per_kwh=0.27, ewif_grid_l_per_kwh=1.947, source="Microsoft FY25; EcoLogits")
+
+
+def measured_kwh(value=1000.0):
+    """An energy that may be off by a gain of 3 % and a noise of 1 %."""
+    gain = Term("sensor gain", "B", 0.03 * value, math.inf, "stated")
+    return with_budget(energy(value, "kWh"), [gain, Term("sampling", "A", 0.01 * value, 12.0, "readings")])
+
+
+@pytest.mark.parametrize("name", ["water_site_l", "water_source_l", "water_total_l"])
+def test_water_has_the_relative_interval_and_terms_of_its_energy_as_carbon_has(name):
+    water = water_figures(measured_kwh(), FACTORS, pue=1.2)[name]
+    carbon = carbon_figure(measured_kwh(), 3.6e6, 344.0, 1.2, "gCO2e")
+    for figure in (water, carbon):
+        low, high = figure.interval_95
+        assert (high - low) / 2 / figure.value == pytest.approx(0.0632, rel=0.02)
+        assert [(t["name"], t["kind"], t["dof"]) for t in figure.budget["terms"]] == [
+            ("sensor gain", "B", None),
+            ("sampling", "A", 12.0),
+        ]
+        assert [t["u"] / figure.value for t in figure.budget["terms"]] == pytest.approx([0.03, 0.01])
+    assert (water.interval_95[1] / water.value) == pytest.approx(carbon.interval_95[1] / carbon.value, rel=1e-12)
+
+
+def test_both_parts_of_water_err_together():
+    """They come from one energy: uncertainties add up, and not their squares."""
+    found = water_figures(measured_kwh(), FACTORS, pue=1.2)
+    parts = [found[name].budget["combined"] for name in ("water_site_l", "water_source_l")]
+    assert found["water_total_l"].budget["combined"] == pytest.approx(sum(parts), rel=1e-12)
+    assert found["water_total_l"].boundary == "gpu, PUE 1.2"
+    assert found["water_site_l"].boundary == "gpu"
+
+
+def test_water_of_an_energy_without_an_interval_has_none():
+    for figure in water_figures(energy(1000.0, "kWh", "modelled"), FACTORS, pue=1.2).values():
+        assert (figure.interval_95, figure.budget, figure.grade) == (None, None, "modelled")
+
+
+def test_water_of_a_missing_energy_says_why_once():
+    absent = missing("kWh", "total", "gpu", "sampled", reason("gap", "A hole of 40 s."))
+    for figure in water_figures(absent, FACTORS, pue=1.2).values():
+        assert (figure.value, figure.interval_95) == (None, None)
+        assert [r.code for r in figure.reasons] == ["gap"]

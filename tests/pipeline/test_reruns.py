@@ -1,7 +1,9 @@
 """What reruns after a change, row by row as docs/architecture.md has it, on real Snakemake dry runs."""
 
+import json
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,34 @@ def test_another_machines_results_plan_no_measurement(finished: Project, tmp_pat
     assert planned.isdisjoint(
         {"environment", "server_environment", "model", "prompts", "schedule", "idle_baseline", "session"}
     )
+
+
+def test_a_calibration_and_a_change_of_it_rerun_the_analysis_alone(finished: Project, tmp_path: Path) -> None:
+    calibrated = finished.copy(tmp_path / "calibrated")
+    path = calibrated.folder / "meters" / "rack.json"
+    path.parent.mkdir()
+    line = {"gain": 1.05, "offset_w": 1.0, "u_gain": 0.001, "u_offset_w": 0.2, "covariance_w": 0.0, "chi2_per_dof": 1.0}
+    facts = {"grade": "metered", "date": "2026-11-20T10:00:00+00:00", "toolkit_version": "0.1.0", "phases": []}
+    entry = {**line, **facts, "meter": {"name": "pdu"}, "channels": ["modelled cpu cpu"]}
+
+    def write(gain: float) -> None:
+        path.write_text(json.dumps({"version": 1, "calibrations": {"cpu": {**entry, "gain": gain}}}))
+
+    write(1.05)
+    change = {"analysis": {"calibration": "meters/rack.json"}}
+    assert calibrated.would_run(change) == {"experiment", *FROM_INTEGRATE}
+    before = json.loads((calibrated.folder / "results/short/summary.json").read_text())
+    calibrated.snakemake(change=change)
+    after = json.loads((calibrated.folder / "results/short/summary.json").read_text())
+    for old, new in zip(before["cells"], after["cells"], strict=True):
+        energies_j = [cell["figures"]["energy_total_j"]["value"] for cell in (old, new)]
+        seconds = new["figures"]["duration_s"]["value"]
+        assert energies_j[1] == pytest.approx(1.05 * energies_j[0] + 1.0 * seconds)
+    assert calibrated.would_run(change) == set()
+    with zipfile.ZipFile(calibrated.folder / "results/short/short.zip") as archive:
+        assert archive.read("results/short/calibration.json") == path.read_bytes()
+    write(1.06)
+    assert calibrated.would_run(change) == FROM_INTEGRATE
 
 
 @pytest.mark.parametrize(

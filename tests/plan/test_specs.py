@@ -50,6 +50,9 @@ def texts(which: Specs) -> dict[str, str]:
         ({"windows.low.duration_s": 61}, {"plan", "session"}),
         ({"seed": 5}, {"plan"}),
         ({"client.drain_s": 1}, {"session"}),
+        ({"client.workers": 4}, {"session"}),
+        ({"workloads.chat.parameters": {"top_p": 0.9}}, {"plan", "session"}),
+        ({"windows.low.arrival.rate_qps": 0.6}, {"plan", "session"}),
         ({"power.modelled.tdp_w": 70}, {"idle", "session"}),
         ({"experiment": "other"}, set()),
         ({"sessions.second": {"server": "vllm", "windows": ["low"]}}, set()),
@@ -78,6 +81,21 @@ def test_auto_takes_a_gpu_with_its_vllm_else_the_cpu_build(
     settings = which.session("main")["server_settings"]
     assert settings["back_end"] == back_end
     assert ("enforce-eager" in settings["arguments"]) == (back_end == "cpu")
+
+
+def test_the_client_gets_its_whole_section_and_no_key() -> None:
+    client = specs({"client.api_key_env": "MY_KEY"}).session("main")["client"]
+    assert client["api_key_env"] == "MY_KEY"
+    assert set(client) == {
+        *("request_timeout_s", "drain_s", "workers", "transport", "api_key_env", "ca_file", "verify", "connections")
+    }
+
+
+def test_files_of_the_plan_are_inputs() -> None:
+    trace = {"process": "trace", "format": "azure", "path": "traces/t.csv", "lengths": False}
+    which = specs({"windows.low.arrival": trace, "workloads.chat.prompts": {"source": "file", "path": "p.txt"}})
+    assert which.plan_files("main") == ["p.txt", "traces/t.csv"]
+    assert specs().plan_files("main") == []
 
 
 def test_named_gpus_are_never_traded_for_the_cpu() -> None:

@@ -26,14 +26,28 @@ class FakeGpu:
     capability: tuple[int, int] = (9, 0)
     cores: int = 16896
     has_fields: bool = True
+    has_average: bool = True
     has_instant: bool = True
     field_error: int | None = None
     has_counter: bool = True
+    module_w: float | None = None
+    """Power of the superchip; None where the GPU is not part of one."""
     mig: bool | None = False
+    instances: list["FakeInstance"] = field(default_factory=list)
     ring: list[tuple[int, float]] | None = None
     """(us, W) of the driver's samples; None where there is no ring."""
     pids: list[int] | None = None
     """Processes that compute; None where the GPU cannot tell."""
+
+
+@dataclass
+class FakeInstance:
+    """A MIG device of a GPU; `pids` None where its processes may not be seen."""
+
+    uuid: str
+    profile: str = "1g.10gb"
+    pids: list[int] | None = field(default_factory=list)
+    visible: bool = True
 
 
 @dataclass
@@ -90,11 +104,27 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:
         return self.gpus[index]
 
-    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:
+    def nvmlDeviceGetUUID(self, gpu: FakeGpu | FakeInstance) -> str:
         return gpu.uuid
 
-    def nvmlDeviceGetName(self, gpu: FakeGpu) -> str:
-        return gpu.name
+    def nvmlDeviceGetName(self, gpu: FakeGpu | FakeInstance) -> str:
+        return f"NVIDIA H100 80GB HBM3 MIG {gpu.profile}" if isinstance(gpu, FakeInstance) else gpu.name
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> FakeGpu | FakeInstance:
+        for one in [*self.gpus, *(instance for gpu in self.gpus for instance in gpu.instances)]:
+            if one.uuid == uuid:
+                return one
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: FakeGpu) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: FakeGpu, index: int) -> FakeInstance:
+        if index >= len(gpu.instances):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        if not gpu.instances[index].visible:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
+        return gpu.instances[index]
 
     def nvmlDeviceGetFieldValues(self, gpu: FakeGpu, fields: list[Any]) -> Any:
         """A ctypes array as pynvml returns it: each access to an element makes a new object."""
@@ -113,8 +143,10 @@ class FakeNvml:
     @staticmethod
     def _field_w(gpu: FakeGpu, number: int, scope: int) -> float | None:
         watts = {
-            (pynvml.NVML_FI_DEV_POWER_AVERAGE, 0): gpu.average_w,
+            (pynvml.NVML_FI_DEV_POWER_AVERAGE, 0): gpu.average_w if gpu.has_average else None,
             (pynvml.NVML_FI_DEV_POWER_INSTANT, 0): gpu.instant_w if gpu.has_instant else None,
+            (pynvml.NVML_FI_DEV_POWER_AVERAGE, 1): gpu.module_w,
+            (pynvml.NVML_FI_DEV_POWER_INSTANT, 1): gpu.module_w,
             (pynvml.NVML_FI_DEV_POWER_AVERAGE, 2): gpu.memory_w,
         }
         return watts.get((number, scope)) if gpu.has_fields else None
@@ -141,8 +173,10 @@ class FakeNvml:
             sample.sampleValue.uiVal = round(power_w * 1000)
         return pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
-    def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[SimpleNamespace]:
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu | FakeInstance) -> list[SimpleNamespace]:
         self._enter("nvmlDeviceGetComputeRunningProcesses")
+        if gpu.pids is None and (isinstance(gpu, FakeInstance) or gpu.mig):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
         self._require(gpu.pids is not None)
         return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in gpu.pids or []]
 

@@ -18,12 +18,15 @@ from pysnmp.smi.instrum import AbstractMibInstrumController
 class FakePdu(AbstractMibInstrumController):
     """Answers for the objects in `values` (OID without a leading dot to an SNMP value) until stopped."""
 
-    def __init__(self, values: dict[str, Any], community: str, user: str, password: str) -> None:
+    def __init__(
+        self, values: dict[str, Any], community: str, user: str, password: str, authentication: Any = None
+    ) -> None:
         self.values = values
         self.requests = 0
         self._community = community
         self._user = user
         self._password = password
+        self._authentication = authentication or config.USM_AUTH_HMAC96_SHA
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -54,7 +57,7 @@ class FakePdu(AbstractMibInstrumController):
         config.add_transport(engine, udp.DOMAIN_NAME, udp.UdpTransport().open_server_mode(("127.0.0.1", self.port)))
         config.add_v1_system(engine, "area", self._community)
         config.add_vacm_user(engine, 2, "area", "noAuthNoPriv", (1, 3, 6))
-        config.add_v3_user(engine, self._user, config.USM_AUTH_HMAC96_SHA, self._password)
+        config.add_v3_user(engine, self._user, self._authentication, self._password)
         config.add_vacm_user(engine, 3, self._user, "authNoPriv", (1, 3, 6))
         served = context.SnmpContext(engine)
         served.unregister_context_name(rfc1902.OctetString(b""))
@@ -68,8 +71,10 @@ class FakePdu(AbstractMibInstrumController):
 
 
 @contextlib.contextmanager
-def pdu(values: dict[str, Any], community: str, user: str, password: str) -> Iterator[FakePdu]:
-    fake = FakePdu(values, community, user, password)
+def pdu(
+    values: dict[str, Any], community: str, user: str, password: str, authentication: Any = None
+) -> Iterator[FakePdu]:
+    fake = FakePdu(values, community, user, password, authentication)
     try:
         yield fake
     finally:

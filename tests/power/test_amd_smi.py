@@ -47,6 +47,12 @@ def test_a_board_that_gives_an_average_has_it_in_its_own_column() -> None:
     assert (reading.power_average_w, reading.power_instant_w) == (301.0, None)
 
 
+def test_over_what_an_average_averages_is_not_known_and_an_instant_is_none() -> None:
+    for gpu, window_s in ((FakeGpu(A, average_w=301, instant_w="N/A"), None), (FakeGpu(A), 0.0)):
+        _, channels = channels_of(gpu)
+        assert one(channels, "sampled").about == {"averaging_window_s": window_s}
+
+
 def test_the_state_is_not_asked_for_at_every_poll_and_does_not_cost_the_power() -> None:
     smi, channels = channels_of(FakeGpu(A, activity="N/A"))
     fast = one(channels, "sampled")

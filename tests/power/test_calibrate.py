@@ -14,16 +14,17 @@ from typer.testing import CliRunner
 
 from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceState
 from inference_energy.acquire.power.calibrate import measure
-from inference_energy.acquire.power.calibrate.line import fit_line
+from inference_energy.acquire.power.calibrate.line import Line, fit_line
 from inference_energy.acquire.power.calibrate.measure import Plan, calibrate
 from inference_energy.acquire.power.calibrate.meters import METERS, meter_source
-from inference_energy.acquire.power.calibrate.phases import Phase, phase_means, power_of, track_of
-from inference_energy.acquire.power.calibrate.record import save
-from inference_energy.acquire.power.nvml import NvmlSource
+from inference_energy.acquire.power.calibrate.phases import Phase, PhaseMeans, phase_means, power_of, track_of
+from inference_energy.acquire.power.calibrate.record import record, save
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.bench.live.node import VARIABLE, make_node
 from inference_energy.bench.parts.node import Node
 from inference_energy.bench.stand_in import pynvml as virtual
 from inference_energy.cli.main import app
+from inference_energy.contracts.calibration import Calibration, read_calibrations
 from inference_energy.errors import InputError, RunError
 
 SECOND_NS = 1_000_000_000
@@ -153,16 +154,29 @@ def test_settings_may_stand_in_a_file(tmp_path: Path) -> None:
 
 def test_calibrations_of_other_devices_stay_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    save(path, "node", {"gain": 1.0})
-    save(path, "GPU-1", {"gain": 1.1})
-    save(path, "node", {"gain": 1.2})
-    assert json.loads(path.read_text()) == {
-        "version": 1,
-        "calibrations": {"node": {"gain": 1.2}, "GPU-1": {"gain": 1.1}},
-    }
+    for name, gain in (("node", 1.0), ("GPU-1", 1.1), ("node", 1.2)):
+        save(path, name, made(gain))
+    found = read_calibrations(path)
+    assert {name: one.gain for name, one in found.entries.items()} == {"node": 1.2, "GPU-1": 1.1}
+    assert found.entries["node"] == made(1.2), "what is written is what is read"
+    assert json.loads(path.read_text())["version"] == 1
     path.write_text("[]")
     with pytest.raises(InputError, match="holds something else"):
-        save(path, "node", {})
+        save(path, "node", made(1.0))
+
+
+def made(gain: float) -> Calibration:
+    line = Line(gain, 2.0, 0.01, 0.5, -0.002, 0.9)
+    means = [PhaseMeans("cold idle", 70.0, 0.1, 75.0, 0.2)]
+    calibration = record(
+        line, means, ["nvml GPU-1 gpu"], {"name": "pdu", "grade": "metered", "devices": ["a/1"]}, "metered"
+    )
+    return calibration.model_copy(update={"date": "2026-11-20T10:00:00+00:00"})
+
+
+def test_a_meter_that_falls_as_the_node_rises_is_refused() -> None:
+    with pytest.raises(RunError, match="does not follow"):
+        made(-0.3)
 
 
 class _Meter(PowerSource):
@@ -214,15 +228,15 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_whole_run_finds_the_meters_gain_and_offset(node: Path) -> None:
     name, found = calibrate(_Meter(), Plan(None, 0, 4.0, 1, None))
     assert name == "node"
-    assert found["grade"] == "simulated", "whatever the meter is"
-    assert found["gain"] == pytest.approx(1.08, abs=0.03)
-    assert found["offset_w"] == pytest.approx(40, abs=15)
-    assert [phase["phase"] for phase in found["phases"]] == ["cold idle", "full load 1", "half load 1", "rest 1"]
-    own_w = [phase["own_w"] for phase in found["phases"]]
+    assert found.grade == "simulated", "whatever the meter is"
+    assert found.gain == pytest.approx(1.08, abs=0.03)
+    assert found.offset_w == pytest.approx(40, abs=15)
+    assert [phase.phase for phase in found.phases] == ["cold idle", "full load 1", "half load 1", "rest 1"]
+    own_w = [phase.own_w for phase in found.phases]
     assert own_w[0] < own_w[3] < own_w[2] < own_w[1]
     assert own_w[2] == pytest.approx((own_w[1] + own_w[3]) / 2, rel=0.1)
-    assert found["meter"]["devices"] == ["plug"]
-    assert all(channel.startswith("nvml GPU-") for channel in found["channels"])
+    assert found.meter["devices"] == ["plug"]
+    assert all(channel.startswith("nvml GPU-") for channel in found.channels)
 
 
 def test_a_device_that_is_not_read_and_a_meter_that_does_not_answer_are_refused(node: Path) -> None:

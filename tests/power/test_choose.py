@@ -7,7 +7,7 @@ from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power.base import Channel, PowerSource, SourceState
 from inference_energy.acquire.power.choose import all_states, candidates, choose
-from inference_energy.acquire.power.nvml import NvmlSource
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.config.power import SourceName
 from inference_energy.errors import InputError

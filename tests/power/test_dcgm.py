@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from emitted import errors_of, run_of, said
 from fake_dcgm import A, B, Cluster
-from fake_http import FakeDevice, Response, device
+from fake_http import FakeDevice, Response, device, self_signed
 
 from inference_energy.acquire.power.base import Channel, SourceError
 from inference_energy.acquire.power.settings import DcgmSettings
@@ -62,11 +62,56 @@ def test_the_exporters_page() -> None:
         exported.close()
 
 
-@pytest.mark.parametrize("model", ["NVIDIA A100-SXM4-80GB", "Tesla V100-SXM2-32GB"])
+@pytest.mark.parametrize(
+    "model",
+    ["NVIDIA A100-SXM4-80GB", "NVIDIA A100X", "NVIDIA A30", "Tesla V100-SXM2-32GB", "Tesla K80", "GeForce RTX 2080 Ti"],
+)
 def test_older_models_report_instantaneous_power(model: str) -> None:
     with device(Cluster(model)) as fake:
-        reading = source(fake).channels()[0].read()
+        channel = source(fake).channels()[0]
+        reading = channel.read()
         assert (reading.power_average_w, reading.power_instant_w) == (None, 412.5)
+        assert channel.about["averaging_window_s"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "window_s"),
+    [
+        ("NVIDIA H100 80GB HBM3", 1.0),
+        ("NVIDIA A10G", 1.0),
+        ("NVIDIA RTX A6000", 1.0),
+        ("NVIDIA RTX 4000 Ada Generation", 1.0),
+        ("NVIDIA GeForce RTX 3090", 1.0),
+        ("NVIDIA L4", 1.0),
+        ("", None),
+    ],
+)
+def test_newer_models_average_over_a_second_and_who_does_not_say_is_not_known(
+    model: str, window_s: float | None
+) -> None:
+    with device(Cluster(model)) as fake:
+        channels = source(fake).channels()
+        assert channels[0].about["averaging_window_s"] == window_s
+        assert channels[0].read().power_average_w == 412.5
+        assert channels[1].about == {}, "a counter averages nothing"
+
+
+def test_characterised_gpus_average_over_what_was_found() -> None:
+    with device(Cluster()) as fake:
+        exported = DcgmSource(source(fake)._settings, windows_s={A: 0.9})
+        windows_s = {channel.device: channel.about.get("averaging_window_s") for channel in exported.channels()[::2]}
+        assert windows_s == {A: 0.9, B: 1.0}
+
+
+def test_certificates(tmp_path: Path) -> None:
+    both, certificate = self_signed(tmp_path)
+    with device(Cluster(), both) as fake:
+        refused = source(fake).state()
+        assert not refused.available and "power.dcgm.verify to its CA file" in refused.reason
+        trusted = source(fake, verify=str(certificate)).state()
+        assert trusted.available and "not checked" not in trusted.reason
+        unchecked = source(fake, verify=False).state()
+        assert unchecked.available and "not checked: set power.dcgm.verify" in unchecked.reason
 
 
 def test_instant_beside_average() -> None:

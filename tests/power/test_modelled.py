@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.acquire.power.cputime import CpuTime, MachineCpuTime, StatusFilePid, TreeCpuTime
-from inference_energy.acquire.power.modelled import ModelledSource, linear_power_w
+from inference_energy.acquire.power.sources.cputime import CpuTime, MachineCpuTime, StatusFilePid, TreeCpuTime
+from inference_energy.acquire.power.sources.modelled import ModelledSource, linear_power_w
 
 BUSY = "while True: pass"
 IDLE = "import time; time.sleep(600)"

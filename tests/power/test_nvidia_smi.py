@@ -203,7 +203,7 @@ def test_only_the_gpus_asked_for_are_read(node: Node, wanted: list[str | int]) -
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"), [([2], "no GPU here"), (["GPU-"], "2 GPUs"), (["MIG-1"], "MIG slice"), ([], "empty list")]
+    ("wanted", "said"), [([2], "no GPU here"), (["GPU-"], "2 GPUs"), (["MIG-1"], "MIG instance"), ([], "empty list")]
 )
 def test_a_wrong_choice_says_what_there_is(node: Node, wanted: list[str | int], said: str) -> None:
     node.put(gpus=[gpu(A), gpu(B)], fields=NEW_FIELDS)
@@ -223,21 +223,41 @@ def test_fields_without_a_value_are_null(node: Node, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "capability", "average_w", "instant_w"),
+    ("fields", "capability", "average_w", "instant_w", "window_s"),
     [
-        (OLD_FIELDS, None, None, 455.10),
-        ([*OLD_FIELDS, ["compute_cap"]], "8.0", None, 455.10),
-        ([*OLD_FIELDS, ["compute_cap"]], "8.6", 455.10, None),
+        (OLD_FIELDS, None, None, 455.10, 0.0),
+        ([*OLD_FIELDS, ["compute_cap"]], "8.0", None, 455.10, 0.0),
+        ([*OLD_FIELDS, ["compute_cap"]], "8.6", 455.10, None, 1.0),
+        ([*OLD_FIELDS, ["compute_cap"]], "[N/A]", 455.10, None, None),
     ],
 )
 def test_an_older_tool_gives_power_draw_for_what_it_means_on_that_gpu(
-    node: Node, fields: list[list[str]], capability: str | None, average_w: float | None, instant_w: float | None
+    node: Node,
+    fields: list[list[str]],
+    capability: str | None,
+    average_w: float | None,
+    instant_w: float | None,
+    window_s: float | None,
 ) -> None:
     node.put(gpus=[gpu(A, compute_cap=capability or "")], fields=fields)
     (channel,) = node.source().channels()
     reading = channel.read()
     assert (reading.power_average_w, reading.power_instant_w) == (average_w, instant_w)
     assert reading.clocks_event_reasons == 4
+    assert channel.about["averaging_window_s"] == window_s
+
+
+def test_gpus_of_two_kinds_are_each_taken_for_what_they_are(node: Node) -> None:
+    fields = [*OLD_FIELDS, ["compute_cap"]]
+    node.put(gpus=[gpu(A, compute_cap="8.0"), gpu(B, compute_cap="8.9")], fields=fields)
+    first, second = node.source().channels()
+    assert (first.read().power_average_w, second.read().power_average_w) == (None, 455.10)
+    assert (first.about["averaging_window_s"], second.about["averaging_window_s"]) == (0.0, 1.0)
+    node.put(
+        gpus=[gpu(A, compute_cap="8.0", power__draw__average="[N/A]"), gpu(B, compute_cap="8.9")], fields=NEW_FIELDS
+    )
+    first, second = node.source().channels()
+    assert (first.about["averaging_window_s"], second.about["averaging_window_s"]) == (0.0, 1.0)
 
 
 def test_a_tool_that_died_is_started_again_and_a_cut_line_is_no_reading(node: Node) -> None:

@@ -8,7 +8,7 @@ import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power.base import Channel, SourceError
-from inference_energy.acquire.power.nvml import NvmlSource
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 
 A, B = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000"
 
@@ -140,7 +140,7 @@ def test_gpus_are_picked_by_index_or_uuid_each_once(wanted: list[str | int]) -> 
     [
         ([2], "no GPU here.*2.*0: GPU-aaaa.*1: GPU-bbbb"),
         (["GPU-"], "2 GPUs here"),
-        (["MIG-1"], "MIG slice"),
+        (["MIG-1"], "no GPU here shows one"),
         ([], "empty"),
     ],
 )

@@ -9,9 +9,9 @@ import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power.base import SourceError
-from inference_energy.acquire.power.nvml import NvmlSource
-from inference_energy.acquire.power.nvml_processes import ProcessesChannel, ServerPid
 from inference_energy.acquire.power.process import SamplerStats
+from inference_energy.acquire.power.sources.nvml.processes import ProcessesChannel, ServerPid
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 
 INVISIBLE = 999_999_999
 

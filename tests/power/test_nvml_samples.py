@@ -7,7 +7,7 @@ import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power.base import Channel, SourceError
-from inference_energy.acquire.power.nvml import NvmlSource
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.contracts.power import GPU_SAMPLES
 
 PERIOD_US = 20_000

@@ -4,11 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from emitted import errors_of, run_of, said
 from fake_snmp import FakePdu, pdu
+from pysnmp.entity import config
 from pysnmp.proto import rfc1902
 
 from inference_energy.acquire.power.base import SourceError
@@ -100,6 +101,36 @@ def test_encryption_that_the_device_or_the_library_lacks(agent: FakePdu, monkeyp
     state = source(agent, version="3").state()
     assert not state.available
     assert "cryptography" in state.reason or "encryption" in state.reason
+
+
+@pytest.mark.usefixtures("user")
+def test_encryption_without_its_package_says_what_to_install_or_unset(
+    agent: FakePdu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERENCE_ENERGY_PDU_PRIVACY_PASSWORD", "privacy-pass-phrase")
+    monkeypatch.setattr(pdu_source.importlib.util, "find_spec", lambda name: None)
+    reason = source(agent, version="3", privacy="aes256").state().reason
+    assert "package cryptography: install it" in reason
+    assert "unset INFERENCE_ENERGY_PDU_PRIVACY_PASSWORD" in reason
+    assert "privacy-pass-phrase" not in reason
+
+
+@pytest.mark.usefixtures("user")
+def test_the_authentication_protocol_is_that_of_the_settings() -> None:
+    values = {OUTLET_1: rfc1902.Gauge32(2105)}
+    with pdu(values, COMMUNITY, USER, PASSWORD, config.USM_AUTH_HMAC192_SHA256) as fake:
+        assert source(fake, version="3", authentication="sha256").state().available
+        assert "check it and power.pdu.authentication" in source(fake, version="3").state().reason
+
+
+def test_every_protocol_is_one_of_the_library() -> None:
+    import pysnmp.hlapi.v3arch.asyncio as snmp
+
+    fields = PduSettings.model_fields
+    assert set(get_args(fields["authentication"].annotation)) == set(pdu_source.AUTHENTICATION)
+    assert set(get_args(fields["privacy"].annotation)) == set(pdu_source.PRIVACY)
+    for name in (*pdu_source.AUTHENTICATION.values(), *pdu_source.PRIVACY.values()):
+        assert getattr(snmp, name)
 
 
 def test_what_is_missing(agent: FakePdu) -> None:

@@ -28,12 +28,18 @@ class Scripted(Channel):
 
 def poll(channels: list[Channel], until: Callable[[Poller], bool]) -> tuple[Poller, list[tuple[Channel, Reading]]]:
     rows: list[tuple[Channel, Reading]] = []
-    poller = Poller(channels, 0.01, lambda channel, reading: rows.append((channel, reading)))
+
+    def collect() -> None:
+        rows.extend((channel, reading) for channel, readings in poller.collect() for reading in readings)
+
+    poller = Poller(channels, 0.01)
     poller.start()
     end_s = time.monotonic() + 20
     while not until(poller) and time.monotonic() < end_s:
+        collect()
         time.sleep(0.01)
     assert poller.stop() == []
+    collect()
     return poller, rows
 
 
@@ -82,8 +88,7 @@ def test_a_hanging_slow_channel_holds_up_nobody_and_is_named() -> None:
         return 1.0
 
     good = Scripted("good", lambda _: 5.0)
-    rows: list[Reading] = []
-    poller = Poller([Scripted("slow", hang, period_s=0.01), good], 0.01, lambda _, reading: rows.append(reading))
+    poller = Poller([Scripted("slow", hang, period_s=0.01), good], 0.01)
     poller.start()
     end_s = time.monotonic() + 20
     while good.count < 10 and time.monotonic() < end_s:
@@ -92,6 +97,22 @@ def test_a_hanging_slow_channel_holds_up_nobody_and_is_named() -> None:
     release.set()
     assert good.count >= 10
     assert hanging == ["poll-slow"]
+
+
+def test_no_reading_is_lost_or_doubled_while_threads_read_and_one_collects() -> None:
+    class Burst(Scripted):
+        def read_many(self) -> list[Reading]:
+            first = 50 * self.count
+            self.count += 1
+            return [Reading(first + place, 1.0, power_instant_w=1.0) for place in range(50)]
+
+    channels: list[Channel] = [Burst(f"GPU-{number}", float, period_s=0.0005) for number in range(4)]
+    poller, rows = poll(channels, lambda poller: min(stats.reads for stats in poller.stats()) >= 100)
+    for channel, stats in zip(channels, poller.stats(), strict=True):
+        times = [reading.timestamp_ns for of, reading in rows if of is channel]
+        assert times == list(range(50 * stats.reads))
+        assert stats.rows == len(times)
+    assert poller.collect() == [(channel, []) for channel in channels]
 
 
 def test_a_read_longer_than_the_interval_counts_the_polls_it_cost() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.acquire.power import rapl
 from inference_energy.acquire.power.base import Channel, SourceError
-from inference_energy.acquire.power.rapl import CounterAccumulator, RaplSource, find_zones
+from inference_energy.acquire.power.sources import rapl
+from inference_energy.acquire.power.sources.rapl import CounterAccumulator, RaplSource, find_zones
 
 RANGE_UJ = 262_143_328_850
 

@@ -11,10 +11,10 @@ from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power import reopen
 from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState
-from inference_energy.acquire.power.nvml import NvmlSource
 from inference_energy.acquire.power.poller import Poller
 from inference_energy.acquire.power.reopen import Reopener
 from inference_energy.acquire.power.sampler import Sampler
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.power.spec import SamplerSpec
 
 TIMEOUT_S = 20
@@ -76,7 +76,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 class Run:
     def __init__(self, *sources: Meters) -> None:
         opened = [(source, source.channels()) for source in sources]
-        self.poller = Poller([c for _, channels in opened for c in channels], 0.005, lambda _, reading: None)
+        self.poller = Poller([c for _, channels in opened for c in channels], 0.005)
         by_channel = {polled.channel: polled for polled in self.poller.polled}
         self.reopeners = [Reopener(s, [by_channel[c] for c in channels]) for s, channels in opened]
 

@@ -16,9 +16,11 @@ import pynvml
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power.nvml import NvmlSource
-from inference_energy.acquire.power.process import SamplerProcess
+from inference_energy.acquire.power import sampler as sampler_module
+from inference_energy.acquire.power.process import SamplerProcess, start_timeout_s
 from inference_energy.acquire.power.sampler import FLUSH_PERIOD_S, Sampler, stats_path
+from inference_energy.acquire.power.sources.nvml.samples import SAMPLES_PERIOD_S
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.acquire.power.stream import compact, read_stream
 from inference_energy.errors import InputError, RunError
@@ -64,7 +66,7 @@ def test_sigkill_leaves_a_log_that_can_be_compacted(tmp_path: Path) -> None:
     assert not stats_path(output).exists()
     assert compact(output, tmp_path / "power.parquet").rows >= 20
     kept_ns = read_stream(output)[0]["timestamp_ns"].to_numpy()
-    assert FLUSH_PERIOD_S <= 0.5
+    assert FLUSH_PERIOD_S + SAMPLES_PERIOD_S <= 1.0, "nor is more than a second of a GPU's own samples"
     assert killed_ns - kept_ns[-1] < 5e9, "only what was read since the last flush is lost"
     assert max(kept_ns[1:] - kept_ns[:-1]) < 5e9, "and nothing before it"
 
@@ -159,6 +161,14 @@ def test_no_reading_in_time_is_a_run_error(tmp_path: Path) -> None:
         SamplerProcess(MODELLED, tmp_path / "power.arrows").start(timeout_s=0.0)
 
 
+def test_what_is_set_up_has_more_time_to_answer_first() -> None:
+    alone = start_timeout_s(MODELLED)
+    assert alone >= 60
+    bmc = SamplerSpec.parse({"redfish": {"endpoint": "https://bmc.example"}, "ipmi": {}})
+    assert start_timeout_s(bmc) == alone + 120
+    assert start_timeout_s(SamplerSpec.parse({"pcm_power": {"period_s": 60}})) > alone + 50
+
+
 def test_two_gpus_are_logged_at_two_rates_and_nvml_is_shut_down(tmp_path: Path) -> None:
     nvml = FakeNvml([FakeGpu("GPU-a"), FakeGpu("GPU-b", average_w=300.0, memory_w=None)])
     spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 1.3})
@@ -172,6 +182,17 @@ def test_two_gpus_are_logged_at_two_rates_and_nvml_is_shut_down(tmp_path: Path) 
     counters = frame.dropna(subset=["energy_counter_j"])
     assert 2 <= len(counters[counters["device"] == "GPU-a"]) < len(powers[powers["device"] == "GPU-b"]) / 3
     assert frame["timestamp_ns"].is_monotonic_increasing
+
+
+def test_garbage_is_collected_now_and_then_though_pythons_own_collections_are_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected: list[float] = []
+    monkeypatch.setattr(sampler_module, "COLLECT_GARBAGE_PERIOD_S", 0.5)
+    monkeypatch.setattr(sampler_module.gc, "collect", lambda: collected.append(time.monotonic()))
+    spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 2.5})
+    Sampler(spec, [NvmlSource(nvml=FakeNvml([FakeGpu("GPU-a")]))], tmp_path / "power.arrows").run()
+    assert 2 <= len(collected) <= 5
 
 
 def test_it_can_be_stopped_from_another_thread(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from emitted import error_of, errors_of, run_of, said
-from fake_http import FakeDevice, Request, Response, device, digest_is_right
+from fake_http import FakeDevice, Request, Response, device, digest_is_right, self_signed
 from requests.auth import _basic_auth_str
 
-from inference_energy.acquire.power.base import SourceError
+from inference_energy.acquire.power.base import SourceError, SourceState
 from inference_energy.acquire.power.settings import SmartPlugSettings
 from inference_energy.acquire.power.sources import plausible
 from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
@@ -66,6 +66,23 @@ class Tasmota:
             return Response({"StatusPWR": self.energy} if self.old else {"StatusSNS": {"Time": "x"}})
         assert query["cmnd"] == ["Status 10"]
         return Response({"StatusSNS": {"Time": "2026-01-01T00:00:00", "ENERGY": self.energy}})
+
+
+@pytest.mark.parametrize("kind", ["shelly", "tasmota"])
+def test_certificates(kind: str, tmp_path: Path) -> None:
+    both, certificate = self_signed(tmp_path)
+    with device(Shelly() if kind == "shelly" else Tasmota(), both) as fake:
+
+        def state(**settings: Any) -> SourceState:
+            given = {"kind": kind, "address": fake.url, **settings}
+            return SmartPlugSource(SmartPlugSettings.model_validate(given)).state()
+
+        refused = state()
+        assert not refused.available and "power.smart_plug.verify to its CA file" in refused.reason
+        assert not fake.requests
+        trusted = state(verify=str(certificate))
+        assert trusted.available and "not checked" not in trusted.reason
+        assert "not checked: set power.smart_plug.verify" in state(verify=False).reason
 
 
 @pytest.fixture
@@ -306,7 +323,7 @@ def test_nothing_shows_the_password(
         fake.handle = lambda request: Response(f"{request.path} {request.headers}", cut_off=True)
         shown += error_of(opened)
         fake.stop()
-        shown += error_of(opened) + said(plugged) + errors_of(plugged) + run_of(plugged, tmp_path / "b", 1.2)
+        shown += error_of(opened) + said(plugged) + errors_of(plugged) + run_of(plugged, tmp_path / "b", 1.8)
     captured = capfd.readouterr()
     shown += captured.out + captured.err
     assert '"event": "progress"' in shown and '"silent": {"smart-plug' in shown and "SourceError" in shown

@@ -11,9 +11,9 @@ def follow(values: list[float], step_s: float = 1.0, *, counter: bool = False, p
     for index, value in enumerate(values):
         time_ns = round(index * step_s * 1e9)
         if counter:
-            still.take(Reading(time_ns, 1.0, energy_counter_j=value), powered)
+            still.take([Reading(time_ns, 1.0, energy_counter_j=value)], powered)
         else:
-            still.take(Reading(time_ns, 1.0, power_average_w=value))
+            still.take([Reading(time_ns, 1.0, power_average_w=value)])
     return still.fault()
 
 
@@ -35,6 +35,16 @@ def test_only_zeros_are_told_sooner_and_a_zero_now_and_then_is_none() -> None:
     assert follow([0.0] * 9) is None
     assert follow([0.0] * 10, step_s=0.1) is None
     assert follow([0.0, 0.0, 1.0, 0.0, *[0.0] * 10]) is None
+
+
+def test_many_readings_at_once_are_as_each_after_the_other() -> None:
+    values = [1.0, *[70.0] * 45, 2.0, 3.0]
+    readings = [Reading(index * 10**9, 1.0, power_instant_w=value) for index, value in enumerate(values)]
+    for size in (1, 7, 20, 48):
+        still = Stillness(30.0)
+        for first in range(0, len(readings), size):
+            still.take(readings[first : first + size])
+        assert still.fault() == "gave the same value, 70, for 44 s: it seems stuck"
 
 
 def test_nothing_read_is_no_fault() -> None:

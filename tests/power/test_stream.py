@@ -1,15 +1,14 @@
 """The log on disk: what is flushed can be read, whatever happens afterwards."""
 
 import json
-import threading
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from inference_energy.acquire.power.base import Channel, Reading
-from inference_energy.acquire.power.cputime import MachineCpuTime
-from inference_energy.acquire.power.modelled import ModelledSource
+from inference_energy.acquire.power.sources.cputime import MachineCpuTime
+from inference_energy.acquire.power.sources.modelled import ModelledSource
 from inference_energy.acquire.power.stream import PowerStream, compact, read_stream
 from inference_energy.contracts import power
 from inference_energy.contracts.tables import read_metadata, read_table
@@ -29,9 +28,8 @@ CHANNEL = Named("nvml", "GPU-1", "gpu", "sampled")
 def write(path: Path, batches: int, rows: int = 10) -> PowerStream:
     stream = PowerStream(path, ANCHOR, [ModelledSource(MachineCpuTime(), 65, 10)])
     for batch in range(batches):
-        for row in reversed(range(rows)):
-            stream.append(CHANNEL, Reading(batch * rows + row, 3.5, power_average_w=100.0, sm_clock_mhz=1980))
-        stream.flush()
+        times_ns = reversed(range(batch * rows, (batch + 1) * rows))
+        stream.write([(CHANNEL, [Reading(at, 3.5, power_average_w=100.0, sm_clock_mhz=1980) for at in times_ns])])
     return stream
 
 
@@ -54,11 +52,13 @@ def test_parquet_keeps_the_rows_in_order_with_their_metadata(tmp_path: Path) -> 
 
 def test_rows_can_be_read_once_flushed_while_the_stream_is_still_open(tmp_path: Path) -> None:
     stream = write(tmp_path / "log.arrows", batches=2)
-    stream.append(CHANNEL, Reading(99, 1.0))
+    stream.write([(CHANNEL, [])])
     table, stats = read_stream(tmp_path / "log.arrows")
     assert (table.num_rows, stats.truncated) == (20, False)
-    stream.close()
+    stream.write([(CHANNEL, [Reading(99, 1.0)])])
     assert read_stream(tmp_path / "log.arrows")[0].num_rows == 21
+    stream.close()
+    assert read_stream(tmp_path / "log.arrows")[1].batches == 3
 
 
 def test_a_log_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> None:
@@ -87,27 +87,23 @@ def test_a_log_without_even_its_head_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "power.parquet").exists()
 
 
-def test_no_row_is_lost_or_doubled_while_threads_append_and_one_flushes(tmp_path: Path) -> None:
+def test_a_batch_holds_the_readings_of_many_channels_each_under_its_name(tmp_path: Path) -> None:
     stream = PowerStream(tmp_path / "log.arrows", ANCHOR, [])
     channels = [Named("nvml", f"GPU-{number}", "gpu", "sampled") for number in range(4)]
-    each = 5_000
-
-    def append(channel: Channel) -> None:
-        for row in range(each):
-            stream.append(channel, Reading(row, 1.0, power_average_w=float(row), sm_clock_mhz=row or None))
-
-    threads = [threading.Thread(target=append, args=(channel,)) for channel in channels]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        stream.flush()
+    stream.write(
+        (channel, [Reading(at, 1.0, power_average_w=float(place), sm_clock_mhz=at or None) for at in range(place)])
+        for place, channel in enumerate(channels)
+    )
     stream.close()
-    frame = read_stream(tmp_path / "log.arrows")[0].to_pandas()
-    for _, rows in frame.groupby("device"):
-        assert sorted(rows["timestamp_ns"]) == list(range(each))
-        assert (rows["power_average_w"] == rows["timestamp_ns"]).all()
-        assert rows["sm_clock_mhz"].isna().sum() == 1
-    assert set(frame["device"]) == {channel.device for channel in channels}
+    table, stats = read_stream(tmp_path / "log.arrows")
+    assert (stats.rows, stats.batches) == (0 + 1 + 2 + 3, 1)
+    frame = table.to_pandas()
+    for place, channel in enumerate(channels):
+        rows = frame[frame["device"] == channel.device]
+        assert rows["timestamp_ns"].tolist() == list(range(place))
+        assert (rows["power_average_w"] == place).all()
+        assert rows["sm_clock_mhz"].isna().sum() == min(place, 1)
+    assert set(Reading._fields) | {"source", "device", "domain"} == set(power.SCHEMA.names)
 
 
 def test_metadata_is_json_in_the_stream_itself(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ FACTORS = {
 def bounded(figure: Figure, *, fluctuation: float = 0.01) -> Figure:
     """The figure with a budget, as the analysis gives it: a gain of 2.9 %, and a fluctuation as a share of the value.
 
-    A modelled figure has none, nor has one of carbon: its factors are given without an error.
+    A modelled figure has none. Carbon has that of its energy.
     """
-    if figure.value is None or figure.grade == "modelled" or figure.unit.startswith("gCO2e"):
+    if figure.value is None or figure.grade == "modelled":
         return figure
     gain = Term("sensor gain", "B", 0.029 * figure.value, math.inf, "2.9 % of each device's energy, stated")
     spread = Term("fluctuation of the load", "A", fluctuation * figure.value, 17.25, "block bootstrap over the window")

@@ -95,7 +95,7 @@ def test_an_attached_server_is_shown_by_its_total_energy(sample):
     assert "3 windows of realistic load, of which 3 with an energy per token" in page.text
     assert re.search(r"energy, total \d+ ± \d+ mJ / output token", page.text)
     cards, _ = page.text.split("Power trace Power from")
-    assert len(re.findall(r"g CO₂e \d total · gpu · counter", cards)) == 3
+    assert len(re.findall(r"± [\d.]+ mg CO₂e total · gpu · counter", cards)) == 3
 
 
 def test_what_the_power_leaves_out_is_said_once(sample):

@@ -42,10 +42,11 @@ def test_five_lines_with_load_basis_boundary_and_grade(summary):
 
 def test_carbon_is_on_the_basis_of_the_energy(summary):
     carbon = summary["cells"][0]["figures"]["carbon_active_per_1k_output_tokens_g"]
-    shown = f"{carbon['value'] * 1000:.3g}"
+    value_mg = carbon["value"] * 1000
+    shown = f"{value_mg:.1f} ± {carbon['interval_95'][1] * 1000 - value_mg:.1f}"
     lines = lines_of(summary)
     assert lines[2].endswith("(active, gpu, counter)")
-    assert f": {shown} at Poisson 4 req/s" in lines[2]
+    assert f"{shown} at Poisson 4 req/s" in lines[2]
 
 
 def test_an_attached_server_gives_its_total_energy_and_says_so(summary):

@@ -7,11 +7,15 @@ import pytest
 from report_sample import invalidate, make_sample
 from test_report import parse, report
 
+from inference_energy.analysis.figures import load_figure
+from inference_energy.config.impact import WaterConfig
 from inference_energy.contracts.figure import Reason
+from inference_energy.impact.water import water_figures
 from inference_energy.present import charts
 from inference_energy.present.checks import checks_table
 from inference_energy.present.idle import idle_rows
 from inference_energy.present.sections import devices_table, work_table
+from inference_energy.present.tables import Cell
 from inference_energy.present.uncertainty import budget_figure, budget_table, freedom
 
 HOLE = Reason("gap", "The power log has a hole of 40 s.")
@@ -52,7 +56,7 @@ def groups(table):
 def test_tiles_and_tables_show_the_interval_of_every_figure_that_has_one(sample):
     path = report(sample)
     cards = section(path, "headlines")
-    assert cards.count(" ± ") == 12 + 1
+    assert cards.count(" ± ") == 15 + 1
     assert "375 ± 23 mJ / output token" in cards
     assert 'title="95\u00a0% interval: 352 to 398 mJ / output token"' in path.read_text()
     tables = section(path, "cells")
@@ -107,8 +111,9 @@ def test_the_rows_of_a_budget_are_those_of_the_figure(cells):
         "energy per output token, active: 375 ± 23 mJ / output token",
         "mean power: 455 ± 27 W",
         "energy, total: 25.0 ± 1.5 kJ",
+        "carbon, total: 2.65 ± 0.16 g CO₂e",
     ]
-    names = ("energy_active_per_output_token_j", "power_mean_w", "energy_total_j")
+    names = ("energy_active_per_output_token_j", "power_mean_w", "energy_total_j", "carbon_total_g")
     for name, rows in zip(names, found.values(), strict=True):
         budget = cells[0]["figures"][name]["budget"]
         assert [row[:2] for row in rows[:-2]] == [[term["name"], term["kind"]] for term in budget["terms"]]
@@ -134,6 +139,39 @@ def test_a_figure_without_a_budget_says_why_in_its_place(cells):
     assert rows[0] == ["budget", f"not given: {HOLE.detail}"]
     assert rows[1] == ["budget", "not given: No interval: its uncertainty was not computed."]
     assert rows[2] == ["budget", f"not given: {HOLE.detail}"]
+
+
+def watered(cells):
+    """The cells with water, on site a third of what it is at the source."""
+    for cell in cells:
+        energy_kwh = load_figure(cell["figures"]["energy_total_kwh"])
+        factors = WaterConfig(wue_site_l_per_kwh=0.5, ewif_grid_l_per_kwh=1.5, source="invented")
+        cell["figures"] |= {name: f.as_dict() for name, f in water_figures(energy_kwh, factors, 1.0).items()}
+
+
+def test_water_is_shown_with_its_interval_and_its_budget(sample, cells):
+    watered(cells)
+    rows = groups(budget_table(cells[0], cells))
+    shown = [heading for heading in rows if heading.startswith("water")]
+    assert [heading.split(":")[0] for heading in shown] == [
+        "water, site, total",
+        "water, source, total",
+        "water, both, total",
+    ]
+    for heading in shown:
+        assert [row[3] for row in rows[heading]] == ["2.9 %", "1.0 %", "3.1 %", "6.0 %"]
+    (impact,) = re.findall(r"Carbon and water of each cell.*", section(report(sample), "impact"))
+    # Three of carbon, three of water, in each of five cells.
+    assert len(re.findall(r"±(?: |\u00a0|&nbsp;)[\d.]+", impact)) == 6 * 5
+    assert "how far the factors themselves may be off is not in them" in section(report(sample), "impact")
+
+
+def test_water_without_a_factor_has_no_budget_and_one_of_an_invalid_energy_says_why(cells):
+    assert not any(heading.startswith("water") for heading in groups(budget_table(cells[0], cells)))
+    invalidate({"cells": cells}, 0, "energy_total_kwh", HOLE)
+    watered(cells)
+    found = groups(budget_table(cells[0], cells))
+    assert found["water, both, total: not given"] == [["budget", f"not given: {HOLE.detail}"]]
 
 
 def test_the_bars_of_a_cell_are_its_shares_and_sum_to_one(cells):
@@ -221,6 +259,23 @@ def test_a_window_too_short_to_judge_says_so_once(cells):
         "not judged: 3 blocks fit",
         "gpu GPU-4f1c9a02: average 0.9996, instant 1.0028",
     ]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "kind", "words"),
+    [
+        ((True, True), "good", "agree: "),
+        ((True, None), None, "not resolved, the server's counters are read too seldom for this window: "),
+        ((None, False), "bad", "disagree: "),
+    ],
+)
+def test_token_counts_that_could_not_be_told_apart_are_not_said_to_agree(cells, verdicts, kind, words):
+    reconciliation = cells[0]["checks"]["reconciliation"]
+    plain = Cell("").kind
+    for name, verdict in zip(("generated", "prompt"), verdicts, strict=True):
+        reconciliation[name] = {**reconciliation[name], "agrees": verdict, "share": -0.1}
+    cell = checks_table(cells).rows[0].cells[4]
+    assert (cell.kind, cell.text) == (kind or plain, f"{words}generated -10.00\u00a0%, prompt -10.00\u00a0%")
 
 
 def test_devices_show_what_they_were_read_from_and_both_ratios(cells):

@@ -136,6 +136,10 @@ def invalidate(summary: dict) -> None:
         (lambda s: s["cells"].pop(), "cells: 1 stored, 2 recomputed"),
         (lambda s: s["cells"][0]["figures"].pop("power_mean_w"), "figures.power_mean_w: recomputed, but not stored"),
         (lambda s: s.update(extra=1), "extra: stored, but not recomputed"),
+        (
+            lambda s: s["cells"][0]["figures"]["water_total_l"]["budget"].update(expanded=0.0),
+            "figures.water_total_l.budget.expanded: stored 0.0, recomputed ",
+        ),
         (lambda s: s["cells"][0]["figures"]["power_mean_w"].update(unit="kW"), 'stored "kW", recomputed "W"'),
     ],
 )

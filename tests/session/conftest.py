@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tests.conftest import unused_port
 
@@ -12,11 +13,13 @@ from inference_energy.acquire.model.dummy import write_dummy
 from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
 from inference_energy.acquire.session.run import SessionFiles
 from inference_energy.acquire.session.spec import SessionSpec
-from inference_energy.config.load import Workload
+from inference_energy.config.load.client import Client
+from inference_energy.config.load.workload import Workload
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.contracts.tables import write_json, write_table
 from inference_energy.plan.cells import Cell
-from inference_energy.plan.prompts import make_prompts
+from inference_energy.plan.prompts.make import prompt_tables
+from inference_energy.plan.requests import session_requests
 from inference_energy.plan.schedule import make_schedule
 
 FAKE_VLLM = Path(__file__).parents[1] / "fake_vllm"
@@ -41,17 +44,17 @@ def cell(name: str, kind: str, arrival: dict[str, Any], duration_s: float) -> Ce
 
 @pytest.fixture
 def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[SessionSpec, SessionFiles]]:
-    """Makes a session's spec and files; keywords are STUB_ variables."""
+    """Makes a session's spec and files; keywords but `workers` are STUB_ variables."""
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
 
-    def make(**stub: object) -> tuple[SessionSpec, SessionFiles]:
+    def make(workers: int = 1, **stub: object) -> tuple[SessionSpec, SessionFiles]:
         cells = [
             cell("warmup", "warmup", OPEN, 1.0),
             cell("low", "steady", OPEN, 2.0),
             cell("high", "steady", CLOSED, 2.0),
         ]
         model = {"name": "stub", "path": str(write_dummy({"vocab_size": 64}, tmp_path)), "weights": "real"}
-        prompts = make_prompts(cells, 1, 64)
+        prompts = pa.concat_tables(prompt_tables(cells, 1, 64))
         files = SessionFiles(
             environment=tmp_path / "server_environment.json",
             model=tmp_path / "model.json",
@@ -63,7 +66,8 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         write_json(files.model, model)
         write_json(files.environment, {"command": ["env", f"PYTHONPATH={FAKE_VLLM}", sys.executable]})
         write_table(files.prompts, prompts, PROMPTS)
-        write_table(files.schedule, make_schedule(cells, 1, prompts), SCHEDULE)
+        planned = session_requests(cells, 1)
+        write_table(files.schedule, make_schedule(planned, prompts.to_batches()), SCHEDULE)
         settings = {
             "environment": "container",
             "host": "127.0.0.1",
@@ -86,8 +90,7 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
                 "loaded_idle_s": 1.0,
                 "post_idle_s": 1.0,
                 "settle_s": 0.2,
-                "request_timeout_s": 10.0,
-                "drain_s": 5.0,
+                "client": Client(request_timeout_s=10.0, drain_s=5.0, workers=workers).model_dump(),
                 "metrics_interval_s": 0.2,
                 "cells": [item.as_dict() for item in cells],
             }

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from inference_energy.acquire.load.log.merge import merge
 from inference_energy.acquire.session.run import SessionFiles, run_session
 from inference_energy.acquire.session.spec import SessionSpec
 from inference_energy.contracts import phases, power, requests, server_metrics
@@ -26,7 +27,7 @@ def left_of(pids_file: Path) -> list[int]:
 
 
 def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> None:
-    spec, files = make_session(tokens_per_s=50, pids_file=tmp_path / "pids")
+    spec, files = make_session(tokens_per_s=50, pids_file=tmp_path / "pids", workers=2)
     run_session(spec, files)
     times = read_table(files.output / "phases.parquet", phases.SCHEMA)
     assert times["phase"].tolist() == [
@@ -47,6 +48,15 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
     metrics = read_table(files.output / "server_metrics.parquet", server_metrics.SCHEMA)
     counted = metrics[metrics["name"] == "vllm:generation_tokens_total"]["value"]
     assert counted.iloc[-1] - counted.iloc[0] == sent["completion_tokens"].sum()
+    counts = metrics[metrics["name"] == "vllm:generation_tokens_total"]
+    assert counts["timestamp_ns"].is_monotonic_increasing
+    for cell, asked in sent.groupby("cell"):
+        own = times[times["cell"] == cell]
+        before = counts[counts["timestamp_ns"] <= own["start_ns"].min()]["value"].iloc[-1]
+        after = counts[counts["timestamp_ns"] >= own["end_ns"].max()]["value"].iloc[0]
+        assert after - before == asked["completion_tokens"].sum(), "read right before and after, so exact"
+        edges = counts["timestamp_ns"].sub(own["start_ns"].min()).abs().min()
+        assert edges < 0.6e9
 
     watts = read_table(files.output / "power.parquet", power.SCHEMA)
     assert watts["timestamp_ns"].iloc[0] < times["start_ns"].iloc[0]
@@ -58,6 +68,13 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
     assert facts["launch"]["ready_after_s"] > 0
     assert facts["stop"]["leftover_pids"] == []
     assert facts["windows"]["high"]["arrival"]["concurrency"] == 3
+    client = facts["client"]
+    assert len(client["workers"]) == 2
+    assert client["cpu_s"] == pytest.approx(sum(worker["cpu_s"] for worker in client["workers"]))
+    assert set(client["cells"]) == {"warmup", "low", "high"}
+    assert all(worker["lateness"]["p99_s"] < 1 for worker in client["workers"])
+    assert set(sent["worker"]) == {0, 1}
+    assert set(sent[sent["cell"] == "high"]["user"]) == {0, 1, 2}
     assert [source["grade"] for source in facts["power"]["sources"]] == ["modelled"]
     assert left_of(tmp_path / "pids") == []
 
@@ -79,6 +96,8 @@ def test_a_failed_session_leaves_logs_and_no_results(
     assert not files.output.exists()
     assert (files.logs / "server.log").exists()
     assert (files.logs / "power.arrows").stat().st_size > 0
+    if "crash_after_s" in stub:
+        assert merge(files.logs / "load", tmp_path / "kept.parquet").rows > 0, "what was sent until then is kept"
     assert left_of(tmp_path / "pids") == []
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from inference_energy.analysis.fit.cells import Cell
+from inference_energy.analysis.fit.models import MODELS, fit_model
 from inference_energy.validation.coverage import Coverage, Row, summarise
 from inference_energy.validation.trial import Outcome, Trial
 
@@ -111,3 +113,48 @@ def test_rows_come_by_scenario_and_figure_and_the_worst_conservation_counts() ->
     ]
     assert found.rows[0].bias == pytest.approx(0.02)
     assert (found.seeds, found.conservation, found.true_conservation) == (2, 5e-10, 3e-11)
+
+
+def fit_trial(seed: int, power_w: float, *, without: str | None = None) -> Trial:
+    """Six windows of a model that holds but for `low`, and the interval of a fit to all but one of them."""
+    loads = {"low": (40.0, 60.0), "a": (0.0, 9e4), "b": (0.0, 3e5), "c": (9e5, 60.0), "d": (5e5, 2e4), "e": (1e5, 1e5)}
+    cells = tuple(
+        Cell(
+            name,
+            "steady",
+            60.0,
+            prompts,
+            generated,
+            60.0 * (0.7 if name == "low" else 1.0) * power_w + 0.01 * prompts + 0.05 * generated,
+            None,
+            "gpu",
+            "counter",
+        )
+        for name, (prompts, generated) in loads.items()
+        if name != without
+    )
+    names = tuple(cell.name for cell in cells)
+    truth = fit_model(MODELS[1], list(cells), "relative")["coefficients"]["power"]["value"]
+    held = (truth - 1.0, truth + 1.0)
+    found = Outcome("power_term: power", "W", truth, truth, held, (), of_load=True, fitted_to=names)
+    return Trial("one", seed, (found,), 0.0, 0.0, cells)
+
+
+def test_a_fitted_term_is_set_beside_the_fit_to_the_same_windows() -> None:
+    """A fit without the window in which the device was idle finds another power: that is no error of its interval."""
+    trials = [fit_trial(seed, 400.0 + offset) for seed, offset in enumerate((-0.5, 0.5, -0.4, 0.4))]
+    (row,) = summarise([*trials, fit_trial(9, 400.0, without="low")]).rows
+    assert (row.covered, row.intervals) == (5, 5)
+    assert row.truth is not None
+    apart = trials[0].outcomes[0].truth
+    assert apart is not None
+    assert abs(fit_trial(9, 400.0, without="low").outcomes[0].truth - apart) > 5.0  # type: ignore[operator]
+
+
+def test_the_truth_of_a_fitted_term_is_the_mean_over_the_load_and_not_its_own() -> None:
+    (row,) = summarise([*(fit_trial(seed, 400.0) for seed in range(4)), fit_trial(9, 420.0)]).rows
+    # The mean is 404 W: all miss it by 3 W or more.
+    assert (row.covered, row.intervals) == (0, 5)
+    # Also where one alone was fitted to fewer windows: the others have these windows too.
+    (row,) = summarise([*(fit_trial(seed, 400.0) for seed in range(4)), fit_trial(9, 420.0, without="low")]).rows
+    assert (row.covered, row.intervals) == (4, 5)

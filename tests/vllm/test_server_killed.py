@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from tests.load.plans import closed_rows, load_spec, logged, write_plan
 from tests.vllm.real_server import LIMIT_S, Processes, SharedMemory, wait_for
 
-from inference_energy.acquire.load.client import LoadClient
-from inference_energy.acquire.load.phase import run_phase
-from inference_energy.acquire.load.request import PlannedRequest, RequestRecord
+from inference_energy.acquire.load.test import CELL
+from inference_energy.acquire.load.worker.team import LoadTeam
 from inference_energy.acquire.server.launch import RunningServer, launch
 from inference_energy.acquire.server.listening import port_is_free
 from inference_energy.acquire.server.locks import acquire_locks
@@ -24,22 +25,24 @@ from inference_energy.acquire.server.spec import LaunchSpec
 pytestmark = pytest.mark.vllm
 
 
-async def kill_under_load(server: RunningServer) -> tuple[list[RequestRecord], dict[str, Any]]:
+async def kill_under_load(server: RunningServer, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """SIGKILL the API server once tokens flow: the requests that were in flight, and the guardian's final status."""
-    ids = itertools.count(100)
-    requests = [PlannedRequest(i, i, [1000 + i] * 20, 200) for i in range(8)]
-    async with LoadClient(server.base_url, server.spec.served_model_name, 120.0, ignore_eos=True) as client:
-        phase = run_phase(client, "load", requests, LIMIT_S, 1.0, concurrency=4, new_id=lambda: next(ids))
-        load = asyncio.create_task(phase)
-        while client.events < 40:
+    prompts = [{"token_ids": [1000 + number] * 20} for number in range(8)]
+    write_plan(folder, [{**row, "prompt_id": row["request_id"]} for row in closed_rows(8, 4, max_tokens=200)], prompts)
+    cells = {CELL: (LIMIT_S, {"ignore_eos": True})}
+    name = server.spec.served_model_name
+    async with LoadTeam(load_spec(server.base_url, name, folder, cells, drain_s=1.0)) as team:
+        load = asyncio.create_task(team.run_cell(CELL))
+        while sum(team.live.ttft.counts.values()) < 4:
             assert server.alive()
             await asyncio.sleep(0.05)
-        in_flight = [record for record in client.records if record.end_ns is None]
+        killed_ns = time.monotonic_ns()
         os.kill(server.server_pid, signal.SIGKILL)
         final = await asyncio.wait_for(server.ended(), LIMIT_S)
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
-    return in_flight, final
+    sent = logged(folder)
+    return sent[(sent["sent_ns"] < killed_ns) & (sent["end_ns"] > killed_ns)], final
 
 
 @pytest.fixture
@@ -56,16 +59,16 @@ def server(
         processes.clean_up()
 
 
-def test_api_server_is_killed_under_load(server: tuple[RunningServer, Processes, SharedMemory]) -> None:
+def test_api_server_is_killed_under_load(server: tuple[RunningServer, Processes, SharedMemory], tmp_path: Path) -> None:
     running, processes, memory = server
     assert processes.are_a_whole_vllm()
     assert memory.made()
-    in_flight, final = asyncio.run(kill_under_load(running))
+    in_flight, final = asyncio.run(kill_under_load(running, tmp_path / "load"))
     assert (final["state"], final["reason"]) == ("stopped", "the server ended by itself")
     assert (final["return_code"], final["leftover_pids"]) == (-signal.SIGKILL, [])
     assert len(in_flight) == 4
-    assert {record.status for record in in_flight} == {"failed"}
-    assert all(record.error for record in in_flight)
+    assert set(in_flight["status"]) == {"failed"}
+    assert in_flight["error"].notna().all()
     wait_for(lambda: not processes.running(), "all processes to be gone")
     assert memory.left() == set()
     assert port_is_free(running.spec.host, running.spec.port)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-import re
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,19 +11,20 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
+from tests.load.plans import closed_rows, open_rows, row, run_cells, write_plan
 from tests.vllm.real_server import ROOT, Processes, SharedMemory, wait_for
 
-from inference_energy.acquire.load.client import LoadClient
-from inference_energy.acquire.load.phase import run_phase
-from inference_energy.acquire.load.request import PlannedRequest, RequestRecord
 from inference_energy.acquire.server.launch import RunningServer, launch
 from inference_energy.acquire.server.listening import port_is_free
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.server.metrics import MetricsPoller
+from inference_energy.acquire.server.metrics_log import compact
 from inference_energy.acquire.server.spec import LaunchSpec
 from inference_energy.acquire.vllm.describe import describe
-from inference_energy.analysis.reconcile import CACHED, GENERATED, PROMPT, RUNNING, STEPS, counter_rise
+from inference_energy.analysis.server_counts import ServerMetrics
 from inference_energy.contracts import server_metrics
+from inference_energy.contracts.engines import VLLM
+from inference_energy.contracts.tables import read_table
 
 pytestmark = pytest.mark.vllm
 
@@ -46,15 +44,15 @@ class Life(NamedTuple):
 class Traffic(NamedTuple):
     """What the client recorded, and the server's metrics from before the first request until after the last."""
 
-    records: dict[str, list[RequestRecord]]
+    records: dict[str, list[Any]]
     metrics: pd.DataFrame
 
-    def all(self) -> list[RequestRecord]:
+    def all(self) -> list[Any]:
         return [record for records in self.records.values() for record in records]
 
     def rise(self, counter: str) -> float:
         times_ns = self.metrics["timestamp_ns"]
-        found = counter_rise(self.metrics, counter, times_ns.min(), times_ns.max())
+        found = ServerMetrics(self.metrics).rise(counter, times_ns.min(), times_ns.max())
         assert found is not None, f"the server has no {counter}"
         return found[0]
 
@@ -74,39 +72,39 @@ def life(
 
 
 @pytest.fixture(scope="module")
-def traffic(life: Life) -> Traffic:
-    return asyncio.run(send(life.server))
+def traffic(life: Life, tmp_path_factory: pytest.TempPathFactory) -> Traffic:
+    return asyncio.run(send(life.server, tmp_path_factory.mktemp("load")))
 
 
-async def send(server: RunningServer) -> Traffic:
+async def send(server: RunningServer, folder: Path) -> Traffic:
     """All kinds of requests: at set times, by users who repeat them, and one after another."""
-    ids = itertools.count(100)
-    poller = MetricsPoller(server.base_url, 0.2)
+    prompts = [{"text": QUESTION}, {"token_ids": QUESTION_IDS}, {"token_ids": LONG}]
+    prompts += [{"token_ids": [2000 + number] * 20} for number in range(2)]
+    rows = [
+        {**asked, "cell": "timed", "prompt_id": number % 2, "salt": number > 1}
+        for number, asked in enumerate(open_rows(4, 0.1, max_tokens=12))
+    ]
+    rows += [
+        {**asked, "cell": "users", "request_id": 10 + number, "prompt_id": 3 + number}
+        for number, asked in enumerate(closed_rows(2, 2, max_tokens=8))
+    ]
+    one_by_one = {"long": (4, False), "again": (4, False), "salted": (4, True), "one": (1, False)}
+    rows += [
+        row(20 + number, cell=cell, arrival_ns=0, prompt_id=2, max_tokens=max_tokens, salt=salt)
+        for number, (cell, (max_tokens, salt)) in enumerate(one_by_one.items())
+    ]
+    write_plan(folder, rows, prompts)
+    exact = {"ignore_eos": True}
+    cells = {"timed": (1.0, exact), "users": (3.0, exact), **dict.fromkeys(one_by_one, (0.2, exact))}
+    poller = MetricsPoller(server.base_url, 0.2, folder / "metrics.arrows")
     poller.start()
     await asyncio.sleep(1.0)
-    sent: set[int] = set()
-
-    def client(prefix_reuse: bool) -> LoadClient:
-        name = server.spec.served_model_name
-        return LoadClient(server.base_url, name, 120.0, ignore_eos=True, prefix_reuse=prefix_reuse, sent_before=sent)
-
-    async with client(False) as anew, client(True) as reusing:
-        timed = [PlannedRequest(i, i, (QUESTION, QUESTION_IDS)[i % 2], 12, i * 100_000_000) for i in range(4)]
-        await run_phase(anew, "timed", timed, 1.0, 120.0)
-        pool = [PlannedRequest(10 + i, i, [2000 + i] * 20, 8) for i in range(2)]
-        await run_phase(anew, "users", pool, 3.0, 120.0, concurrency=2, new_id=lambda: next(ids))
-        for sender, cell, max_tokens in (
-            (reusing, "long", 4),
-            (reusing, "again", 4),
-            (anew, "salted", 4),
-            (reusing, "one", 1),
-        ):
-            await sender.send(PlannedRequest(next(ids), 0, LONG, max_tokens), cell, time.monotonic_ns())
-        records = [*anew.records, *reusing.records]
+    sent = await run_cells(server.base_url, server.spec.served_model_name, folder, cells, drain_s=120.0)
     await asyncio.sleep(1.0)  # the counters take in the last tokens after they were sent
-    metrics = pd.DataFrame(await poller.stop(), columns=server_metrics.SCHEMA.names)
-    cells = {record.cell for record in records}
-    return Traffic({cell: [record for record in records if record.cell == cell] for cell in cells}, metrics)
+    await poller.stop()
+    compact(folder / "metrics.arrows", folder / "server_metrics.parquet")
+    metrics = read_table(folder / "server_metrics.parquet", server_metrics.SCHEMA)
+    return Traffic({str(cell): list(own.itertuples()) for cell, own in sent.groupby("cell")}, metrics)
 
 
 def test_license_of_the_model_is_stated(real_model: dict[str, Any]) -> None:
@@ -130,9 +128,9 @@ def test_usage_equals_the_servers_counters(traffic: Traffic) -> None:
     assert [record.error for record in records if record.status != "ok"] == []
     assert len(traffic.records["timed"]) == 4
     assert len(traffic.records["users"]) >= 2
-    assert sum(record.completion_tokens for record in records) == traffic.rise(GENERATED)
-    assert sum(record.prompt_tokens for record in records) == traffic.rise(PROMPT)
-    assert sum(record.cached_tokens for record in records) == traffic.rise(CACHED)
+    assert sum(record.completion_tokens for record in records) == traffic.rise("generated")
+    assert sum(record.prompt_tokens for record in records) == traffic.rise("prompt")
+    assert sum(record.cached_tokens for record in records) == traffic.rise("cached")
 
 
 def test_every_request_gets_the_tokens_it_asked_for(traffic: Traffic) -> None:
@@ -156,12 +154,9 @@ def test_a_repeated_prompt_is_cached_unless_it_is_salted(traffic: Traffic) -> No
 
 
 def test_the_families_that_are_read_are_there(traffic: Traffic) -> None:
-    sources = (ROOT / "src" / "inference_energy").rglob("*.py")
-    read = {name for path in sources for name in re.findall(r'"(vllm:\w+)"', path.read_text())}
-    assert {GENERATED, PROMPT, CACHED, STEPS, RUNNING} <= read
-    assert read - set(traffic.metrics["name"]) == set()
-    assert 0 < traffic.rise(STEPS) <= traffic.rise(GENERATED)
-    running = traffic.metrics[traffic.metrics["name"] == RUNNING]["value"]
+    assert VLLM.samples - set(traffic.metrics["name"]) == set()
+    assert 0 < traffic.rise("steps") <= traffic.rise("generated")
+    running = traffic.metrics[traffic.metrics["name"] == VLLM.full("running")]["value"]
     assert running.max() >= 1
     assert running.iloc[-1] == 0
 

@@ -61,7 +61,7 @@ rule model:
 rule prompts:
     input:
         model=of_server(raw("servers/{server}/model.json")),
-        files=lambda wildcards: SPECS.prompt_files(wildcards.session),
+        files=lambda wildcards: SPECS.plan_files(wildcards.session),
     output:
         raw("sessions/{session}/prompts.parquet"),
     log:
@@ -70,7 +70,7 @@ rule prompts:
         machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
-        code=digest("inference_energy.plan.prompts"),
+        code=digest("inference_energy.plan.prompts.make", "inference_energy.plan.files"),
     message:
         "Prompts: make those of `{wildcards.session}`"
     shell:
@@ -79,7 +79,8 @@ rule prompts:
 
 rule schedule:
     input:
-        rules.prompts.output,
+        prompts=rules.prompts.output,
+        files=lambda wildcards: SPECS.plan_files(wildcards.session),
     output:
         raw("sessions/{session}/schedule.parquet"),
     log:
@@ -88,11 +89,11 @@ rule schedule:
         machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
-        code=digest("inference_energy.plan.schedule"),
+        code=digest("inference_energy.plan.schedule", "inference_energy.plan.files"),
     message:
         "Schedule: draw that of `{wildcards.session}`"
     shell:
-        "inference-energy stage schedule --spec {params.spec:q} --prompts {input} --output {output} 2> {log}"
+        "inference-energy stage schedule --spec {params.spec:q} --prompts {input.prompts} --output {output} 2> {log}"
 
 
 rule idle_baseline:

@@ -9,6 +9,7 @@ rule integrate:
         idle=of_server(raw("idle/{server}/idle.json")),
         idle_power=of_server(raw("idle/{server}/power.parquet")),
         steady_load=rules.steady_load.output,
+        calibration=CALIBRATION,
     output:
         derived("{session}/energy.json"),
     log:
@@ -21,12 +22,15 @@ rule integrate:
             )
         ),
         code=digest("inference_energy.analysis.integrate"),
+        calibration=lambda wildcards, input: [
+            word for path in input.calibration for word in ("--calibration", path)
+        ],
     message:
         "Integrate: energy of the windows of `{wildcards.session}`"
     shell:
         "inference-energy stage integrate --spec {params.spec:q} --session {input.session} --phases {input.phases}"
         " --power {input.power} --idle {input.idle} --idle-power {input.idle_power}"
-        " --steady-load {input.steady_load} --output {output} 2> {log}"
+        " --steady-load {input.steady_load} {params.calibration:q} --output {output} 2> {log}"
 
 
 rule attribute:

@@ -10,6 +10,7 @@ rule archive:
         schedule=of_sessions(raw("sessions/{session}/schedule.parquet")),
         environment=unique(of_sessions(raw("environment.json"))),
         receipts=of_sessions(derived("{session}/receipts.parquet")),
+        calibration=CALIBRATION,
         power_trace=of_sessions(derived("{session}/power_trace.html")),
     output:
         f"{EXPERIMENT}/{CONFIG.experiment}.zip",

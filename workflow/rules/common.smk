@@ -33,6 +33,8 @@ SPECS = Specs(
     lambda: installed_interpreter() is not None,
 )
 
+CALIBRATION = [CONFIG.analysis.calibration] if CONFIG.analysis.calibration else []
+
 EXPERIMENT = f"results/{CONFIG.experiment}"
 
 # Measuring rules take the whole machine and, through the profile's `resources: gpu=1`, exclude each other, so that

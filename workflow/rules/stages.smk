@@ -60,6 +60,7 @@ rule steady_load:
                 "token_tolerance",
                 "max_client_lag_s",
                 "max_failed_share",
+                "limits",
                 "steadiness",
             )
         ),

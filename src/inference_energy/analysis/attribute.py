@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.analysis.attribution.proportional import proportional
+from inference_energy.analysis.chunks import read_chunks
 from inference_energy.analysis.figures import load_figure
 from inference_energy.analysis.windows import Integers, TokenTimes
 from inference_energy.config.analysis import AnalysisConfig
@@ -23,30 +24,38 @@ def attribute(*, requests: Path, energy: dict[str, Any], config: AnalysisConfig)
     `gco2e` stays null: the intensity is applied later, so that another zone repeats no attribution.
 
     Args:
-        requests: requests.parquet.
+        requests: requests.parquet; where chunks.parquet lies beside it, tokens count when they arrived.
         energy: its energy.json.
         config: the policy.
     """
     asked = read_table(requests, requests_contract.SCHEMA)
+    chunks = read_chunks(requests)
     cold_w = load_figure(energy["idle"]["cold_power_w"]).value
     parts = [
-        _receipts(asked[asked["cell"] == name], name, window, cold_w, config.attribution)
+        _receipts(asked[asked["cell"] == name], chunks, name, window, cold_w, config.attribution)
         for name, window in energy["windows"].items()
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCHEMA.names)
 
 
-def weights(requests: pd.DataFrame, start_ns: int, end_ns: int, policy: str) -> Integers:
+def weights(
+    requests: pd.DataFrame, start_ns: int, end_ns: int, policy: str, chunks: pd.DataFrame | None = None
+) -> Integers:
     """Tokens of each request inside [start, end) that the policy charges by."""
-    tokens = TokenTimes.of(requests)
+    tokens = TokenTimes.of(requests, chunks)
     completion = tokens.completion_inside(start_ns, end_ns)
     return completion + tokens.prompt_inside(start_ns, end_ns) if policy == "total_tokens" else completion
 
 
 def _receipts(
-    requests: pd.DataFrame, name: str, window: dict[str, Any], cold_w: float | None, policy: str
+    requests: pd.DataFrame,
+    chunks: pd.DataFrame | None,
+    name: str,
+    window: dict[str, Any],
+    cold_w: float | None,
+    policy: str,
 ) -> pd.DataFrame:
-    shares = weights(requests, window["start_ns"], window["end_ns"], policy)
+    shares = weights(requests, window["start_ns"], window["end_ns"], policy, chunks)
     energy_j = load_figure(window["figures"]["energy_total_j"]).value
     charged = proportional(energy_j, shares) if energy_j is not None else None
     idle_j = None

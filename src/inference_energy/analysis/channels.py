@@ -2,11 +2,15 @@
 
 A channel is one (source, device, domain). Where it has a hardware energy counter, the counter's difference is the
 energy and the integral of its power readings the cross-check; else the integral is the energy. A counter that moves
-more seldom than every two seconds, such as a plug's in whole Wh, is the cross-check and the integral the energy. NVML's
-average power is that of the last second (Yang, Adamek, Armour, SC24): its readings count for half a second earlier.
+more seldom than every two seconds, such as a plug's in whole Wh, is the cross-check and the integral the energy.
+Average power is that of the time before it was read, 1 s with NVML from Ampere on (Yang, Adamek, Armour, SC24): its
+readings count for half of that earlier. The log says how long it is; where nobody knows, they count for when they were
+read.
 Where power only comes together with a counter, as from RAPL, it was derived from that counter and checks nothing.
+A calibration corrects energies alone: readings, and the checks of one against the other, stay as they were taken.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,20 +20,35 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inference_energy.analysis.correction import Correction
 from inference_energy.analysis.trapezoid import Times, Values, counter_energy, cumulative, integrate, shortfall_s
 from inference_energy.contracts.figure import GRADES_WORST_LAST, Grade, worst
-from inference_energy.contracts.power import SCHEMA, summed_keys
+from inference_energy.contracts.power import (
+    AVERAGING_WINDOW_S,
+    GPU_MODULE,
+    SCHEMA,
+    Key,
+    channel_facts,
+    summed_keys,
+)
 from inference_energy.contracts.tables import read_metadata, read_table
 from inference_energy.errors import InputError
 
 Reading = Literal["average", "instant"]
 
-AVERAGE_DELAY_NS = 500_000_000
-_AVERAGING = ("nvml", "nvidia-smi")
-"""Sources whose average power is NVML's."""
+FORMER_WINDOWS_S = {"nvml": 1.0, "nvidia-smi": 1.0}
+"""What average power averages over, by source, in logs from before they said so themselves."""
+
+UNKNOWN_BLUR_S = 0.5
+"""How far an average of unknown length is taken to reach over the edge of an idle phase."""
 
 MOST_COUNTER_PERIOD_S = 2.0
 """A counter that moves more seldom cannot be the energy of a window of minutes."""
+
+SUPERCHIP = (
+    "The GPU is part of a superchip: gpu_module, which was logged and not added, is its power together with the Grace "
+    "CPU and the memory of both."
+)
 
 _NO_TIMES: Times = np.zeros(0, dtype=np.int64)
 _NO_VALUES: Values = np.zeros(0)
@@ -42,7 +61,8 @@ _OWN_GRADE: tuple[Grade, ...] = ("modelled", "simulated", "metered")
 class Channel:
     """One channel's readings; times ascend. `reading` says which power was taken, None where there is none.
 
-    `others` are power readings of the same channel that were not taken, for a second cross-check.
+    `others` are power readings of the same channel that were not taken, for a second cross-check. `correction` is that
+    of a calibration, None without one. `averaging_s` is what average power averages over, None where that is not known.
     """
 
     source: str
@@ -58,6 +78,18 @@ class Channel:
     event_times_ns: Times
     event_bits: NDArray[np.int64]
     others: dict[Reading, tuple[Times, Values]] = field(default_factory=dict)
+    correction: Correction | None = None
+    averaging_s: float | None = 0.0
+
+    @property
+    def gain(self) -> float:
+        """What an energy of the readings is multiplied with; 1 without a calibration."""
+        return 1.0 if self.correction is None else self.correction.gain
+
+    @property
+    def offset_w(self) -> float:
+        """The power that is added to that of the readings; 0 without a calibration."""
+        return 0.0 if self.correction is None else self.correction.offset_w
 
     @property
     def counted(self) -> bool:
@@ -76,14 +108,14 @@ class Channel:
 
     @property
     def blur_s(self) -> float:
-        """How far what lies next to a stretch of time reaches into its readings: half of what NVML averages over."""
-        return AVERAGE_DELAY_NS / 1e9 if self.source in _AVERAGING else 0.0
+        """How far what lies next to a stretch of time reaches into its readings: half of what they average over."""
+        return UNKNOWN_BLUR_S if self.averaging_s is None else self.averaging_s / 2
 
     @property
     def delay_s(self) -> float:
         """How much earlier than they were read the readings count that the energy comes from."""
-        late = not self.counted and self.source in _AVERAGING and self.reading == "average"
-        return AVERAGE_DELAY_NS / 1e9 if late else 0.0
+        late = not self.counted and self.reading == "average"
+        return (self.averaging_s or 0.0) / 2 if late else 0.0
 
     @property
     def name(self) -> str:
@@ -99,38 +131,49 @@ class Channel:
         return shortfall_s(self.main_times_ns(), start_ns, end_ns) == (0.0, 0.0)
 
     def energy_j(self, start_ns: int, end_ns: int) -> float:
-        """Energy between two times in J.
+        """Energy between two times in J, calibrated where there is a calibration.
 
         Raises:
             InputError: the log does not cover the window.
         """
+        return self.gain * self.read_energy_j(start_ns, end_ns) + self.offset_w * ((end_ns - start_ns) / 1e9)
+
+    def read_energy_j(self, start_ns: int, end_ns: int) -> float:
+        """Energy between two times in J as the sensor gives it; raises as `energy_j` does."""
         if self.counted:
             return counter_energy(self.counter_times_ns, self.counter_j, start_ns, end_ns)
         return integrate(self.times_ns, self.power_w, start_ns, end_ns)
 
     def energies_j(self, edges_ns: Times) -> Values:
-        """Energy between each two neighbouring edges in J, shape (edges - 1,); the log covers them."""
+        """`energy_j` between each two neighbouring edges, shape (edges - 1,); the log covers them."""
         if self.counted:
             at_edges = np.interp(edges_ns - edges_ns[0], self.counter_times_ns - edges_ns[0], self._grown_j())
-            return np.asarray(np.diff(at_edges), dtype=np.float64)
-        return np.asarray(np.diff(cumulative(self.times_ns, self.power_w, edges_ns)), dtype=np.float64)
+        else:
+            at_edges = cumulative(self.times_ns, self.power_w, edges_ns)
+        corrected = self.gain * np.diff(at_edges) + self.offset_w * (np.diff(edges_ns) / 1e9)
+        return np.asarray(corrected, dtype=np.float64)
 
     def power_near_w(self, time_ns: int, side_s: float) -> float:
-        """Mean power in W over so many seconds after a time (before it, where negative), as far as readings go."""
+        """Mean power in W over so many seconds after a time (before it, where negative), as far as readings go.
+
+        It is that of the readings, without a calibration.
+        """
         times_ns = self.main_times_ns()
         other_ns = int(np.clip(time_ns + round(side_s * 1e9), times_ns[0], times_ns[-1]))
         start_ns, end_ns = min(time_ns, other_ns), max(time_ns, other_ns)
         if end_ns <= start_ns or not self.covers(start_ns, end_ns):
             return 0.0
-        return self.energy_j(start_ns, end_ns) / ((end_ns - start_ns) / 1e9)
+        return self.read_energy_j(start_ns, end_ns) / ((end_ns - start_ns) / 1e9)
+
+    def power_of(self, reading: Reading) -> tuple[Times, Values]:
+        """Times and values of a power reading; empty where it was not logged."""
+        if reading == self.reading:
+            return self.times_ns, self.power_w
+        return self.others.get(reading, (_NO_TIMES, _NO_VALUES))
 
     def integral_j(self, reading: Reading, start_ns: int, end_ns: int) -> float | None:
         """What a power reading alone would give, in J; None where it was not logged or does not cover the window."""
-        times_ns, power_w = (
-            (self.times_ns, self.power_w)
-            if reading == self.reading
-            else self.others.get(reading, (_NO_TIMES, _NO_VALUES))
-        )
+        times_ns, power_w = self.power_of(reading)
         if not len(times_ns) or shortfall_s(times_ns, start_ns, end_ns) != (0.0, 0.0):
             return None
         return integrate(times_ns, power_w, start_ns, end_ns)
@@ -160,7 +203,8 @@ def read_channels(path: Path, reading: Reading) -> list[Channel]:
 
 
 def channels(frame: pd.DataFrame, sources: Any, reading: Reading) -> list[Channel]:
-    """The channels of a power log in memory; `sources` is a list of {name, grade}."""
+    """The channels of a power log in memory; `sources` is a list of {name, grade} with, in newer logs, channels."""
+    facts = channel_facts(sources)
     grades = {str(s["name"]): str(s["grade"]) for s in sources or [] if isinstance(s, dict)}
     found = []
     for key, rows in frame.groupby(["source", "device", "domain"], sort=True, dropna=False):
@@ -170,7 +214,9 @@ def channels(frame: pd.DataFrame, sources: Any, reading: Reading) -> list[Channe
                 f"the power log has readings of {source!r}, but its schema metadata `source` gives no grade for it: it "
                 'must be a list of {"name", "grade"}'
             )
-        found.append(_channel((source, device, domain), grades[source], rows.sort_values("timestamp_ns"), reading))
+        averaging_s = _averaging_s((source, device, domain), facts)
+        ordered = rows.sort_values("timestamp_ns")
+        found.append(_channel((source, device, domain), grades[source], ordered, reading, averaging_s))
     return found
 
 
@@ -185,17 +231,27 @@ def summed(found: list[Channel]) -> list[Channel]:
 
 
 def boundary(found: list[Channel]) -> str:
-    """What the summed channels contain, such as `gpu + cpu_package + dram` or `cpu (modelled)`."""
+    """What the summed channels contain, such as `gpu + cpu_package + dram` or `cpu (modelled)`.
+
+    Calibrated as a node they stand for all of it: `node from gpu + cpu_package`.
+    """
     labels = []
     for channel in found:
         suffix = f" ({channel.grade})" if channel.grade in ("modelled", "simulated") else ""
         labels.append(channel.domain + suffix)
-    return " + ".join(dict.fromkeys(labels)) or "nothing"
+    text = " + ".join(dict.fromkeys(labels)) or "nothing"
+    return f"node from {text}" if any(c.correction and c.correction.is_of_node for c in found) else text
 
 
-def boundary_note(found: list[Channel]) -> str | None:
-    """What the summed channels leave out, in words; None where nothing was measured, or the whole machine."""
+def boundary_note(found: list[Channel], logged: Sequence[Channel] = ()) -> str | None:
+    """What the summed channels leave out, in words; None where nothing was measured, or the whole machine.
+
+    Args:
+        found: the summed channels.
+        logged: all channels, for what was read and not added.
+    """
     inside = {channel.domain for channel in found}
+    inside |= {"node" for channel in found if channel.correction and channel.correction.is_of_node}
     if not inside or "node" in inside:
         return None
     outside = [
@@ -204,7 +260,12 @@ def boundary_note(found: list[Channel]) -> str | None:
         *(["DRAM"] if "dram" not in inside else []),
         "mainboard, storage, fans and power supply",
     ]
-    return f"Figures contain {boundary(found)}; outside are {', '.join(outside)}."
+    note = f"Figures contain {boundary(found)}; outside are {', '.join(outside)}."
+    if any(channel.domain == GPU_MODULE for channel in logged):
+        note += " " + SUPERCHIP
+        if "cpu_package" not in inside:
+            note += " No counter of the CPU was added, so its part is only in there."
+    return note
 
 
 def grade(found: list[Channel]) -> Grade:
@@ -217,12 +278,22 @@ def channel_label(domain: str, device: str) -> str:
     return domain if device == domain else f"{domain} of {device}"
 
 
-def _channel(key: tuple[str, str, str], source_grade: str, rows: pd.DataFrame, reading: Reading) -> Channel:
+def _averaging_s(key: Key, facts: dict[Key, dict[str, Any]]) -> float | None:
+    """What a channel's average power averages over, as the log says or, before logs did, as its source is known for."""
+    if key not in facts:
+        return FORMER_WINDOWS_S.get(key[0], 0.0)
+    window_s = facts[key].get(AVERAGING_WINDOW_S, 0.0)
+    return None if window_s is None else float(window_s)
+
+
+def _channel(key: Key, source_grade: str, rows: pd.DataFrame, reading: Reading, averaging_s: float | None) -> Channel:
     times_ns = rows["timestamp_ns"].to_numpy(dtype=np.int64)
     counter = rows["energy_counter_j"].to_numpy(dtype=np.float64, na_value=np.nan)
     powers = {name: rows[f"power_{name}_w"].to_numpy(dtype=np.float64, na_value=np.nan) for name in get_args(Reading)}
     has_counter = ~np.isnan(counter)
-    readings = {name: _reading(key[0], name, times_ns, power) for name, power in powers.items()}
+    delay_ns = round((averaging_s or 0.0) / 2 * 1e9)
+    delays_ns: dict[Reading, int] = {"average": delay_ns, "instant": 0}
+    readings = {name: _reading(times_ns - delays_ns[name], power) for name, power in powers.items()}
     measured = {name: len(found[0]) > 0 for name, found in readings.items()}
     taken: Reading | None = next((name for name in (reading, *get_args(Reading)) if measured[name]), None)
     moves_s = _usual_spacing_s(moved_ns(times_ns[has_counter], counter[has_counter]))
@@ -249,14 +320,14 @@ def _channel(key: tuple[str, str, str], source_grade: str, rows: pd.DataFrame, r
         event_times_ns=times_ns[has_events],
         event_bits=events[has_events].to_numpy(dtype=np.int64),
         others={name: found for name, found in readings.items() if taken and name != taken and measured[name]},
+        averaging_s=averaging_s,
     )
 
 
-def _reading(source: str, name: str, times_ns: Times, power_w: Values) -> tuple[Times, Values]:
-    """The readings that there are, at the times that they stand for."""
+def _reading(times_ns: Times, power_w: Values) -> tuple[Times, Values]:
+    """The readings that there are."""
     known = ~np.isnan(power_w)
-    delay_ns = AVERAGE_DELAY_NS if source in _AVERAGING and name == "average" else 0
-    return times_ns[known] - delay_ns, power_w[known]
+    return times_ns[known], power_w[known]
 
 
 def moved_ns(times_ns: Times, counter_j: Values) -> Times:

@@ -2,8 +2,9 @@
 
 Each is the mean power over its phase, of the same channels that are added up for the windows: energy / time. The log's
 first and last reading may lie up to `analysis.max_gap_periods` of its periods inside the phase; the mean is then that
-of the covered part. Where the sensor averages over a second, half a second at each end is left out. The readings
-are checked as those of a window are.
+of the covered part. Where the sensor averages over a second, half a second at each end is left out. A counter's mean is
+that between its first and its last movement within the phase, so that no energy is interpolated across an end. The
+readings are checked as those of a window are.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,10 @@ from inference_energy.analysis.steadiness import MIN_BLOCKS, trend
 from inference_energy.analysis.trapezoid import Values
 from inference_energy.analysis.uncertainty.bootstrap import ratio_error
 from inference_energy.analysis.uncertainty.budget import Term, merged, with_budget
-from inference_energy.analysis.uncertainty.sensors import edge_term, gain_term, gap_term, offset_term
+from inference_energy.analysis.uncertainty.scale import corrections_of, scale_terms
+from inference_energy.analysis.uncertainty.sensors import edge_term, gap_term
 from inference_energy.analysis.validity import invalidating, judged, reason
+from inference_energy.analysis.windows import Window, snapped
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.figure import Figure, Grade, Reason
 
@@ -34,6 +37,9 @@ OUTLIER_MADS = 8.0
 """A second is an outlier when it lies so many median absolute deviations from the median, and `OUTLIER_SHARE` of it."""
 OUTLIER_SHARE = 0.05
 TREND_LIMIT = 0.05
+
+OWN_TERMS = ("idle fluctuation", "window edges", "holes")
+"""Names of the terms that are a phase's alone. Gain and offset it shares with the windows."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class IdlePhase:
 class IdlePower:
     """An idle power: the figure, each device's part of it in W by channel name, and its own terms of uncertainty.
 
-    `own_terms` hold what is this phase's alone, in W: gain and offset, which it shares with the windows, are left out.
+    `own_terms` hold what is this phase's alone, in W: gain and offset, stated or of a calibration, which it shares with
+    the windows, are left out.
     """
 
     figure: Figure
@@ -103,11 +110,11 @@ def idle_power(
         return IdlePower(judged(None, "W", boundary=boundary(like), grade=where, reasons=reasons), {}, ())
     powers = {c.name: c.energy_j(a, b) / ((b - a) / 1e9) for c, a, b in spans}
     seconds_w, lengths_s = _seconds(spans)
-    notes = [*(note for note in found if note.code == "holes"), *_oddities(kind, seconds_w)]
+    notes = [*(note for note in found if note.code in ("holes", "mig_card")), *_oddities(kind, seconds_w)]
     figure = judged(sum(powers.values()), "W", boundary=boundary(like), grade=where, notes=notes)
     terms = _own_terms(spans, seconds_w, lengths_s, interval_s)
     if where != "modelled":
-        shared = (gain_term(powers, config.uncertainty), offset_term(len(spans), 1.0, config.uncertainty))
+        shared = scale_terms(powers, 1.0, corrections_of(c for c, *_ in spans), config.uncertainty)
         figure = with_budget(figure, [*shared, *terms])
     return IdlePower(figure, powers, terms)
 
@@ -184,4 +191,7 @@ def _covered(channel: Channel, start_ns: int, end_ns: int) -> tuple[int, int]:
     times_ns = channel.main_times_ns()
     if not len(times_ns):
         return start_ns, start_ns
-    return max(start_ns, int(times_ns[0])), min(end_ns, int(times_ns[-1]))
+    covered = Window("idle", max(start_ns, int(times_ns[0])), min(end_ns, int(times_ns[-1])))
+    if channel.counted:
+        covered = snapped(covered, channel.counter_moved_ns)
+    return covered.start_ns, covered.end_ns

@@ -5,7 +5,8 @@
     marginal = total - P_loaded * T      (idle with the server up)
 
 Energy is the difference of a hardware counter over the trimmed window where there is one, else the integral of power,
-summed over the channels that do not overlap. Where an idle power is missing, so is what would subtract it.
+summed over the channels that do not overlap, each calibrated against a meter where the configuration names such a
+calibration: idle powers and all that follows are too. Where an idle power is missing, so is what would subtract it.
 
 An energy in J is that of this very window, so its interval holds what measuring leaves open. A power, or an energy per
 token, stands for the load that the window is a sample of, so its interval also holds how much the window fluctuated.
@@ -18,6 +19,7 @@ from typing import Any, get_args
 import numpy as np
 
 from inference_energy.analysis.bins import bin_edges
+from inference_energy.analysis.calibration import Applied, choose, corrected
 from inference_energy.analysis.channels import (
     Channel,
     Reading,
@@ -27,6 +29,8 @@ from inference_energy.analysis.channels import (
     read_channels,
     summed,
 )
+from inference_energy.analysis.client_cost import client_energy
+from inference_energy.analysis.counter_loss import without_lost_counters
 from inference_energy.analysis.figures import invalid, times
 from inference_energy.analysis.idle import IdleKind, IdlePhase, IdlePower, idle_power, with_drift_note
 from inference_energy.analysis.intensities import intensities
@@ -39,6 +43,7 @@ from inference_energy.analysis.validity import judged, reason, unique
 from inference_energy.analysis.windows import phase_times
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import phases as phases_contract
+from inference_energy.contracts.calibration import Calibrations
 from inference_energy.contracts.figure import Basis, Figure, Reason, worst
 from inference_energy.contracts.tables import read_json, read_table
 
@@ -52,6 +57,7 @@ def integrate_session(
     idle_power: Path,
     steady: dict[str, Any],
     config: AnalysisConfig,
+    calibrations: Calibrations | None = None,
 ) -> dict[str, Any]:
     """energy.json of a session.
 
@@ -63,18 +69,25 @@ def integrate_session(
         idle_power: power.parquet of the cold idle; not read where idle.json says that there was none.
         steady: its steady_load.json.
         config: reading, tolerances.
+        calibrations: what `config.calibration` names, None without one.
 
     Returns:
-        `boundary`, `boundary_note` (what is outside), `grade`, `idle` (three figures) and `windows`: for each,
-        `devices` and `figures`.
+        `boundary`, `boundary_note` (what is outside), `grade`, `calibration` (what was applied, None without one),
+        `idle` (three figures) and `windows`: for each, `devices`, `client` (figures of the load client's own energy)
+        and `figures`.
+
+    Raises:
+        InputError: a file cannot be used, or the calibration is of the virtual bench and the power not, or the reverse.
     """
     recorded = read_session(session)
     found = read_channels(power, config.power_reading)
+    applied = choose(calibrations, summed(found), recorded["session"])
+    found = corrected(found, applied.corrections)
     interval_s = float(recorded["power"]["interval_s"])
     why = recorded.get("missing") or {}
     phase_rows = read_table(phases, phases_contract.SCHEMA)
     phases_of: dict[IdleKind, IdlePhase] = {
-        "cold": _cold_phase(idle, idle_power, config),
+        "cold": _cold_phase(idle, idle_power, applied, config),
         "loaded": IdlePhase(
             found,
             phase_times(phase_rows, "loaded_idle"),
@@ -90,28 +103,32 @@ def integrate_session(
     }
     idles = _idle_powers(phases_of, summed(found), interval_s, config)
     windows = {
-        name: _window(window, found, idles, recorded=recorded["power"], interval_s=interval_s, config=config)
+        name: _window(
+            window, found, idles, recorded=recorded["power"], notes=applied.notes, interval_s=interval_s, config=config
+        )
         for name, window in steady["windows"].items()
     }
     return {
         "version": 1,
         **identity(recorded),
         "boundary": boundary(summed(found)),
-        "boundary_note": boundary_note(summed(found)),
-        "grade": grade(summed(found)),
+        "boundary_note": boundary_note(summed(found), found),
+        "grade": worst(
+            [grade(summed(found)), *(window["figures"]["energy_total_j"]["grade"] for window in windows.values())]
+        ),
+        "calibration": applied.record,
         "idle": {f"{kind}_power_w": power.figure.as_dict() for kind, power in idles.items()},
         "windows": windows,
     }
 
 
-def _cold_phase(idle: Path, idle_power_log: Path, config: AnalysisConfig) -> IdlePhase:
+def _cold_phase(idle: Path, idle_power_log: Path, applied: Applied, config: AnalysisConfig) -> IdlePhase:
     recorded = read_json(idle)
     if recorded.get("missing"):
         return IdlePhase([], None, str(recorded["missing"]))
     times_ns = (int(recorded["start_ns"]), int(recorded["end_ns"]))
-    return IdlePhase(
-        read_channels(idle_power_log, config.power_reading), times_ns, "", dict(recorded.get("power") or {})
-    )
+    found = corrected(read_channels(idle_power_log, config.power_reading), applied.corrections)
+    return IdlePhase(found, times_ns, "", dict(recorded.get("power") or {}))
 
 
 def _idle_powers(
@@ -132,17 +149,20 @@ def _window(
     idle: dict[str, IdlePower],
     *,
     recorded: dict[str, Any],
+    notes: tuple[Reason, ...],
     interval_s: float,
     config: AnalysisConfig,
 ) -> dict[str, Any]:
-    power = summed(found)
     start_ns, end_ns = int(window["start_ns"]), int(window["end_ns"])
+    logged = summed(found)
+    power, lost = without_lost_counters(logged, start_ns, end_ns, interval_s, config)
+    found = [next((new for old, new in zip(logged, power, strict=True) if old is one), one) for one in found]
     reasons = [Reason(r["code"], r["detail"]) for r in window["reasons"]["energy"]]
     if not power:
         reasons.append(reason("no_power_source", "No channel that can be added up was logged."))
     for channel in power:
         reasons += check_channel(channel, start_ns, end_ns, interval_s, config)
-    reasons += others_reasons(recorded, start_ns, end_ns)
+    reasons += [*lost, *others_reasons(recorded, start_ns, end_ns), *notes]
     covered = bool(power) and all(channel.covers(start_ns, end_ns) for channel in power)
     energies_j = {channel.name: channel.energy_j(start_ns, end_ns) for channel in power} if covered else None
     bins_j = _bins(power, start_ns, end_ns) if covered else None
@@ -153,12 +173,14 @@ def _window(
     else:
         figures |= intensities(figures, window)
     chosen = {id(channel) for channel in power}
+    client = client_energy(window.get("client"), power, start_ns, end_ns, figures["energy_total_j"])
     return {
         "kind": window["kind"],
         "start_ns": start_ns,
         "end_ns": end_ns,
         "devices": [_device(channel, start_ns, end_ns, id(channel) in chosen) for channel in found],
         "bins": {"energy_total_j": None if bins_j is None else bins_j.tolist()},
+        "client": {name: figure.as_dict() for name, figure in client.items()},
         "figures": {name: figure.as_dict() for name, figure in figures.items()},
     }
 
@@ -222,12 +244,19 @@ def _device(channel: Channel, start_ns: int, end_ns: int, is_summed: bool) -> di
         "reading": _reading(channel),
         "summed": is_summed,
         "energy_j": channel.energy_j(start_ns, end_ns) if covered else None,
+        "calibration": _calibration(channel),
         "counter_energy_j": None if channel.grade == "modelled" else channel.counter_energy_j(start_ns, end_ns),
         "ratios": {
             name: counter_ratio(channel, name, start_ns, end_ns) for name in get_args(Reading) if channel.counter_j.size
         },
         "clocks_event_shares": event_shares(channel, start_ns, end_ns),
     }
+
+
+def _calibration(channel: Channel) -> dict[str, Any] | None:
+    """What the energy was corrected by; the counter's and the ratios are the sensor's own."""
+    own = channel.correction
+    return None if own is None else {"name": own.entry, "gain": own.gain, "offset_w": own.offset_w}
 
 
 def _reading(channel: Channel) -> str | None:

@@ -52,14 +52,28 @@ def is_closed_loop(facts: dict[str, Any]) -> bool:
 
 def load_text(facts: dict[str, Any]) -> str:
     """A window's load in words, such as `Poisson 0.5 req/s, chat`; of an unknown process its name and its numbers."""
-    arrival = dict(facts["arrival"])
+    return f"{_arrival_text(dict(facts['arrival']))}, {facts['workload']}"
+
+
+def _arrival_text(arrival: dict[str, Any]) -> str:
+    match arrival:
+        case {"process": "closed", "concurrency": int(users)}:
+            return f"closed loop, {users} user{'s' if users != 1 else ''}"
+        case {"process": "gamma", "rate_qps": rate, "burstiness": shape}:
+            return f"gamma {rate:g} req/s, burstiness {shape:g}"
+        case {"process": process, "rate_qps": int() | float() as rate}:
+            return f"{'Poisson' if process == 'poisson' else process} {rate:g} req/s"
+        case {"process": "ramp", "from_qps": first, "to_qps": last}:
+            return f"ramp {first:g} to {last:g} req/s"
+        case {"process": "piecewise", "steps": steps}:
+            return f"steps of {', '.join(format(step['rate_qps'], 'g') for step in steps)} req/s"
+        case {"process": "day", "mean_qps": mean, "amplitude": amplitude}:
+            return f"day of {mean:g} req/s ± {amplitude:.0%}"
+        case {"process": "trace", "format": name, "time_scale": scale}:
+            return f"{name} trace" + (f", time × {scale:g}" if scale != 1 else "")
+        case {"process": "schedule"}:
+            return "replayed schedule"
     process = str(arrival.pop("process"))
-    if process == "closed" and arrival.get("concurrency") is not None:
-        users = arrival["concurrency"]
-        text = f"closed loop, {users} user{'s' if users != 1 else ''}"
-    elif arrival.get("rate_qps") is not None:
-        text = f"{'Poisson' if process == 'poisson' else process} {arrival['rate_qps']:g} req/s"
-    else:
-        numbers = [f"{key} {value:g}" for key, value in arrival.items() if isinstance(value, int | float)]
-        text = ", ".join([process, *numbers])
-    return f"{text}, {facts['workload']}"
+    return ", ".join(
+        [process, *(f"{key} {value:g}" for key, value in arrival.items() if isinstance(value, int | float))]
+    )

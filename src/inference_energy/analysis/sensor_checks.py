@@ -1,6 +1,9 @@
 """Whether a channel's readings over a window can be trusted: holes, frozen readings, counters, throttling."""
 
+from typing import get_args
+
 import numpy as np
+from numpy.typing import NDArray
 
 from inference_energy.analysis.channels import Channel, Reading
 from inference_energy.analysis.trapezoid import Times, Values, shortfall_s
@@ -22,8 +25,19 @@ COARSE_STUCK_S = 60.0
 COARSE = ("amd-smi", "ipmi", "redfish", "smart-plug", "pdu", "dcgm")
 """Sources that give power in whole or tenth watts, or seldom: they may well repeat themselves for so long."""
 
+MIN_CHECKED_S = 5.0
+"""Where less of the window is left to compare a counter with power, nothing is said: the edges of the parts alone are
+off by some percent."""
+
 MAX_EMPTY_SHARE = 0.05
 NOTED_HOLE_PERIODS = 3.0
+
+Places = NDArray[np.intp]
+Spans = list[tuple[int, int]]
+Frozen = dict[Reading, Spans]
+"""Where in a window a power reading stood still, from its last movement to its next, in order of time."""
+
+_NONE: Places = np.zeros(0, dtype=np.intp)
 
 
 def check_channel(
@@ -47,10 +61,13 @@ def check_channel(
                 "at its end.",
             )
         ]
+    stuck = _stuck(channel, start_ns, end_ns)
+    frozen: Frozen = {} if stuck else _frozen_beside_counter(channel, start_ns, end_ns)
     found = [
         *gap_reasons(channel, start_ns, end_ns, interval_s, config.max_gap_periods),
-        *_stuck(channel, start_ns, end_ns),
-        *_counter(channel, start_ns, end_ns, config.counter_tolerance),
+        *stuck,
+        *_cross_check_stuck(channel, frozen),
+        *_counter(channel, start_ns, end_ns, config.counter_tolerance, frozen),
         *_throttling(channel, start_ns, end_ns),
     ]
     if not channel.counted and channel.reading != config.power_reading:
@@ -58,6 +75,11 @@ def check_channel(
             reason(
                 "other_reading", f"{channel.name} gives no {config.power_reading} power; {channel.reading} was taken."
             )
+        )
+    if channel.averaging_s is None and channel.reading == "average":
+        use = "its integral checks the counter only roughly" if channel.counted else "the window's edges are blurred"
+        found.append(
+            reason("averaging_unknown", f"What the power of {channel.name} averages over is not known, so {use}.")
         )
     return found
 
@@ -134,23 +156,61 @@ def _stuck(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
 
 
 def _longest_run(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[int, float]:
-    """Readings in the longest row of equal values that reaches into the window, and how long it lasted [s].
-
-    What lies outside counts too: a counter that stood still before the window gives it what came before.
-    """
-    changes = np.flatnonzero(np.diff(values) != 0)
-    firsts = np.concatenate(([0], changes + 1))
-    lasts = np.concatenate((changes, [len(values) - 1]))
-    inside = (times_ns[lasts] >= start_ns) & (times_ns[firsts] <= end_ns)
-    if len(values) < 2 or not inside.any():
+    """Readings in the longest row of equal values that reaches into the window, and how long it lasted [s]."""
+    firsts, lasts = _runs(times_ns, values, start_ns, end_ns)
+    if not len(firsts):
         return 0, 0.0
-    firsts, lasts = firsts[inside], lasts[inside]
     lengths_s = (times_ns[lasts] - times_ns[firsts]) / 1e9
     longest = int(np.argmax(lengths_s))
     return int(lasts[longest] - firsts[longest] + 1), float(lengths_s[longest])
 
 
-def _counter(channel: Channel, start_ns: int, end_ns: int, tolerance: float) -> list[Reason]:
+def _runs(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[Places, Places]:
+    """Index of the first and last reading of each row of equal values that reaches into the window.
+
+    What lies outside counts too: a counter that stood still before the window gives it what came before.
+    """
+    if len(values) < 2:
+        return _NONE, _NONE
+    changes = np.flatnonzero(np.diff(values) != 0)
+    firsts = np.concatenate(([0], changes + 1))
+    lasts = np.concatenate((changes, [len(values) - 1]))
+    inside = (times_ns[lasts] >= start_ns) & (times_ns[firsts] <= end_ns)
+    return firsts[inside], lasts[inside]
+
+
+def _frozen_beside_counter(channel: Channel, start_ns: int, end_ns: int) -> Frozen:
+    """Where in the window each power reading beside a counter stood still for too long."""
+    found: Frozen = {}
+    if not channel.counted or channel.grade == "modelled":
+        return found
+    limit_ns = 1e9 * (COARSE_STUCK_S if channel.source in COARSE else STUCK_S)
+    for name in get_args(Reading):
+        times_ns, power_w = channel.power_of(name)
+        firsts, lasts = _runs(times_ns, power_w, start_ns, end_ns)
+        long = (times_ns[lasts] - times_ns[firsts] >= limit_ns) & (lasts - firsts + 1 >= STUCK_READINGS)
+        nexts = np.minimum(lasts[long] + 1, len(times_ns) - 1)
+        if long.any():
+            found[name] = [
+                (max(start_ns, int(times_ns[first])), min(end_ns, int(times_ns[after])))
+                for first, after in zip(firsts[long], nexts, strict=True)
+            ]
+    return found
+
+
+def _cross_check_stuck(channel: Channel, frozen: Frozen) -> list[Reason]:
+    """Power readings that stood still beside a counter: the energy is the counter's all the same."""
+    return [
+        reason(
+            "cross_check_stuck",
+            f"The {name} power of {channel.name} did not change for {_length_s(spans):.1f} s of the window and checks "
+            "nothing there.",
+        )
+        for name, spans in frozen.items()
+    ]
+
+
+def _counter(channel: Channel, start_ns: int, end_ns: int, tolerance: float, frozen: Frozen) -> list[Reason]:
     times_ns = channel.counter_times_ns
     if not len(times_ns):
         return []
@@ -166,17 +226,40 @@ def _counter(channel: Channel, start_ns: int, end_ns: int, tolerance: float) -> 
     if counter_j <= 0:
         gives = "" if integral_j is None else f", but integrated power gives {integral_j:.1f} J"
         return [reason("counter_mismatch", f"The energy counter of {channel.name} did not move{gives}.")]
+    if integral_j is None or channel.reading is None:
+        return []
+    where = ""
+    if channel.reading in frozen:
+        # What stood still says nothing of the counter: the rest of the window does, if there is enough of it.
+        moving = _between(frozen[channel.reading], start_ns, end_ns)
+        moving_s = _length_s(moving)
+        if moving_s < MIN_CHECKED_S:
+            return []
+        integral_j = sum(channel.integral_j(channel.reading, a, b) or 0.0 for a, b in moving)
+        counter_j = sum(channel.counter_energy_j(a, b) or 0.0 for a, b in moving)
+        where = f" in the {moving_s:.0f} s in which its power moved"
     # A counter that moves seldom may lack one step at each edge.
     steps = 0.0 if channel.counted else 2 * channel.counter_period_s / ((end_ns - start_ns) / 1e9)
-    if integral_j is None or abs(integral_j / counter_j - 1) <= tolerance + steps:
+    if abs(integral_j - counter_j) <= (tolerance + steps) * counter_j:
         return []
+    apart = f"{100 * abs(integral_j / counter_j - 1):.1f} % apart, " if counter_j else ""
     return [
         reason(
             "counter_mismatch",
-            f"Integrated power of {channel.name} gives {integral_j:.1f} J, its energy counter {counter_j:.1f} J: "
-            f"{100 * abs(integral_j / counter_j - 1):.1f} % apart, more than the {100 * tolerance:g} % allowed.",
+            f"Integrated power of {channel.name} gives {integral_j:.1f} J{where}, its energy counter {counter_j:.1f} "
+            f"J: {apart}more than the {100 * tolerance:g} % allowed.",
         )
     ]
+
+
+def _length_s(spans: Spans) -> float:
+    return sum(end_ns - start_ns for start_ns, end_ns in spans) / 1e9
+
+
+def _between(spans: Spans, start_ns: int, end_ns: int) -> Spans:
+    """What is left of the window without these spans, which are in order."""
+    edges_ns = [start_ns, *(edge for span in spans for edge in span), end_ns]
+    return [(a, b) for a, b in zip(edges_ns[::2], edges_ns[1::2], strict=True) if b > a]
 
 
 def _throttling(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:

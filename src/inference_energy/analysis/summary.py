@@ -94,7 +94,13 @@ def _cell(parts: SessionParts, name: str) -> dict[str, Any]:
         "devices": energy["devices"],
         "counts": load["counts"],
         "checks": load["checks"],
+        "client": _client(load["client"], energy["client"]),
     }
+
+
+def _client(cost: dict[str, Any] | None, energy: dict[str, Any]) -> dict[str, Any] | None:
+    """What the load client took, with its modelled energy among its figures; None where it was not recorded."""
+    return None if cost is None else {**cost, "figures": {**cost["figures"], **energy}}
 
 
 def _idle(parts: SessionParts) -> dict[str, Any]:
@@ -114,7 +120,18 @@ def _session(parts: SessionParts) -> dict[str, Any]:
         "launch": {key: parts.launch[key] for key in ("ok", "mode", "ready_after_s", "server_version", "reasons")},
         "warmup": {key: parts.warmup[key] for key in ("requests", "failed", "throughput", "reasons")},
         "client": parts.session.get("client"),
+        "calibration": parts.energy["calibration"],
     }
+
+
+def _calibrated(calibration: dict[str, Any] | None) -> list[str]:
+    if calibration is None:
+        return []
+    applied = [
+        f"the power of {entry['name']} is calibrated against {entry['meter']}, {entry['date'][:10]}."
+        for entry in calibration["applied"]
+    ]
+    return [*applied, *(str(note["detail"]) for note in calibration["notes"])]
 
 
 def _notes(sessions: list[SessionParts], fits: list[dict[str, Any]]) -> list[str]:
@@ -124,6 +141,7 @@ def _notes(sessions: list[SessionParts], fits: list[dict[str, Any]]) -> list[str
         name = parts.energy["session"]
         if parts.energy["grade"] in ("modelled", "simulated"):
             notes.append(f"{name}: power is {parts.energy['grade']}, not measured.")
+        notes += [f"{name}: {sentence}" for sentence in _calibrated(parts.energy["calibration"])]
         notes += [f"{name}: {r['detail']}" for part in (parts.launch, parts.warmup) for r in part["reasons"]]
     for fit in fits:
         excluded = [entry["cell"] for entry in fit["excluded"]]

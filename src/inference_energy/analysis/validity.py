@@ -71,6 +71,9 @@ CODES: dict[str, Code] = {
         "invalidates",
         _PER_TOKEN,
     ),
+    "server_restarted": Code(
+        "The server's counters began anew during the cell, so it was restarted.", "invalidates", _PER_TOKEN
+    ),
     "token_counts_missing": Code("The server gave no token counts for some requests.", "invalidates", _PER_TOKEN),
     "failed_requests": Code("More than analysis.max_failed_share of the requests failed.", "invalidates", _PER_TOKEN),
     "cached_tokens_unknown": Code(
@@ -92,6 +95,22 @@ CODES: dict[str, Code] = {
     "no_tokens": Code("No token of this kind falls into the window.", "invalidates", "figures per token"),
     "no_schedule": Code(
         "Requests had no schedule, as in a closed loop.", "invalidates", "offered rate, latencies from the schedule"
+    ),
+    "few_samples": Code(
+        "So few requests lie beyond this percentile that nothing bounds it from above.", "invalidates", "latencies"
+    ),
+    "wide_bucket": Code(
+        "The percentile lies in a bucket of the server's histogram that begins at zero or has no end.",
+        "invalidates",
+        "queue times",
+    ),
+    "no_chunk_times": Code(
+        "There is a limit on the time between tokens, but the times of arrivals were not recorded.",
+        "invalidates",
+        "goodput",
+    ),
+    "client_energy_unknown": Code(
+        "No sensor measured the CPU, or its busy time was not recorded.", "invalidates", "the load client's energy"
     ),
     "no_factor": Code("The configuration gives no factor for this.", "invalidates", "carbon or water"),
     "too_few_cells": Code(
@@ -120,6 +139,24 @@ CODES: dict[str, Code] = {
     ),
     "steadiness_not_judged": Code("The window is too short to test for a trend.", "note", "energy of steady windows"),
     "tokens_unreconciled": Code("The server's token counters could not be read.", "note", "token counts"),
+    "tokens_unresolved": Code(
+        "The server's token counters are read too seldom for so short a window to tell whether they agree with the "
+        "client's counts.",
+        "note",
+        "token counts and rates, energy per token",
+    ),
+    "tokens_differ": Code(
+        "Over the whole cell the client's counts and the server's counters differ by a little, or by no more than "
+        "requests that were cut off or failed can explain.",
+        "note",
+        "token counts and rates",
+    ),
+    "prompt_length_differs": Code(
+        "Prompts had another length at the server than was asked for.", "note", "prompt tokens"
+    ),
+    "interpolated": Code(
+        "The percentile was interpolated within a bucket of the server's histogram.", "note", "queue times"
+    ),
     "power_cap": Code("The GPU ran at its power limit; normal at full load.", "note", _ENERGY),
     "unidentified_process": Code(
         "A process on the GPU could not be told from the server, as from within a container.", "note", _ENERGY
@@ -129,6 +166,25 @@ CODES: dict[str, Code] = {
         "Idle power after the run differs from that before by more than a tenth.", "note", "idle power, active energy"
     ),
     "other_reading": Code("The configured power reading does not exist here; the other was used.", "note", _ENERGY),
+    "averaging_unknown": Code(
+        "Over how long the power readings average is not known; they count for when they were read.", "note", _ENERGY
+    ),
+    "mig_card": Code(
+        "The GPU is partitioned (MIG) and has no power of its instances: the energy is that of the whole card.",
+        "note",
+        _ENERGY,
+    ),
+    "counter_lost": Code(
+        "The hardware energy counter could not be read over the whole window, as after an error of the driver; the "
+        "integral of power was taken instead.",
+        "note",
+        _ENERGY,
+    ),
+    "cross_check_stuck": Code(
+        "The power readings beside a hardware energy counter did not change for seconds, so there they check nothing.",
+        "note",
+        _ENERGY,
+    ),
     "counter_not_checked": Code(
         "The hardware energy counter does not cover the window, so it checks nothing.", "note", _ENERGY
     ),
@@ -141,9 +197,16 @@ CODES: dict[str, Code] = {
     "aborted_requests": Code(
         "Requests were cut off at the end of the drain; their tokens are not counted.", "note", "figures per token"
     ),
+    "calibration_not_applied": Code(
+        "An entry of analysis.calibration was made with other channels than those summed here, so it was not applied.",
+        "note",
+        _ENERGY,
+    ),
+    "calibration_elsewhere": Code(
+        "The file of analysis.calibration has entries of devices that were not measured.", "note", "the session's notes"
+    ),
     "idle_outliers": Code("Single seconds of the idle phase lie far from the others.", "note", "idle power"),
     "idle_trend": Code("Power changed steadily over the idle phase.", "note", "idle power"),
-    "few_samples": Code("Few requests stand behind this percentile.", "note", "latencies"),
     "preemptions": Code("The server ran out of KV cache and recomputed requests.", "note", "latencies, energy"),
     "attached": Code("The server was not launched by the toolkit.", "note", "launch"),
     "launch_failed": Code("The server did not become ready.", "invalidates", "launch"),

@@ -1,7 +1,8 @@
 """Windows and what falls into them: trimming, and tokens counted by their own times.
 
-A request's first token is at `first_token_ns`, the others lie evenly up to `last_token_ns`. Its prompt counts where its
-first token is, because that is when the server has read it. Windows are half open: [start, end).
+Where arrivals were recorded (`chunks`), a token counts when it arrived. Else a request's first token is at
+`first_token_ns`, the others lie evenly up to `last_token_ns`. Its prompt counts where its first token is, because that
+is when the server has read it. Windows are half open: [start, end).
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inference_energy.analysis.chunks import Arrivals, arrivals
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.errors import InputError
 
@@ -32,7 +34,10 @@ class Window:
 
 @dataclass(frozen=True)
 class TokenTimes:
-    """The token counts and times of some requests, one entry a request; counts the server did not give are 0."""
+    """The token counts and times of some requests, one entry a request; counts the server did not give are 0.
+
+    `arrived` holds the arrivals of those that have some, in order of time; `evenly` says which have none.
+    """
 
     prompt: Integers
     cached: Integers
@@ -40,13 +45,26 @@ class TokenTimes:
     has_first: NDArray[np.bool_]
     first_ns: Integers
     last_ns: Integers
+    evenly: NDArray[np.bool_]
+    arrived: Arrivals | None
 
     @classmethod
-    def of(cls, requests: pd.DataFrame) -> "TokenTimes":
-        """From rows of requests.parquet. A request without a first token takes its end, if it gave tokens at all."""
+    def of(cls, requests: pd.DataFrame, chunks: pd.DataFrame | None = None) -> "TokenTimes":
+        """From rows of requests.parquet. A request without a first token takes its end, if it gave tokens at all.
+
+        Args:
+            requests: the rows, of one cell where there are chunks.
+            chunks: rows of chunks.parquet.
+        """
         first = requests["first_token_ns"].fillna(requests["last_token_ns"]).fillna(requests["end_ns"])
         last = requests["last_token_ns"].fillna(first)
         answered = requests["first_token_ns"].notna() | requests["completion_tokens"].fillna(0).gt(0)
+        evenly = np.ones(len(requests), dtype=bool)
+        arrived = arrivals(requests, chunks)
+        if arrived is not None:
+            evenly[arrived.row] = False
+            order = np.argsort(arrived.times_ns, kind="stable")
+            arrived = Arrivals(arrived.row[order], arrived.times_ns[order], arrived.tokens[order])
         return cls(
             prompt=_integers(requests["prompt_tokens"]),
             cached=_integers(requests["cached_tokens"]),
@@ -54,25 +72,43 @@ class TokenTimes:
             has_first=np.asarray(answered & first.notna(), dtype=bool),
             first_ns=_integers(first),
             last_ns=np.maximum(_integers(last), _integers(first)),
+            evenly=evenly,
+            arrived=arrived,
         )
 
     def completion_before(self, time_ns: int) -> Integers:
         """Completion tokens of each request before a time.
 
-        Token k of n (from 0) is at first + k (last - first) / (n - 1), so the number before t is the ceiling of
-        (t - first) (n - 1) / (last - first), within 0 and n. Whole numbers throughout.
+        Those that arrived before it. Where no arrivals are known, token k of n (from 0) is at first + k (last - first)
+        / (n - 1), so the number before t is the ceiling of (t - first) (n - 1) / (last - first), within 0 and n. Whole
+        numbers throughout.
         """
+        return self._spread_before(time_ns) + self._arrived(None, time_ns)
+
+    def completion_inside(self, start_ns: int, end_ns: int) -> Integers:
+        """Completion tokens of each request in [start, end)."""
+        spread = self._spread_before(end_ns) - self._spread_before(start_ns)
+        return spread + self._arrived(start_ns, end_ns)
+
+    def _arrived(self, start_ns: int | None, end_ns: int) -> Integers:
+        """Tokens of each request that arrived in [start, end), or before its end."""
+        found = self.arrived
+        if found is None:
+            return np.zeros(len(self.completion), dtype=np.int64)
+        first = 0 if start_ns is None else int(np.searchsorted(found.times_ns, start_ns, side="left"))
+        last = int(np.searchsorted(found.times_ns, end_ns, side="left"))
+        own = slice(first, max(first, last))
+        counted = np.bincount(found.row[own], weights=found.tokens[own], minlength=len(self.completion))
+        return np.asarray(counted, dtype=np.int64)
+
+    def _spread_before(self, time_ns: int) -> Integers:
         n = self.completion
         span = self.last_ns - self.first_ns
         elapsed = time_ns - self.first_ns
         together = (span == 0) | (n <= 1)
         divisor = np.where(together, 1, span)
         count = np.where(together, np.where(elapsed > 0, n, 0), -((-elapsed * (n - 1)) // divisor))
-        return np.where(self.has_first, np.clip(count, 0, n), 0).astype(np.int64)
-
-    def completion_inside(self, start_ns: int, end_ns: int) -> Integers:
-        """Completion tokens of each request in [start, end)."""
-        return self.completion_before(end_ns) - self.completion_before(start_ns)
+        return np.where(self.has_first & self.evenly, np.clip(count, 0, n), 0).astype(np.int64)
 
     def first_inside(self, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
         """Which requests have their first token in [start, end)."""

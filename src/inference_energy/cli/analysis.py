@@ -21,6 +21,7 @@ from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.config.impact import ImpactConfig
 from inference_energy.config.section import Section
 from inference_energy.contracts import receipts
+from inference_energy.contracts.calibration import read_calibrations
 from inference_energy.contracts.tables import read_json, write_json, write_table
 from inference_energy.errors import InputError
 from inference_energy.impact.footprint import carbon_figures, footprint
@@ -134,6 +135,7 @@ def integrate(
     idle_power: Annotated[Path, typer.Option(help="power.parquet of the cold idle")],
     steady_load: Annotated[Path, typer.Option(help="steady_load.json")],
     output: Output,
+    calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply")] = None,
 ) -> None:
     """Energy of every window and the idle powers: energy.json."""
     found = integrate_session(
@@ -144,6 +146,7 @@ def integrate(
         idle_power=idle_power,
         steady=read_json(steady_load),
         config=_section(AnalysisConfig, spec, "analysis"),
+        calibrations=read_calibrations(calibration) if calibration else None,
     )
     write_json(output, found)
 

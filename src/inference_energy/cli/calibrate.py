@@ -49,8 +49,8 @@ def calibrate(
     name, found = run(meter_source(meter, settings), plan, say=lambda text: typer.echo(text, err=True))
     save(output, name, found)
     typer.echo(
-        f"{name} against {meter} ({found['grade']}): gain {found['gain']:.4f} +- {found['u_gain']:.4f}, "
-        f"offset {found['offset_w']:.1f} +- {found['u_offset_w']:.1f} W (standard uncertainties), "
-        f"chi2 per degree of freedom {found['chi2_per_dof']:.2g}"
+        f"{name} against {meter} ({found.grade}): gain {found.gain:.4f} +- {found.u_gain:.4f}, "
+        f"offset {found.offset_w:.1f} +- {found.u_offset_w:.1f} W (standard uncertainties), "
+        f"chi2 per degree of freedom {found.chi2_per_dof:.2g}"
     )
-    typer.echo(f"written to {output}")
+    typer.echo(f"written to {output}; to apply it, name this file under analysis.calibration in the configuration")

@@ -6,22 +6,91 @@ from typing import Annotated
 import typer
 
 from inference_energy import __version__
-from inference_energy.cli import analysis, archive, bench, calibrate, characterise, experiment, load, power, stage
+from inference_energy.cli.lazy import SETTINGS, lazy_group
 from inference_energy.errors import InputError, RunError
+
+
+def _power(part: typer.Typer) -> None:
+    from inference_energy.cli.power import register
+
+    register(part)
+
+
+def _load(part: typer.Typer) -> None:
+    from inference_energy.cli.load.command import register
+
+    register(part)
+
+
+def _characterise(part: typer.Typer) -> None:
+    from inference_energy.cli.characterise import register
+
+    register(part)
+
+
+def _calibrate(part: typer.Typer) -> None:
+    from inference_energy.cli.calibrate import register
+
+    register(part)
+
+
+def _analysis(part: typer.Typer) -> None:
+    from inference_energy.cli import analysis, stage
+
+    stages = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        help="The steps of the pipeline, as the Snakemake rules call them.",
+    )
+    analysis.register(part, stages)
+    stage.register(stages)
+    part.add_typer(stages, name="stage", rich_help_panel="Pipeline")
+
+
+def _experiment(part: typer.Typer) -> None:
+    from inference_energy.cli.experiment import register
+
+    register(part)
+
+
+def _archive(part: typer.Typer) -> None:
+    from inference_energy.cli.archive import register
+
+    register(part)
+
+
+def _bench(part: typer.Typer) -> None:
+    from inference_energy.cli.bench import register
+
+    register(part)
+
+
+COMMANDS = {
+    "log-power": _power,
+    "sources": _power,
+    "load-test": _load,
+    "characterize": _characterise,
+    "calibrate": _calibrate,
+    "analyze": _analysis,
+    "check": _experiment,
+    "document": _experiment,
+    "show": _experiment,
+    "archive": _archive,
+    "verify": _archive,
+    "bench": _bench,
+    "stage": _analysis,
+}
+"""In the order of the help; a module may add several."""
 
 app = typer.Typer(
     name="inference-energy",
+    cls=lazy_group(COMMANDS),
     help="Measured energy of LLM serving.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong use. Documentation: docs/ in the project.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-stages = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="The steps of the pipeline, as the Snakemake rules call them.",
+    context_settings=SETTINGS,
 )
 
 
@@ -38,18 +107,6 @@ def root(
     ] = False,
 ) -> None:
     """Measured energy of LLM serving."""
-
-
-power.register(app)
-load.register(app)
-characterise.register(app)
-calibrate.register(app)
-analysis.register(app, stages)
-experiment.register(app)
-archive.register(app)
-bench.register(app)
-stage.register(stages)
-app.add_typer(stages, name="stage", rich_help_panel="Pipeline")
 
 
 def main() -> None:

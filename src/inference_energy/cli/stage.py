@@ -68,29 +68,39 @@ def model(
 def prompts(spec: Spec, model: Model, output: Output) -> None:
     """Make the prompts of a session."""
     from inference_energy.contracts.schedule import PROMPTS
-    from inference_energy.contracts.tables import read_json, write_table
+    from inference_energy.contracts.tables import read_json
     from inference_energy.plan.cells import Cell
-    from inference_energy.plan.prompts import make_prompts
+    from inference_energy.plan.files import digests, write_plan
+    from inference_energy.plan.prompts.make import prompt_tables
+    from inference_energy.plan.sources import plan_files
     from inference_energy.plan.specs import parse
 
     content = parse(spec)
     cells = [Cell.from_dict(cell) for cell in content["cells"]]
-    write_table(output, make_prompts(cells, content["seed"], read_json(model)["vocabulary"]), PROMPTS)
+    tables = prompt_tables(cells, content["seed"], read_json(model)["vocabulary"])
+    write_plan(output, tables, PROMPTS, digests(plan_files(cells)))
 
 
 def schedule(
     spec: Spec, prompts: Annotated[Path, typer.Option("--prompts", help="prompts.parquet")], output: Output
 ) -> None:
     """Draw the schedule of a session."""
-    from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-    from inference_energy.contracts.tables import read_table, write_table
+    import sys
+
+    from inference_energy.contracts.schedule import SCHEDULE
     from inference_energy.plan.cells import Cell
-    from inference_energy.plan.schedule import make_schedule
+    from inference_energy.plan.files import digests, read_prompts, write_plan
+    from inference_energy.plan.requests import session_requests
+    from inference_energy.plan.schedule import make_schedule, notes_of
+    from inference_energy.plan.sources import plan_files
     from inference_energy.plan.specs import parse
 
     content = parse(spec)
     cells = [Cell.from_dict(cell) for cell in content["cells"]]
-    write_table(output, make_schedule(cells, content["seed"], read_table(prompts, PROMPTS)), SCHEDULE)
+    planned = session_requests(cells, content["seed"])
+    for note in notes_of(planned):
+        print(note, file=sys.stderr)
+    write_plan(output, [make_schedule(planned, read_prompts(prompts))], SCHEDULE, digests(plan_files(cells)))
 
 
 def idle_baseline(

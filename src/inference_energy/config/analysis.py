@@ -28,11 +28,26 @@ class Uncertainty(Section):
     """What is not known of the sensors, as standard uncertainties; software cannot see it.
 
     The gain's default is that of a rectangular distribution of half-width 5 %, as far as cards were found to be off
-    (Yang, Adamek, Armour, SC24, arXiv 2312.02741). With a card's calibration, write what that leaves.
+    (Yang, Adamek, Armour, SC24, arXiv 2312.02741). Devices with an entry in `analysis.calibration` have its uncertainty
+    instead, and that of the meter behind it, by default a rectangular distribution of half-width 1 %.
     """
 
-    gain: float = Field(0.029, ge=0, lt=1, description="of each device's gain [share]")
-    offset_w: float = Field(1.0, ge=0, description="of each device's offset [W]")
+    gain: float = Field(0.029, ge=0, lt=1, description="of each uncalibrated device's gain [share]")
+    offset_w: float = Field(1.0, ge=0, description="of each uncalibrated device's offset [W]")
+    meter_gain: float = Field(
+        0.0058, ge=0, lt=1, description="of the gain of the meter behind a calibration, from its data sheet [share]"
+    )
+
+
+class Limits(Section):
+    """What a request must keep to count as good. TTFT and end to end count from the schedule where there is one."""
+
+    ttft_s: float | None = Field(None, gt=0, description="largest time to first token [s]; null: no limit")
+    tpot_s: float | None = Field(None, gt=0, description="largest time per output token after the first [s]")
+    itl_s: float | None = Field(
+        None, gt=0, description="longest time between two tokens [s]; needs the workload's `chunk_times`"
+    )
+    e2e_s: float | None = Field(None, gt=0, description="largest time from end to end [s]")
 
 
 class AnalysisConfig(Section):
@@ -43,6 +58,12 @@ class AnalysisConfig(Section):
     power_reading: Literal["average", "instant"] = Field(
         "average",
         description="which NVML reading is integrated: average (1 s boxcar on Hopper) or instant (25 ms of every 100)",
+    )
+    calibration: str | None = Field(
+        None,
+        min_length=1,
+        description="calibration.json that `inference-energy calibrate` made, whose gains and offsets are applied; "
+        "null: energies are as the sensors give them",
     )
     attribution: Literal["completion_tokens", "total_tokens"] = Field(
         "completion_tokens",
@@ -68,6 +89,9 @@ class AnalysisConfig(Section):
     )
     max_failed_share: float = Field(
         0.05, ge=0, le=1, description="largest share of failed requests before per-token figures are invalid"
+    )
+    limits: Limits | None = Field(
+        None, description="limits of latency for goodput and energy per good request; null: none are given"
     )
     uncertainty: Uncertainty = Field(default_factory=Uncertainty, description="what is not known of the sensors")
     steadiness: Steadiness = Field(default_factory=Steadiness, description="when a window counts as steady")

@@ -54,6 +54,9 @@ class SmartPlug(_Remote):
     kind: Literal["shelly", "tasmota"] = Field(description="shelly (Gen2 and newer) or tasmota")
     address: str = Field(pattern=r"^https?://[^\s/@]+$", description="its URL")
     channel: int = Field(0, ge=0, description="which outlet")
+    verify: bool | str = Field(
+        True, description="with https, whether its certificate is checked, or the file of the CA"
+    )
     credentials: str = Field("SMART_PLUG", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD hold the login")
 
 
@@ -65,7 +68,16 @@ class Pdu(_Remote):
     oids: list[str] = Field(min_length=1, description="OIDs of the outlets' power")
     scale_w: float = Field(1.0, gt=0, description="watts of one unit of these OIDs [W]")
     version: Literal["2c", "3"] = Field("2c", description="SNMP version")
-    credentials: str = Field("PDU", description="INFERENCE_ENERGY_<this>_COMMUNITY, or _USERNAME and _PASSWORD")
+    authentication: Literal["md5", "sha", "sha224", "sha256", "sha384", "sha512"] = Field(
+        "sha", description="authentication protocol of version 3"
+    )
+    privacy: Literal["des", "aes", "aes192", "aes256"] = Field(
+        "aes", description="encryption of version 3, where a privacy password is set; needs the package cryptography"
+    )
+    credentials: str = Field(
+        "PDU",
+        description="INFERENCE_ENERGY_<this>_COMMUNITY, or _USERNAME, _PASSWORD and, to encrypt, _PRIVACY_PASSWORD",
+    )
 
 
 class Dcgm(_Remote):
@@ -74,4 +86,7 @@ class Dcgm(_Remote):
     kind: Literal["exporter", "prometheus"] = Field("exporter", description="exporter or prometheus")
     url: str = Field(pattern=r"^https?://[^\s@]+$", description="the exporter's page, or Prometheus' base URL")
     labels: dict[str, str] = Field(default_factory=dict, description="labels that must match, such as Hostname")
+    verify: bool | str = Field(
+        True, description="with https, whether its certificate is checked, or the file of the CA"
+    )
     credentials: str = Field("DCGM", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD, or _TOKEN")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from inference_energy.config.root import Config
 from inference_energy.config.section import Section
+from inference_energy.contracts.calibration import read_calibrations
 from inference_energy.errors import InputError
 
 WRITE = {
@@ -31,16 +32,19 @@ WRITE = {
 
 
 def validate(raw: Mapping[str, Any]) -> Config:
-    """The configuration, checked.
+    """The configuration, checked, also that the calibration which it names can be used.
 
     Raises:
         InputError: one line for each problem, with the key and what to write.
     """
     try:
-        return Config.model_validate(dict(raw))
+        config = Config.model_validate(dict(raw))
     except ValidationError as error:
         lines = [_explain(detail, raw) for detail in error.errors()]
         raise InputError("the configuration is wrong:\n" + "\n".join(f"  {line}" for line in lines)) from None
+    if config.analysis.calibration:
+        read_calibrations(Path(config.analysis.calibration))
+    return config
 
 
 def read_merged(paths: Sequence[Path]) -> Config:

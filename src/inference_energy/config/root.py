@@ -6,7 +6,12 @@ from pydantic import Field, model_validator
 
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.config.impact import ImpactConfig
-from inference_energy.config.load import Client, Idle, Session, SyntheticPrompts, Window, Workload
+from inference_energy.config.load.arrivals import ScheduleArrival
+from inference_energy.config.load.checks import phase_problems
+from inference_energy.config.load.client import Client
+from inference_energy.config.load.phases import Idle, LoadPhase, Session, Window
+from inference_energy.config.load.prompts import SyntheticPrompts
+from inference_energy.config.load.workload import Workload
 from inference_energy.config.models import ModelConfig
 from inference_energy.config.power import PowerConfig
 from inference_energy.config.section import Section
@@ -34,13 +39,19 @@ class Config(Section):
     power: PowerConfig = Field(default_factory=PowerConfig, description="power sources")
     idle: Idle = Field(default_factory=Idle, description="idle baselines")
     client: Client = Field(default_factory=Client, description="the load client")
-    metrics_interval_s: float = Field(1.0, ge=0.1, le=10, description="period of reading the server's /metrics [s]")
+    metrics_interval_s: float = Field(1.0, ge=0.1, le=60, description="period of reading the server's /metrics [s]")
     analysis: AnalysisConfig = Field(default_factory=AnalysisConfig, description="windows, integration, attribution")
     impact: ImpactConfig = Field(description="carbon and water")
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> "Config":
-        problems = [*_bad_names(self), *_bad_references(self), *_too_short_windows(self), *_unknown_vocabularies(self)]
+        problems = [
+            *_bad_names(self),
+            *_bad_references(self),
+            *_too_short_windows(self),
+            *_loads_that_cannot_be(self),
+            *_unknown_vocabularies(self),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -90,6 +101,17 @@ def _too_short_windows(config: Config) -> list[str]:
     ]
 
 
+def _loads_that_cannot_be(config: Config) -> list[str]:
+    phases: dict[str, LoadPhase] = {f"windows.{name}": window for name, window in config.windows.items()}
+    phases |= {f"sessions.{name}.warmup": s.warmup for name, s in config.sessions.items() if s.warmup}
+    return [
+        problem
+        for key, phase in phases.items()
+        if phase.workload in config.workloads
+        for problem in phase_problems(key, phase, config.workloads[phase.workload])
+    ]
+
+
 def _unknown_vocabularies(config: Config) -> list[str]:
     """An attached server's vocabulary is not known, so random token ids might not exist there."""
     problems = set()
@@ -99,7 +121,8 @@ def _unknown_vocabularies(config: Config) -> list[str]:
         if session is None or server is None or isinstance(server, LaunchServer):
             continue
         phases = [session.warmup, *(config.windows.get(window) for window in session.windows)]
-        for workload_name in {phase.workload for phase in phases if phase}:
+        drawn = [phase for phase in phases if phase and not _replays_prompts(phase)]
+        for workload_name in {phase.workload for phase in drawn}:
             workload = config.workloads.get(workload_name)
             prompts = workload.prompts if workload else None
             if isinstance(prompts, SyntheticPrompts) and prompts.form == "token_ids":
@@ -108,3 +131,7 @@ def _unknown_vocabularies(config: Config) -> list[str]:
                     f"attached server (servers.{session.server}) does not tell; write form: words"
                 )
     return sorted(problems)
+
+
+def _replays_prompts(phase: LoadPhase) -> bool:
+    return isinstance(phase.arrival, ScheduleArrival) and phase.arrival.prompts is not None

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from inference_energy.config.section import Section
 
 Arguments = dict[str, Any]
+Gpu = int | Annotated[str, Field(pattern=r"^(GPU|MIG)-")]
 
 
 class LaunchServer(Section):
@@ -33,8 +34,10 @@ class LaunchServer(Section):
     )
     host: str = Field("127.0.0.1", description="address the server listens on")
     port: int = Field(8000, ge=1024, le=65535, description="port the server listens on")
-    gpus: Literal["all", "none"] | list[int] = Field(
-        "all", description="which GPUs the server gets: all, none, or a list of indices"
+    gpus: Literal["all", "none"] | list[Gpu] = Field(
+        "all",
+        description="which GPUs the server gets: all, none, or a list of indices and UUIDs (GPU-..., or MIG-... for an "
+        "instance of a partitioned GPU)",
     )
     arguments: Arguments = Field(default_factory=dict, description="vLLM engine arguments, without the leading dashes")
     arguments_on_cpu: Arguments = Field(default_factory=dict, description="further arguments on vLLM's CPU back end")
@@ -61,8 +64,8 @@ class AttachServer(Section):
     mode: Literal["attach"]
     endpoint: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$", description="base URL without /v1")
     model: str | None = Field(None, description="model name at the endpoint; null takes the only one it lists")
-    gpus: Literal["all", "none"] | list[int] = Field(
-        "all", description="which of this machine's GPUs serve it: all, none, or a list of indices"
+    gpus: Literal["all", "none"] | list[Gpu] = Field(
+        "all", description="which of this machine's GPUs serve it: all, none, or a list of indices and UUIDs"
     )
 
 

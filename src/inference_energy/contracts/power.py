@@ -5,11 +5,23 @@ as the energy counter or the clocks, come in rows of their own, and what a row d
 `power_instant_w` is the sensor's newest window, `power_average_w` a mean over the sensor's own window or, for a
 source that counts energy, since the row before. `energy_counter_j` only ever grows. `utilization` is 0 to 1.
 Rows of `gpu_samples` are the driver's own samples of the power in `gpu`, at its own times: a cross-check, never added.
+Rows of `gpu_module` are of a superchip (GH200, GB200), the Grace CPU and its memory included; they are never added.
 
-Schema metadata: `version`, `clock_anchor`, `host` and `source`, a list with `name` and `grade` of each source.
+Schema metadata: `version`, `clock_anchor`, `host` and `source`, a list with `name` and `grade` of each source, and
+`channels`, what it says of each (`channel_facts`): a list of `device`, `domain` and, where it applies,
+
+`averaging_window_s`
+    The time that `power_average_w` averages over, which ends when it is read: 0 where it is instantaneous, null where
+    nobody says. Without this key it is the mean since the row before, or there is none.
+`averaging_basis`
+    Where that is from: `architecture` or `characterisation`.
+`mig`
+    A partitioned GPU, whose rows are of the whole card: `instances`, a list of {uuid, profile}, those that can be seen
+    from here, and `used`, the UUIDs of those that the job was given (empty where nobody says).
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import pyarrow as pa
 
@@ -33,7 +45,11 @@ SCHEMA = pa.schema(
 )
 
 GPU_SAMPLES = "gpu_samples"
-DOMAINS = ("gpu", "gpu_memory", GPU_SAMPLES, "cpu_package", "dram", "psys", "cpu", "node")
+GPU_MODULE = "gpu_module"
+DOMAINS = ("gpu", "gpu_memory", GPU_SAMPLES, GPU_MODULE, "cpu_package", "dram", "psys", "cpu", "node")
+
+AVERAGING_WINDOW_S = "averaging_window_s"
+MIG = "mig"
 
 GRADES = ("metered", "counter", "sampled", "modelled", "simulated")
 """How a figure came about, the most trustworthy first."""
@@ -42,9 +58,9 @@ GRADES = ("metered", "counter", "sampled", "modelled", "simulated")
 def summed_domains(domains: Iterable[str]) -> frozenset[str]:
     """The domains that may be added up without counting a part twice.
 
-    `gpu_memory` lies within `gpu`, and `gpu_samples` tells of the same power as `gpu`. `psys` holds the package and is
-    logged beside it, never added. `node` holds everything. `cpu` (modelled) and `cpu_package` (counted) are the same
-    silicon, so the counted one is taken.
+    `gpu_memory` lies within `gpu`, and `gpu_samples` tells of the same power as `gpu`. `gpu_module` holds `gpu`, and
+    two GPUs may show the same module. `psys` holds the package and is logged beside it, never added. `node` holds
+    everything. `cpu` (modelled) and `cpu_package` (counted) are the same silicon, so the counted one is taken.
     """
     present = frozenset(domains)
     if "node" in present:
@@ -76,6 +92,16 @@ def summed_keys(channels: Iterable[tuple[Key, str]]) -> frozenset[Key]:
     return frozenset(
         key for key in found if key[2] in domains and best[key[2], "" if key[2] == "node" else key[1]][1] == key[0]
     )
+
+
+def channel_facts(sources: Any) -> dict[Key, dict[str, Any]]:
+    """What the metadata `source` says of each channel; nothing of those in logs from before it said anything."""
+    return {
+        (str(source["name"]), str(facts["device"]), str(facts["domain"])): facts
+        for source in sources or []
+        if isinstance(source, dict)
+        for facts in source.get("channels") or []
+    }
 
 
 def weakest_grade(grades: Iterable[str]) -> str:

@@ -1,8 +1,22 @@
 """requests.parquet: one row a request, times in monotonic ns.
 
-`cell` is the window (or `warmup`) that sent the request. Token counts are those of the server's `usage`, null when
-it gave none. `first_token_ns` is the first event with content. `status` is `ok`, `failed` or `aborted` (cut off by
-the end of the drain); a failed or aborted request keeps what it had received.
+`cell` is the window (or `warmup`) that sent the request, `worker` the load process that did, `user` the user of a
+closed loop, `conversation` and `turn` its place in a conversation; these three are null where there is none. Token
+counts are those of the server's `usage`, null when it gave none. `scheduled_ns` is when the request was due, `sent_ns`
+when it was sent, `first_token_ns` the first event with content.
+
+`status` is one of
+
+- `ok`;
+- `failed`: `error` says why, `status_code` what the server answered, if it answered;
+- `aborted`: cut off by the end of the drain;
+- `skipped`: a later turn of a conversation that was never sent, since a turn before it had failed, or the cell had
+  ended. Its `scheduled_ns` is when that was decided, or when it would have been due if that is later; it has no
+  `sent_ns` and no `end_ns`.
+
+A failed or aborted request keeps what it had received. `attempts` is 2 where a kept-alive connection was found closed
+by the server before a byte of the answer, so that the request was sent again on a new one; `sent_ns` is that of the
+attempt that counts.
 """
 
 import pyarrow as pa
@@ -26,5 +40,9 @@ SCHEMA = pa.schema(
         ("finish_reason", pa.string()),
         ("status", pa.string()),
         ("error", pa.string()),
+        ("conversation", pa.int64()),
+        ("user", pa.int64()),
+        ("attempts", pa.int64()),
+        ("status_code", pa.int64()),
     ]
 )

@@ -16,6 +16,8 @@ from inference_energy.analysis.summary import SessionParts, summary
 from inference_energy.analysis.warmup import warmup
 from inference_energy.config.analysis import AnalysisConfig, Uncertainty
 from inference_energy.config.impact import ImpactConfig
+from inference_energy.contracts.calibration import KEY, Calibrations, read_calibrations
+from inference_energy.errors import InputError
 from inference_energy.impact.footprint import footprint
 
 
@@ -47,28 +49,39 @@ class RawSession:
         )
 
 
-def recompute(raw_root: Path, plan: dict[str, Any]) -> dict[str, Any]:
+def recompute(raw_root: Path, plan: dict[str, Any], calibration: Path | None = None) -> dict[str, Any]:
     """summary.json of an experiment, from its raw files alone.
 
     Args:
         raw_root: the folder that holds {machine}/sessions/{session}/ and {machine}/idle/{server}/.
         plan: `experiment`, `analysis` and `impact` (the configuration's sections), and `sessions`: a list of
             {machine, session, server} in the order of the summary.
+        calibration: a copy of the file that `plan.analysis.calibration` names; the path in the plan is not followed,
+            because the plan may be a stranger's.
 
     Raises:
-        InputError: a raw file is missing or cannot be used.
+        InputError: a raw file or the calibration is missing or cannot be used.
     """
     analysis = AnalysisConfig.model_validate(plan["analysis"])
     impact = ImpactConfig.model_validate(plan["impact"])
+    calibrations = None
+    if analysis.calibration:
+        if calibration is None:
+            raise InputError(f"{KEY}: the plan names {analysis.calibration}, but that file is not given")
+        calibrations = read_calibrations(calibration)
     sessions = [
-        session_parts(RawSession.below(raw_root, s["machine"], s["session"], s["server"]), analysis, impact)
+        session_parts(
+            RawSession.below(raw_root, s["machine"], s["session"], s["server"]), analysis, impact, calibrations
+        )
         for s in plan["sessions"]
     ]
     return summary(plan["experiment"], sessions, fits(sessions, analysis.uncertainty))
 
 
-def session_parts(files: RawSession, analysis: AnalysisConfig, impact: ImpactConfig) -> SessionParts:
-    """All derived files of one session."""
+def session_parts(
+    files: RawSession, analysis: AnalysisConfig, impact: ImpactConfig, calibrations: Calibrations | None = None
+) -> SessionParts:
+    """All derived files of one session; `calibrations` are those that `analysis.calibration` names."""
     steady = steady_load(
         session=files.session,
         phases=files.phases,
@@ -85,6 +98,7 @@ def session_parts(files: RawSession, analysis: AnalysisConfig, impact: ImpactCon
         idle_power=files.idle_power,
         steady=steady,
         config=analysis,
+        calibrations=calibrations,
     )
     return SessionParts(
         session=read_session(files.session),

@@ -4,7 +4,8 @@
     source = E_IT * PUE * EWIF
 
 WUE is defined per kWh of IT energy (The Green Grid, 2011), so it never multiplies energy with the PUE inside. EWIF is
-the grid's water consumption per kWh generated. Consumption, not withdrawal.
+the grid's water consumption per kWh generated. Consumption, not withdrawal. Both parts and their sum come from one
+energy, so each has the interval of that energy, scaled; the factors are taken as they are stated.
 """
 
 from inference_energy.analysis.figures import invalid, times
@@ -25,22 +26,38 @@ def source_water_l(energy_kwh: float, ewif_grid_l_per_kwh: float, pue: float) ->
 
 
 def water_figures(energy_kwh: Figure, water: WaterConfig, pue: float) -> dict[str, Figure]:
-    """`water_site_l`, `water_source_l` and `water_total_l` of an energy figure in kWh."""
-    if water.wue_site_l_per_kwh is None:
-        site = _without(energy_kwh, "impact.water.wue_site_l_per_kwh")
-    else:
-        site = with_facility(times(energy_kwh, site_water_l(1.0, water.wue_site_l_per_kwh), "L"), 1.0)
-    if water.ewif_grid_l_per_kwh is None:
-        source = _without(energy_kwh, "impact.water.ewif_grid_l_per_kwh")
-    else:
-        source = with_facility(times(energy_kwh, source_water_l(1.0, water.ewif_grid_l_per_kwh, pue), "L"), pue)
-    return {"water_site_l": site, "water_source_l": source, "water_total_l": _sum(site, source)}
+    """`water_site_l`, `water_source_l` and `water_total_l` of an energy figure in kWh, with their budgets."""
+
+    def litres(per_kwh: float, facility: float) -> Figure:
+        return with_facility(times(energy_kwh, per_kwh, "L"), facility)
+
+    wue, ewif = water.wue_site_l_per_kwh, water.ewif_grid_l_per_kwh
+    lacking = [
+        f"impact.water.{key}"
+        for key, factor in (("wue_site_l_per_kwh", wue), ("ewif_grid_l_per_kwh", ewif))
+        if factor is None
+    ]
+    site_l = None if wue is None else site_water_l(1.0, wue)
+    source_l = None if ewif is None else source_water_l(1.0, ewif, pue)
+    return {
+        "water_site_l": litres(site_l, 1.0) if site_l is not None else _without(energy_kwh, lacking[:1]),
+        "water_source_l": litres(source_l, pue) if source_l is not None else _without(energy_kwh, lacking[-1:]),
+        # Not the sum of two figures: the error of their energy is one and the same, and would be taken for two.
+        "water_total_l": (
+            litres(site_l + source_l, pue)
+            if site_l is not None and source_l is not None
+            else _without(energy_kwh, lacking)
+        ),
+    }
 
 
-def _without(energy: Figure, key: str) -> Figure:
+def _without(energy: Figure, keys: list[str]) -> Figure:
     problems: list[Reason] = [
         *invalid(energy),
-        reason("no_factor", f"{key} is not given: write the factor and where it comes from (impact.water.source)."),
+        *(
+            reason("no_factor", f"{key} is not given: write the factor and where it comes from (impact.water.source).")
+            for key in keys
+        ),
     ]
     return judged(
         None,
@@ -49,20 +66,4 @@ def _without(energy: Figure, key: str) -> Figure:
         grade=worst([energy.grade, "configured"]),
         basis=energy.basis,
         reasons=problems,
-    )
-
-
-def _sum(site: Figure, source: Figure) -> Figure:
-    problems = dict.fromkeys([*invalid(site), *invalid(source)])
-    value = None
-    if site.value is not None and source.value is not None:
-        value = site.value + source.value
-    return judged(
-        value,
-        "L",
-        boundary=source.boundary,
-        grade=worst([site.grade, source.grade]),
-        basis=site.basis,
-        reasons=problems,
-        notes=dict.fromkeys([*site.reasons, *source.reasons]),
     )

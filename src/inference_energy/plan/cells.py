@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from inference_energy.config.load import Arrival, LoadPhase, Workload
+from inference_energy.config.load.arrivals import Arrival
+from inference_energy.config.load.phases import LoadPhase
+from inference_energy.config.load.workload import Workload
 
 WARMUP = "warmup"
 
@@ -27,6 +29,11 @@ class Cell:
     workload: Workload
     arrival: Arrival
     duration_s: float
+
+    @property
+    def where(self) -> str:
+        """Where it stands in the configuration, for messages."""
+        return WARMUP if self.kind == WARMUP else f"windows.{self.name}"
 
     def as_dict(self) -> dict[str, Any]:
         """The cell as JSON holds it."""

@@ -1,38 +1,54 @@
 """The schedule of a session: which request when, drawn before anything runs."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 
+from inference_energy.contracts.schedule import SCHEDULE
 from inference_energy.errors import RunError
-from inference_energy.plan.arrivals import offsets_ns
-from inference_energy.plan.cells import Cell
-from inference_energy.plan.prompts import requests_in
-from inference_energy.plan.seeds import generator
+from inference_energy.plan.nulls import column
+from inference_energy.plan.requests import CellRequests
+from inference_energy.plan.salts import repeats
+
+_COLUMNS = ("arrival_ns", "user", "conversation", "turn", "think_ns", "prompt_id", "prompt_tokens", "max_tokens")
 
 
-def make_schedule(cells: Sequence[Cell], seed: int, prompts: pd.DataFrame) -> pd.DataFrame:
+def make_schedule(planned: Sequence[CellRequests], prompts: Iterable[pa.RecordBatch]) -> pa.Table:
     """One row a request, with the columns of `contracts.schedule.SCHEDULE`.
 
     Args:
-        cells: warm-up and windows of a session, the same that the prompts were made for.
-        seed: root seed.
-        prompts: the prompts, in the order of the requests.
+        planned: the session's requests, the same that the prompts were made for.
+        prompts: their contents in the order of their ids; `Table.to_batches()` of those in memory.
 
     Raises:
         RunError: the prompts were made for other cells.
     """
-    rows: list[dict[str, Any]] = []
-    for cell in cells:
-        offsets = offsets_ns(cell.arrival, cell.duration_s, generator(seed, cell.name, "arrivals"))
-        arrivals = [None] * requests_in(cell, seed) if offsets is None else [int(offset) for offset in offsets]
-        rows += [
-            {"cell": cell.name, "arrival_ns": arrival, "max_tokens": cell.workload.max_tokens} for arrival in arrivals
-        ]
-    if len(rows) != len(prompts):
-        raise RunError(f"{len(prompts)} prompts for {len(rows)} requests: were the prompts made for this schedule?")
-    tokens = [None if ids is None else len(ids) for ids in prompts["token_ids"]]
-    for request_id, (row, prompt_id, count) in enumerate(zip(rows, prompts["prompt_id"], tokens, strict=True)):
-        row |= {"request_id": request_id, "prompt_id": int(prompt_id), "prompt_tokens": count}
-    return pd.DataFrame(rows)
+    repeated, found = repeats(planned, prompts)
+    wanted = sum(len(requests.new) for requests in planned)
+    if found != wanted:
+        raise RunError(f"{found} prompts where {wanted} are asked: were they made for this schedule?")
+    counts = [len(requests.prompt_id) for requests in planned]
+    reuse = np.repeat([requests.cell.workload.prefix_reuse for requests in planned], counts).astype(bool)
+    columns = {name: _joined(planned, name) for name in _COLUMNS}
+    return pa.Table.from_pydict(
+        {
+            "request_id": pa.array(np.arange(sum(counts))),
+            "cell": pa.chunked_array(
+                [pa.repeat(pa.scalar(requests.cell.name), len(requests.prompt_id)) for requests in planned],
+                pa.string(),
+            ),
+            **columns,
+            "salt": pa.array(repeated & ~reuse),
+        },
+        schema=SCHEDULE,
+    )
+
+
+def notes_of(planned: Sequence[CellRequests]) -> list[str]:
+    """What was left out of files that arrivals and prompts came from, each said once."""
+    return list(dict.fromkeys(note for requests in planned for note in requests.notes))
+
+
+def _joined(planned: Sequence[CellRequests], name: str) -> pa.ChunkedArray:
+    return pa.chunked_array([column(getattr(requests, name)) for requests in planned], pa.int64())

@@ -9,11 +9,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from inference_energy.config.load import LoadPhase
+from inference_energy.config.load.phases import LoadPhase
 from inference_energy.config.root import Config
 from inference_energy.config.servers import LaunchServer
 from inference_energy.errors import InputError
 from inference_energy.plan.cells import WARMUP, Cell
+from inference_energy.plan.sources import plan_files
 
 Spec = dict[str, Any]
 
@@ -58,10 +59,9 @@ class Specs:
         """For the rules `prompts` and `schedule`."""
         return {"seed": self.config.seed, "cells": [cell.as_dict() for cell in cells_of(self.config, session)]}
 
-    def prompt_files(self, session: str) -> list[str]:
-        """Files that a session's prompts come from."""
-        prompts = [cell.workload.prompts for cell in cells_of(self.config, session)]
-        return sorted({prompt.path for prompt in prompts if prompt.source == "file"})
+    def plan_files(self, session: str) -> list[str]:
+        """Files that a session's prompts, lengths and arrivals come from: inputs of `prompts` and `schedule`."""
+        return plan_files(cells_of(self.config, session))
 
     def idle(self, server: str) -> Spec:
         """For the rule `idle_baseline`: only what the idle machine can depend on, and the port that must be free."""
@@ -91,8 +91,7 @@ class Specs:
             "loaded_idle_s": config.idle.loaded_s,
             "post_idle_s": config.idle.post_s,
             "settle_s": config.idle.settle_s,
-            "request_timeout_s": config.client.request_timeout_s,
-            "drain_s": config.client.drain_s,
+            "client": config.client.model_dump(),
             "metrics_interval_s": config.metrics_interval_s,
             "cells": [cell.as_dict() for cell in cells_of(config, session)],
         }

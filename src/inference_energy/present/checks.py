@@ -82,14 +82,18 @@ def tokens(check: dict[str, Any] | None) -> Cell:
     rows = {name: row for name, row in (check or {}).items() if row}
     if not rows:
         return Cell("not checked: the server's counters were not read")
-    agree = all(row["agrees"] for name, row in rows.items() if name != "cached")
+    verdicts = [row["agrees"] for name, row in rows.items() if name != "cached"]
     found = ", ".join(
         f"{name} {100 * row['share']:+.2f}\u00a0%"
         if row.get("share") is not None
         else f"{name} {row['difference']:+.0f}"
         for name, row in rows.items()
     )
-    return Cell(f"{'agree' if agree else 'disagree'}: {found}", "good" if agree else "bad")
+    if False in verdicts:
+        return Cell(f"disagree: {found}", "bad")
+    if None in verdicts:
+        return Cell(f"not resolved, the server's counters are read too seldom for this window: {found}")
+    return Cell(f"agree: {found}", "good")
 
 
 def lag(check: dict[str, float] | None) -> Cell:

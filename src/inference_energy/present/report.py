@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.contracts.tables import read_json
-from inference_energy.present import charts, checks, fits, idle, method, receipts, sections, uncertainty
+from inference_energy.present import calibration, charts, checks, fits, idle, method, receipts, sections, uncertainty
 from inference_energy.present.formats import UNTRUSTED_GRADES
 from inference_energy.present.inputs import (
     SessionData,
@@ -17,7 +17,7 @@ from inference_energy.present.inputs import (
     steady_cells,
 )
 from inference_energy.present.page import figure_json, write_page
-from inference_energy.present.trace import source_grades, trace_figure
+from inference_energy.present.trace import beside_readings, source_grades, trace_figure
 
 MAX_HEADLINES = 12
 """More steady cells than this are left to the tables."""
@@ -74,11 +74,15 @@ def write_report(
         idle=idle.idle_rows(content["idle"]),
         basis_meaning=sections.BASIS_MEANING,
         environments=method.environment_facts(environments, machines),
-        sessions=[(one.files.label, method.session_facts(one)) for one in data],
+        sessions=[
+            (one.files.label, [*method.session_facts(one), *calibration.calibration_facts(_row(content, one))])
+            for one in data
+        ],
         files=method.files(output, inputs),
         notes=[str(note.get("detail", note)) if isinstance(note, dict) else str(note) for note in content["notes"]],
         measured_by=str((content.get("toolkit") or {}).get("version") or "not recorded"),
         budgets=uncertainty.budget_tables(cells),
+        calibrations=calibration.calibration_texts(content["sessions"]),
         figures=figures,
     )
 
@@ -93,7 +97,8 @@ def _figures(content: dict[str, Any], data: Sequence[SessionData]) -> dict[str, 
         "fit": charts.fit_figure(fits.ratios(content["fits"])),
     }
     for index, one in enumerate(data):
-        drawn[f"trace-{index}"] = trace_figure(one, _cold_idle(content["idle"], one))
+        cold_idle = beside_readings(_cold_idle(content["idle"], one), _row(content, one).get("calibration"))
+        drawn[f"trace-{index}"] = trace_figure(one, cold_idle)
     return {name: figure_json(figure) for name, figure in drawn.items() if figure is not None}
 
 
@@ -137,6 +142,14 @@ def _session_of(cell: dict[str, Any], data: Sequence[SessionData]) -> SessionDat
 def _names(cell: dict[str, Any]) -> list[str]:
     """A cell's name in the summary is `session.window`; in the session's own files it is the window's."""
     return [str(cell["cell"]), str(cell["cell"]).split(".", 1)[-1]]
+
+
+def _row(content: dict[str, Any], session: SessionData) -> dict[str, Any]:
+    """A session's entry in the summary; empty where it has none."""
+    for row in content["sessions"]:
+        if row.get("session") == session.files.name and row.get("machine", "") in ("", session.files.machine):
+            return dict(row)
+    return {}
 
 
 def _cold_idle(rows: Sequence[dict[str, Any]], session: SessionData) -> dict[str, Any] | None:

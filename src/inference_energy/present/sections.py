@@ -208,7 +208,7 @@ def devices_table(cells: Cells) -> Table:
             table.add(
                 Cell(channel_label(device["domain"], device["device"]), "head"),
                 _amount(device.get("energy_j")),
-                Cell(str(device.get("reading") or "–")),
+                Cell(str(device.get("reading") or "–") + (", calibrated" if device.get("calibration") else "")),
                 _amount(device.get("counter_energy_j")),
                 *[Cell("–" if (r := ratios.get(name)) is None else f"{r:.4f}", "number") for name in READINGS],
                 Cell("yes" if device.get("summed") else "no", "number"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from inference_energy.present.calibration import meters
 from inference_energy.present.checks import verdict
 from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES, Place, place, scale_for
 from inference_energy.present.inputs import all_figures, labels, steady_cells
@@ -102,6 +103,8 @@ def _trust(summary: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
     text = f"{counts.total()} of {len(cells)} loads have an energy per output token" + (f" ({bases})" if bases else "")
     weak = sorted({str(figure["grade"]) for figure in all_figures(summary)} & set(UNTRUSTED_GRADES))
     text += "".join(f"; power is {grade}, not measured{_ERROR.get(grade, '')}" for grade in weak)
+    against = meters(summary.get("sessions") or [])
+    text += f"; calibrated against {', '.join(against)}" if against else ""
     lacking = next((cell for cell, basis in zip(cells, found, strict=True) if basis != BASES[0]), None)
     figure = lacking["figures"].get(energy_per_token(BASES[0])) if lacking else None
     if lacking is None or figure is None:

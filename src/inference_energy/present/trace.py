@@ -149,6 +149,11 @@ def source_grades(data: SessionData) -> dict[str, str]:
     return {str(s["name"]): str(s.get("grade", "")) for s in sources if isinstance(s, dict) and "name" in s}
 
 
+def beside_readings(cold_idle: dict[str, Any] | None, calibration: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The cold idle power where it may be drawn beside readings: a calibrated one is on another scale than they are."""
+    return None if (calibration or {}).get("applied") else cold_idle
+
+
 def write_trace_page(output: Path, files: SessionFiles, *, cold_idle: dict[str, Any] | None = None) -> None:
     """Write a page of its own with one session's power trace, for `snakemake --report`.
 

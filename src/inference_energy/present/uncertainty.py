@@ -1,4 +1,7 @@
-"""The budgets of each cell's headline figures: as tables, and as the shares of the terms in a chart."""
+"""The budgets of each cell's headline figures: as tables, and as the shares of the terms in a chart.
+
+Carbon and water have the terms of their energy, scaled: they stand in the tables, and their bars would say the same.
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -21,6 +24,14 @@ KINDS = ("energy per output token", "mean power", "energy")
 _NAMES = (tuple(energy_per_token(basis) for basis in BASES), ("power_mean_w",), ("energy_total_j",))
 
 
+_IMPACTS = (
+    ("carbon", "carbon_total_g"),
+    ("water, site", "water_site_l"),
+    ("water, source", "water_source_l"),
+    ("water, both", "water_total_l"),
+)
+
+
 def headline_figures(cell: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None, str]]:
     """The figures whose budgets are shown, each with its kind and with what it is per: see `KINDS`.
 
@@ -34,17 +45,31 @@ def headline_figures(cell: dict[str, Any]) -> list[tuple[str, dict[str, Any] | N
     ]
 
 
+def impact_figures(cell: dict[str, Any]) -> list[tuple[str, str]]:
+    """Kind and name of the carbon and water whose budgets are shown: not what has no configured factor."""
+    figures = cell["figures"]
+    return [
+        (kind, name)
+        for kind, name in _IMPACTS
+        if name in figures and not any(reason["code"] == "no_factor" for reason in figures[name]["reasons"])
+    ]
+
+
 def budget_tables(cells: Sequence[dict[str, Any]]) -> list[tuple[str, Table]]:
     """One table a cell: its title, and the budgets of its headline figures below one another."""
     return [(cell_title(cell, cells), budget_table(cell, cells)) for cell in cells]
 
 
 def budget_table(cell: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Table:
-    """The terms of each headline figure, combined and expanded; a figure without a budget says why."""
+    """The terms of each headline figure, and of carbon and water; a figure without a budget says why."""
     table = Table(["term", "kind", "standard uncertainty", "relative", "share", "degrees of freedom", "where from"])
     # In the units of the headlines, which cells of a kind share.
     peers = [each for each in cells if each.get("kind") == cell.get("kind")]
-    for (kind, figure, per), names in zip(headline_figures(cell), _NAMES, strict=True):
+    shown_figures = [
+        *zip(headline_figures(cell), _NAMES, strict=True),
+        *(((kind, cell["figures"][name], ""), (name,)) for kind, name in impact_figures(cell)),
+    ]
+    for (kind, figure, per), names in shown_figures:
         scale = column(peers, "", *names)[0].scale or Scale(1.0, "")
         shown = place(figure, scale, per=per)
         basis = "" if figure is None or figure["basis"] == "none" else f", {figure['basis']}"

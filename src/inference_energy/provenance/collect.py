@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from inference_energy.contracts.calibration import KEY, read_calibrations
 from inference_energy.contracts.tables import read_json
 from inference_energy.errors import InputError
 from inference_energy.provenance.experiment import NAME, PlannedSession, plan_of, sessions
@@ -36,6 +37,8 @@ DERIVED_FILES = (
 EXPERIMENT_FILES = (NAME, "summary.json", "report.html")
 
 RESULTS = "results"
+CALIBRATION = "calibration.json"
+"""The name in the experiment's folder of the archive under which the file that `analysis.calibration` names lies."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def collect_results(experiment: Path) -> Collection:
             f"{experiment}: holds no {NAME}; name the result folder of an experiment, such as results/default, "
             "which `snakemake` fills"
         )
-    planned = sessions(plan_of(read_json(experiment / NAME), str(experiment / NAME)), str(experiment / NAME))
+    plan = plan_of(read_json(experiment / NAME), str(experiment / NAME))
+    planned = sessions(plan, str(experiment / NAME))
     needed = [root / name / file for file in EXPERIMENT_FILES]
     for session in planned:
         needed += _needed(root, session)
@@ -98,7 +102,31 @@ def collect_results(experiment: Path) -> Collection:
             collection.left_out.append(LeftOut(path=f"{RESULTS}/{inside}", why=why))
         else:
             collection.members.append(Member(f"{RESULTS}/{inside}", path))
+    calibration = _calibration(root, name, plan)
+    if calibration is not None:
+        others = [member for member in collection.members if member.name != calibration.name]
+        collection.members[:] = sorted([*others, calibration], key=lambda member: member.name)
     return collection
+
+
+def _calibration(root: Path, name: str, plan: dict[str, Any]) -> Member | None:
+    """The calibration, which may lie anywhere; as it is now it must be the one that the summary was made with."""
+    named = plan["analysis"].get("calibration") if isinstance(plan["analysis"], dict) else None
+    if not named:
+        return None
+    path = root.parent / named
+    found = read_calibrations(path)
+    used = {
+        digest
+        for row in read_json(root / name / "summary.json").get("sessions", [])
+        if (digest := (row.get("calibration") or {}).get("sha256"))
+    }
+    if used - {found.sha256}:
+        raise InputError(
+            f"{KEY}: {named} is not the file that the summary was made with; "
+            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it anew"
+        )
+    return Member(f"{RESULTS}/{name}/{CALIBRATION}", path)
 
 
 def _needed(root: Path, planned: PlannedSession) -> list[Path]:

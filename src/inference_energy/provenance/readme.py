@@ -34,6 +34,7 @@ _LAYOUT = {
     "results/{experiment}/report.html": "the report; open it in a browser, it needs no network",
     "results/{experiment}/summary.json": "every figure with unit, basis, boundary and grade, or why it is missing",
     "results/{experiment}/experiment.json": "the plan and the whole configuration",
+    "results/{experiment}/calibration.json": "what the sensors were calibrated with, where that was done",
     "results/raw/": "what was recorded, by machine: power, requests, server metrics, phases (Parquet)",
     "results/derived/": "what was computed from it",
     "results/logs/": "messages of the server and of the steps",

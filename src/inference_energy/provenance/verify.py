@@ -10,7 +10,7 @@ from inference_energy.contracts.tables import read_json
 from inference_energy.errors import InputError
 from inference_energy.impact.recompute import recompute
 from inference_energy.provenance.code import PACKAGE_MEMBERS, changed_files
-from inference_energy.provenance.collect import RESULTS
+from inference_energy.provenance.collect import CALIBRATION, RESULTS
 from inference_energy.provenance.compare import compare_summaries
 from inference_energy.provenance.contents import Archive
 from inference_energy.provenance.experiment import NAME, plan_of
@@ -65,9 +65,10 @@ def verify(path: Path, tick: Callable[[int], None] | None = None) -> Verificatio
         for name in needed:
             if name not in listed:
                 raise InputError(f"{path}: the manifest lists no {name}: this is not the archive of an experiment")
-        found.members = archive.check(Path(folder), lambda name: name in needed or name.startswith(_RAW), tick)
+        used = {*needed, f"{stored}/{CALIBRATION}"}
+        found.members = archive.check(Path(folder), lambda name: name in used or name.startswith(_RAW), tick)
         _compare_code(found)
-        damaged = sorted(name for name in found.members if name in needed or name.startswith(_RAW))
+        damaged = sorted(name for name in found.members if name in used or name.startswith(_RAW))
         if damaged:
             found.failure = f"not recomputed, because of {', '.join(damaged)}"
         else:
@@ -79,7 +80,8 @@ def _recompute(found: Verification, folder: Path) -> None:
     stored = folder / RESULTS / found.manifest.experiment
     try:
         plan = plan_of(read_json(stored / NAME), NAME)
-        summary = recompute(folder / RESULTS / "raw", plan)
+        calibration = stored / CALIBRATION
+        summary = recompute(folder / RESULTS / "raw", plan, calibration if calibration.is_file() else None)
         comparison = compare_summaries(read_json(stored / "summary.json"), summary)
     except Exception as error:  # whatever bad content makes the analysis stumble is a finding about the archive
         words = str(error).replace(f"{folder}/", "")

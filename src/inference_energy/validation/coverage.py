@@ -10,6 +10,7 @@ from multiprocessing import get_context
 import numpy as np
 from scipy.stats import binomtest
 
+from inference_energy.validation.fit_truth import FitTruth
 from inference_energy.validation.scenarios import SCENARIOS, Scenario
 from inference_energy.validation.trial import Outcome, Trial, run_trial
 
@@ -23,8 +24,8 @@ class Row:
 
     `given` of `trials` had a number. `bias` is the mean relative error of those, `bias_se` its standard error, `spread`
     their standard deviation; None where nothing can be said. `covered` of `intervals` held the truth: for a figure that
-    stands for the load, the mean truth of all its trials. `withheld` counts
-    the reasons for which no number was given.
+    stands for the load, the mean truth of all its trials; for a fitted term, that of the same windows (`FitTruth`).
+    `withheld` counts the reasons for which no number was given.
     """
 
     scenario: str
@@ -110,18 +111,19 @@ def summarise(trials: Sequence[Trial]) -> Coverage:
 def _rows(trials: Sequence[Trial]) -> Iterator[Row]:
     for scenario in dict.fromkeys(trial.scenario for trial in trials):
         own = [trial for trial in trials if trial.scenario == scenario]
+        fit_truth = FitTruth(own)
         for outcomes in zip(*(trial.outcomes for trial in own), strict=True):
-            yield _row(scenario, outcomes)
+            yield _row(scenario, outcomes, fit_truth)
 
 
-def _row(scenario: str, outcomes: Sequence[Outcome]) -> Row:
+def _row(scenario: str, outcomes: Sequence[Outcome], fit_truth: FitTruth) -> Row:
     errors = np.array([outcome.error for outcome in outcomes if outcome.error is not None])
     truths = [outcome.truth for outcome in outcomes if outcome.truth is not None]
     mean_truth = float(np.mean(truths)) if truths else None
     judged = [
         covered
         for outcome in outcomes
-        if (covered := outcome.covers(mean_truth if outcome.of_load else outcome.truth)) is not None
+        if (covered := outcome.covers(_truth(outcome, mean_truth, fit_truth))) is not None
     ]
     several = len(errors) > 1
     return Row(
@@ -138,3 +140,10 @@ def _row(scenario: str, outcomes: Sequence[Outcome]) -> Row:
         covered=sum(judged),
         withheld=dict(Counter(code for outcome in outcomes for code in dict.fromkeys(outcome.reasons))),
     )
+
+
+def _truth(outcome: Outcome, mean_truth: float | None, fit_truth: FitTruth) -> float | None:
+    """What the outcome's interval should hold."""
+    if outcome.interval is None or not outcome.of_load:
+        return outcome.truth
+    return fit_truth.of(outcome) if outcome.fitted_to else mean_truth

@@ -1,7 +1,11 @@
 """A user's experiment on the bench, offline: its raw files in seconds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from inference_energy.bench.live.flags import ENGINE_FLAGS
 from inference_energy.bench.offline.plan import SessionPlan
@@ -9,11 +13,14 @@ from inference_energy.bench.offline.session import simulate
 from inference_energy.bench.offline.write import write_session
 from inference_energy.bench.parts.node import Node
 from inference_energy.bench.parts.shapes import SHAPES, from_config
+from inference_energy.config.load.arrivals import ClosedArrival
 from inference_energy.config.models import DummyModel
 from inference_energy.config.root import Config
 from inference_energy.config.servers import LaunchServer
 from inference_energy.errors import InputError
-from inference_energy.plan.prompts import make_prompts
+from inference_energy.plan.cells import Cell
+from inference_energy.plan.prompts.make import make_prompts
+from inference_energy.plan.requests import session_requests
 from inference_energy.plan.schedule import make_schedule
 from inference_energy.plan.specs import Specs, cells_of
 
@@ -39,10 +46,10 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
         own = _node(node, config, server)
         cells = cells_of(config, name)
         prompts = make_prompts(cells, config.seed, own.shape.vocabulary)
-        # What a prompt lacks is null in a file, but NaN in this frame, which the schedule would take for token ids.
-        prompts = prompts.where(prompts.notna(), None)
-        schedule = make_schedule(cells, config.seed, prompts)
-        plan = SessionPlan.from_spec(specs.session(name), config.idle.cold_s, schedule, prompts)
+        schedule = make_schedule(session_requests(cells, config.seed), prompts.to_batches())
+        _check_single_requests(name, cells, schedule, prompts)
+        frames = schedule.to_pandas(), _frame(prompts)
+        plan = SessionPlan.from_spec(specs.session(name), config.idle.cold_s, *frames)
         session = simulate(plan, own)
         write_session(session, raw_root)
         end_ns = int(str(session.phases[-1]["end_ns"]))
@@ -50,6 +57,27 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
             f"session {name}: {(end_ns - session.origin_ns) / 1e9:.0f} s of {own.tensor_parallel} x {own.device.label} "
             f"(simulated), {len(session.client.sent.row)} requests, in {raw_root / MACHINE}"
         )
+
+
+def _check_single_requests(session: str, cells: Sequence[Cell], schedule: pa.Table, prompts: pa.Table) -> None:
+    """The offline client sends single requests of known length, and its users do not think."""
+    closed = [cell.name for cell in cells if isinstance(cell.arrival, ClosedArrival)]
+    untimed = pc.and_(
+        pc.is_null(schedule["arrival_ns"]), pc.invert(pc.is_in(schedule["cell"], pa.array(closed, pa.string())))
+    )
+    waits = pc.max(schedule["think_ns"]).as_py() or 0
+    if pc.any(untimed).as_py() or waits or prompts["messages"].null_count < prompts.num_rows:
+        raise InputError(
+            f"sessions.{session}: conversations, messages and think time are not simulated offline; leave them out, or "
+            "run the session on the live bench: inference-energy bench run"
+        )
+
+
+def _frame(prompts: pa.Table) -> pd.DataFrame:
+    """Prompts as the bench takes them, token ids as lists of whole numbers."""
+    frame: pd.DataFrame = prompts.to_pandas()
+    frame["token_ids"] = pd.Series([None if ids is None else ids.tolist() for ids in frame["token_ids"]], dtype=object)
+    return frame
 
 
 def _node(node: Node, config: Config, server: LaunchServer) -> Node:

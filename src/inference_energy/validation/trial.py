@@ -10,7 +10,6 @@ from inference_energy.analysis.fit.cells import Cell, gather
 from inference_energy.analysis.fit.models import MODELS, fit_model
 from inference_energy.analysis.fit.stage import WEIGHTING, fit
 from inference_energy.bench.offline.session import SimulatedSession, simulate
-from inference_energy.bench.offline.truth import Truth
 from inference_energy.bench.offline.write import write_session
 from inference_energy.config.analysis import AnalysisConfig, Uncertainty
 from inference_energy.config.impact import ImpactConfig
@@ -47,7 +46,8 @@ class Outcome:
     `of_load` says that the figure stands for the load, of which the window is a sample: its interval is for the mean
     over all windows of that load, where that of an amount in the window is for the window. `measured` is None where the
     pipeline gave no number; `reasons` are the codes then. `interval` is None where it gave
-    no interval. `truth` is None where no truth can be given (a fit that is refused on the truth too).
+    no interval. `truth` is None where no truth can be given (a fit that is refused on the truth too). `fitted_to` are
+    the windows that a fitted term comes from.
     """
 
     quantity: str
@@ -57,6 +57,7 @@ class Outcome:
     interval: tuple[float, float] | None
     reasons: tuple[str, ...]
     of_load: bool = False
+    fitted_to: tuple[str, ...] = ()
 
     @property
     def error(self) -> float | None:
@@ -80,7 +81,8 @@ class Trial:
     """All figures of one simulated session.
 
     `conservation` is the largest relative difference between a window's energy and the sum of its receipts, and
-    `true_conservation` that of the node's true energy and the sum of its ledger.
+    `true_conservation` that of the node's true energy and the sum of its ledger. `true_cells` are the windows that a
+    fit could use, with their true energies and tokens.
     """
 
     scenario: str
@@ -88,6 +90,7 @@ class Trial:
     outcomes: tuple[Outcome, ...]
     conservation: float
     true_conservation: float
+    true_cells: tuple[Cell, ...] = ()
 
 
 def run_trial(scenario: Scenario, seed: int) -> Trial:
@@ -102,10 +105,12 @@ def _compare(scenario: Scenario, seed: int, session: SimulatedSession, raw_root:
     config = AnalysisConfig(trim_start_s=TRIM_START_S, uncertainty=UNCERTAINTY)
     files = RawSession.below(raw_root, MACHINE, SESSION, SERVER)
     parts = session_parts(files, config, IMPACT)
+    cells, _ = gather([(parts.energy, parts.steady)])
+    true_cells = tuple(_true_cell(cell, parts.energy, session) for cell in cells)
     outcomes = [
         *_idle(parts.energy, session),
         *_window(parts.energy["windows"][scenario.reported], parts.steady["windows"][scenario.reported], session),
-        *_fit(parts.energy, parts.steady, session.truth),
+        *_fit(parts.energy, parts.steady, true_cells),
     ]
     receipts = attribute(requests=files.requests, energy=parts.energy, config=config)
     apart = [0.0]
@@ -116,7 +121,7 @@ def _compare(scenario: Scenario, seed: int, session: SimulatedSession, raw_root:
     true_apart = [
         abs((own.prefill_j.sum() + own.decode_j.sum() + own.rest_j) / own.total_j - 1) for own in session.truth.ledgers
     ]
-    return Trial(scenario.name, seed, tuple(outcomes), max(apart), max(true_apart))
+    return Trial(scenario.name, seed, tuple(outcomes), max(apart), max(true_apart), true_cells)
 
 
 def _idle(energy: dict[str, Any], session: SimulatedSession) -> list[Outcome]:
@@ -145,31 +150,34 @@ def _window(energy: dict[str, Any], steady: dict[str, Any], session: SimulatedSe
     ]
 
 
-def _fit(energy: dict[str, Any], steady: dict[str, Any], truth: Truth) -> list[Outcome]:
+def _fit(energy: dict[str, Any], steady: dict[str, Any], true_cells: tuple[Cell, ...]) -> list[Outcome]:
     """The terms of each model; their truth is the same fit to the true energies and tokens of the same windows."""
     fitted = fit([(energy, steady)], UNCERTAINTY)
-    cells, _ = gather([(energy, steady)])
-    true_cells = [_true_cell(cell, energy, truth) for cell in cells]
     outcomes = []
     for model in MODELS:
-        true_terms = fit_model(model, true_cells, WEIGHTING)["coefficients"]
+        true_terms = fit_model(model, list(true_cells), WEIGHTING)["coefficients"]
+        fitted_to = tuple(fitted["models"][model.name]["cells"])
         for term, figure in fitted["models"][model.name]["coefficients"].items():
             true_value = true_terms.get(term, {}).get("value")
-            outcomes.append(outcome(f"{model.name}: {term}", true_value, figure, of_load=True))
+            given = outcome(f"{model.name}: {term}", true_value, figure, of_load=True)
+            outcomes.append(replace(given, fitted_to=fitted_to))
     return outcomes
 
 
-def _true_cell(cell: Cell, energy: dict[str, Any], truth: Truth) -> Cell:
+def _true_cell(cell: Cell, energy: dict[str, Any], session: SimulatedSession) -> Cell:
+    """The cell with true energies and tokens, and without its course, which no truth needs."""
+    truth = session.truth
     window = energy["windows"][cell.name.removeprefix(f"{SESSION}.")]
     start_ns, end_ns = window["start_ns"], window["end_ns"]
     total_j = truth.energy_j(start_ns, end_ns)
-    cold_w = energy["idle"]["cold_power_w"]["value"]
+    cold_w = truth.power_w(*session.cold_ns)
     return replace(
         cell,
         prompt_tokens=truth.prompt_tokens(start_ns, end_ns) - truth.cached_tokens(start_ns, end_ns),
         generated_tokens=truth.output_tokens(start_ns, end_ns),
         energy_total_j=total_j,
-        energy_active_j=None if cold_w is None else total_j - cold_w * cell.duration_s,
+        energy_active_j=None if cell.energy_active_j is None else total_j - cold_w * cell.duration_s,
+        bins=None,
     )
 
 

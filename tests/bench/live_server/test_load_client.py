@@ -2,13 +2,12 @@
 
 import asyncio
 import sys
-import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from inference_energy.acquire.load.client import LoadClient
-from inference_energy.acquire.load.request import PlannedRequest, RequestRecord
+from inference_energy.acquire.load.test import CELL
 from inference_energy.acquire.server.launch import launch
 from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
 from inference_energy.acquire.server.metrics import MetricsPoller, Row
@@ -18,24 +17,28 @@ from inference_energy.bench.live.truth_files import REQUESTS, read
 from inference_energy.bench.parts.node import Node
 from tests.bench.live_server.servers import MODULE
 from tests.conftest import unused_port
+from tests.load.plans import row, run_cells, write_plan
 
 REQUESTS_SENT = 40
 
 
-async def measure(spec: LaunchSpec) -> tuple[list[RequestRecord], list[Row], int]:
-    """Launch the server, send requests 10 ms apart, each prompt twice, and stop it."""
+async def measure(spec: LaunchSpec, folder: Path) -> tuple[pd.DataFrame, list[Row], int]:
+    """Launch the server, send requests 10 ms apart from two processes, each prompt twice, and stop it."""
+    rows = [
+        row(number, arrival_ns=number * 10_000_000, prompt_id=number % 20, max_tokens=10 + number, salt=number >= 20)
+        for number in range(REQUESTS_SENT)
+    ]
+    write_plan(folder, rows, [{"token_ids": [number, *range(100)]} for number in range(20)])
+    cells = {CELL: (1.0, {"ignore_eos": True})}
     async with await launch(spec) as server:
-        poller = MetricsPoller(server.base_url, 0.2)
+        poller = MetricsPoller(server.base_url, 60.0)  # too seldom to see the end by itself
         poller.start()
-        async with LoadClient(server.base_url, "m", 30.0, ignore_eos=True) as client:
-            running = []
-            for number in range(REQUESTS_SENT):
-                prompt = [number % 20, *range(100)]
-                request = PlannedRequest(number, number % 20, prompt, 10 + number)
-                running.append(asyncio.create_task(client.send(request, "cell", time.monotonic_ns())))
-                await asyncio.sleep(0.01)
-            records = [await task for task in running]
-        return records, await poller.stop(), server.server_pid
+        await asyncio.sleep(0.2)
+        sent = await run_cells(server.base_url, "m", folder, cells, workers=2, drain_s=30.0)
+        await poller.scrape_now()
+        rows_at_the_end = list(poller.rows)
+        await poller.stop()
+        return sent, rows_at_the_end, server.server_pid
 
 
 @pytest.fixture
@@ -56,18 +59,19 @@ def spec(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_pipelines_client_sees_what_is_true(spec: LaunchSpec, tmp_path: Path) -> None:
-    records, rows, pid = asyncio.run(measure(spec))
-    assert [record.error for record in records] == [None] * REQUESTS_SENT
+    sent, rows, pid = asyncio.run(measure(spec, tmp_path / "load"))
+    assert (sent["status"] == "ok").all()
+    assert len(sent) == REQUESTS_SENT
+    assert set(sent["worker"]) == {0, 1}
+    sent = sent.sort_values("completion_tokens").reset_index(drop=True)  # each asked for another number of tokens
     truth = read(tmp_path / "node" / "truth" / str(pid), REQUESTS).to_pandas()
-    truth = truth.sort_values("completion_tokens")  # each request asked for another number of tokens
-    assert truth["completion_tokens"].tolist() == [record.completion_tokens for record in records]
-    assert truth["prompt_tokens"].tolist() == [record.prompt_tokens for record in records]
-    assert truth["cached_tokens"].tolist() == [record.cached_tokens for record in records]
-    assert {record.cached_tokens for record in records} == {0}  # repeated prompts carry a salt of their own
-    for record, true in zip(records, truth.itertuples(), strict=True):
-        assert record.sent_ns and record.first_token_ns and record.last_token_ns
-        assert record.sent_ns <= true.arrival_ns < true.first_token_ns <= record.first_token_ns
-        assert true.last_token_ns <= record.last_token_ns
+    truth = truth.sort_values("completion_tokens").reset_index(drop=True)
+    for name in ("completion_tokens", "prompt_tokens", "cached_tokens"):
+        assert sent[name].tolist() == truth[name].tolist(), name
+    assert (sent["cached_tokens"] == 0).all()  # repeated prompts carry a salt of their own
+    assert (sent["sent_ns"] <= truth["arrival_ns"]).all()
+    assert (truth["first_token_ns"] <= sent["first_token_ns"]).all()
+    assert (truth["last_token_ns"] <= sent["last_token_ns"]).all()
     last = {name: value for _, name, _, value in rows}
-    assert last["vllm:generation_tokens_total"] == truth["completion_tokens"].sum()
-    assert last["vllm:prompt_tokens_total"] == truth["prompt_tokens"].sum()
+    assert last["vllm:generation_tokens_total"] == sent["completion_tokens"].sum()
+    assert last["vllm:prompt_tokens_total"] == sent["prompt_tokens"].sum()

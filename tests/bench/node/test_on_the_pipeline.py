@@ -15,9 +15,9 @@ from inference_energy.acquire.gpus import gpu_uuids
 from inference_energy.acquire.power import simulated
 from inference_energy.acquire.power.base import Channel, PowerSource, SourceError
 from inference_energy.acquire.power.choose import candidates, choose
-from inference_energy.acquire.power.nvml import NvmlSource
-from inference_energy.acquire.power.rapl import RaplSource
 from inference_energy.acquire.power.simulated import labelled, simulated_node
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
+from inference_energy.acquire.power.sources.rapl import RaplSource
 from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.acquire.power.stream import read_stream
 from inference_energy.acquire.server.preflight import check_gpus
@@ -25,6 +25,7 @@ from inference_energy.bench.live import node as node_module
 from inference_energy.bench.live.node import VARIABLE, NodeFolder
 from inference_energy.bench.live.powercap_feed import PowercapFeed
 from inference_energy.bench.live.trace_file import TraceWriter
+from inference_energy.bench.sensors.power_log import sources as offline_sources
 from inference_energy.bench.stand_in import pynvml as virtual
 from inference_energy.errors import InputError
 
@@ -70,6 +71,23 @@ def test_nvml_shows_every_gpu_and_its_channels(here: Make) -> None:
         assert board.driver_timestamp_us == pytest.approx(time.time_ns() / 1e3, abs=5e6)
         assert counter.energy_counter_j is not None and counter.energy_counter_j > 0
         assert memory.power_average_w == made.node.device.memory_idle_w
+
+
+def test_a_ga100_shows_no_average_and_says_that_its_power_is_instantaneous(here: Make) -> None:
+    made = here(gpu="a100", sensors={"nvml": {**QUIET, "has_instant": False}})
+    source = by_name(SamplerSpec())["nvml"]
+    channels = source.channels()
+    try:
+        assert [channel.domain for channel in channels] == ["gpu", "gpu", "gpu_samples"]
+        reading = channels[0].read()
+        handle = virtual.nvmlDeviceGetHandleByIndex(0)
+        usage_w = virtual.nvmlDeviceGetPowerUsage(handle) / 1e3
+    finally:
+        source.close()
+    assert (reading.power_average_w, reading.power_instant_w) == (None, made.node.device.cold_idle_w)
+    assert usage_w == made.node.device.cold_idle_w
+    assert channels[0].about["averaging_window_s"] == 0.0
+    assert offline_sources(made.node)[0]["channels"][0]["averaging_window_s"] == 0.0
 
 
 def test_an_nvml_error_is_a_reading_that_failed(here: Make) -> None:
@@ -224,7 +242,10 @@ def test_the_sampler_logs_a_node_as_simulated(make: Make, python: Run, tmp_path:
     python(made, code)
     table, _ = read_stream(log)
     sources = json.loads(table.schema.metadata[b"source"])
-    assert sources == [{"name": "nvml", "grade": "simulated"}]
+    (source,) = sources
+    assert (source["name"], source["grade"]) == ("nvml", "simulated")
+    said = [facts for facts in source["channels"] if "averaging_window_s" in facts]
+    assert said == offline_sources(made.node)[0]["channels"], "the bench in virtual time says the same"
     rows = table.to_pandas()
     powers = rows.loc[rows["domain"] == "gpu", "power_average_w"].dropna()
     assert len(powers) >= 5

@@ -217,6 +217,80 @@ def test_a_short_freeze_is_seen_whatever_the_counter_says(start_s: float, opens_
     }
 
 
+COUNTER_LOST: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "from the middle on": ([fault("error", 30, readings="counter")], "the last 2"),
+    "from before the window on": ([fault("error", -20, readings="counter")], "not be read in the window:"),
+    "until into the window": ([fault("error", -NEVER_S, 12, readings="counter")], "the first 1"),
+    "for 20 s, then it comes back": ([fault("error", 15, 35, readings="counter")], "for a while in the window"),
+}
+
+
+@pytest.mark.parametrize("name", COUNTER_LOST)
+def test_a_counter_that_is_lost_is_replaced_by_the_power_readings(name: str, opens_s: float) -> None:
+    faults, where = COUNTER_LOST[name]
+    found = analysed(opens_s, *faults)
+    assert abs(found.error) < 0.01
+    assert "counter_lost" in found.codes
+    assert not any(CODES[code].effect == "invalidates" for code in found.codes)
+    (said,) = [r["detail"] for r in found.figure("energy_total_j")["reasons"] if r["code"] == "counter_lost"]
+    assert where in said
+    (device,) = [one for one in found.window["devices"] if one["domain"] == "gpu"]
+    assert (device["reading"], device["summed"], device["counter_energy_j"]) == ("average", True, None)
+    low, high = found.figure("energy_total_j")["interval_95"]
+    assert low < found.true_j < high
+    terms = {term["name"] for term in found.figure("energy_total_j")["budget"]["terms"]}
+    assert "sampling" in terms
+
+
+def test_the_rest_of_a_lost_counter_still_checks_the_power_readings(opens_s: float) -> None:
+    """Where power stood still while the counter was read, neither is to be believed."""
+    stuck = fault("stuck", 0, 2.5, readings="power")
+    agreeing = analysed(opens_s, fault("error", 30, readings="counter"))
+    assert any("apart" in r["detail"] for r in agreeing.figure("energy_total_j")["reasons"])
+    strict = analysed(
+        opens_s, stuck, fault("error", 8, readings="counter"), load=LIGHT, config={"counter_tolerance": 0.001}
+    )
+    assert strict.codes == {"counter_mismatch"}
+    assert strict.figure("energy_total_j")["value"] is None
+
+
+def test_without_power_readings_a_lost_counter_withholds_the_energy(opens_s: float) -> None:
+    both = [fault("error", 30, readings="counter"), fault("error", 40, 45, readings="power")]
+    found = analysed(opens_s, *both)
+    assert found.codes == {"power_not_covered"}
+    frozen = analysed(opens_s, fault("error", 30, readings="counter"), fault("stuck", 40, 45, readings="power"))
+    assert frozen.codes == {"stuck_sensor"}
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "still_s"), [(20, 30, 10), (-5, 20, 20), (-5, LASTS_S - 2, 50), (-5, LASTS_S + 5, 52)]
+)
+def test_power_that_stands_still_beside_a_sound_counter_is_named_and_costs_nothing(
+    start_s: float, end_s: float, still_s: float, opens_s: float
+) -> None:
+    found = analysed(opens_s, fault("stuck", start_s, end_s, readings="power"), load=LIGHT)
+    assert abs(found.error) < 0.002
+    assert "cross_check_stuck" in found.codes
+    said = [r["detail"] for r in found.figure("energy_total_j")["reasons"] if r["code"] == "cross_check_stuck"]
+    assert len(said) == 2, "the average and the instant reading"
+    for sentence in said:
+        assert float(sentence.split("did not change for ")[1].split()[0]) == pytest.approx(still_s, abs=1.0)
+    (device,) = [one for one in found.window["devices"] if one["domain"] == "gpu"]
+    assert device["reading"] == "counter"
+    if end_s - start_s > 20:
+        assert abs(device["ratios"]["average"] - 1) > 0.01, "the integral over the whole window is wrong"
+
+
+def test_power_that_is_wrong_where_it_moves_is_not_excused_by_standing_still_elsewhere(opens_s: float) -> None:
+    found = analysed(opens_s, fault("stuck", 20, 30, readings="power"), load=LIGHT, config={"counter_tolerance": 1e-6})
+    assert found.codes == {"counter_mismatch"}
+
+
+def test_a_counter_alone_that_stands_still_withholds_the_energy(opens_s: float) -> None:
+    found = analysed(opens_s, fault("stuck", 20, 30, readings="counter"))
+    assert found.codes == {"stuck_sensor"}
+
+
 def test_requests_cut_off_at_the_drain_are_said_where_their_tokens_lack(opens_s: float) -> None:
     found = analysed(opens_s, load=LONG)
     assert abs(found.error) < 0.002

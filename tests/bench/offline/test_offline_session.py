@@ -15,7 +15,7 @@ from inference_energy.impact.recompute import RawSession
 from tests.bench.offline.plans import TIMES, WARMUP, Load, node, phase, plan, written
 
 LOADS = (WARMUP, Load("slow"), Load("users", users=6), Load("fast", rate_qps=30.0, output=80))
-REQUIRED = ["request_id", "cell", "worker", "endpoint", "prompt_id", "turn", "scheduled_ns", "sent_ns", "end_ns"]
+REQUIRED = ["request_id", "cell", "worker", "endpoint", "prompt_id", "scheduled_ns", "sent_ns", "end_ns"]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,9 @@ def test_requests_have_the_contracts_columns_types_and_nulls(files: RawSession) 
     assert all(found[name].dtype == pd.Int64Dtype() for name in whole)
     assert (found["status"] == "ok").all()
     assert found["error"].isna().all()
-    assert found.drop(columns="error").notna().all(axis=None)
+    assert found["user"].notna().equals(found["cell"].isin([load.name for load in LOADS if load.users]))
+    assert found[["conversation", "turn"]].isna().all(axis=None)
+    assert found.drop(columns=["error", "user", "conversation", "turn"]).notna().all(axis=None)
     assert found["request_id"].is_unique
     assert set(found["prompt_id"]) <= set(range(100, 100 + 1000))
     assert set(found["finish_reason"]) == {"length"}
@@ -155,7 +157,9 @@ def test_the_metrics_rise_to_the_true_totals(session: SimulatedSession, files: R
     times_ns = np.unique(found["timestamp_ns"])
     assert times_ns[0] == phase(session, "launch")[1]
     assert times_ns[-1] == phase(session, "stop")[0]
-    assert set(np.diff(times_ns)[:-1]) == {round(session.plan.metrics_interval_s * 1e9)}
+    grid_ns = np.arange(times_ns[0], times_ns[-1], round(session.plan.metrics_interval_s * 1e9))
+    cells_ns = [row["start_ns"] if row["phase"] != "drain" else row["end_ns"] for row in session.phases if row["cell"]]
+    assert set(times_ns) == {*grid_ns, *cells_ns, times_ns[-1]}
 
 
 def test_the_gauges_show_the_load(session: SimulatedSession, files: RawSession) -> None:
@@ -180,7 +184,8 @@ def test_the_power_logs_reach_beyond_what_is_measured(session: SimulatedSession,
     assert facts["duration_s"] == TIMES["cold_s"]
     assert cold["timestamp_ns"].min() < facts["start_ns"] < facts["end_ns"] < cold["timestamp_ns"].max()
     assert facts["end_ns"] < phase(session, "launch")[0]
-    assert read_metadata(files.power)["source"] == [{"name": "nvml", "grade": "simulated"}]
+    (source,) = read_metadata(files.power)["source"]
+    assert (source["name"], source["grade"]) == ("nvml", "simulated")
 
 
 def test_the_session_says_that_it_is_simulated(files: RawSession) -> None:

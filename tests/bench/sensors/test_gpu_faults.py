@@ -18,7 +18,7 @@ WITHIN = (at(20.0) <= TIMES) & (at(30.0) > TIMES)
 READINGS: list[Reading] = [GpuSensor.average_w, GpuSensor.instant_w, GpuSensor.counter_j]
 
 
-def fault(kind: str, **values: float | int | None) -> SensorFault:
+def fault(kind: str, **values: float | int | str | None) -> SensorFault:
     return SensorFault.model_validate({"kind": kind, "start_s": 20, "end_s": 30, **values})
 
 
@@ -48,6 +48,16 @@ def test_a_stuck_sensor_stays_at_its_value_and_comes_back(reading: Reading) -> N
     assert np.unique(values[WITHIN]).tolist() == reading(gpu(WAVE), at(20.0)).tolist()
     assert np.array_equal(values[~WITHIN], healthy[~WITHIN])
     assert len(np.unique(healthy[WITHIN])) > 50
+
+
+@pytest.mark.parametrize("kind", ["error", "stuck", "zero"])
+def test_a_fault_may_be_that_of_the_power_readings_or_of_the_counter_alone(kind: str) -> None:
+    healthy = gpu(WAVE)
+    for spoiled, name in ((READINGS[:2], "power"), (READINGS[2:], "counter")):
+        sensor = gpu(WAVE, faults=[fault(kind, readings=name)])
+        for reading in READINGS:
+            same = np.array_equal(reading(sensor, TIMES), reading(healthy, TIMES))
+            assert same is (reading not in spoiled)
 
 
 def test_a_stuck_sensors_timestamps_go_on() -> None:

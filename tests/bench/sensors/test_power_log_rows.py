@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.acquire.power import nvml, rapl
+from inference_energy.acquire.power.sources import rapl
+from inference_energy.acquire.power.sources.nvml import power as nvml
 from inference_energy.bench.parts.node import Node
 from inference_energy.bench.sensors import power_log as module
 from inference_energy.bench.sensors.node import gpu_sensor, gpu_truth
@@ -85,6 +86,13 @@ def test_columns_stand_in_the_rows_in_which_the_sampler_writes_them() -> None:
         .all(axis=None)
     )
     assert frame["read_latency_us"].gt(0).all()
+
+
+def test_a_ga100_has_no_average_and_no_memory_power() -> None:
+    frame = log(gpu="a100")
+    assert set(frame["domain"]) == {"gpu"}
+    assert frame["power_average_w"].isna().all()
+    assert frame["power_instant_w"].notna().sum() == 1200
 
 
 def test_energies_of_all_readings_are_the_truth() -> None:
@@ -260,6 +268,6 @@ def test_the_log_can_be_written_as_a_power_file(tmp_path: Path) -> None:
 
 
 def test_sources_are_simulated() -> None:
-    assert sources(Node()) == [{"name": "nvml", "grade": "simulated"}]
+    assert [(source["name"], source["grade"]) for source in sources(Node())] == [("nvml", "simulated")]
     assert [source["name"] for source in sources(Node.parse({"sensors": RAPL}))] == ["nvml", "rapl"]
     assert "simulated" in GRADES

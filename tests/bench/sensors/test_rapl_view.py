@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inference_energy.acquire.power.base import SourceError
-from inference_energy.acquire.power.rapl import CounterAccumulator, RaplSource, find_zones
+from inference_energy.acquire.power.sources.rapl import CounterAccumulator, RaplSource, find_zones
 from inference_energy.bench.parts.engine import EngineSettings
 from inference_energy.bench.parts.sensors import RaplSensor
 from inference_energy.bench.sensors.powercap import Powercap

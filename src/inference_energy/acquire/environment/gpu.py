@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from inference_energy.acquire.environment.facts import Facts, MissingFactError
+from inference_energy.acquire.power.sources.nvml.mig import instances_of
 
 # FP32 cores per streaming multiprocessor by compute capability.
 # Source: CUDA C++ Programming Guide, "Compute Capabilities", the architecture sections.
@@ -115,6 +116,9 @@ def _gpu(nvml: Any, handle: Any, prefix: str) -> Facts:
     ask("memory_clock_max_mhz", clock("NVML_CLOCK_MEM", True))
     ask("ecc", switched(nvml.nvmlDeviceGetEccMode))
     ask("mig", switched(nvml.nvmlDeviceGetMigMode))
+    if facts.values.get("mig"):
+        listed = instances_of(nvml, handle) or ()
+        facts.add("mig_instances", lambda: [{"uuid": one.uuid, "profile": one.profile} for one in listed])
     ask("persistence", lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle)))
     return facts
 

@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from inference_energy.acquire.power.base import PowerSource, SourceState
-from inference_energy.acquire.power.cputime import CpuTime, MachineCpuTime, StatusFilePid, TreeCpuTime
-from inference_energy.acquire.power.modelled import ModelledSource
-from inference_energy.acquire.power.nvml import NvmlSource
-from inference_energy.acquire.power.rapl import RaplSource
 from inference_energy.acquire.power.simulated import labelled, simulated_node
 from inference_energy.acquire.power.sources.amd_smi import AmdSmiSource
+from inference_energy.acquire.power.sources.cputime import CpuTime, MachineCpuTime, StatusFilePid, TreeCpuTime
 from inference_energy.acquire.power.sources.dcgm import DcgmSource
 from inference_energy.acquire.power.sources.ipmi import IpmiSource
+from inference_energy.acquire.power.sources.modelled import ModelledSource
 from inference_energy.acquire.power.sources.nvidia_smi import NvidiaSmiSource
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.power.sources.pcm_power import PcmPowerSource
 from inference_energy.acquire.power.sources.pdu import PduSource
+from inference_energy.acquire.power.sources.rapl import RaplSource
 from inference_energy.acquire.power.sources.redfish import RedfishSource
 from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
 from inference_energy.acquire.power.spec import SamplerSpec
@@ -28,14 +28,15 @@ def candidates(spec: SamplerSpec) -> list[PowerSource]:
     """Every source there is, set up for this run but not opened. A new source goes in here."""
     node = simulated_node()
     modelled = ModelledSource(_cpu_time(spec), spec.modelled.tdp_w, spec.modelled.idle_w)
-    nvml = NvmlSource(spec.gpus, server_pid=_server_pid(spec))
+    windows_s = spec.averaging_windows_s
+    nvml = NvmlSource(spec.gpus, server_pid=_server_pid(spec), windows_s=windows_s)
     if node is not None:  # the tools and devices of the real machine know nothing of the simulated one
         return [labelled(source) for source in (nvml, RaplSource(node / "powercap"), modelled)]
     return [
         nvml,
-        NvidiaSmiSource(spec.nvidia_smi, spec.gpus, spec.interval_s),
+        NvidiaSmiSource(spec.nvidia_smi, spec.gpus, spec.interval_s, windows_s),
         AmdSmiSource(spec.gpus),
-        DcgmSource(spec.dcgm, spec.gpus),
+        DcgmSource(spec.dcgm, spec.gpus, windows_s),
         RaplSource(),
         PcmPowerSource(spec.pcm_power),
         RedfishSource(spec.redfish),

@@ -4,16 +4,16 @@ import threading
 import time
 from collections.abc import Sequence
 
-from inference_energy.acquire.power.base import Channel
+from inference_energy.acquire.power.base import Channel, Reading
 from inference_energy.acquire.power.deadlines import Deadlines
-from inference_energy.acquire.power.polled import Append, ChannelStats, Lateness, Polled
-from inference_energy.contracts.power import GPU_SAMPLES, summed_keys
+from inference_energy.acquire.power.polled import ChannelStats, Lateness, Polled
+from inference_energy.contracts.power import GPU_MODULE, GPU_SAMPLES, summed_keys
 
 LATE_SHARE = 0.1
 """A poll that starts later than this share of its period is counted as late."""
 
-SLEEP_AT_MOST_S = 0.2
-"""Sleeping takes two thirds of the processor time that a wait for an event takes, but cannot be cut short."""
+SLEEP_AT_MOST_S = 0.5
+"""Sleeping takes about half the processor time that a wait for an event takes, but cannot be cut short."""
 
 
 class Poller:
@@ -25,11 +25,9 @@ class Poller:
     Args:
         channels: what to read.
         interval_s: the period of those that have none of their own.
-        append: takes each reading, from any thread.
     """
 
-    def __init__(self, channels: Sequence[Channel], interval_s: float, append: Append) -> None:
-        self._append = append
+    def __init__(self, channels: Sequence[Channel], interval_s: float) -> None:
         self._interval_ns = round(interval_s * 1e9)
         self._stop = threading.Event()
         fast = _group([channel for channel in channels if channel.period_s is None], interval_s)
@@ -67,8 +65,12 @@ class Poller:
             thread.join(max(0.0, until_s - time.monotonic()))
         return [thread.name for thread in self._threads if thread.is_alive()]
 
+    def collect(self) -> list[tuple[Channel, list[Reading]]]:
+        """The readings of each channel since the last call; called by one thread at a time."""
+        return [(polled.channel, polled.collect()) for polled in self.polled]
+
     def stats(self) -> list[ChannelStats]:
-        """The counts of each channel so far."""
+        """The counts of each channel so far; rows and faults are those of what was collected."""
         return [polled.counted() for polled in self.polled]
 
     def silent(self) -> list[ChannelStats]:
@@ -76,11 +78,11 @@ class Poller:
         return [polled.stats for polled in self.polled if polled.stats.reads == 0 and not polled.channel.optional]
 
     def latest_power_w(self) -> dict[str, float]:
-        """The newest power of each domain in W, its devices added up, each once."""
+        """The newest power of each domain in W that was collected, its devices added up, each once."""
         known = {
             (polled.stats.source, polled.stats.device, polled.stats.domain): polled
             for polled in self.polled
-            if polled.power_w is not None and polled.stats.domain != GPU_SAMPLES
+            if polled.power_w is not None and polled.stats.domain not in (GPU_SAMPLES, GPU_MODULE)
         }
         keys = summed_keys((key, polled.stats.grade) for key, polled in known.items())
         added = {domain for *_, domain in keys}
@@ -101,10 +103,12 @@ class Poller:
         while True:
             group.note_start(time.monotonic_ns() - due_ns)
             for polled in group.polled:
-                polled.poll(self._append)
+                polled.poll()
+            missed = deadlines.missed
             due_ns = deadlines.advance(time.monotonic_ns())
-            for polled in group.polled:
-                polled.stats.missed = deadlines.missed
+            if deadlines.missed > missed:
+                for polled in group.polled:
+                    polled.stats.missed = deadlines.missed
             if self._stopped_before(due_ns):
                 return
 

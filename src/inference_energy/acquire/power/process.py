@@ -17,7 +17,11 @@ from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.contracts.tables import read_json
 from inference_energy.errors import InputError, RunError
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+"""Sources are opened one after the other; without persistence mode a driver of many GPUs alone takes ten seconds."""
+
+METER_START_S = 60.0
+"""What opening a device that is set up may take besides: a BMC is asked about tens of chassis, seconds each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class SamplerStats:
 
     `ended_by` is `request`, `owner`, `duration`, or says how the process died; then `clean` is False and the counts are
     missing, but the log can be compacted. `channels` holds a mapping for each channel: `polled.ChannelStats` and the
-    channel's notes, such as `foreign_processes` of `nvml_processes`.
+    channel's notes, such as `foreign_processes` of `sources.nvml.processes`.
     """
 
     ended_by: str
@@ -43,6 +47,12 @@ class SamplerStats:
     def faults(self) -> list[str]:
         """A sentence for each channel that had errors, and for whatever else was noticed."""
         return [sentence for channel in self.channels for sentence in _sentences(channel)]
+
+
+def start_timeout_s(spec: SamplerSpec) -> float:
+    """How long the sampler may take until every channel gave a reading."""
+    meters = (spec.redfish, spec.ipmi, spec.smart_plug, spec.pdu, spec.dcgm)
+    return START_TIMEOUT_S + METER_START_S * sum(meter is not None for meter in meters) + spec.pcm_power.period_s
 
 
 def _sentences(channel: dict[str, Any]) -> Iterator[str]:
@@ -85,8 +95,8 @@ class SamplerProcess:
         """The process, once started."""
         return None if self._process is None else self._process.pid
 
-    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start and wait until every channel gave its first reading.
+    def start(self, timeout_s: float | None = None) -> None:
+        """Start and wait until every channel gave its first reading, at most `start_timeout_s`.
 
         Raises:
             InputError: the spec asks for what this machine does not have.
@@ -105,6 +115,7 @@ class SamplerProcess:
             reader = threading.Thread(target=_follow, args=(stream, take), daemon=True)
             reader.start()
             self._readers.append(reader)
+        timeout_s = start_timeout_s(self._spec) if timeout_s is None else timeout_s
         until_s = time.monotonic() + timeout_s
         try:
             while not self._ready.wait(0.05):

@@ -55,24 +55,30 @@ class IpmiSettings(Settings):
 
 
 class SmartPlugSettings(Settings):
-    """A plug with a meter: Shelly (Gen2 and newer, RPC) or Tasmota (HTTP)."""
+    """A plug with a meter: Shelly (Gen2 and newer, RPC) or Tasmota (HTTP). `verify` is as of Redfish."""
 
     kind: Literal["shelly", "tasmota"]
     address: str = Field(pattern=r"^https?://[^\s/@]+$")
     channel: int = Field(default=0, ge=0)
+    verify: bool | Path = True
     credentials: str = "SMART_PLUG"
     credentials_file: Path | None = None
     period_s: float = Field(default=1.0, ge=0.2, le=60)
 
 
 class PduSettings(Settings):
-    """A power distribution unit by SNMP: `oids` are those of the outlets' power, each times `scale_w` W."""
+    """A power distribution unit by SNMP: `oids` are those of the outlets' power, each times `scale_w` W.
+
+    `authentication` and `privacy` are the protocols of version 3, where passwords for them are set.
+    """
 
     host: str = Field(min_length=1)
     port: int = Field(default=161, ge=1, le=65535)
     oids: list[str] = Field(min_length=1)
     scale_w: float = Field(default=1.0, gt=0)
     version: Literal["2c", "3"] = "2c"
+    authentication: Literal["md5", "sha", "sha224", "sha256", "sha384", "sha512"] = "sha"
+    privacy: Literal["des", "aes", "aes192", "aes256"] = "aes"
     credentials: str = "PDU"
     credentials_file: Path | None = None
     period_s: float = Field(default=1.0, ge=0.2, le=60)
@@ -81,12 +87,13 @@ class PduSettings(Settings):
 class DcgmSettings(Settings):
     """A DCGM exporter's page, or a Prometheus server that scrapes it.
 
-    `labels` must match, such as {"Hostname": "gpu3"}. `gpus` of the sampler name UUIDs here.
+    `labels` must match, such as {"Hostname": "gpu3"}. `gpus` of the sampler name UUIDs here. `verify` is as of Redfish.
     """
 
     kind: Literal["exporter", "prometheus"] = "exporter"
     url: str = Field(pattern=r"^https?://[^\s@]+$")
     labels: dict[str, str] = {}
+    verify: bool | Path = True
     credentials: str = "DCGM"
     credentials_file: Path | None = None
     period_s: float = Field(default=1.0, ge=0.2, le=60)

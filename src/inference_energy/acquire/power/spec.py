@@ -22,11 +22,13 @@ class SamplerSpec(MeterSettings):
     `interval_s` is the time between reads; the energy counters of GPUs have their own. `gpus` holds UUIDs or NVML
     indices, null for all. `server_status` is the guardian's status file and `server_pid` a process: either says whose
     CPU time the modelled source counts; with neither it counts the whole machine's. `duration_s` null means until told.
+    `averaging_windows_s` holds, by UUID, what a GPU's average power was found to average over.
     """
 
     interval_s: float = Field(default=0.1, ge=0.002, le=60)
     sources: Literal["auto"] | list[str] = "auto"
     gpus: list[str | int] | None = None
+    averaging_windows_s: dict[str, float] = Field(default_factory=dict)
     modelled: ModelledSpec = ModelledSpec()
     server_status: Path | None = None
     server_pid: int | None = Field(default=None, gt=0)

@@ -1,10 +1,15 @@
 """Whether a channel's values move: a sensor that gives only zeros, or one value for too long, is not measuring."""
 
+from collections.abc import Iterable
+from operator import attrgetter
+
 from inference_energy.acquire.power.base import Reading
 
 MIN_ZEROS = 10
 MIN_ZEROS_S = 5.0
 """So many readings over so long that are all zero are called only zeros."""
+
+_values = attrgetter("power_instant_w", "power_average_w", "energy_counter_j")
 
 
 class Stillness:
@@ -23,19 +28,20 @@ class Stillness:
         self._longest_s = 0.0
         self._longest_value: float | None = None
 
-    def take(self, reading: Reading, powered: bool = True) -> None:
-        """Follow one more reading; `powered` is False where the device draws nothing, so that its counter may rest."""
-        value = (reading.power_instant_w, reading.power_average_w, reading.energy_counter_j)
-        if value == self._value and powered:
-            self._until_ns = reading.timestamp_ns
-        else:
-            self._note()
-            if self._value is None:
-                self._first_ns = reading.timestamp_ns
-            self._value = value
-            self._since_ns = self._until_ns = reading.timestamp_ns
-            self._moved = self._moved or any(value)
-        self._count += 1
+    def take(self, readings: Iterable[Reading], powered: bool = True) -> None:
+        """Follow more readings; `powered` is False where the device draws nothing, so that its counter may rest."""
+        for reading in readings:
+            value = _values(reading)
+            if value == self._value and powered:
+                self._until_ns = reading.timestamp_ns
+            else:
+                self._note()
+                if self._value is None:
+                    self._first_ns = reading.timestamp_ns
+                self._value = value
+                self._since_ns = self._until_ns = reading.timestamp_ns
+                self._moved = self._moved or any(value)
+            self._count += 1
 
     def fault(self) -> str | None:
         """What is wrong, in words that go after the channel's name."""

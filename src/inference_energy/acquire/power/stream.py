@@ -4,10 +4,11 @@ A stream needs no footer, so what a killed sampler leaves can be read up to its 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,8 +21,6 @@ CLOCK_ANCHOR = "clock_anchor"
 SOURCE = "source"
 
 _LABELS = ("source", "device", "domain")
-_READ = tuple(name for name in power.SCHEMA.names if name not in _LABELS)
-_values = attrgetter(*_READ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,57 +33,66 @@ class CompactStats:
 
 
 class PowerStream:
-    """Collects rows from any thread and appends them to the file as one batch a flush.
+    """Appends readings to the file, each time as one batch, which is then on its way to the disk.
 
-    Rows wait as they came, in one list to which threads append without a lock; columns are made in `flush`, all at
-    once, which costs a tenth of making each row a mapping.
+    The columns of a batch are made all at once, which costs a tenth of making each row a mapping.
 
     Args:
         path: the file to make; its folder must be there.
         clock_anchor: one pair of monotonic and wall-clock time.
         sources: their descriptions, for the metadata.
+        channels: those of the sources, for what they say of themselves.
     """
 
-    def __init__(self, path: Path, clock_anchor: dict[str, int], sources: Sequence[PowerSource]) -> None:
-        facts = {CLOCK_ANCHOR: clock_anchor, SOURCE: [source.describe() for source in sources]}
+    def __init__(
+        self,
+        path: Path,
+        clock_anchor: dict[str, int],
+        sources: Sequence[PowerSource],
+        channels: Sequence[Channel] = (),
+    ) -> None:
+        facts = {CLOCK_ANCHOR: clock_anchor, SOURCE: [_described(source, channels) for source in sources]}
         self._schema = power.SCHEMA.with_metadata({key: json.dumps(value) for key, value in facts.items()})
-        self._rows: list[tuple[Channel, Reading]] = []
         self._file = path.open("wb", buffering=1 << 20)
         self._writer = pa.ipc.new_stream(self._file, self._schema)
         # The writer holds the schema back until the first batch: with an empty one, a log cut off at once is readable.
         self._writer.write_batch(pa.RecordBatch.from_pylist([], schema=self._schema))
         self._file.flush()
 
-    def append(self, channel: Channel, reading: Reading) -> None:
-        """Add one row; it reaches the file with the next flush."""
-        self._rows.append((channel, reading))
-
-    def flush(self) -> None:
-        """Write the rows collected so far; called by one thread at a time."""
-        count = len(self._rows)
-        if not count:
-            return
-        rows = self._rows[:count]
-        del self._rows[:count]  # what was appended meanwhile stands behind these
-        self._writer.write_batch(_batch(rows, self._schema))
-        self._file.flush()
+    def write(self, collected: Iterable[tuple[Channel, Sequence[Reading]]]) -> None:
+        """Write readings, given by channel; called by one thread at a time."""
+        groups = [(channel, readings) for channel, readings in collected if readings]
+        if groups:
+            self._writer.write_batch(_batch(groups, self._schema))
+            self._file.flush()
 
     def close(self) -> None:
-        """Write the rest and end the stream."""
-        self.flush()
+        """End the stream."""
         self._writer.close()
         self._file.close()
 
 
-def _batch(rows: Sequence[tuple[Channel, Reading]], schema: pa.Schema) -> pa.RecordBatch:
-    """The rows as columns of the contract."""
-    codes: dict[Channel, int] = {}
-    places = pa.array([codes.setdefault(channel, len(codes)) for channel, _ in rows], pa.int32())
-    columns = dict(zip(_READ, zip(*(_values(reading) for _, reading in rows), strict=True), strict=True))
+def _described(source: PowerSource, channels: Sequence[Channel]) -> dict[str, Any]:
+    """A source and its devices; several channels of one device and domain say together what there is to say."""
+    places: dict[tuple[str, str], dict[str, Any]] = {}
+    for channel in channels:
+        if channel.source == source.name:
+            places.setdefault((channel.device, channel.domain), {}).update(channel.about)
+    about = [{"device": device, "domain": domain, **facts} for (device, domain), facts in places.items()]
+    return {**source.describe(), "channels": about}
+
+
+def _batch(groups: Sequence[tuple[Channel, Sequence[Reading]]], schema: pa.Schema) -> pa.RecordBatch:
+    """The readings of each channel as columns of the contract."""
+    every = chain.from_iterable(readings for _, readings in groups)
+    columns = dict(zip(Reading._fields, zip(*every, strict=True), strict=True))
     arrays = [
-        pa.array([getattr(channel, name) for channel in codes], type=pa.string()).take(places)
-        if name in _LABELS
-        else pa.array(columns[name], type=schema.field(name).type)
+        pa.array(
+            [getattr(channel, name) for channel, readings in groups for _ in readings]
+            if name in _LABELS
+            else columns[name],
+            type=schema.field(name).type,
+        )
         for name in schema.names
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

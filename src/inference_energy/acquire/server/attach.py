@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -31,8 +32,12 @@ class AttachedServer:
     version: str | None
 
 
-async def attach(name: str, endpoint: str, model: str | None = None) -> AttachedServer:
+async def attach(
+    name: str, endpoint: str, model: str | None = None, session: aiohttp.ClientSession | None = None
+) -> AttachedServer:
     """Look at the server that the config calls ``name``; ``model`` None takes the only one that it has.
+
+    ``session`` has what the server wants besides, such as a key or certificates; it is left open.
 
     Raises:
         InputError: no answer, not healthy, or not that model; the message names ``servers.<name>.endpoint`` or
@@ -42,18 +47,18 @@ async def attach(name: str, endpoint: str, model: str | None = None) -> Attached
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"servers.{name}.endpoint: {endpoint} is no URL; write one like http://127.0.0.1:8000")
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() if session is None else nullcontext(session) as asking:
         try:
-            models = await listed_models(session, url)
+            models = await listed_models(asking, url)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             why = str(error) or type(error).__name__
             raise InputError(
                 f"servers.{name}.endpoint: no usable answer from {url}/v1/models ({why}); "
                 "start the server or write its address"
             ) from error
-        if await is_healthy(session, url) is False:
+        if await is_healthy(asking, url) is False:
             raise InputError(f"servers.{name}.endpoint: {url}/health says that the server is not healthy; restart it")
-        version = await server_version(session, url)
+        version = await server_version(asking, url)
     return AttachedServer(
         base_url=url,
         model=_chosen(name, model, models),

@@ -18,6 +18,7 @@ from typing import Any, Self
 import aiohttp
 import psutil
 
+from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.server.ancestors import WatchedProcess, snakemake_ancestors
 from inference_energy.acquire.server.endpoint import base_url, is_healthy, listed_models, server_version
 from inference_energy.acquire.server.environment import server_environment
@@ -121,7 +122,9 @@ async def launch(
         RunError: the server died or was not ready in time; all of it has been stopped.
     """
     log_path, status_path = spec.log_path.absolute(), spec.status_path.absolute()
-    with acquire_locks(spec.gpus) as locks:  # closes ours; the guardian holds its own until the server is gone
+    with acquire_locks(
+        cards_of(spec.gpus)
+    ) as locks:  # closes ours; the guardian holds its own until the server is gone
         await asyncio.to_thread(preflight, spec, own_pids)  # may wait for the driver; the caller's tasks go on
         log_start = log_path.stat().st_size if log_path.exists() else 0
         launched = time.monotonic()

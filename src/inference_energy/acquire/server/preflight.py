@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pynvml
 
+from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.server.listening import listening_pids, port_is_free
 from inference_energy.acquire.server.spec import LaunchSpec
 from inference_energy.errors import InputError
@@ -76,7 +77,8 @@ def check_gpus(
     except nvml.NVMLError:
         return
     try:
-        handles = {uuid: _handle(uuid, nvml) for uuid in gpus}
+        # Of a MIG instance also its card, whose other instances share the power.
+        handles = {uuid: _handle(uuid, nvml) for uuid in dict.fromkeys([*gpus, *cards_of(gpus, nvml)])}
         deadline = time.monotonic() + release_limit_s
         while foreign := [
             text for uuid, handle in handles.items() for text in _foreign(uuid, handle, set(own_pids), nvml)

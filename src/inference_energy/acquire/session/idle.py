@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.process import SamplerProcess
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.session.power import finish_log, labelled_power, log_tail_s, sampler_spec
 from inference_energy.acquire.session.progress import Progress
 from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
+from inference_energy.acquire.session.so_far import SoFar
 from inference_energy.acquire.session.watching import Watch, run_until_signal
 from inference_energy.contracts.power import SCHEMA
 from inference_energy.contracts.tables import clock_anchor, write_json, write_table
@@ -58,7 +60,8 @@ def measure_idle(
     gpus = gpus_of(spec.server, spec.server_settings)
     log = logs / "power.arrows"
     sampler = SamplerProcess(sampler_spec(spec.power, gpus, status=logs / "no-server.json"), log)
-    progress = Progress(f"idle {spec.server}", [("cold idle", spec.cold_s)], power=lambda: labelled_power(sampler))
+    so_far = SoFar(power=lambda: labelled_power(sampler))
+    progress = Progress(f"idle {spec.server}", [("cold idle", spec.cold_s)], so_far)
 
     async def measure() -> tuple[int, int]:
         with sampler:
@@ -72,7 +75,7 @@ def measure_idle(
             return start_ns, end_ns
 
     logs.mkdir(parents=True, exist_ok=True)
-    with keys_of(spec.server, launch), acquire_locks(gpus):
+    with keys_of(spec.server, launch), acquire_locks(cards_of(gpus)):
         check_before_launch(spec.server, launch)
         start_ns, end_ns = run_until_signal(measure(), lambda name: progress.say(f"{name}: stopping"))
     counted = finish_log(sampler.stop(), log, power)

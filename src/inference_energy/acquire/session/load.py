@@ -1,99 +1,98 @@
-"""The load of a session: plan files into requests, cells run one after another."""
+"""The load of a session: its cells sent one after another by a team of processes of their own."""
 
-import itertools
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-
-from inference_energy.acquire.load.client import LoadClient
-from inference_energy.acquire.load.phase import PhaseTimes, run_phase
-from inference_energy.acquire.load.request import PlannedRequest, RequestRecord
+from inference_energy.acquire.load.api_key import api_key_env
+from inference_energy.acquire.load.live import LiveCounts
+from inference_energy.acquire.load.log.merge import Merged, merge
+from inference_energy.acquire.load.loops.cell import CellTimes
+from inference_energy.acquire.load.worker.share import check_plan
+from inference_energy.acquire.load.worker.spec import CellSettings, LoadSpec
+from inference_energy.acquire.load.worker.team import LoadTeam
 from inference_energy.acquire.session.spec import CellSpec, SessionSpec
-from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.contracts.tables import read_table
 from inference_energy.errors import RunError
 
 
 class SessionLoad:
-    """Sends the cells of a session.
+    """Sends the cells of a session, inside a block of `team`.
+
+    Args:
+        spec: the session.
+        prompts: prompts.parquet.
+        schedule: schedule.parquet.
+        logs: folder for the processes' logs, which stay whatever happens.
 
     Attributes:
-        records: what came back, over all cells.
+        facts: what the processes took; None before the end of `team`.
+
+    Raises:
+        InputError: a plan file is missing or of another kind, or the environment variable of the API key is not set.
     """
 
-    def __init__(self, spec: SessionSpec, prompts: Path, schedule: Path) -> None:
-        """Read the plan.
+    def __init__(self, spec: SessionSpec, prompts: Path, schedule: Path, logs: Path) -> None:
+        check_plan(schedule, prompts)
+        self._spec = spec
+        self._plan = (prompts, schedule)
+        self._logs = logs
+        self._api_key_env = api_key_env(spec.client.get("api_key_env"), attached=spec.mode == "attach")
+        self._team: LoadTeam | None = None
+        self._sending = False
+        self._past_tokens = 0
+        self.facts: Mapping[str, Any] | None = None
+
+    def live(self) -> LiveCounts | None:
+        """The counts of the cell under way; None while there is none."""
+        return self._team.live if self._team and self._sending else None
+
+    def tokens(self) -> int:
+        """Tokens of the answers that have ended so far."""
+        return self._past_tokens + (self._team.live.completion_tokens if self._team else 0)
+
+    @asynccontextmanager
+    async def team(self, endpoint: str, model: str) -> AsyncIterator[None]:
+        """The processes that send: started, and at the block's end gone.
 
         Raises:
-            InputError: a plan file is missing or of another kind.
+            InputError: the plan or the settings cannot be used.
+            RunError: a process did not come up, or died.
         """
-        self._spec = spec
-        self._requests = _planned(prompts, schedule)
-        last = max((request.request_id for requests in self._requests.values() for request in requests), default=-1)
-        self._ids = itertools.count(last + 1)
-        self.records: list[RequestRecord] = []
-        self._client: LoadClient | None = None
-        self._past_events = 0
-        self._sent_before: set[int] = set()
+        client = {name: value for name, value in self._spec.client.items() if name != "api_key_env"}
+        prompts, schedule = self._plan
+        spec = LoadSpec(
+            endpoints=(endpoint,),
+            model=model,
+            cells={cell.name: CellSettings(cell.duration_s, cell.settings) for cell in self._spec.cells},
+            prompts=str(prompts.absolute()),
+            schedule=str(schedule.absolute()),
+            folder=str(self._logs.absolute()),
+            api_key_env=self._api_key_env,
+            **client,
+        )
+        async with LoadTeam(spec) as self._team:
+            yield
+            self.facts = await self._team.finish()
 
-    def in_flight(self) -> int:
-        """Requests under way."""
-        return self._client.in_flight if self._client else 0
-
-    def events(self) -> int:
-        """Events with content so far: fewer than the tokens, since a busy server sends several in one."""
-        return self._past_events + (self._client.events if self._client else 0)
-
-    async def run_cell(self, cell: CellSpec, endpoint: str, model: str) -> PhaseTimes:
+    async def run_cell(self, cell: CellSpec) -> CellTimes:
         """Send one cell's requests and drain.
 
         Raises:
-            RunError: not one request succeeded; the message holds the first failure.
+            RunError: not one request succeeded, and the message holds the first failure; or a process died.
         """
-        client = LoadClient(
-            endpoint,
-            model,
-            self._spec.request_timeout_s,
-            ignore_eos=cell.ignore_eos,
-            prefix_reuse=cell.prefix_reuse,
-            sent_before=self._sent_before,
-        )
-        self._client = client
+        assert self._team is not None
+        self._past_tokens = self.tokens()
+        self._sending = True
         try:
-            async with client:
-                times = await run_phase(
-                    client,
-                    cell.name,
-                    self._requests.get(cell.name, []),
-                    cell.duration_s,
-                    self._spec.drain_s,
-                    concurrency=cell.concurrency,
-                    new_id=lambda: next(self._ids),
-                )
+            times = await self._team.run_cell(cell.name)
         finally:
-            self.records += client.records
-            self._past_events += client.events
-            self._client = None
-        failures = [record for record in client.records if record.status == "failed"]
-        if failures and not any(record.status == "ok" for record in client.records):
-            raise RunError(f"{cell.name}: all {len(client.records)} requests failed; the first: {failures[0].error}")
+            self._sending = False
+        counts = self._team.live
+        if counts.failed and not counts.ok:
+            raise RunError(f"{cell.name}: all {counts.ended} requests failed; the first: {counts.first_error}")
         return times
 
-
-def _planned(prompts: Path, schedule: Path) -> dict[str, list[PlannedRequest]]:
-    contents: dict[int, str | list[int]] = {
-        row["prompt_id"]: row["text"] if row["token_ids"] is None else [int(token) for token in row["token_ids"]]
-        for row in read_table(prompts, PROMPTS).to_dict("records")
-    }
-    planned: dict[str, list[PlannedRequest]] = {}
-    for row in read_table(schedule, SCHEDULE).to_dict("records"):
-        planned.setdefault(row["cell"], []).append(
-            PlannedRequest(
-                request_id=row["request_id"],
-                prompt_id=row["prompt_id"],
-                prompt=contents[row["prompt_id"]],
-                max_tokens=row["max_tokens"],
-                arrival_ns=None if pd.isna(row["arrival_ns"]) else int(row["arrival_ns"]),
-            )
-        )
-    return planned
+    def write(self, output: Path, anchor: Mapping[str, int]) -> Merged:
+        """Write requests.parquet, and chunks.parquet and answers.parquet where they were asked for."""
+        return merge(self._logs, output / "requests.parquet", clock_anchor=dict(anchor))

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from inference_energy.acquire.gpus import cards_of
+from inference_energy.acquire.power.characterise.profiles import averaging_windows_s
 from inference_energy.acquire.power.process import SamplerProcess, SamplerStats
 from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.acquire.power.stream import compact
+from inference_energy.contracts.power import summed_domains
 from inference_energy.contracts.tables import read_metadata
 
 LOG_BEYOND_S = 0.5
@@ -25,7 +28,7 @@ def sampler_spec(
 
     Args:
         power: the section of the configuration.
-        gpus: UUIDs of the server's GPUs; an empty list leaves GPUs out.
+        gpus: UUIDs of the server's GPUs or MIG instances; an empty list leaves GPUs out.
         status: the guardian's status file, which tells the modelled source whose CPU time to count. A file that is
             never made stands for no server.
         pid: an attached server's process.
@@ -36,6 +39,7 @@ def sampler_spec(
             "gpus": gpus,
             "server_status": None if status is None else str(status.absolute()),
             "server_pid": pid,
+            "averaging_windows_s": averaging_windows_s(cards_of(gpus)),
         }
     )
 
@@ -57,3 +61,9 @@ def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:
 def labelled_power(sampler: SamplerProcess) -> dict[str, float]:
     """The newest power of each domain [W] for progress lines; `cpu`, which no sensor has, says `modelled`."""
     return {f"{domain} (modelled)" if domain == "cpu" else domain: w for domain, w in sampler.latest().items()}
+
+
+def added_power(labelled: Mapping[str, float]) -> dict[str, float]:
+    """Of what `labelled_power` gives, the domains that may be added up."""
+    summed = summed_domains(name.partition(" ")[0] for name in labelled)
+    return {name: power_w for name, power_w in labelled.items() if name.partition(" ")[0] in summed}

@@ -1,10 +1,49 @@
-"""Progress of a long run, as lines: stage, elapsed, remaining, W, tok/s, requests in flight."""
+"""Progress of a long run, as lines: stage, elapsed, remaining, and the load and its power so far."""
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+
+from inference_energy.acquire.session.so_far import SoFar, words
 
 LINE_PERIOD_S = 5.0
+
+
+class Stages:
+    """Where a run stands among the stages that were planned for it.
+
+    Args:
+        planned: the stages' names and how long each takes [s].
+    """
+
+    def __init__(self, planned: Sequence[tuple[str, float]]) -> None:
+        self._to_come = list(planned)
+        self._begun_s = time.monotonic()
+        self._stage_begun_s = self._begun_s
+        self.name = ""
+        self.planned_s = 0.0
+
+    def begin(self, stage: str) -> None:
+        """A stage begins; it is taken off the list of those to come."""
+        self.name = stage
+        self._stage_begun_s = time.monotonic()
+        self.planned_s = next((planned for name, planned in self._to_come if name == stage), 0.0)
+        self._to_come = [entry for entry in self._to_come if entry[0] != stage]
+
+    @property
+    def in_stage_s(self) -> float:
+        """How long the stage has lasted."""
+        return time.monotonic() - self._stage_begun_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the run has lasted."""
+        return time.monotonic() - self._begun_s
+
+    @property
+    def remaining_s(self) -> float:
+        """About how long it still takes."""
+        return max(0.0, self.planned_s - self.in_stage_s) + sum(planned for _, planned in self._to_come)
 
 
 class Progress:
@@ -12,46 +51,37 @@ class Progress:
 
     Lines rather than a live bar: Snakemake's own output and the log file want lines.
 
-    Attributes:
-        power: gives the newest power by name [W]; the name says `modelled` where it is.
-        in_flight: gives the requests under way.
-        tokens: gives the tokens seen so far.
+    Args:
+        name: of the run.
+        stages: what is planned, see `Stages`.
+        so_far: of the load and the power.
+        write: takes a line; by default it goes to standard error.
     """
 
     def __init__(
         self,
         name: str,
         stages: Sequence[tuple[str, float]],
-        *,
-        power: Callable[[], Mapping[str, float]] = dict,
-        in_flight: Callable[[], int] | None = None,
-        tokens: Callable[[], int] | None = None,
+        so_far: SoFar | None = None,
         write: Callable[[str], object] | None = None,
     ) -> None:
         self._name = name
-        self._stages = list(stages)
-        self._begun_s = time.monotonic()
-        self._stage = ""
-        self._stage_begun_s = self._begun_s
-        self._stage_planned_s = 0.0
+        self._stages = Stages(stages)
         self._printed_s = 0.0
-        self._last_tokens = (self._begun_s, 0)
-        self.power = power
-        self.in_flight = in_flight
-        self.tokens = tokens
+        self.so_far = so_far or SoFar()
         self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
 
-    def begin(self, stage: str) -> None:
-        """A stage begins; it is taken off the list of those to come."""
-        self._stage = stage
-        self._stage_begun_s = time.monotonic()
-        self._stage_planned_s = next((planned for name, planned in self._stages if name == stage), 0.0)
-        self._stages = [entry for entry in self._stages if entry[0] != stage]
-        self._print("begins" if not self._stage_planned_s else f"begins, about {_clock(self._stage_planned_s)}")
+    def begin(self, stage: str, *, closed: bool = False) -> None:
+        """A stage begins; `closed` says that its load is a closed loop."""
+        self._stages.begin(stage)
+        self.so_far.begin(closed=closed)
+        planned_s = self._stages.planned_s
+        self._print("begins" if not planned_s else f"begins, about {clock(planned_s)}")
 
     def tick(self, note: str = "") -> None:
-        """Print a line if the last one is five seconds old."""
-        if self._stage and time.monotonic() - self._printed_s >= LINE_PERIOD_S:
+        """Take note, and print a line if the last one is five seconds old."""
+        self.so_far.tick()
+        if self._stages.name and time.monotonic() - self._printed_s >= LINE_PERIOD_S:
             self._print(note)
 
     def say(self, text: str) -> None:
@@ -59,31 +89,19 @@ class Progress:
         self._print(text)
 
     def _print(self, note: str) -> None:
-        now_s = time.monotonic()
-        self._printed_s = now_s
-        in_stage_s = now_s - self._stage_begun_s
-        remaining_s = max(0.0, self._stage_planned_s - in_stage_s) + sum(planned for _, planned in self._stages)
+        self._printed_s = time.monotonic()
+        stages = self._stages
+        of = f" of {clock(stages.planned_s)}" if stages.planned_s else ""
         parts = [
-            f"[{self._name}] {self._stage}: {_clock(in_stage_s)} of {_clock(self._stage_planned_s)}"
-            if self._stage_planned_s
-            else f"[{self._name}] {self._stage}: {_clock(in_stage_s)}",
-            f"elapsed {_clock(now_s - self._begun_s)}, about {_clock(remaining_s)} left",
+            f"[{self._name}] {stages.name}: {clock(stages.in_stage_s)}{of}",
+            f"elapsed {clock(stages.elapsed_s)}, about {clock(stages.remaining_s)} left",
         ]
-        if power := self.power():
-            parts.append(" + ".join(f"{name} {value:.1f} W" for name, value in power.items()))
-        if self.tokens is not None:
-            last_s, last = self._last_tokens
-            count = self.tokens()
-            if now_s - last_s >= 1:
-                parts.append(f"{(count - last) / (now_s - last_s):.0f} tok/s")
-                self._last_tokens = (now_s, count)
-        if self.in_flight is not None:
-            parts.append(f"{self.in_flight()} in flight")
-        if note:
-            parts.append(note)
-        self._write(" | ".join(parts))
+        if figures := self.so_far.figures():
+            parts += [text if name == "power" else f"{name} {text}" for name, text in words(figures).items()]
+        self._write(" | ".join([*parts, note] if note else parts))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

@@ -13,22 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
+from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.characterise.profiles import profiles_of
 from inference_energy.acquire.power.process import SamplerProcess
+from inference_energy.acquire.power.sources.cputime import MachineCpuTime
 from inference_energy.acquire.server.environment import recorded_environment, server_environment
 from inference_energy.acquire.server.launch import launch
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.server.metrics import MetricsPoller, scrape
+from inference_energy.acquire.server.metrics import MetricsPoller
+from inference_energy.acquire.server.metrics_log import compact
 from inference_energy.acquire.server.spec import LaunchSpec, command
 from inference_energy.acquire.session.load import SessionLoad
-from inference_energy.acquire.session.power import finish_log, labelled_power, log_tail_s, sampler_spec
+from inference_energy.acquire.session.power import (
+    added_power,
+    finish_log,
+    labelled_power,
+    log_tail_s,
+    sampler_spec,
+)
 from inference_energy.acquire.session.progress import Progress
 from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
+from inference_energy.acquire.session.so_far import SoFar
 from inference_energy.acquire.session.spec import SessionSpec, stage_name
 from inference_energy.acquire.session.watching import Watch, run_until_signal
-from inference_energy.contracts import phases, requests, server_metrics
+from inference_energy.contracts import phases
 from inference_energy.contracts.tables import clock_anchor, read_json, write_json, write_table
 from inference_energy.errors import InputError
 
@@ -64,20 +72,20 @@ class SessionRun:
         self.spec = spec
         self.files = files
         self.model: Mapping[str, Any] = read_json(files.model)
-        self.load = SessionLoad(spec, files.prompts, files.schedule)
+        self.load = SessionLoad(spec, files.prompts, files.schedule, files.logs / "load")
         self.gpus = gpus_of(spec.server, spec.server_settings)
         self.log = files.logs / "power.arrows"
         self.phases: list[dict[str, Any]] = []
-        self.facts: dict[str, Any] = {"launch": None, "stop": None, "missing": {}}
+        self.metrics_log = files.logs / "server_metrics.arrows"
+        self.facts: dict[str, Any] = {"launch": None, "stop": None, "missing": {}, "machine_cpu": {}}
         self.poller: MetricsPoller | None = None
         self.launch_spec: LaunchSpec | None = None
         if spec.mode == "launch":
             environment = read_json(files.environment)
             self.launch_spec = launch_spec(spec.server, spec.server_settings, environment, self.model, files.logs)
             check_before_launch(spec.server, self.launch_spec)
-        self.progress = Progress(
-            spec.session, spec.planned_s(), in_flight=self.load.in_flight, tokens=self._generated_tokens
-        )
+        so_far = SoFar(self.load.live, self._generated_tokens, added=added_power)
+        self.progress = Progress(spec.session, spec.planned_s(), so_far)
 
     async def measure(self) -> None:
         """Run the phases, then write every file.
@@ -92,7 +100,8 @@ class SessionRun:
             await self._measure_attached()
         else:
             await self._measure_launched(self.launch_spec)
-        self.facts["client"] = {"cpu_s": time.process_time() - cpu_s, "wall_s": time.monotonic() - wall_s}
+        own = {"cpu_s": time.process_time() - cpu_s, "wall_s": time.monotonic() - wall_s}
+        self.facts |= {"client": self.load.facts, "session_process": own}
         self._write()
 
     async def _measure_launched(self, launch_with: LaunchSpec) -> None:
@@ -136,7 +145,7 @@ class SessionRun:
             return
         self.progress.begin("post-run idle")
         try:
-            locks = acquire_locks(self.gpus)
+            locks = acquire_locks(cards_of(self.gpus))
         except InputError as error:
             self.facts["missing"]["post_idle"] = f"another run began at once: {error}"
             return
@@ -158,37 +167,49 @@ class SessionRun:
         self.facts["sampler"] = sampler.stop()
 
     def _watch(self, sampler: SamplerProcess) -> Watch:
-        self.progress.power = lambda: labelled_power(sampler)
+        self.progress.so_far.power = lambda: labelled_power(sampler)
         return Watch(self.progress, sampler)
 
     def _generated_tokens(self) -> int:
-        """The server's own count at the last scrape; where it gives none, the client's events with content."""
-        newest = reversed(self.poller.rows) if self.poller else iter(())
-        counts = (value for _, name, _, value in newest if name == "vllm:generation_tokens_total")
-        return int(next(counts, self.load.events()))
+        """The server's own count at the last scrape; where it gives none, that of the answers that have ended."""
+        newest = self.poller.newest("generated") if self.poller else None
+        return self.load.tokens() if newest is None else int(newest)
 
     def _server_facts(self, version: str | None, endpoint: str) -> dict[str, Any]:
         return {"name": self.spec.server, "version": version, "endpoint": endpoint}
 
     async def _load(self, watch: Watch, endpoint: str, model: str) -> None:
-        """Loaded idle, then the cells, with the server's metrics polled all along."""
-        self.poller = MetricsPoller(endpoint, self.spec.metrics_interval_s)
-        self.poller.start()
-        try:
+        """Loaded idle, then the cells, with the server's metrics polled all along.
+
+        Right before and after each cell they are read once more, with nothing in flight, so that what the server
+        counted in a cell is known exactly. How long the machine's CPUs were busy in it is noted too.
+        """
+        self.poller = poller = MetricsPoller(endpoint, self.spec.metrics_interval_s, self.metrics_log)
+        busy_cpu = MachineCpuTime()
+        async with AsyncExitStack() as stack:
+            await watch.run(stack.enter_async_context(self.load.team(endpoint, model)))
+            poller.start()
+            stack.push_async_callback(poller.stop)
             self.progress.begin("loaded idle")
-            if busy := await _requests_of_others(endpoint):
+            await watch.run(poller.scrape_now())
+            if busy := poller.requests():
                 self.facts["missing"]["loaded_idle"] = f"others were using the server ({busy:.0f} requests running)"
             else:
                 await watch.wait(self.spec.settle_s)
                 await self._idle(watch, "loaded_idle", self.spec.loaded_idle_s)
             for cell in self.spec.cells:
-                self.progress.begin(stage_name(cell))
-                times = await watch.run(self.load.run_cell(cell, endpoint, model))
+                self.progress.begin(stage_name(cell), closed=cell.arrival.get("process") == "closed")
+                await watch.run(poller.scrape_idle())
+                before_s, busy_s = time.monotonic(), busy_cpu.seconds()
+                times = await watch.run(self.load.run_cell(cell))
+                self.facts["machine_cpu"][cell.name] = {
+                    "busy_s": busy_cpu.seconds() - busy_s,
+                    "wall_s": time.monotonic() - before_s,
+                }
+                await watch.run(poller.scrape_idle())
                 kind = "warmup" if cell.kind == "warmup" else "window"
                 self._phase(kind, times.start_ns, times.end_ns, cell.name)
                 self._phase("drain", times.end_ns, times.drained_ns, cell.name)
-        finally:
-            await self.poller.stop()
 
     async def _idle(self, watch: Watch, phase: str, duration_s: float) -> None:
         begun_ns = time.monotonic_ns()
@@ -202,11 +223,9 @@ class SessionRun:
     def _write(self) -> None:
         output, anchor = self.files.output, self.facts["clock_anchor"]
         counted = finish_log(self.facts.pop("sampler"), self.log, output / "power.parquet")
-        rows = [record.as_row() for record in self.load.records]
-        write_table(output / "requests.parquet", rows, requests.SCHEMA, clock_anchor=anchor)
+        self.load.write(output, anchor)
         poller = self.poller
-        samples = [dict(zip(server_metrics.SCHEMA.names, row, strict=True)) for row in (poller.rows if poller else [])]
-        write_table(output / "server_metrics.parquet", samples, server_metrics.SCHEMA, clock_anchor=anchor)
+        compact(self.metrics_log, output / "server_metrics.parquet", clock_anchor=anchor)
         write_table(output / "phases.parquet", self.phases, phases.SCHEMA, clock_anchor=anchor)
         cells = {
             cell.name: {
@@ -228,8 +247,10 @@ class SessionRun:
                 "power": {"interval_s": self.spec.power["interval_s"], **counted},
                 "windows": cells,
                 "warmup": warmup,
-                "characterisation": profiles_of(self.gpus),
-                "metrics": {"errors": poller.errors, "last_error": poller.last_error} if poller else None,
+                "characterisation": profiles_of(cards_of(self.gpus)),
+                "metrics": {"scrapes": poller.scrapes, "errors": poller.errors, "last_error": poller.last_error}
+                if poller
+                else None,
                 **self.facts,
             },
         )
@@ -244,15 +265,3 @@ def run_session(spec: SessionSpec, files: SessionFiles) -> None:
     files.logs.mkdir(parents=True, exist_ok=True)
     run = SessionRun(spec, files)
     run_until_signal(run.measure(), lambda name: run.progress.say(f"{name}: stopping the server"))
-
-
-async def _requests_of_others(endpoint: str) -> float:
-    """Requests that run or wait before we have sent any; 0 where the server does not tell."""
-    async with aiohttp.ClientSession() as session:
-        try:
-            samples = await scrape(session, endpoint)
-        except (aiohttp.ClientError, OSError, ValueError):
-            return 0.0
-    return sum(
-        value for name, _, value in samples if name in ("vllm:num_requests_running", "vllm:num_requests_waiting")
-    )

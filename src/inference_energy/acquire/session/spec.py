@@ -8,18 +8,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from inference_energy.acquire.load.worker.spec import WORKLOAD_SETTINGS
+
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One stretch of load as the session needs it."""
+    """One stretch of load as the session needs it.
+
+    Attributes:
+        workload: the workload's name.
+        settings: what of the workload concerns the client, as `acquire.load.worker.spec.CellSettings` has it. What
+            else it says, of prompts, lengths and turns, is in the plan's files.
+        arrival: the arrival process, noted in session.json.
+    """
 
     name: str
     kind: str
     duration_s: float
-    concurrency: int | None
-    ignore_eos: bool
-    prefix_reuse: bool
     workload: str
+    settings: Mapping[str, Any]
     arrival: Mapping[str, Any]
 
 
@@ -34,7 +41,8 @@ class SessionSpec:
             ready_timeout_s, grace_s; for attach: endpoint, model, gpus.
         power: interval_s, sources, modelled.
         loaded_idle_s, post_idle_s, settle_s: durations around the load.
-        request_timeout_s, drain_s: of the client.
+        client: request_timeout_s, drain_s, workers, transport, api_key_env, ca_file, verify, connections; see
+            `acquire.load.worker.spec.LoadSpec`.
         metrics_interval_s: period of reading /metrics.
         cells: warm-up and windows in order.
     """
@@ -48,8 +56,7 @@ class SessionSpec:
     loaded_idle_s: float
     post_idle_s: float
     settle_s: float
-    request_timeout_s: float
-    drain_s: float
+    client: Mapping[str, Any]
     metrics_interval_s: float
     cells: tuple[CellSpec, ...]
 
@@ -61,10 +68,8 @@ class SessionSpec:
                 name=cell["name"],
                 kind=cell["kind"],
                 duration_s=cell["duration_s"],
-                concurrency=cell["arrival"].get("concurrency"),
-                ignore_eos=cell["workload"]["ignore_eos"],
-                prefix_reuse=cell["workload"]["prefix_reuse"],
                 workload=cell["workload_name"],
+                settings={name: value for name, value in cell["workload"].items() if name in WORKLOAD_SETTINGS},
                 arrival=cell["arrival"],
             )
             for cell in content["cells"]
@@ -76,7 +81,7 @@ class SessionSpec:
         launch = self.mode == "launch"
         stages = [("launch", 60.0)] if launch else []
         stages.append(("loaded idle", self.settle_s + self.loaded_idle_s))
-        stages += [(stage_name(cell), cell.duration_s + min(5.0, self.drain_s)) for cell in self.cells]
+        stages += [(stage_name(cell), cell.duration_s + min(5.0, self.client["drain_s"])) for cell in self.cells]
         if launch:
             stages += [("stop", 5.0), ("post-run idle", self.settle_s + self.post_idle_s)]
         return stages

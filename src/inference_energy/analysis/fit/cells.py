@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from inference_energy.analysis.correction import Correction
 from inference_energy.analysis.figures import invalid, load_figure
+from inference_energy.analysis.idle import OWN_TERMS
 from inference_energy.analysis.trapezoid import Values
+from inference_energy.analysis.uncertainty.budget import Term, load_budget
 from inference_energy.contracts.figure import Figure, Grade, Reason
 
 
@@ -16,7 +19,9 @@ class Cell:
 
     `prompt_tokens` are those that had to be computed: prompt tokens minus those from the prefix cache. Where the server
     did not say how many these were, `cached_known` is false and all count. `energy_active_j` is None without a cold
-    idle. `bins` hold its course, or are None where it is not known; `devices_j` the energy of each device.
+    idle. `bins` hold its course, or are None where it is not known; `devices_j` the energy of each device, and
+    `corrections` what a calibration did to each, None where there is none. `cold_idle` are the terms in W of the idle
+    that was subtracted; windows with the same ones share that idle and its error.
     """
 
     name: str
@@ -31,7 +36,9 @@ class Cell:
     cached_known: bool = True
     bins: "Bins | None" = None
     devices_j: tuple[float, ...] = ()
+    corrections: tuple[Correction | None, ...] = ()
     edges_u_j: float = 0.0
+    cold_idle: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,10 @@ def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[
     cells: list[Cell] = []
     excluded: list[dict[str, Any]] = []
     for energy, steady in sessions:
+        cold_idle = _own_terms(energy["idle"]["cold_power_w"])
+        entries = {
+            entry["name"]: Correction.of(entry) for entry in (energy.get("calibration") or {}).get("applied", [])
+        }
         for name, window in energy["windows"].items():
             cell = f"{energy['session']}.{name}"
             load = steady["windows"][name]
@@ -63,6 +74,7 @@ def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[
             if problems or total.value is None or output.value is None or prompt.value is None or total.value <= 0:
                 excluded.append({"cell": cell, "reasons": _dicts(problems)})
                 continue
+            devices = [device for device in window["devices"] if device["summed"] and device["energy_j"]]
             cells.append(
                 Cell(
                     name=cell,
@@ -76,8 +88,10 @@ def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[
                     grade=total.grade,
                     cached_known=bool(load["counts"]["cached_tokens_known"] or not prompt.value),
                     bins=_bins(window, load),
-                    devices_j=tuple(d["energy_j"] for d in window["devices"] if d["summed"] and d["energy_j"]),
+                    devices_j=tuple(device["energy_j"] for device in devices),
+                    corrections=tuple(entries.get((d.get("calibration") or {}).get("name")) for d in devices),
                     edges_u_j=_edges_u_j(total),
+                    cold_idle=cold_idle,
                 )
             )
     return cells, excluded
@@ -99,6 +113,13 @@ def _edges_u_j(total: Figure) -> float:
     """The part of the budget that the window's edges are, in J."""
     terms = total.budget["terms"] if total.budget else []
     return float(sum(term["u"] for term in terms if term["name"] == "window edges"))
+
+
+def _own_terms(cold_power: dict[str, Any]) -> tuple[Term, ...]:
+    """The terms of the cold idle that it does not share with the windows, in W."""
+    if not cold_power.get("budget"):
+        return ()
+    return tuple(term for term in load_budget(cold_power["budget"]).terms if term.name in OWN_TERMS)
 
 
 def _dicts(reasons: list[Reason]) -> list[dict[str, str]]:

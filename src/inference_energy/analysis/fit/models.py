@@ -8,7 +8,6 @@ P0 stands for; its held-out error says so. Prompt tokens are those not served fr
 through its own windows and still say nothing of a token: what refuses coefficients is the error on windows left out.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,8 +15,7 @@ import numpy as np
 
 from inference_energy.analysis.fit.cells import Cell
 from inference_energy.analysis.fit.linear import Weighting, condition_number, fit_linear, held_out_ratios
-from inference_energy.analysis.fit.uncertainty import coefficient_terms, gain_share
-from inference_energy.analysis.uncertainty.budget import Term as BudgetTerm
+from inference_energy.analysis.fit.uncertainty import coefficient_terms, sensor_terms
 from inference_energy.analysis.uncertainty.budget import with_budget
 from inference_energy.analysis.validity import MAX_HELD_OUT_ERROR, MIN_DEGREES_OF_FREEDOM, judged, reason
 from inference_energy.config.analysis import Uncertainty
@@ -132,15 +130,13 @@ def _with_intervals(
 ) -> dict[Term, Figure]:
     if any(cell.grade == "modelled" for cell in cells):
         return figures
-    terms = coefficient_terms(cells, model.terms, model.basis, weighting, uncertainty)
-    share = gain_share(cells, uncertainty)
-    text = f"{100 * uncertainty.gain:g} % of each device's energy, stated"
-    return {
-        term: with_budget(
-            figure, [BudgetTerm("sensor gain", "B", share * abs(figure.value or 0.0), math.inf, text), *own]
-        )
-        for (term, figure), own in zip(figures.items(), terms, strict=True)
-    }
+    terms = coefficient_terms(cells, model.terms, model.basis, weighting)
+    found = {}
+    for (term, figure), own in zip(figures.items(), terms, strict=True):
+        of_power = term == "power" and model.basis == "total"
+        scale = sensor_terms(cells, figure.value or 0.0, of_power=of_power, config=uncertainty)
+        found[term] = with_budget(figure, [*scale, *own])
+    return found
 
 
 def _above_zero(value: float | None) -> bool:

@@ -1,12 +1,15 @@
 """Intervals of a fit's coefficients: what measuring leaves open *within* the model.
 
 The fluctuation of each window is propagated by resampling its bins in blocks, all windows at once, and fitting again;
-the edges of the windows by shifting their energies at random by as much; the sensors' gain and offset are common to all
-windows, so the gain scales every coefficient and the offset of a total energy is a power. How wrong the model itself
-may be is no part of it: the error on windows left out says that.
+the edges of the windows by shifting their energies at random by as much. Sensors err alike in all windows: their gain
+scales every coefficient, their offset is a power of a total energy, and the error of an idle power that was subtracted
+is that power over each window's duration. How wrong the model itself may be is no part of it, and neither is which
+windows were fitted: other windows have other coefficients where no model holds exactly. The error on windows left out
+says that.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +17,23 @@ from numpy.typing import NDArray
 from inference_energy.analysis.fit.cells import Bins, Cell
 from inference_energy.analysis.fit.linear import Weighting, fit_many, sensitivities
 from inference_energy.analysis.uncertainty.bootstrap import MIN_BINS, block_length, resamples
-from inference_energy.analysis.uncertainty.budget import Term
+from inference_energy.analysis.uncertainty.budget import Budget, Term, merged
+from inference_energy.analysis.uncertainty.scale import scale_terms
 from inference_energy.config.analysis import Uncertainty
 
 REPEATS = 400
+LEAST_J = 1e-9
+"""Energies are kept above zero, because relative weights divide by them."""
 
 
-def coefficient_terms(
-    cells: list[Cell], terms: tuple[str, ...], basis: str, weighting: Weighting, config: Uncertainty
-) -> list[list[Term]]:
-    """The budget's terms of each coefficient, in the order of `terms`; without their gain, see `gain_share`.
+def coefficient_terms(cells: list[Cell], terms: tuple[str, ...], basis: str, weighting: Weighting) -> list[list[Term]]:
+    """The budget's terms of each coefficient, in the order of `terms`; without those that `sensor_terms` gives.
 
     Args:
         cells: the windows that were fitted, all with bins.
         terms: `power`, `prompt`, `generated`, as the model has them.
         basis: `total` or `active`.
         weighting: that of the fit.
-        config: what is not known of the sensors.
     """
     designs, energies_j = _resampled(cells, terms, basis)
     fitted = fit_many(designs, energies_j, weighting)
@@ -40,19 +43,59 @@ def coefficient_terms(
     found = [
         [Term("fluctuation of the windows", "A", float(u), dof, text)] for u, dof in zip(spread, freedom, strict=True)
     ]
-    if basis == "total" and "power" in terms:
-        devices = max((len(cell.devices_j) for cell in cells), default=1)
-        u = config.offset_w * math.sqrt(devices)
-        found[terms.index("power")].append(
-            Term("sensor offset", "B", u, math.inf, f"{config.offset_w:g} W of each device, stated")
-        )
+    if basis == "active":
+        for own, term in zip(found, _cold_idle_terms(cells, terms, weighting), strict=True):
+            own.append(term)
     return found
 
 
-def gain_share(cells: list[Cell], config: Uncertainty) -> float:
-    """Relative uncertainty that the gain gives to every coefficient; devices are independent."""
-    shares = [math.sqrt(sum(e**2 for e in cell.devices_j)) / sum(cell.devices_j) for cell in cells if cell.devices_j]
-    return config.gain * (float(np.mean(shares)) if shares else 1.0)
+def sensor_terms(cells: list[Cell], value: float, *, of_power: bool, config: Uncertainty) -> list[Term]:
+    """What the sensors' gains and offsets leave open of a coefficient.
+
+    Each device has the share of the coefficient that it has of a window's energy; the windows' shares differ little, so
+    the mean of what they give is taken.
+
+    Args:
+        cells: the windows that were fitted.
+        value: the coefficient.
+        of_power: whether it is the power of a fit to total energies, which offsets shift.
+        config: what is stated.
+    """
+    found: dict[str, list[Term]] = {}
+    for cell in cells:
+        devices_j = cell.devices_j or (1.0,)
+        parts = {str(place): value * energy_j / sum(devices_j) for place, energy_j in enumerate(devices_j)}
+        known = {str(place): own for place, own in enumerate(cell.corrections) if own is not None}
+        for term in scale_terms(parts, 1.0 if of_power else 0.0, known, config):
+            found.setdefault(term.name, []).append(term)
+    return [replace(terms[0], u=sum(term.u for term in terms) / len(cells)) for terms in found.values()]
+
+
+def _cold_idle_terms(cells: list[Cell], terms: tuple[str, ...], weighting: Weighting) -> list[Term]:
+    """What the error of the subtracted idle gives to each coefficient.
+
+    Half the difference of two fits, to energies with that idle's power one standard uncertainty lower and higher: the
+    error is common to all windows it was subtracted from, so their shifts add up and do not average out. Different
+    idles, as of different sessions, err independently.
+    """
+    durations_s = np.array([cell.duration_s for cell in cells])
+    energy_j = np.array([float(cell.energy_active_j or 0.0) for cell in cells])
+    columns = {
+        "power": durations_s,
+        "prompt": np.array([cell.prompt_tokens for cell in cells]),
+        "generated": np.array([cell.generated_tokens for cell in cells]),
+    }
+    design = np.stack([columns[name] for name in terms], axis=1)
+    found: list[list[Term]] = [[] for _ in terms]
+    for idle in dict.fromkeys(cell.cold_idle for cell in cells if cell.cold_idle):
+        budget = Budget(idle)
+        shared = np.array([cell.cold_idle == idle for cell in cells])
+        shift_j = np.where(shared, budget.combined * durations_s, 0.0)
+        shifted_j = np.maximum(np.stack([energy_j + shift_j, energy_j - shift_j]), LEAST_J)
+        low, high = fit_many(np.stack([design, design]), shifted_j, weighting)
+        for own, u in zip(found, np.abs(low - high) / 2, strict=True):
+            own.append(Term("cold idle", "A", float(u), budget.dof, "common to the windows it was subtracted from"))
+    return [merged(own)[0] if own else Term("cold idle", "A", 0.0, math.inf, "no idle was subtracted") for own in found]
 
 
 def _resampled(
@@ -78,7 +121,7 @@ def _resampled(
                 drawn = (bins[chosen].sum(axis=1) - bins.sum()) * math.sqrt(len(bins) / (len(bins) - block))
             columns[name][:, place] = np.maximum(value + drawn, 0.0)
         columns["energy"][:, place] += random.normal(0.0, cell.edges_u_j, REPEATS)
-    columns["energy"] = np.maximum(columns["energy"], 1e-9)
+    columns["energy"] = np.maximum(columns["energy"], LEAST_J)
     return np.stack([columns[name] for name in terms], axis=2), columns["energy"]
 
 

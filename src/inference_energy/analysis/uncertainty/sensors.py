@@ -1,4 +1,4 @@
-"""What a sensor's nature leaves uncertain of an energy: gain, offset, the edges of the window, holes in the log.
+"""What a sensor's nature leaves uncertain of an energy: its scale, the edges of the window, holes in the log.
 
 All are of type B. A card's gain and offset are systematic and its own: they are the same in every window, cancel
 between runs on one card and not between cards, and are taken as independent between devices. No software can see them;
@@ -53,7 +53,9 @@ def edge_term(channel: Channel, start_ns: int, end_ns: int) -> Term:
         u2 += (around_w[0] * update_s) ** 2 / 12
         if times_ns[place] != edge_ns and times_ns[place - 1] != edge_ns:
             u2 += ((around_w[1] - around_w[0]) * spacing_s) ** 2 / 12
-    return Term("window edges", "B", math.sqrt(u2), math.inf, "update period and spacing of the readings")
+    return Term(
+        "window edges", "B", channel.gain * math.sqrt(u2), math.inf, "update period and spacing of the readings"
+    )
 
 
 def gap_term(channel: Channel, start_ns: int, end_ns: int, longest_s: float) -> Term:
@@ -69,7 +71,7 @@ def gap_term(channel: Channel, start_ns: int, end_ns: int, longest_s: float) -> 
     spacing_s = np.diff(nodes_ns) / 1e9
     holes_s = spacing_s[spacing_s > longest_s]
     spread_w = float(np.std(channel.power_w[inside])) if inside.any() else 0.0
-    u = spread_w * math.sqrt(float((holes_s**2).sum())) / math.sqrt(3)
+    u = channel.gain * spread_w * math.sqrt(float((holes_s**2).sum())) / math.sqrt(3)
     return Term("holes", "B", u, math.inf, f"{len(holes_s)} hole(s) bridged by a straight line")
 
 
@@ -85,5 +87,5 @@ def sampling_term(channel: Channel, start_ns: int, end_ns: int) -> Term:
     if len(power_w) < 3:
         return Term("sampling", "A", 0.0, math.inf, "")
     step_s = (end_ns - start_ns) / 1e9 / len(power_w)
-    u = step_s * float(np.std(np.diff(power_w))) * math.sqrt(len(power_w) / 2)
+    u = channel.gain * step_s * float(np.std(np.diff(power_w))) * math.sqrt(len(power_w) / 2)
     return Term("sampling", "A", u, len(power_w) - 2.0, "differences between neighbouring readings")

@@ -14,7 +14,8 @@ from inference_energy.analysis.sensor_checks import NOTED_HOLE_PERIODS, usual_pe
 from inference_energy.analysis.trapezoid import Values
 from inference_energy.analysis.uncertainty.bootstrap import ratio_error
 from inference_energy.analysis.uncertainty.budget import Term, merged, with_budget
-from inference_energy.analysis.uncertainty.sensors import edge_term, gain_term, gap_term, offset_term, sampling_term
+from inference_energy.analysis.uncertainty.scale import corrections_of, scale_terms
+from inference_energy.analysis.uncertainty.sensors import edge_term, gap_term, sampling_term
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure
 
@@ -70,13 +71,13 @@ def with_intervals(
     counts = divisors(window)
     for basis in BASES:
         above_j = measured.bins_j - _idle_w(basis, idle) * lengths_s
-        for per, name in PER.items():
+        for per, name in ((per, PER[per]) for per in counts):
             key, count = f"energy_{basis}_per_{per}_j", counts[per].value
             figure, bins = found[key], np.asarray(window["bins"][name], dtype=np.float64)
             if figure.value is None or not count or len(bins) != len(above_j):
                 continue
             own = [term.scaled(1 / count) for term in terms[basis]]
-            token = _count_term(window, name, figure.value) if per != "request" else []
+            token = _count_term(window, name, figure.value) if name.endswith("_tokens") else []
             found[key] = with_budget(figure, [*own, *token, *_fluctuation(above_j, bins)])
     return found
 
@@ -90,10 +91,8 @@ def _energy_terms(basis: str, measured: Measured, idle: dict[str, IdlePower], co
     above_j = {
         name: energy_j - subtracted.get(name, 0.0) * duration_s for name, energy_j in measured.energies_j.items()
     }
-    found = [gain_term(above_j, config)]
-    if kind is None:
-        found.append(offset_term(len(above_j), duration_s, config))
-    else:
+    found = list(scale_terms(above_j, 0.0 if kind else duration_s, corrections_of(measured.power), config))
+    if kind is not None:
         found += [term.scaled(duration_s) for term in idle[kind].own_terms]
     for channel in measured.power:
         longest_s = NOTED_HOLE_PERIODS * usual_period_s(channel, measured.interval_s)

@@ -212,7 +212,6 @@ class Client:
             "worker": 0,
             "endpoint": [f"http://127.0.0.1:{8000 + node}" for node in sent.node],
             "prompt_id": schedule["prompt_id"].to_numpy()[rows],
-            "turn": 0,
             "scheduled_ns": sent.scheduled_ns,
             "sent_ns": sent.sent_ns,
             "first_token_ns": _where(seen_ns[:, 0], begun),
@@ -224,6 +223,10 @@ class Client:
             "finish_reason": pd.Series(np.where(generated < most, "stop", "length"), dtype=object).where(done, None),
             "status": np.where(done, "ok", "aborted"),
             "error": [None if ended else CUT_OFF for ended in done],
+            # A schedule says no arrival where users send it.
+            "user": _where(sent.user, np.isnan(self._arrival_ns[rows]) if count else done),
+            "attempts": 1,
+            "status_code": 200,
         }
         return pd.DataFrame(columns)
 

@@ -84,7 +84,7 @@ class SessionPlan:
             loaded_s=spec["loaded_idle_s"],
             post_s=spec["post_idle_s"],
             settle_s=spec["settle_s"],
-            drain_s=spec["drain_s"],
+            drain_s=spec["client"]["drain_s"],
             interval_s=spec["power"]["interval_s"],
             metrics_interval_s=spec["metrics_interval_s"],
         )

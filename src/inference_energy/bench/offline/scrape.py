@@ -9,7 +9,13 @@ import pandas as pd
 from inference_energy.bench.truth.segments import Floats, Integers, Segments
 
 
-def scrapes(engines: Sequence[tuple[Segments, int]], start_ns: int, end_ns: int, interval_s: float) -> pd.DataFrame:
+def scrapes(
+    engines: Sequence[tuple[Segments, int]],
+    start_ns: int,
+    end_ns: int,
+    interval_s: float,
+    also_ns: Sequence[int] = (),
+) -> pd.DataFrame:
     """server_metrics.parquet of a session, under vLLM's names; one engine label a node.
 
     Args:
@@ -17,8 +23,10 @@ def scrapes(engines: Sequence[tuple[Segments, int]], start_ns: int, end_ns: int,
         start_ns: the first scrape.
         end_ns: no scrape after it, but for a last one at it.
         interval_s: between scrapes.
+        also_ns: further scrapes, as there are before each cell and after its drain.
     """
-    times_ns = np.append(np.arange(start_ns, end_ns, round(interval_s * 1e9)), end_ns)
+    grid_ns = np.arange(start_ns, end_ns, round(interval_s * 1e9))
+    times_ns = np.unique(np.concatenate((grid_ns, np.asarray(also_ns, dtype=np.int64), [end_ns])))
     frames = []
     for number, (log, blocks) in enumerate(engines):
         labels = json.dumps({"engine": str(number)}, sort_keys=True)

@@ -43,6 +43,7 @@ def _scaled(
     link: float,
     idle_w: float,
     sm_clock_mhz: int,
+    averages_power: bool = True,
 ) -> Device:
     """A GPU with the H100's efficiencies, its energies scaled by data-sheet numbers."""
     power = limit_w / H100.power_limit_w
@@ -67,6 +68,7 @@ def _scaled(
             "k_per_w": H100.k_per_w / power,
             "leakage_w_per_k": H100.leakage_w_per_k * power,
             "sm_clock_mhz": sm_clock_mhz,
+            "averages_power": averages_power,
         }
     )
 
@@ -81,6 +83,7 @@ A100 = _scaled(
     link=300e9,
     idle_w=56.0,
     sm_clock_mhz=1410,
+    averages_power=False,  # its chip is a GA100
 )
 LAPTOP = _scaled(
     "laptop",

@@ -18,6 +18,9 @@ class Device(Part):
     `flop_j`, or `thin_flop_j` where it decodes or samples. The chip warms towards `ambient_c` plus `k_per_w` times its
     power with the time constant `thermal_time_s`, and each kelvin above its temperature at cold idle leaks
     `leakage_w_per_k` more. Above `hot_c` clocks fall.
+
+    Of its sensors: whether NVML `averages_power`, as on Ampere and newer but for GA100 (NVML API reference,
+    nvmlDeviceGetPowerUsage); where it does not, all power is instantaneous, and that of the memory is not shown.
     """
 
     name: str
@@ -46,3 +49,4 @@ class Device(Part):
     hot_c: float = 87.0
     sm_clock_mhz: int = 1980
     idle_clock_mhz: int = 345
+    averages_power: bool = True

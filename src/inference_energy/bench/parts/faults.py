@@ -1,5 +1,6 @@
 """What can go wrong on demand. Times are seconds since the node began (sensors) or the server listens (server)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -42,13 +43,19 @@ class SensorFault(_Spell):
 
     `error`: a share of `probability` of NVML calls fails. `stuck`: readings stay at their last value. `zero`: readings
     are 0. `counter_reset`: the energy counter begins anew at `start_s`. `clock_step`: the driver's clock jumps by
-    `step_s`.
+    `step_s`. The first three may be those of the `power` readings or of the energy `counter` alone.
     """
 
     kind: Literal["error", "stuck", "zero", "counter_reset", "clock_step"]
+    readings: Literal["all", "power", "counter"] = "all"
     device: int | None = None
     probability: float = Field(1.0, ge=0, le=1)
     step_s: float = 0.0
+
+
+def faults_of(readings: Literal["power", "counter"], faults: Sequence[SensorFault]) -> list[SensorFault]:
+    """The faults that power readings, or the energy counter, have."""
+    return [fault for fault in faults if fault.readings in ("all", readings)]
 
 
 class Tenant(_Spell):

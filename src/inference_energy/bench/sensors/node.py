@@ -54,6 +54,7 @@ def gpu_sensor(
         faults=node.faults.sensors,
         clock_offset_s=node.sensors.clock_offset_s,
         wall_ns=wall_ns,
+        averages=node.device.averages_power,
     )
 
 

@@ -5,9 +5,9 @@
     counter = start + gain * (E(c) - E(origin)) + offset * (c - origin)
 
 E is the true energy, u the last update of the power fields before the poll, c that of the counter; each has its own
-updates every 100 ms. The counter misses nothing and has no noise. Powers come in whole mW, the counter in whole mJ.
-Source of the forms: [SC24] Yang, Adamek, Armour, "Part-time power measurements", SC 2024 (arXiv 2312.02741); NVML API
-reference for the units.
+updates every 100 ms. The counter misses nothing and has no noise. Powers come in whole mW, the counter in whole mJ. A
+GPU that does not average shows no POWER_AVERAGE. Source of the forms: [SC24] Yang, Adamek, Armour, "Part-time power
+measurements", SC 2024 (arXiv 2312.02741); NVML API reference for the units.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inference_energy.bench.parts.devices import Device
-from inference_energy.bench.parts.faults import SensorFault
+from inference_energy.bench.parts.faults import SensorFault, faults_of
 from inference_energy.bench.parts.sensors import NvmlSensor
 from inference_energy.bench.sensors.draws import Draws
 from inference_energy.bench.sensors.faulty import DeviceFaults
@@ -58,6 +58,7 @@ class GpuSensor:
         faults: those of the node.
         clock_offset_s: how far the driver's clock is ahead of the wall clock.
         wall_ns: wall-clock time less monotonic time; with 0 driver timestamps count like the monotonic clock.
+        averages: whether it has an average; one that has not always has the instant.
 
     Attributes:
         gain, offset_w: what this card drew.
@@ -74,11 +75,14 @@ class GpuSensor:
         faults: Sequence[SensorFault] = (),
         clock_offset_s: float = 0.0,
         wall_ns: int = 0,
+        averages: bool = True,
     ) -> None:
         def draws(purpose: str) -> Draws:
             return Draws(seed, "gpu", device, purpose)
 
         self._sensor = sensor
+        self._has_average = averages
+        self._has_instant = sensor.has_instant or not averages
         self._truth = truth
         self._origin_ns = origin_ns
         self._wall_ns = wall_ns + round(clock_offset_s * 1e9)
@@ -92,7 +96,10 @@ class GpuSensor:
         self._counts = Ticks(origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "counter")
         self._average_noise = draws("average noise")
         self._instant_noise = draws("instant noise")
-        self._faults = DeviceFaults(faults, device, seed, origin_ns, sensor.dropped_share)
+        self._faults, self._counter_faults = (
+            DeviceFaults(own, device, seed, origin_ns, sensor.dropped_share)
+            for own in (faults_of("power", faults), faults_of("counter", faults))
+        )
         self._counter_latency = Latency(
             sensor.counter_latency_median_s, sensor.counter_latency_p99_s, draws("counter latency")
         )
@@ -116,7 +123,7 @@ class GpuSensor:
         )
 
     def average_w(self, times_ns: Integers) -> Floats:
-        """What POWER_AVERAGE shows at each poll; NaN where the call fails."""
+        """What POWER_AVERAGE shows at each poll; NaN where the call fails, and on a card without it."""
         updates = self._fields.last(self._faults.seen_ns(times_ns))
         return self._masked(times_ns, self._average(*updates), _FIELD_CALL)
 
@@ -129,9 +136,9 @@ class GpuSensor:
         """What the energy counter shows at each poll; NaN where the call fails, and on a card without it."""
         if not self._sensor.has_counter:
             return np.full(len(times_ns), np.nan)
-        seen_ns = self._faults.seen_ns(times_ns)
+        seen_ns = self._counter_faults.seen_ns(times_ns)
         _, came_ns = self._counts.last(seen_ns)
-        reset_ns, was_reset = self._faults.last_reset_ns(seen_ns)
+        reset_ns, was_reset = self._counter_faults.last_reset_ns(seen_ns)
         if was_reset.any():
             # Until the first update after it, the counter shows 0.
             since_ns = np.where(was_reset, reset_ns, self._origin_ns)
@@ -165,10 +172,12 @@ class GpuSensor:
         return (came_ns + self._wall_ns) // 1000 + self._faults.clock_step_us(came_ns)
 
     def _average(self, index: Integers, came_ns: Integers) -> Floats:
+        if not self._has_average:
+            return np.full(len(index), np.nan)
         return self._power_w(came_ns, self._sensor.average_window_s, self._average_noise, index)
 
     def _instant(self, index: Integers, came_ns: Integers) -> Floats:
-        if not self._sensor.has_instant:
+        if not self._has_instant:
             return np.full(len(index), np.nan)
         return self._power_w(came_ns, self._sensor.instant_window_s, self._instant_noise, index)
 
@@ -183,8 +192,9 @@ class GpuSensor:
         return _milli(np.rint(np.maximum(power_w, 0.0) / quantum_w) * quantum_w)
 
     def _masked(self, times_ns: Integers, values: Floats, call: int) -> Floats:
-        shown = np.where(self._faults.reads_zero(times_ns) & ~np.isnan(values), 0.0, values)
-        return np.where(self._faults.fails(times_ns, call), np.nan, shown)
+        faults = self._counter_faults if call == _COUNTER_CALL else self._faults
+        shown = np.where(faults.reads_zero(times_ns) & ~np.isnan(values), 0.0, values)
+        return np.where(faults.fails(times_ns, call), np.nan, shown)
 
 
 def memory_power_w(board_w: Floats, device: Device) -> Floats:

@@ -1,7 +1,8 @@
 """The power log that a sampler would have written on the bench, all of it at once.
 
 It is what `acquire/power/sampler.py` writes for NVML and RAPL: the same channels, periods, columns and nulls. A reading
-that fails leaves no row. Times are the middles of the reads.
+that fails leaves no row. Times are the middles of the reads. The driver's ring of samples is left out: it is added to
+nothing and would make the log seven times as long.
 """
 
 from collections.abc import Sequence
@@ -20,9 +21,9 @@ from inference_energy.bench.sensors.nvml import GpuSensor, memory_power_w
 from inference_energy.bench.sensors.polls import Rounds
 from inference_energy.bench.sensors.rapl import RaplView, unwrapped_j
 from inference_energy.bench.truth.segments import Floats, Integers
-from inference_energy.contracts.power import SCHEMA
+from inference_energy.contracts.power import AVERAGING_WINDOW_S, SCHEMA
 
-# As in acquire/power/nvml.py and rapl.py, which the bench does not import; a test keeps them equal.
+# As in acquire/power/sources, nvml and rapl.py, which the bench does not import; a test keeps them equal.
 COUNTER_PERIOD_S = 0.5
 EXTRAS_PERIOD_S = 1.0
 STALLED_AFTER_S = 2.0
@@ -35,10 +36,14 @@ _LABELS = ("source", "device", "domain")
 Trace = NDArray[np.void]
 
 
-def sources(node: Node) -> list[dict[str, str]]:
-    """What the log's metadata says of its sources."""
-    names = ["nvml", "rapl"] if node.sensors.rapl.present else ["nvml"]
-    return [{"name": name, "grade": "simulated"} for name in names]
+def sources(node: Node) -> list[dict[str, Any]]:
+    """What the log's metadata says of its sources, and of the channels that average."""
+    window_s = {AVERAGING_WINDOW_S: 1.0 if node.device.averages_power else 0.0, "averaging_basis": "architecture"}
+    domains = ["gpu", "gpu_memory"] if node.device.averages_power else ["gpu"]
+    gpus = [gpu_name(node, host, gpu) for host in range(node.nodes) for gpu in range(node.tensor_parallel)]
+    channels = [{"device": gpu, "domain": domain, **window_s} for gpu in gpus for domain in domains]
+    nvml = {"name": "nvml", "grade": "simulated", "channels": channels}
+    return [nvml, {"name": "rapl", "grade": "simulated"}] if node.sensors.rapl.present else [nvml]
 
 
 def power_log(

@@ -16,13 +16,13 @@ from inference_energy.acquire.power.calibrate.phases import Phase, PhaseMeans, T
 from inference_energy.acquire.power.calibrate.record import record
 from inference_energy.acquire.power.characterise.exclusive import exclusive
 from inference_energy.acquire.power.characterise.step_load import StepLoad, load_command
-from inference_energy.acquire.power.nvml import NvmlSource
-from inference_energy.acquire.power.rapl import POWERCAP, RaplSource
 from inference_energy.acquire.power.simulated import GRADE, labelled, simulated_node
+from inference_energy.acquire.power.sources.nvml.source import NvmlSource
+from inference_energy.acquire.power.sources.rapl import POWERCAP, RaplSource
+from inference_energy.contracts.calibration import NODE, Calibration, channel_text
 from inference_energy.contracts.power import summed_domains, weakest_grade
 from inference_energy.errors import InputError, RunError
 
-NODE = "node"
 SETTLE_S = 5.0
 END_S = 2.0
 """Left out at the end of a phase, lest a slow meter's last reading reach into the next."""
@@ -45,7 +45,7 @@ class Plan:
     load_python: Path | None
 
 
-def calibrate(meter: PowerSource, plan: Plan, say: Say = lambda _: None) -> tuple[str, dict[str, Any]]:
+def calibrate(meter: PowerSource, plan: Plan, say: Say = lambda _: None) -> tuple[str, Calibration]:
     """Measure, fit, and return (name of the boundary, its calibration); see `record`.
 
     Raises:
@@ -163,10 +163,9 @@ def _tracks(channels: Sequence[Channel], follower: Follower, *, counted: bool) -
     found = []
     for key, mine in by_key.items():
         readings = [reading for channel in mine for reading in follower.readings[channel]]
+        readings.sort(key=lambda reading: reading.timestamp_ns)
         try:
-            found.append(
-                track_of(" ".join(key), sorted(readings, key=lambda reading: reading.timestamp_ns), counted=counted)
-            )
+            found.append(track_of(channel_text(*key), readings, counted=counted))
         except RunError as error:
             last = next((follower.errors[channel] for channel in mine if channel in follower.errors), None)
             raise RunError(f"{error}{f', at last with: {last}' if last else ''}") from error

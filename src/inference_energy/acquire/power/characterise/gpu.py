@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from inference_energy.acquire.power.base import SourceError
-from inference_energy.acquire.power.nvml_errors import mapped, supported, unsupported
+from inference_energy.acquire.power.sources.nvml.errors import mapped, supported, unsupported
 from inference_energy.acquire.power.sources.selection import select_gpus
 from inference_energy.errors import InputError, RunError
 

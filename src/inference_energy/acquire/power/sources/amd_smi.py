@@ -21,6 +21,7 @@ from typing import Any
 from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
 from inference_energy.acquire.power.sources import plausible
 from inference_energy.acquire.power.sources.selection import select_gpus
+from inference_energy.contracts.power import AVERAGING_WINDOW_S
 
 COUNTER_PERIOD_S = 0.5
 EXTRAS_PERIOD_S = 1.0
@@ -85,6 +86,9 @@ class AmdSmiSource(PowerSource):
             raise
         self._grade = "counter" if counted else "sampled"
         fast: list[Channel] = [_GpuChannel(smi, handle, uuid) for uuid, handle in alive.items()]
+        for channel, handle in zip(fast, alive.values(), strict=True):
+            # Over what `average_socket_power` averages AMD does not say.
+            channel.about = {AVERAGING_WINDOW_S: None if _averages(smi, handle) else 0.0}
         return [*fast, *(_CounterChannel(smi, alive[uuid], uuid) for uuid in counted)]
 
     def close(self) -> None:
@@ -221,6 +225,13 @@ def _gives_power(smi: Any, handle: Any) -> bool:
         return any(_powers_w(smi.amdsmi_get_power_info(handle)))
     except smi.AmdSmiException as error:
         return not _unsupported(error)
+
+
+def _averages(smi: Any, handle: Any) -> bool:
+    try:
+        return _powers_w(smi.amdsmi_get_power_info(handle))[0] is not None
+    except smi.AmdSmiException:  # it is there, but not now
+        return True
 
 
 def _counts(smi: Any, handle: Any) -> bool:

@@ -2,12 +2,12 @@
 
 The exporter reads the GPUs every 30 s unless it is started with `--collect-interval`, in ms, and shows the same values
 in between. Each is logged once: a read without a change gives no row, and after three periods without one it fails.
-Averaged power is that of NVML's power usage: see `nvml.py`.
+Averaged power is that of NVML's power usage: see `sources.nvml`.
 """
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inference_energy.acquire.power.base import (
@@ -22,15 +22,22 @@ from inference_energy.acquire.power.credentials import credentials
 from inference_energy.acquire.power.settings import DcgmSettings
 from inference_energy.acquire.power.sources import dcgm_feeds as feeds
 from inference_energy.acquire.power.sources import plausible
+from inference_energy.acquire.power.sources.averaging import AVERAGE_S, averaging
 from inference_energy.acquire.power.sources.dcgm_feeds import GpuValues, Look
+from inference_energy.acquire.power.sources.http import unchecked
 from inference_energy.errors import InputError
 
 KEY = "power.dcgm"
 STILL_UPDATES = 10
 """So many updates with the same power are a fault, however slow they are."""
 
-_INSTANT_MODELS = re.compile(r"\b(A100|A30|A800|V100\w*|T4|P100|P40|P4|TITAN|Quadro)\b")
-"""Models whose power usage is instantaneous: GA100 and all before Ampere (NVML API reference)."""
+_INSTANT_MODELS = re.compile(
+    r"\b(A100X?|A30X?|A800|CMP 170HX|V100\w*|T4G?|P100|P40|P6|P4|M60|M40|M10|M6|M4|K\d+\w*|"
+    r"TITAN|Quadro|GTX|RTX 20\d\d|NVS)\b",
+    re.IGNORECASE,
+)
+"""Models whose power usage is instantaneous: those of GA100 and all before Ampere (NVML API reference). The list is
+whole, since none are added any more; any other name is of a GPU that averages."""
 
 
 class DcgmSource(PowerSource):
@@ -39,12 +46,19 @@ class DcgmSource(PowerSource):
     Args:
         settings: where it is; None where none is set up.
         gpus: UUIDs (a beginning is enough) or indices; None for all that match the settings' labels.
+        windows_s: by UUID, what a GPU's average power was found to average over.
     """
 
     name = "dcgm"
 
-    def __init__(self, settings: DcgmSettings | None, gpus: Sequence[str | int] | None = None) -> None:
+    def __init__(
+        self,
+        settings: DcgmSettings | None,
+        gpus: Sequence[str | int] | None = None,
+        windows_s: Mapping[str, float] | None = None,
+    ) -> None:
         self._settings = settings
+        self._windows_s = windows_s or {}
         self._gpus = None if gpus is None else list(gpus)
         self._grade = "counter"
         self._feeds: list[feeds.Feed] = []
@@ -74,6 +88,8 @@ class DcgmSource(PowerSource):
         reason = f"{len(found)} NVIDIA GPU(s)"
         if without:
             reason += f", {without} without an energy counter: add {feeds.ENERGY} to the exporter's list of fields"
+        if self._settings is not None:
+            reason += unchecked(self._settings.url, self._settings.verify, f"{KEY}.verify")
         return SourceState(self.name, True, reason, list(found))
 
     def channels(self) -> list[Channel]:
@@ -89,6 +105,7 @@ class DcgmSource(PowerSource):
         for uuid, values in found.items():
             if feeds.POWER in values.fields or feeds.INSTANT in values.fields:
                 channels.append(_PowerChannel(feed, uuid, settings))
+                channels[-1].about = averaging(uuid, _window_s(values), self._windows_s)
             if feeds.ENERGY in values.fields:
                 counter = self._counters.setdefault(uuid, plausible.GrowingCounter(f"the energy counter of {uuid}"))
                 channels.append(_EnergyChannel(feed, uuid, settings, counter))
@@ -212,7 +229,7 @@ class _PowerChannel(_GpuChannel):
         )
         if power_w is None and instant_w is None:
             raise SourceError(f"{self.device} gives no power now")
-        if instant_w is None and _INSTANT_MODELS.search(values.labels.get("modelName", "")):
+        if instant_w is None and _window_s(values) == 0.0:
             power_w, instant_w = None, power_w
         use = fields.get(feeds.UTILIZATION)
         memory_mib = fields.get(feeds.MEMORY_USED)
@@ -245,6 +262,14 @@ class _EnergyChannel(_GpuChannel):
         if energy_j is None:
             raise SourceError(f"the energy counter of {self.device} was reset: it is not used any more")
         return Reading(at_ns, latency_us, values.sample_unix_us, energy_counter_j=energy_j)
+
+
+def _window_s(values: GpuValues) -> float | None:
+    """What the power usage averages over: 1 s, 0 where it is instantaneous, None where the model is not told."""
+    model = values.labels.get("modelName", "")
+    if feeds.POWER not in values.fields or _INSTANT_MODELS.search(model):
+        return 0.0
+    return AVERAGE_S if model else None
 
 
 def _whole(value: float | None) -> int | None:

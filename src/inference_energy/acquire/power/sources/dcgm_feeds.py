@@ -81,7 +81,8 @@ class Feed(ABC):
         token = plain(login.token) if login else None
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         basic = HTTPBasicAuth(user.encode(), password.encode()) if user and password and not token else None
-        self._client = HttpClient(f"{parts.scheme}://{parts.netloc}", basic)
+        base = f"{parts.scheme}://{parts.netloc}"
+        self._client = HttpClient(base, basic, settings.verify, verify_key="power.dcgm.verify")
         self._lock = threading.Lock()
         self._last: Look | str = ""
         self._last_s: float | None = None

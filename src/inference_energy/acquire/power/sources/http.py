@@ -206,6 +206,13 @@ def status_text(status: int) -> str:
     return f"the device answers with HTTP {status}"
 
 
+def unchecked(url: str, verify: bool | Path, key: str) -> str:
+    """The end of a sentence that warns where a certificate is not checked; empty where it is, or there is none."""
+    if verify is not False or not url.startswith("https://"):
+        return ""
+    return f"; the device's certificate is not checked: set {key} to its CA file"
+
+
 def host(url: str) -> str:
     """Host and port of a URL."""
     parts = urlsplit(url)

@@ -7,12 +7,13 @@ meaning: `nvidia-smi --help-query-gpu`; options and exit codes: the manual page 
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState
 from inference_energy.acquire.power.settings import NvidiaSmiSettings
+from inference_energy.acquire.power.sources.averaging import Capability, average_window_s, averaging, usage_window_s
 from inference_energy.acquire.power.sources.selection import select_gpus
 from inference_energy.acquire.power.sources.streaming import Key, LineStream, StreamChannel, Unread
 from inference_energy.acquire.power.sources.tool import Answer, ask
@@ -20,9 +21,6 @@ from inference_energy.acquire.power.sources.tool import Answer, ask
 DOMAIN = "gpu"
 ANSWER_TIMEOUT_S = 20.0
 """Without persistence mode the driver loads with each call, which takes seconds on a machine of many GPUs."""
-
-GA100 = 8.0
-"""Compute capability up to which `power.draw` is instantaneous; above, it is the mean of 1 s (--help-query-gpu)."""
 
 _INSTALL = "install the NVIDIA driver or, in a container, start it with the GPUs (docker run --gpus all)"
 
@@ -34,16 +32,22 @@ class NvidiaSmiSource(PowerSource):
         settings: how it is called here.
         gpus: UUIDs (a beginning is enough) or indices; None for all.
         interval_s: time between its lines.
+        windows_s: by UUID, what a GPU's average power was found to average over.
     """
 
     name = "nvidia-smi"
 
     def __init__(
-        self, settings: NvidiaSmiSettings, gpus: Sequence[str | int] | None = None, interval_s: float = 0.1
+        self,
+        settings: NvidiaSmiSettings,
+        gpus: Sequence[str | int] | None = None,
+        interval_s: float = 0.1,
+        windows_s: Mapping[str, float] | None = None,
     ) -> None:
         self._command = settings.command
         self._gpus = None if gpus is None else list(gpus)
         self._interval_s = interval_s
+        self._windows_s = windows_s or {}
         self._stream: LineStream | None = None
 
     @property
@@ -55,7 +59,7 @@ class NvidiaSmiSource(PowerSource):
         """Name the GPUs that give power, or say why there are none."""
         try:
             layout = self._layout()
-            alive, dead = self._alive(layout)
+            alive, dead = self._alive(layout, self._values(layout))
         except SourceError as error:
             return SourceState(self.name, False, str(error), [])
         reason = f"{len(alive)} NVIDIA GPU(s), {' and '.join(layout.powers)}"
@@ -67,7 +71,8 @@ class NvidiaSmiSource(PowerSource):
         """Start nvidia-smi and make a channel for each GPU, once all have given a line."""
         self.close()
         layout = self._layout()
-        alive, _ = self._alive(layout)
+        found = self._values(layout)
+        alive, _ = self._alive(layout, found)
         unread = Unread()
 
         def take(line: str, arrived_ns: int) -> bool:
@@ -87,9 +92,13 @@ class NvidiaSmiSource(PowerSource):
             why = stream.why_silent()
             self.close()
             raise SourceError(f"no reading of {', '.join(sorted(uuid for uuid, _ in silent))}: {why}")
-        return [
-            StreamChannel(self.name, key, self.grade, unread, stream, line_period_s=self._interval_s) for key in keys
-        ]
+        channels: list[Channel] = []
+        for key in keys:
+            channel = StreamChannel(self.name, key, self.grade, unread, stream, line_period_s=self._interval_s)
+            uuid = key[0]
+            channel.about = averaging(uuid, layout.window_s(uuid, found[uuid]), self._windows_s)
+            channels.append(channel)
+        return channels
 
     def close(self) -> None:
         """End nvidia-smi."""
@@ -102,27 +111,28 @@ class NvidiaSmiSource(PowerSource):
         known = set(re.findall(r'"([a-z0-9_.]+)"', answer.output))
         if "uuid" not in known:
             raise SourceError(f"nvidia-smi does not say what it can be asked for: {answer.words}")
-        average = True
-        if not known & {"power.draw.average", "power.draw.instant"}:
-            average = self._averages(known)
-        return _Layout(known, average)
+        return _Layout(known, self._capabilities() if "compute_cap" in known else {})
 
-    def _averages(self, known: set[str]) -> bool:
-        """Whether `power.draw` is an average on these GPUs; a tool too old to tell the capability is from before."""
-        if "compute_cap" not in known:
-            return False
-        answer = self._ask("--query-gpu=compute_cap", "--format=csv,noheader,nounits")
-        try:
-            return all(_finite(line) > GA100 for line in answer.output.split())
-        except ValueError as error:
-            raise SourceError(f"nvidia-smi does not say which GPUs these are, it says: {answer.words}") from error
+    def _capabilities(self) -> dict[str, Capability]:
+        """Compute capability by UUID; without those that the tool does not know."""
+        answer = self._ask("--query-gpu=uuid,compute_cap", "--format=csv,noheader,nounits")
+        lines = [[text.strip() for text in line.split(",")] for line in answer.output.splitlines()]
+        found = {}
+        for uuid, version in (line for line in lines if len(line) == 2):
+            if match := re.fullmatch(r"(\d+)\.(\d+)", version):
+                found[uuid] = (int(match[1]), int(match[2]))
+        return found
 
-    def _alive(self, layout: "_Layout") -> tuple[list[str], list[str]]:
-        """The selected GPUs that give power, and those that do not."""
+    def _values(self, layout: "_Layout") -> dict[str, Reading]:
+        """What it shows of each GPU now."""
         answer = self._ask(*layout.query)
         found = dict(filter(None, (layout.parse(line, 0) for line in answer.output.splitlines())))
         if not found:
             raise SourceError(f"nvidia-smi shows no GPU, it says: {answer.words}")
+        return found
+
+    def _alive(self, layout: "_Layout", found: Mapping[str, Reading]) -> tuple[list[str], list[str]]:
+        """The selected GPUs that give power, and those that do not."""
         selected = select_gpus(self._gpus, list(found))
         alive = [uuid for uuid in selected if found[uuid].power_w]
         if not alive:
@@ -136,21 +146,34 @@ class NvidiaSmiSource(PowerSource):
 class _Layout:
     """What is asked for, and how a line of the answer is read.
 
+    `power.draw`, which older tools have alone, is the mean of 1 s or instantaneous by the GPU's architecture, and
+    instantaneous in tools from before the compute capability could be asked for (--help-query-gpu).
+
     Args:
         known: the fields that this nvidia-smi knows.
-        average: whether its `power.draw` is an average; only asked where it knows no better.
+        capabilities: compute capability by UUID, as far as it tells.
     """
 
-    def __init__(self, known: set[str], average: bool) -> None:
+    def __init__(self, known: set[str], capabilities: Mapping[str, Capability]) -> None:
         columns: list[tuple[str, str]] = []
         for column, names in _COLUMNS.items():
             if name := next((name for name in names if name in known), None):
                 columns.append((column, name))
-        if not any(column.startswith("power_") for column, _ in columns):
-            columns.append(("power_average_w" if average else "power_instant_w", "power.draw"))
+        self._usage = not any(column.startswith("power_") for column, _ in columns)
+        if self._usage:
+            columns.append((_USAGE, "power.draw"))
+        self._can_tell = "compute_cap" in known
+        self._capabilities = capabilities
         self._columns = [column for column, _ in columns]
-        self.powers = [name for column, name in columns if column.startswith("power_")]
+        self.powers = [name for _, name in columns if name.startswith("power.draw")]
         self.query = [f"--query-gpu={','.join(name for _, name in columns)}", "--format=csv,noheader,nounits"]
+
+    def window_s(self, uuid: str, reading: Reading) -> float | None:
+        """What a GPU's power averages over; 0 where it is instantaneous, None where nobody says."""
+        if reading.power_average_w is None:
+            return 0.0
+        capability = self._capabilities.get(uuid)
+        return usage_window_s(capability) if self._usage else average_window_s(capability)
 
     def parse(self, line: str, arrived_ns: int) -> tuple[str, Reading] | None:
         """The UUID and reading of a line; None where it is not a line of values."""
@@ -167,6 +190,9 @@ class _Layout:
             }
         except ValueError:
             return None
+        if _USAGE in values:
+            instant = not self._can_tell or usage_window_s(self._capabilities.get(uuid)) == 0.0
+            values["power_instant_w" if instant else "power_average_w"] = values.pop(_USAGE)
         # The read itself happened inside the tool: its duration is not known, and no time of ours was spent.
         return uuid, Reading(timestamp_ns=arrived_ns, read_latency_us=0.0, **values)
 
@@ -189,6 +215,7 @@ def _epoch_us(text: str) -> int:
     return round(moment.timestamp() * 1e6)
 
 
+_USAGE = "usage_w"
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "driver_timestamp_us": ("timestamp",),
     "uuid": ("uuid",),
@@ -206,6 +233,7 @@ _CONVERT: dict[str, Callable[[str], int | float]] = {
     "driver_timestamp_us": _epoch_us,
     "power_average_w": _finite,
     "power_instant_w": _finite,
+    _USAGE: _finite,
     "utilization": lambda text: _finite(text) / 100,
     "memory_used_bytes": lambda text: int(text) * 1024 * 1024,
     "sm_clock_mhz": int,

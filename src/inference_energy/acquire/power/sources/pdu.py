@@ -5,6 +5,7 @@ Source: RFC 3416 (GET), RFC 3414 and RFC 3826 (users and encryption of version 3
 """
 
 import asyncio
+import importlib.util
 import re
 from typing import Any
 
@@ -20,8 +21,6 @@ RETRIES = 1
 LONGEST_S = 4.0
 STILL_LIMIT_S = 3600.0
 """Many PDUs tell power in steps of 10 W, within which a steady machine stays for long."""
-DEFAULT_AUTHENTICATION = "sha"
-DEFAULT_PRIVACY = "aes"
 
 AUTHENTICATION = {
     "md5": "USM_AUTH_HMAC96_MD5",
@@ -31,17 +30,22 @@ AUTHENTICATION = {
     "sha384": "USM_AUTH_HMAC256_SHA384",
     "sha512": "USM_AUTH_HMAC384_SHA512",
 }
-PRIVACY = {"aes": "USM_PRIV_CFB128_AES", "aes192": "USM_PRIV_CFB192_AES", "aes256": "USM_PRIV_CFB256_AES"}
+PRIVACY = {
+    "des": "USM_PRIV_CBC56_DES",
+    "aes": "USM_PRIV_CFB128_AES",
+    "aes192": "USM_PRIV_CFB192_AES",
+    "aes256": "USM_PRIV_CFB256_AES",
+}
 
 _OID = re.compile(r"\.?\d+(\.\d+)+")
 _REFUSED = {
     "UnknownUserName": "the device does not know this user",
     "UnknownSecurityName": "the device does not know this user",
-    "WrongDigest": "the password or the authentication protocol is wrong",
-    "AuthenticationFailure": "the password or the authentication protocol is wrong",
-    "DecryptionError": "the privacy password or protocol is wrong",
+    "WrongDigest": f"the password or the authentication protocol is wrong: check it and {KEY}.authentication",
+    "AuthenticationFailure": f"the password or the authentication protocol is wrong: check it and {KEY}.authentication",
+    "DecryptionError": f"the privacy password or protocol is wrong: check it and {KEY}.privacy",
     "UnsupportedSecurityLevel": "the device does not take this user without, or with, encryption",
-    "EncryptionError": "encryption needs the Python package cryptography: install it",
+    "EncryptionError": "encryption needs a recent version of the Python package cryptography: install it",
 }
 
 
@@ -50,21 +54,12 @@ class PduSource(PowerSource):
 
     Args:
         settings: which PDU; None where none is set up.
-        authentication: SNMP v3's authentication protocol, one of `AUTHENTICATION`.
-        privacy: SNMP v3's encryption where a privacy password is set, one of `PRIVACY`.
     """
 
     name = "pdu"
 
-    def __init__(
-        self,
-        settings: PduSettings | None,
-        authentication: str = DEFAULT_AUTHENTICATION,
-        privacy: str = DEFAULT_PRIVACY,
-    ) -> None:
+    def __init__(self, settings: PduSettings | None) -> None:
         self._settings = settings
-        self._authentication = authentication
-        self._privacy = privacy
         self._agents: list[_Agent] = []
 
     @property
@@ -138,9 +133,12 @@ class PduSource(PowerSource):
                 raise SourceError(f"{variable(settings.credentials, field)} is shorter than SNMP v3's 8 characters")
         keys: dict[str, Any] = {}
         if password:
-            keys |= {"authKey": password, "authProtocol": getattr(snmp, AUTHENTICATION[self._authentication])}
+            keys |= {"authKey": password, "authProtocol": getattr(snmp, AUTHENTICATION[settings.authentication])}
         if privacy_password:
-            keys |= {"privKey": privacy_password, "privProtocol": getattr(snmp, PRIVACY[self._privacy])}
+            if importlib.util.find_spec("cryptography") is None:
+                unset = variable(settings.credentials, "privacy_password")
+                raise SourceError(f"{KEY}: {_REFUSED['EncryptionError']}, or unset {unset} and do without encryption")
+            keys |= {"privKey": privacy_password, "privProtocol": getattr(snmp, PRIVACY[settings.privacy])}
         return snmp.UsmUserData(user, **keys)
 
 

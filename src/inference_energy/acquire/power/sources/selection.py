@@ -24,7 +24,7 @@ def select_gpus(wanted: Sequence[str | int] | None, present: Sequence[str]) -> l
 
 def _pick(wanted: str | int, present: Sequence[str]) -> str:
     if str(wanted).startswith("MIG-"):
-        raise SourceError(f"{wanted} is a MIG slice, which has only its board's power: name the whole GPU")
+        raise SourceError(f"{wanted} is a MIG instance, which has only its card's power: name the whole GPU")
     if str(wanted).isdigit():
         found = list(present[int(wanted) : int(wanted) + 1])
     else:

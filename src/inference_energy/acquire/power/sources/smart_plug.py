@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import quote
 
-from requests.auth import HTTPBasicAuth, HTTPDigestAuth
+from requests.auth import AuthBase, HTTPBasicAuth, HTTPDigestAuth
 
 from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
 from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
 from inference_energy.acquire.power.settings import SmartPlugSettings
 from inference_energy.acquire.power.sources import plausible
-from inference_energy.acquire.power.sources.http import HttpClient, StatusError, host
+from inference_energy.acquire.power.sources.http import HttpClient, StatusError, host, unchecked
 from inference_energy.errors import InputError
 
 KEY = "power.smart_plug"
@@ -60,7 +60,10 @@ class SmartPlugSource(PowerSource):
                 plug.close()
         except SourceError as error:
             return SourceState(self.name, False, str(error), [])
-        return SourceState(self.name, True, f"{plug.what}, now at {watts:g} W", [plug.device])
+        reason = f"{plug.what}, now at {watts:g} W"
+        if self._settings is not None:
+            reason += unchecked(self._settings.address, self._settings.verify, f"{KEY}.verify")
+        return SourceState(self.name, True, reason, [plug.device])
 
     def channels(self) -> list[Channel]:
         """One channel, with power and the plug's energy counter."""
@@ -113,12 +116,16 @@ class _Plug(ABC):
         self._client.close()
 
 
+def _client(settings: SmartPlugSettings, auth: AuthBase | None) -> HttpClient:
+    return HttpClient(settings.address, auth, settings.verify, verify_key=f"{KEY}.verify")
+
+
 class _Shelly(_Plug):
     """A relay with a meter (`Switch`), or a meter alone (`PM1`)."""
 
     def __init__(self, settings: SmartPlugSettings, login: Credentials | None) -> None:
         auth = HTTPDigestAuth(plain(login.username) or DEFAULT_USER, plain(login.password) or "") if login else None
-        super().__init__(HttpClient(settings.address, auth), settings.address, settings.channel, "Shelly plug")
+        super().__init__(_client(settings, auth), settings.address, settings.channel, "Shelly plug")
         self._component: str | None = None
 
     def read(self) -> tuple[float, float | None]:
@@ -159,7 +166,7 @@ class _Tasmota(_Plug):
         self._password = plain(login.password) if login else None
         # As bytes, which HTTPBasicAuth takes over unchanged: names and passwords are not always Latin-1.
         auth = HTTPBasicAuth(self._user.encode(), self._password.encode()) if self._password else None
-        super().__init__(HttpClient(settings.address, auth), settings.address, settings.channel, "Tasmota plug")
+        super().__init__(_client(settings, auth), settings.address, settings.channel, "Tasmota plug")
         self._command = "Status%208"
         self._in_query = False
 

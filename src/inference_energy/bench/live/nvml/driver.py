@@ -15,6 +15,7 @@ from inference_energy.bench.live.node import NodeFolder
 from inference_energy.bench.live.nvml.identity import IDENTITIES, Identity
 from inference_energy.bench.live.trace_file import SHOWN_AFTER_S, TraceReader
 from inference_energy.bench.parts.catalogue import DEVICES
+from inference_energy.bench.parts.faults import faults_of
 from inference_energy.bench.sensors.faulty import DeviceFaults
 from inference_energy.bench.sensors.gpu_state import EMPTY_BYTES, SLOWED_CLOCK_SHARE, UTILIZATION_WINDOW_S
 from inference_energy.bench.sensors.node import gpu_name, gpu_sensor
@@ -88,7 +89,8 @@ class VirtualGpu:
         self.uuid = gpu_name(node, 0, index)
         self.device = node.device
         self.default_limit_w = DEVICES[node.gpu].power_limit_w
-        self.has_instant = node.sensors.nvml.has_instant
+        self.has_average = node.device.averages_power
+        self.has_instant = node.sensors.nvml.has_instant or not self.has_average
         self.has_counter = node.sensors.nvml.has_counter
         self.identity: Identity | None = IDENTITIES.get(node.gpu)
         self._driver = driver
@@ -96,7 +98,7 @@ class VirtualGpu:
         tenants = [tenant for tenant in node.faults.tenants if tenant.device == index]
         self._truth = WithTenants(driver.reader.gpu, tenants, origin_ns) if tenants else driver.reader.gpu
         self._sensor = gpu_sensor(node, self._truth, 0, index, origin_ns, driver.wall_ns)
-        self._faults = DeviceFaults(node.faults.sensors, index, node.seed, origin_ns, 0.0)
+        self._faults = DeviceFaults(faults_of("power", node.faults.sensors), index, node.seed, origin_ns, 0.0)
 
     def fields(self) -> FieldReadings:
         """What one call for field values gives, each of shape (1,)."""

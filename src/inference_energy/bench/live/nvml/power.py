@@ -13,8 +13,9 @@ from inference_energy.bench.sensors.nvml import FieldReadings
 
 
 def nvmlDeviceGetPowerUsage(handle: VirtualGpu) -> int:
-    """The 1 s average in mW."""
-    return _milli(float(checked(handle).fields().average_w[0]))
+    """The 1 s average in mW, or the instant on a GPU that has no average."""
+    readings = checked(handle).fields()
+    return _milli(float((readings.average_w if handle.has_average else readings.instant_w)[0]))
 
 
 def nvmlDeviceGetTotalEnergyConsumption(handle: VirtualGpu) -> int:
@@ -88,6 +89,8 @@ def _fill(handle: VirtualGpu, readings: FieldReadings, value: names.c_nvmlFieldV
 
 def _power_field_mw(handle: VirtualGpu, readings: FieldReadings, field: int, scope: int) -> int:
     """A power or a limit in mW; scopes other than the GPU's have only the memory's average."""
+    if field == names.NVML_FI_DEV_POWER_AVERAGE and not handle.has_average:
+        raise names.NVMLError(names.NVML_ERROR_NOT_SUPPORTED)
     if scope == names.NVML_POWER_SCOPE_MEMORY and field == names.NVML_FI_DEV_POWER_AVERAGE:
         return _milli(float(handle.memory_power_w(readings.average_w)[0]))
     if scope == names.NVML_POWER_SCOPE_GPU:

@@ -1,0 +1,1 @@
+"""One request and its answer: the bytes sent, the transports, and the record of what came back."""

@@ -1,0 +1,1 @@
+"""Ways of sending a request: a plain HTTP parser on a socket, or aiohttp."""

@@ -1,0 +1,1 @@
+"""The crash-safe logs of the load's processes, and their merge."""

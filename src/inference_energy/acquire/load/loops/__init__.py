@@ -1,0 +1,1 @@
+"""What decides when a cell's requests are sent: their arrivals, or the answers before them."""

@@ -1,0 +1,1 @@
+"""Waking at absolute times of the monotonic clock."""

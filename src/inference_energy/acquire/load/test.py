@@ -1,0 +1,124 @@
+"""One load on endpoints that run, outside the pipeline: the cell `load-test` of a plan, perhaps after a warm-up.
+
+What is imported here stays in memory while load is sent, beside the load processes: no Arrow, no NumPy. What needs
+those is done before and after, in processes of its own.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inference_energy.acquire.load.api_key import api_key_env
+from inference_energy.acquire.load.live import LiveCounts
+from inference_energy.acquire.load.loops.cell import CellTimes
+from inference_energy.acquire.load.worker.spec import CellSettings, LoadSpec
+from inference_energy.acquire.load.worker.team import LoadTeam
+
+CELL, WARMUP = "load-test", "warmup"
+TICK_S = 0.25
+LOGS = "load"
+
+
+@dataclass(frozen=True)
+class TestSettings:
+    """What a load test is told.
+
+    Attributes:
+        endpoints: base URLs without /v1, used in turn.
+        model: its name there.
+        duration_s: how long requests are sent [s].
+        warmup_s: how long the plan's cell `warmup` is sent before; 0: there is none.
+        workload: settings of the workload that concern the client; see `worker.spec.CellSettings`.
+        client: settings of the client; see `worker.spec.LoadSpec`.
+    """
+
+    endpoints: tuple[str, ...]
+    model: str
+    duration_s: float
+    warmup_s: float = 0.0
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    client: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> dict[str, float]:
+        """How long each cell is sent [s], in order."""
+        return {WARMUP: self.warmup_s, CELL: self.duration_s} if self.warmup_s else {CELL: self.duration_s}
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What came of a load test.
+
+    Attributes:
+        counts: of the last cell's requests.
+        times: when the cell `load-test` sent and when its last request had ended; None where it was stopped before.
+        client: what its processes took; see `LoadTeam.finish`.
+        stopped_ns: when it was stopped early; None: it was not.
+    """
+
+    counts: LiveCounts
+    times: CellTimes | None
+    client: Mapping[str, Any]
+    stopped_ns: int | None
+
+
+async def run_test(
+    plan_folder: Path,
+    settings: TestSettings,
+    on_tick: Callable[[str, LiveCounts], None] = lambda *_: None,
+    stop: asyncio.Event | None = None,
+) -> TestResult:
+    """Send the cell `load-test` of the plan in a folder, after its cell `warmup` if there is one.
+
+    The logs of the requests lie in the plan's folder `load` whatever happens; see `log.merge`.
+
+    Args:
+        plan_folder: holds prompts.parquet and schedule.parquet.
+        settings: what to run.
+        on_tick: called four times a second with the cell and its counts so far.
+        stop: once set, what is in flight is cut off and logged, and nothing more is sent.
+
+    Raises:
+        InputError: the plan or the settings cannot be used.
+        RunError: a process died.
+    """
+    client = dict(settings.client)
+    client["api_key_env"] = api_key_env(client.get("api_key_env"), attached=True, setting="--api-key-env")
+    spec = LoadSpec(
+        endpoints=settings.endpoints,
+        model=settings.model,
+        cells={name: CellSettings(duration_s, settings.workload) for name, duration_s in settings.cells.items()},
+        prompts=str((plan_folder / "prompts.parquet").absolute()),
+        schedule=str((plan_folder / "schedule.parquet").absolute()),
+        folder=str((plan_folder / LOGS).absolute()),
+        **client,
+    )
+    stop = stop or asyncio.Event()
+    times, stopped_ns = None, None
+    async with LoadTeam(spec) as team:
+        for cell in settings.cells:
+            times = await _ticking(team, cell, on_tick, stop)
+            if times is None:
+                stopped_ns = time.monotonic_ns()
+                break
+        return TestResult(team.live, times, await team.finish(), stopped_ns)
+
+
+async def _ticking(
+    team: LoadTeam, cell: str, on_tick: Callable[[str, LiveCounts], None], stop: asyncio.Event
+) -> CellTimes | None:
+    """The cell's times; None if it was stopped."""
+    running = asyncio.ensure_future(team.run_cell(cell))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        while not running.done() and not stopping.done():
+            await asyncio.wait({running, stopping}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+            on_tick(cell, team.live)
+        return await running if running.done() else None
+    finally:
+        stopping.cancel()
+        running.cancel()
+        await asyncio.gather(running, stopping, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""The processes that send a session's load, and the team of them."""

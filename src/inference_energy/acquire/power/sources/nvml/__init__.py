@@ -1,0 +1,1 @@
+"""GPU power through NVML, NVIDIA's management library."""

@@ -1,0 +1,192 @@
+"""GPU power through NVML, NVIDIA's management library (package nvidia-ml-py, module pynvml).
+
+Each GPU has a fast channel (power, and every second utilisation, memory, clock, temperature and throttle reasons), a
+slow one for its energy counter, whose call costs milliseconds, one for its memory's power and one for its superchip's
+where those are reported, one for the driver's own samples, and one that watches for other users where it is known whose
+GPU it is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState
+from inference_energy.acquire.power.sources.averaging import average_window_s, averaging, usage_window_s
+from inference_energy.acquire.power.sources.nvml.device import Card, cards
+from inference_energy.acquire.power.sources.nvml.errors import mapped, supported
+from inference_energy.acquire.power.sources.nvml.power import (
+    SCOPE_GPU,
+    SCOPE_MODULE,
+    CounterChannel,
+    MemoryChannel,
+    ModuleChannel,
+    PowerChannel,
+    memory_power_w,
+    read_fields,
+)
+from inference_energy.acquire.power.sources.nvml.processes import ProcessesChannel, ServerPid
+from inference_energy.acquire.power.sources.nvml.samples import SamplesChannel
+from inference_energy.contracts.power import GPU_MODULE
+
+
+class NvmlSource(PowerSource):
+    """The NVIDIA GPUs of this machine.
+
+    Args:
+        gpus: UUIDs (a beginning is enough) or NVML indices; None for all, an empty list for none. A MIG instance stands
+            for its card.
+        nvml: the module to use in place of pynvml.
+        server_pid: gives the server's process, whose GPUs these are while they are sampled; None where there is no
+            saying whose they are, and then other processes are not looked for.
+        windows_s: by UUID, what a GPU's average power was found to average over.
+    """
+
+    name = "nvml"
+
+    def __init__(
+        self,
+        gpus: Sequence[str | int] | None = None,
+        nvml: Any = None,
+        server_pid: ServerPid | None = None,
+        windows_s: Mapping[str, float] | None = None,
+    ) -> None:
+        self._gpus = None if gpus is None else list(gpus)
+        self._nvml = nvml
+        self._server_pid = server_pid
+        self._windows_s = windows_s or {}
+        self._grade = "counter"
+        self._opened = False
+
+    @property
+    def grade(self) -> str:
+        """`counter`, or `sampled` once the GPUs turned out to have no energy counter."""
+        return self._grade
+
+    @property
+    def demanded_by(self) -> str | None:
+        """`power.gpus` where GPUs were named."""
+        return "power.gpus" if self._gpus else None
+
+    def state(self) -> SourceState:
+        """Name the GPUs, and what is unusual about them, or say why there are none."""
+        try:
+            with self._session() as nvml:
+                found = self._select(nvml)
+                superchips = [card.uuid for card in found if _module_reading(nvml, card) is not None]
+        except SourceError as error:
+            return SourceState(self.name, False, str(error), [])
+        words = [f"{len(found)} NVIDIA GPU(s)", *filter(None, (card.words() for card in found))]
+        words += [f"{uuid} is part of a superchip, whose power is read as gpu_module" for uuid in superchips]
+        return SourceState(self.name, True, "; ".join(words), [card.uuid for card in found])
+
+    def channels(self) -> list[Channel]:
+        """Open NVML and make the channels of the selected GPUs."""
+        nvml = self._load()
+        with mapped(nvml, "nvmlInit"):
+            nvml.nvmlInit()
+        self._opened = True
+        try:
+            selected = self._select(nvml)
+            found = [self._of(nvml, card, place / len(selected)) for place, card in enumerate(selected)]
+        except SourceError:
+            self.close()
+            raise
+        channels = [channel for each in found for channel in each]
+        self._grade = "counter" if any(isinstance(channel, CounterChannel) for channel in channels) else "sampled"
+        return channels
+
+    def close(self) -> None:
+        """Shut NVML down."""
+        if self._opened:
+            self._opened = False
+            nvml = self._load()
+            with mapped(nvml, "nvmlShutdown"):
+                nvml.nvmlShutdown()
+
+    def _of(self, nvml: Any, card: Card, turn: float) -> list[Channel]:
+        """The channels of one GPU."""
+        found: list[Channel] = []
+        module = _module_reading(nvml, card)
+        own = self._power(nvml, card, turn, in_module=module is not None)
+        if own is not None:
+            found.append(own)
+        if supported(nvml, partial(nvml.nvmlDeviceGetTotalEnergyConsumption, card.handle)):
+            found.append(CounterChannel(nvml, card, "gpu" if module is None else GPU_MODULE))
+        if supported(nvml, partial(memory_power_w, nvml, card.handle)):
+            found.append(MemoryChannel(nvml, card))
+            found[-1].about = self._averaging(card, average_window_s(card.capability))
+        if module is not None:
+            found.append(ModuleChannel(nvml, card))
+            found[-1].about = self._averaging(card, _fields_window_s(card, module))
+        found += self._optional(nvml, card)
+        for channel in found:
+            channel.about = {**channel.about, **card.about()}
+        return found
+
+    def _power(self, nvml: Any, card: Card, turn: float, in_module: bool) -> PowerChannel | None:
+        """The fast channel; None where a superchip gives no power of the GPU alone."""
+        channel = PowerChannel(nvml, card, turn)
+        try:
+            reading = read_fields(nvml, card.handle, SCOPE_GPU)
+        except nvml.NVMLError:  # it knows them, but not now
+            window_s = average_window_s(card.capability)
+        else:
+            if reading is None and in_module:
+                return None
+            window_s = usage_window_s(card.capability) if reading is None else _fields_window_s(card, reading)
+        channel.about = self._averaging(card, window_s)
+        return channel
+
+    def _averaging(self, card: Card, window_s: float | None) -> dict[str, Any]:
+        return averaging(card.uuid, window_s, self._windows_s)
+
+    def _optional(self, nvml: Any, card: Card) -> list[Channel]:
+        """What helps to judge the power but is not needed to measure it."""
+        found: list[Channel] = []
+        try:
+            nvml.nvmlDeviceGetSamples(card.handle, nvml.NVML_TOTAL_POWER_SAMPLES, 0)
+            found.append(SamplesChannel(nvml, card.handle, card.uuid))
+        except nvml.NVMLError as error:
+            if error.value == nvml.NVML_ERROR_NOT_FOUND:
+                found.append(SamplesChannel(nvml, card.handle, card.uuid))
+        tells = card.instances or supported(nvml, partial(nvml.nvmlDeviceGetComputeRunningProcesses, card.handle))
+        if self._server_pid is not None and tells:
+            found.append(ProcessesChannel(nvml, card, self._server_pid))
+        return found
+
+    def _load(self) -> Any:
+        if self._nvml is None:
+            try:
+                import pynvml  # here, because a machine without it can still use the other sources
+            except ImportError as error:
+                raise SourceError("the Python package nvidia-ml-py is missing: install it") from error
+            self._nvml = pynvml
+        return self._nvml
+
+    @contextmanager
+    def _session(self) -> Iterator[Any]:
+        nvml = self._load()
+        with mapped(nvml, "nvmlInit"):
+            nvml.nvmlInit()
+        try:
+            yield nvml
+        finally:
+            with mapped(nvml, "nvmlShutdown"):
+                nvml.nvmlShutdown()
+
+    def _select(self, nvml: Any) -> list[Card]:
+        return cards(nvml, self._gpus)
+
+
+def _module_reading(nvml: Any, card: Card) -> Reading | None:
+    """The superchip's power; None where there is none, which an error is taken for: most GPUs have no such thing."""
+    try:
+        return read_fields(nvml, card.handle, SCOPE_MODULE)
+    except nvml.NVMLError:
+        return None
+
+
+def _fields_window_s(card: Card, reading: Reading) -> float | None:
+    """What a reading of field values averages over; 0 where it is instantaneous only."""
+    return 0.0 if reading.power_average_w is None else average_window_s(card.capability)

@@ -1,0 +1,144 @@
+"""A load so far, for progress: rates of the last seconds, and energy and tokens since the stage began.
+
+Nothing of it is a result. Power is that of the newest readings, a quarter second at a time, and tokens are those that
+have been counted by now.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from inference_energy.acquire.load.live import LiveCounts
+
+SPAN_S = 5.0
+"""Rates are those of the last seconds."""
+MODELLED = "modelled"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is shown; None for what is not known.
+
+    Attributes:
+        offered_qps: requests that were due, a second; None in a closed loop, which offers no rate.
+        achieved_qps: requests that ended well, a second.
+        tokens_per_s: output tokens, a second.
+        in_flight, failed: requests.
+        ttft_p50_s, ttft_p99_s: from when requests were due, over the whole stage.
+        power_w: by domain, whose name says `modelled` where the power is.
+        energy_per_token_j: since the stage began, of the domains that may be added up; `modelled` says if a part is.
+    """
+
+    offered_qps: float | None = None
+    achieved_qps: float | None = None
+    tokens_per_s: float | None = None
+    in_flight: int = 0
+    failed: int = 0
+    ttft_p50_s: float | None = None
+    ttft_p99_s: float | None = None
+    power_w: Mapping[str, float] = field(default_factory=dict)
+    energy_per_token_j: float | None = None
+    modelled: bool = False
+
+
+class SoFar:
+    """Keeps count of a stage; `tick` is called a few times a second.
+
+    Args:
+        load: gives the counts of the cell under way; None while nothing is sent.
+        tokens: gives output tokens so far, a count that only grows; without it those of the answers that have ended.
+        power: gives the newest power by domain [W].
+        added: which of the domains may be added up.
+        clock: the monotonic time [s].
+
+    Attributes:
+        power, added: as given; may be set later.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], LiveCounts | None] = lambda: None,
+        tokens: Callable[[], int] | None = None,
+        power: Callable[[], Mapping[str, float]] = dict,
+        added: Callable[[Mapping[str, float]], Mapping[str, float]] = dict,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._tokens = tokens or (lambda: (load() or LiveCounts()).completion_tokens)
+        self.power = power
+        self.added = added
+        self._clock = clock
+        self.begin()
+
+    def begin(self, *, closed: bool = False) -> None:
+        """A stage begins: everything counts from here. `closed` is a closed loop."""
+        self._closed = closed
+        self._past: deque[tuple[float, int, int, int]] = deque()
+        self._energy_j = 0.0
+        self._seen_s: float | None = None
+        self._first_tokens: int | None = None
+
+    def tick(self) -> None:
+        """Take note of how things stand."""
+        counts, now_s = self._load(), self._clock()
+        if counts is None:
+            return
+        if (power := self.added(self.power())) and self._seen_s is not None:
+            self._energy_j += sum(power.values()) * (now_s - self._seen_s)
+        self._seen_s = now_s
+        tokens = self._tokens()
+        if self._first_tokens is None:
+            self._first_tokens = tokens
+        self._past.append((now_s, counts.offered, counts.ok, tokens))
+        while len(self._past) > 2 and now_s - self._past[1][0] >= SPAN_S:
+            self._past.popleft()
+
+    def figures(self) -> Figures | None:
+        """What there is to show; with no load only the power, and None without that."""
+        power, counts = self.power(), self._load()
+        if counts is None or not self._past:
+            return Figures(power_w=power) if power else None
+        then, now = self._past[0], self._past[-1]
+        span_s = now[0] - then[0]
+        offered, achieved, per_s = (
+            (new - old) / span_s if span_s else None for new, old in zip(now[1:], then[1:], strict=True)
+        )
+        tokens = now[3] - (self._first_tokens or 0)
+        added = self.added(power)
+        return Figures(
+            offered_qps=None if self._closed else offered,
+            achieved_qps=achieved,
+            tokens_per_s=per_s,
+            in_flight=counts.in_flight,
+            failed=counts.failed,
+            ttft_p50_s=counts.ttft.quantile_s(0.5),
+            ttft_p99_s=counts.ttft.quantile_s(0.99),
+            power_w=power,
+            energy_per_token_j=self._energy_j / tokens if added and tokens > 0 and self._energy_j else None,
+            modelled=any(MODELLED in name for name in added),
+        )
+
+
+def words(figures: Figures) -> dict[str, str]:
+    """The figures as texts by what they are, without those that are not known."""
+    found = {}
+    if figures.offered_qps is not None:
+        found["offered"] = f"{figures.offered_qps:.1f} req/s"
+    if figures.achieved_qps is not None:
+        found["achieved"] = f"{figures.achieved_qps:.1f} req/s"
+        found["in flight"] = f"{figures.in_flight:,}"
+        found["failed"] = f"{figures.failed:,}"
+    if figures.tokens_per_s is not None:
+        found["output"] = f"{figures.tokens_per_s:,.0f} tok/s"
+    if figures.ttft_p50_s is not None and figures.ttft_p99_s is not None:
+        found["TTFT p50/p99"] = f"{_seconds(figures.ttft_p50_s)} / {_seconds(figures.ttft_p99_s)}"
+    if figures.power_w:
+        found["power"] = " + ".join(f"{name} {power_w:.1f} W" for name, power_w in figures.power_w.items())
+    if figures.energy_per_token_j is not None:
+        found["energy so far"] = f"{figures.energy_per_token_j:.3g} J/token{' (modelled)' if figures.modelled else ''}"
+    return found
+
+
+def _seconds(duration_s: float) -> str:
+    return f"{1000 * duration_s:.0f} ms" if duration_s < 1 else f"{duration_s:.1f} s"

@@ -1,0 +1,176 @@
+"""What `load-test` was told, as plain values: they go to the processes that plan and that sum up."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from inference_energy.acquire.load.test import CELL
+
+BESIDE = "requests"
+"""Files beside an output of this name need not repeat it."""
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """One attribute an option, named like it; None, empty or False where it was not given.
+
+    `parameters`, `prompt_length` and the like are as typed; see `spelled`.
+    """
+
+    endpoint: tuple[str, ...]
+    model: str
+    output: str
+    duration: float = 600.0
+    warmup: float = 0.0
+    prompts: str | None = None
+    prompt_order: str | None = None
+    prompt_length: str | None = None
+    prefix: str | None = None
+    vocabulary: int | None = None
+    turns: str | None = None
+    turn_think: str | None = None
+    history: str | None = None
+    prefix_reuse: bool = False
+    api: str | None = None
+    no_stream: bool = False
+    max_tokens: int | None = None
+    output_length: str | None = None
+    ignore_eos: bool = False
+    parameters: str | None = None
+    arrival: str | None = None
+    qps: str | None = None
+    burstiness: float | None = None
+    concurrency: int | None = None
+    think: str | None = None
+    stagger: float | None = None
+    pool: int | None = None
+    amplitude: float | None = None
+    period: float | None = None
+    phase: float | None = None
+    trace: str | None = None
+    trace_format: str | None = None
+    trace_start: float | None = None
+    time_scale: float | None = None
+    trace_arrivals_only: bool = False
+    schedule: str | None = None
+    schedule_cell: str | None = None
+    seed: int | None = None
+    workers: int = 1
+    transport: str = "auto"
+    connections: int | None = None
+    timeout: float = 300.0
+    drain: float = 60.0
+    api_key_env: str | None = None
+    ca_file: str | None = None
+    insecure: bool = False
+    limits: str | None = None
+    chunks: bool = False
+    answers: bool = False
+    save_schedule: str | None = None
+    plan_only: bool = False
+    power: bool = False
+    power_source: tuple[str, ...] = ()
+    gpu: tuple[str, ...] = ()
+    tdp_w: float | None = None
+    idle_w: float | None = None
+
+    @property
+    def process(self) -> str:
+        """How requests arrive: `--arrival`, or what the other options imply."""
+        if self.arrival is not None:
+            return self.arrival
+        return self.implied[0]
+
+    @property
+    def implied(self) -> tuple[str, str]:
+        """The process that the other options imply, and which of them does."""
+        if self.schedule is not None:
+            return "schedule", "--schedule"
+        if self.trace is not None:
+            return "trace", "--trace"
+        if self.qps is not None:
+            return "poisson", "--qps without --arrival"
+        return "closed", "a closed loop, as without --qps and --arrival"
+
+    @property
+    def cells(self) -> dict[str, float]:
+        """What is sent one after another: names and durations [s]."""
+        return {**({"warmup": self.warmup} if self.warmup else {}), CELL: self.duration}
+
+    def beside(self, name: str) -> Path:
+        """A file beside the output: of requests.csv power.parquet, of run.csv run-power.parquet."""
+        output = Path(self.output)
+        return output.with_name(name if output.stem == BESIDE else f"{output.stem}-{name}")
+
+    @property
+    def saved(self) -> tuple[Path, Path] | None:
+        """Where the plan is kept: its schedule and its prompts."""
+        if self.save_schedule is None and not self.plan_only:
+            return None
+        schedule = Path(self.save_schedule) if self.save_schedule else self.beside("schedule.parquet")
+        return schedule, prompts_of(schedule)
+
+    def as_json(self) -> str:
+        """For another process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "LoadOptions":
+        """What `as_json` wrote."""
+        content = json.loads(text)
+        lists = ("endpoint", "power_source", "gpu")
+        return cls(**{**content, **{name: tuple(content[name]) for name in lists}})
+
+
+def prompts_of(schedule: Path) -> Path:
+    """Where the prompts of a schedule file lie: prompts.parquet, or with another name mine-prompts.parquet."""
+    name = schedule.name
+    return schedule.with_name(
+        name.replace("schedule", "prompts") if "schedule" in name else f"{schedule.stem}-prompts.parquet"
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was found and planned before the load; JSON-able.
+
+    Attributes:
+        endpoints: base URLs; `model` is the name there.
+        workload, client: settings for the load processes, see `acquire.load.test.TestSettings`.
+        server_pid: the server's process where it is on this machine and may be seen.
+        scheduled: whether requests have times of their own, as in open loops.
+        plan: of the cell `load-test`, for people: `requests`, `prompts`, `span_s`, `output_tokens`, `prompt_tokens`.
+        notes: what was left out of files.
+        clock_anchor: for the files' times.
+    """
+
+    endpoints: tuple[str, ...]
+    model: str
+    workload: dict[str, object]
+    client: dict[str, object]
+    server_pid: int | None
+    scheduled: bool
+    plan: dict[str, float | None]
+    notes: tuple[str, ...]
+    clock_anchor: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What the parent knows after the load; JSON-able.
+
+    Attributes:
+        start_ns, end_ns, drained_ns: of the cell, None where it was stopped before it had ended.
+        stopped_ns: when it was stopped.
+        client: see `acquire.load.worker.team.LoadTeam.finish`.
+        failure: what broke the load off; None: nothing did.
+        power: what the sampler counted, see `acquire.power.process.SamplerStats`; None without one.
+    """
+
+    start_ns: int | None = None
+    end_ns: int | None = None
+    drained_ns: int | None = None
+    stopped_ns: int | None = None
+    client: dict[str, object] = field(default_factory=dict)
+    failure: str | None = None
+    power: dict[str, object] | None = None

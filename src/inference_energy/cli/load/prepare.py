@@ -1,0 +1,128 @@
+"""Before a load test: look at the endpoints, draw the plan, and read the servers' counters."""
+
+import asyncio
+import os
+import ssl
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from inference_energy.acquire.load.api_key import api_key_env
+from inference_energy.acquire.load.worker.spec import WORKLOAD_SETTINGS
+from inference_energy.acquire.server.attach import AttachedServer, attach
+from inference_energy.cli.load.child import answer
+from inference_energy.cli.load.contradictions import refuse_contradictions
+from inference_energy.cli.load.counters import scrape
+from inference_energy.cli.load.models import as_options, cells_of, client_of, limits_of, seed_of
+from inference_energy.cli.load.options import LoadOptions, Prepared
+from inference_energy.config.load.client import Client
+from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
+from inference_energy.contracts.tables import clock_anchor
+from inference_energy.errors import InputError
+from inference_energy.plan.cells import Cell
+from inference_energy.plan.files import digests, read_prompts, write_plan
+from inference_energy.plan.prompts.make import prompt_tables
+from inference_energy.plan.requests import session_requests
+from inference_energy.plan.schedule import make_schedule, notes_of
+from inference_energy.plan.sources import plan_files
+
+BEFORE = "metrics-before"
+
+
+def prepare(question: dict[str, Any]) -> dict[str, Any]:
+    """`options` and `folder` become a `Prepared`; the plan and the counters lie in the folder then.
+
+    Raises:
+        InputError: an option cannot be used, or an endpoint does not answer or lacks the model.
+    """
+    options, folder = LoadOptions.from_json(question["options"]), Path(question["folder"])
+    refuse_contradictions(options)
+    cells, client = cells_of(options), client_of(options)
+    limits_of(options)
+    servers = [] if options.plan_only else asyncio.run(_attached(options, client))
+    plan, notes = _planned(options, cells, folder)
+    if servers:
+        asyncio.run(scrape([server.base_url for server in servers], folder / BEFORE))
+    settings = cells[-1].workload.model_dump()
+    pids = [server.server_pid for server in servers]
+    return asdict(
+        Prepared(
+            endpoints=tuple(server.base_url for server in servers),
+            model=options.model,
+            workload={name: settings[name] for name in WORKLOAD_SETTINGS},
+            client=client.model_dump(),
+            server_pid=pids[0] if len(pids) == 1 else None,
+            scheduled=bool(plan.pop("scheduled")),
+            plan=plan,
+            notes=tuple(notes),
+            clock_anchor=clock_anchor(),
+        )
+    )
+
+
+async def _attached(options: LoadOptions, client: Client) -> list[AttachedServer]:
+    name = api_key_env(options.api_key_env, attached=True, setting="--api-key-env")
+    headers = {"Authorization": f"Bearer {os.environ[name]}"} if name else {}
+    try:
+        trusted: ssl.SSLContext | bool = client.verify
+        if client.ca_file:
+            trusted = ssl.create_default_context(cafile=client.ca_file)
+    except OSError as error:
+        raise InputError(f"--ca-file: {client.ca_file} cannot be used: {error}") from error
+    connector = aiohttp.TCPConnector(ssl=trusted)
+    try:
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+            return [await attach("", endpoint, options.model, session) for endpoint in options.endpoint]
+    except InputError as error:
+        raise InputError(str(error).replace("servers..", "--")) from None
+
+
+def _planned(options: LoadOptions, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[str]]:
+    """Write prompts.parquet and schedule.parquet, and copies where they are to be kept; what is planned, and notes."""
+    prompts, schedule, seed = folder / "prompts.parquet", folder / "schedule.parquet", seed_of(options)
+    try:
+        sources = digests(plan_files(cells))
+        planned = session_requests(cells, seed)
+        write_plan(prompts, prompt_tables(cells, seed, options.vocabulary), PROMPTS, sources)
+        table = make_schedule(planned, read_prompts(prompts))
+        write_plan(schedule, [table], SCHEDULE, sources)
+    except InputError as error:
+        raise InputError(as_options(str(error), options)) from error
+    if options.saved:
+        for source, target in zip((schedule, prompts), options.saved, strict=True):
+            _copy(source, target)
+    own = table.filter(pc.equal(table["cell"], cells[-1].name))
+    return _facts(own), [as_options(note, options) for note in notes_of(planned)]
+
+
+def _facts(rows: pa.Table) -> dict[str, float | None]:
+    last_ns = pc.max(rows["arrival_ns"]).as_py()
+    lengths = pc.sum(rows["prompt_tokens"]).as_py() if not rows["prompt_tokens"].null_count else None
+    return {
+        "scheduled": last_ns is not None,
+        "requests": rows.num_rows,
+        "prompts": pc.count_distinct(rows["prompt_id"]).as_py(),
+        "users": pc.count_distinct(rows["user"], mode="only_valid").as_py(),
+        "conversations": pc.count_distinct(rows["conversation"], mode="only_valid").as_py(),
+        "last_arrival_s": None if last_ns is None else last_ns / 1e9,
+        "prompt_tokens": lengths,
+        "most_output_tokens": pc.sum(rows["max_tokens"]).as_py(),
+    }
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(source.read_bytes())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    answer(prepare)

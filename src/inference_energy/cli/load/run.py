@@ -1,0 +1,165 @@
+"""`load-test` from start to end: plan, send while showing how it goes, sum up.
+
+This process and the load processes are all there is while load is sent. Planning and summing up, which need a lot of
+memory, are processes of their own before and after.
+"""
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from inference_energy.acquire.load.live import LiveCounts
+from inference_energy.acquire.load.test import LOGS, TestResult, TestSettings, run_test
+from inference_energy.acquire.session.so_far import SoFar
+from inference_energy.cli.load.child import ask
+from inference_energy.cli.load.options import LoadOptions, Prepared, Sent
+from inference_energy.cli.load.view import View, view_for
+from inference_energy.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from inference_energy.acquire.power.process import SamplerProcess
+
+POWER_BEYOND_S = 1.0
+"""How long power is logged before the first request and after the last."""
+
+
+def run(options: LoadOptions, console: Console) -> dict[str, Any]:
+    """Plan, send and sum up; with `plan_only` only the first, which returns a `Prepared`.
+
+    Ctrl-C and SIGTERM end the load early; what was sent so far is kept and summed up.
+
+    Raises:
+        InputError: an option, the plan or an endpoint cannot be used; nothing was sent.
+        RunError: a process died before anything was sent.
+    """
+    with tempfile.TemporaryDirectory(prefix="load-test-") as name:
+        folder = Path(name)
+        question = {"options": options.as_json(), "folder": name}
+        prepared = Prepared(**ask("prepare", question))
+        for note in prepared.notes:
+            console.print(note, markup=False, highlight=False)
+        if options.plan_only:
+            return asdict(prepared)
+        sent = _send(options, prepared, folder, console)
+        with _ignored(signal.SIGINT, signal.SIGTERM):
+            return ask("summarise", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
+
+
+def _send(options: LoadOptions, prepared: Prepared, folder: Path, console: Console) -> Sent:
+    settings = TestSettings(
+        endpoints=tuple(prepared.endpoints),
+        model=prepared.model,
+        duration_s=options.duration,
+        warmup_s=options.warmup,
+        workload=prepared.workload,
+        client=prepared.client,
+    )
+    shown = _Shown(options, console, closed=not prepared.scheduled)
+    with _power(options, prepared, folder, shown.so_far) as sampler:
+        with shown.view:
+            sent = asyncio.run(_until_signal(folder, settings, shown))
+        if sampler is None:
+            return sent
+        time.sleep(POWER_BEYOND_S)
+        stats = sampler.stop()
+        return replace(sent, power={"ended_by": stats.ended_by, "faults": stats.faults})
+
+
+class _Shown:
+    """Takes the counts of the cell under way to the view."""
+
+    def __init__(self, options: LoadOptions, console: Console, *, closed: bool) -> None:
+        self._closed = closed
+        self._cell = ""
+        self._counts: LiveCounts | None = None
+        self.so_far = SoFar(load=lambda: self._counts)
+        self.view: View = view_for(console, "load-test", [*options.cells.items()], self.so_far)
+
+    def tick(self, cell: str, counts: LiveCounts) -> None:
+        """The counts so far."""
+        self._counts = counts
+        if cell != self._cell:
+            self._cell = cell
+            self.view.begin(cell, closed=self._closed)
+        self.view.tick()
+
+
+async def _until_signal(folder: Path, settings: TestSettings, shown: _Shown) -> Sent:
+    """Send until the end, or until SIGINT or SIGTERM, which stop the load in order."""
+    stop = asyncio.Event()
+
+    def stopped() -> None:
+        if not stop.is_set():
+            shown.view.say("stopping; what was sent so far is kept")
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped)
+    try:
+        return _sent(await run_test(folder, settings, shown.tick, stop))
+    except RunError as error:
+        if not any((folder / LOGS).glob("requests-*.arrows")):
+            raise
+        return Sent(stopped_ns=time.monotonic_ns(), failure=str(error))
+
+
+def _sent(result: TestResult) -> Sent:
+    times = result.times
+    return Sent(
+        start_ns=times.start_ns if times else None,
+        end_ns=times.end_ns if times else None,
+        drained_ns=times.drained_ns if times else None,
+        stopped_ns=result.stopped_ns,
+        client=dict(result.client),
+    )
+
+
+@contextmanager
+def _power(options: LoadOptions, prepared: Prepared, folder: Path, so_far: SoFar) -> Iterator["SamplerProcess | None"]:
+    """The power sampler around the load, where power is asked for."""
+    if not options.power:
+        yield None
+        return
+    from inference_energy.acquire.power.process import SamplerProcess
+    from inference_energy.acquire.power.spec import SamplerSpec
+    from inference_energy.acquire.session.power import added_power, labelled_power
+
+    try:
+        spec = SamplerSpec.parse(
+            {
+                "sources": list(options.power_source) or "auto",
+                "gpus": list(options.gpu) or None,
+                "modelled": {"tdp_w": options.tdp_w, "idle_w": options.idle_w or 0.0},
+                "server_pid": prepared.server_pid,
+            }
+        )
+        sampler = SamplerProcess(spec, folder / "power.arrows")
+        sampler.start()
+    except InputError as error:
+        raise InputError(f"--power: {error}") from error
+    so_far.power, so_far.added = lambda: labelled_power(sampler), added_power
+    try:
+        time.sleep(POWER_BEYOND_S)
+        yield sampler
+    finally:
+        sampler.stop()
+
+
+@contextmanager
+def _ignored(*signals: signal.Signals) -> Iterator[None]:
+    """Within, signals do nothing: what is being written would be lost."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

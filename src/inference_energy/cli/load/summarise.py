@@ -1,0 +1,131 @@
+"""After a load test: the logs become the files that were asked for, and their figures a summary."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from inference_energy.acquire.load.csv_log import write_csv
+from inference_energy.acquire.load.log.merge import merge
+from inference_energy.acquire.load.test import CELL, LOGS
+from inference_energy.acquire.power.stream import compact
+from inference_energy.analysis.analyze import analyze
+from inference_energy.analysis.chunks import read_chunks
+from inference_energy.cli.load.child import answer
+from inference_energy.cli.load.counters import read_counters, scrape
+from inference_energy.cli.load.figures import Test, summary_of
+from inference_energy.cli.load.models import limits_of, seed_of
+from inference_energy.cli.load.options import LoadOptions, Prepared, Sent
+from inference_energy.cli.load.prepare import BEFORE
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts.requests import SCHEMA
+from inference_energy.contracts.schedule import SCHEDULE
+from inference_energy.contracts.tables import read_table
+from inference_energy.errors import InputError
+
+AFTER = "metrics-after"
+POWER_LOG = "power.arrows"
+
+
+def summarise(question: dict[str, Any]) -> dict[str, Any]:
+    """`options`, `folder`, `prepared` and `sent` become files, and the summary that is returned.
+
+    Raises:
+        RunError: there is no log.
+    """
+    options, folder = LoadOptions.from_json(question["options"]), Path(question["folder"])
+    prepared, sent = Prepared(**question["prepared"]), Sent(**question["sent"])
+    asyncio.run(scrape(prepared.endpoints, folder / AFTER))
+    merged, measured = folder / "requests.parquet", folder / "measured.parquet"
+    merge(folder / LOGS, merged, clock_anchor=prepared.clock_anchor)
+    _only(merged, measured, CELL)
+    files = _written(options, folder, merged, measured)
+    test = Test(
+        requests=read_table(merged, SCHEMA),
+        schedule=read_table(folder / "schedule.parquet", SCHEDULE),
+        chunks=read_chunks(merged),
+        sent=sent,
+        scheduled=prepared.scheduled,
+    )
+    counters = read_counters(folder / BEFORE, folder / AFTER, test.around_ns)
+    summary = summary_of(test, counters, limits_of(options), AnalysisConfig())
+    if options.power:
+        summary["energy"] = _energy(options, folder, measured, sent, files)
+    return {
+        "version": 1,
+        "endpoints": prepared.endpoints,
+        "model": prepared.model,
+        "arrival": options.process,
+        "duration_s": options.duration,
+        "warmup_s": options.warmup,
+        "seed": seed_of(options),
+        "interrupted": sent.stopped_ns is not None and sent.failure is None,
+        "failure": sent.failure,
+        "notes": prepared.notes,
+        **summary,
+        "files": {name: str(path) for name, path in files.items()},
+    }
+
+
+def _written(options: LoadOptions, folder: Path, merged: Path, measured: Path) -> dict[str, Path]:
+    """The logs where they are wanted, by what they hold."""
+    output = Path(options.output)
+    files = {"requests": output}
+    _deliver(measured, output)
+    if options.warmup:
+        files["warm-up"] = options.beside(f"warmup{output.suffix}")
+        _only(merged, folder / "warmup.parquet", "warmup")
+        _deliver(folder / "warmup.parquet", files["warm-up"])
+    for name in ("chunks", "answers"):
+        if (folder / f"{name}.parquet").is_file():
+            files[name] = options.beside(f"{name}.parquet")
+            _deliver(folder / f"{name}.parquet", files[name])
+    if options.saved:
+        files |= dict(zip(("schedule", "prompts"), options.saved, strict=True))
+    return files
+
+
+def _only(source: Path, target: Path, cell: str) -> None:
+    table: pa.Table = pq.read_table(source)
+    pq.write_table(table.filter(pc.equal(table["cell"], cell)), target, compression="zstd")
+
+
+def _deliver(source: Path, target: Path) -> None:
+    """A log where it is wanted, as CSV where the name says so."""
+    if target.suffix == ".csv":
+        write_csv(source, target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(source.read_bytes())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _energy(options: LoadOptions, folder: Path, measured: Path, sent: Sent, files: dict[str, Path]) -> dict[str, Any]:
+    """Energy from the first request sent to the last ended, as `analyze` computes it; or `why` there is none."""
+    stats = sent.power or {}
+    files["power"] = options.beside("power.parquet")
+    compact(folder / POWER_LOG, files["power"])
+    try:
+        found = analyze(files["power"], measured, None, AnalysisConfig())
+    except InputError as error:
+        return {"why": str(error), "faults": stats.get("faults", [])}
+    kept = ("power_mean_w", "energy_total_j", "energy_total_per_output_token_j", "energy_total_per_request_j")
+    return {
+        "why": None,
+        "boundary": found["boundary"],
+        "grade": found["grade"],
+        "faults": stats.get("faults", []),
+        "figures": {name: found["figures"][name] for name in kept},
+    }
+
+
+if __name__ == "__main__":
+    answer(summarise)

@@ -1,0 +1,43 @@
+"""The load client."""
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from inference_energy.config.section import Section
+
+
+class Client(Section):
+    """The load client."""
+
+    request_timeout_s: float = Field(300, gt=0, description="a request that takes longer has failed [s]")
+    drain_s: float = Field(60, ge=0, description="after a window, wait this long for requests in flight [s]")
+    workers: int = Field(1, ge=1, le=64, description="client processes that share the load")
+    transport: Literal["auto", "plain", "aiohttp"] = Field(
+        "auto", description="plain: the light one, http:// only; aiohttp: any endpoint; auto: plain where it can be"
+    )
+    api_key_env: str | None = Field(
+        None,
+        description="name of the environment variable with the API key, never the key; null: OPENAI_API_KEY, if it is "
+        "set and the server is attached",
+    )
+    ca_file: str | None = Field(None, min_length=1, description="certificates to trust; null: those of the system")
+    verify: bool = Field(True, description="check the server's certificate")
+    connections: int | None = Field(
+        None, ge=1, description="most connections to an endpoint; requests beyond wait, and are late; null: no limit"
+    )
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            # The message does not repeat it: it may be the key.
+            raise ValueError("write the name of an environment variable, such as MY_API_KEY, never the key itself")
+        return value
+
+    @model_validator(mode="after")
+    def _certificates(self) -> Self:
+        if self.ca_file and not self.verify:
+            raise ValueError("ca_file: nothing is checked with verify: false; leave one of the two out")
+        return self

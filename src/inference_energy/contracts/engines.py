@@ -1,0 +1,108 @@
+"""What serving engines call the quantities that the toolkit reads from /metrics: one table of names an engine.
+
+vLLM's names are those of its 0.25 to 0.32, SGLang's those of its documentation (Production Metrics) and of
+`sglang/srt/metrics/collector.py`. Which engine it is shows in the names that are there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The names of one engine's metrics, without its prefix; None for what it does not tell.
+
+    Attributes:
+        name: of the engine.
+        prefix: which its names begin with.
+        generated, prompt, cached: counters of tokens; `cached` are those of `prompt` that came from the prefix cache.
+        finished: counter of requests that ended.
+        finish_label: its label that holds the finish reason; without one `aborted` counts the aborted among them.
+        aborted: see `finish_label`.
+        preemptions: counter of requests that lost their place and were recomputed.
+        steps: counter of engine steps.
+        running, waiting: gauges of requests.
+        kv_use: gauge of the share of the KV cache in use, from 0 to 1.
+        queue_time, ttft: histograms in s, without `_bucket`, `_sum`, `_count`.
+    """
+
+    name: str
+    prefix: str
+    generated: str
+    prompt: str
+    cached: str
+    finished: str
+    finish_label: str | None
+    aborted: str | None
+    preemptions: str | None
+    steps: str | None
+    running: str
+    waiting: str
+    kv_use: str
+    queue_time: str
+    ttft: str
+
+    def full(self, quantity: str) -> str | None:
+        """The full name of a quantity, an attribute of this class; None where the engine does not tell it."""
+        own = getattr(self, quantity)
+        return None if own is None else self.prefix + own
+
+    @property
+    def samples(self) -> set[str]:
+        """The full names of all samples in the table, histograms by their `_sum`, `_count` and `_bucket`."""
+        found: set[str] = set()
+        for field in fields(self):
+            own = getattr(self, field.name)
+            if field.name in _NO_METRICS or own is None:
+                continue
+            ends = ("_sum", "_count", "_bucket") if field.name in _HISTOGRAMS else ("",)
+            found |= {self.prefix + own + end for end in ends}
+        return found
+
+
+_NO_METRICS = ("name", "prefix", "finish_label")
+_HISTOGRAMS = ("queue_time", "ttft")
+
+VLLM = Engine(
+    name="vLLM",
+    prefix="vllm:",
+    generated="generation_tokens_total",
+    prompt="prompt_tokens_total",
+    cached="prompt_tokens_cached_total",
+    finished="request_success_total",
+    finish_label="finished_reason",
+    aborted=None,
+    preemptions="num_preemptions_total",
+    steps="iteration_tokens_total_count",
+    running="num_requests_running",
+    waiting="num_requests_waiting",
+    kv_use="kv_cache_usage_perc",
+    queue_time="request_queue_time_seconds",
+    ttft="time_to_first_token_seconds",
+)
+
+SGLANG = Engine(
+    name="SGLang",
+    prefix="sglang:",
+    generated="generation_tokens_total",
+    prompt="prompt_tokens_total",
+    cached="cached_tokens_total",
+    finished="num_requests_total",
+    finish_label=None,
+    aborted="num_aborted_requests_total",
+    preemptions="num_retracted_requests_total",
+    steps=None,
+    running="num_running_reqs",
+    waiting="num_queue_reqs",
+    kv_use="token_usage",
+    queue_time="queue_time_seconds",
+    ttft="time_to_first_token_seconds",
+)
+
+ENGINES = (VLLM, SGLANG)
+
+
+def engine_of(names: Iterable[str]) -> Engine:
+    """The engine of which most names are there; vLLM where there is none, whose counters are then missing."""
+    present = set(names)
+    return max(ENGINES, key=lambda engine: len(engine.samples & present))

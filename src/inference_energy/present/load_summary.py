@@ -1,0 +1,173 @@
+"""What a load test came to, as tables for a terminal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from inference_energy.present.formats import NOT_GIVEN, Place, Scale, place, scale_for, sentence, significant, whole
+
+PERCENTILES = ("50", "90", "99")
+LATENCIES = {
+    "ttft_from_schedule": "TTFT, from the schedule",
+    "ttft": "TTFT, from sending",
+    "tpot": "TPOT",
+    "itl": "ITL",
+    "e2e_from_schedule": "end to end, from the schedule",
+    "e2e": "end to end, from sending",
+}
+RATES = {
+    "offered_requests_per_s": "offered",
+    "requests_per_s": "achieved",
+    "output_tokens_per_s": "output",
+    "goodput_requests_per_s": "goodput",
+    "goodput_share": "good requests",
+}
+ENERGIES = {
+    "power_mean_w": "power",
+    "energy_total_j": "energy",
+    "energy_total_per_output_token_j": "energy per output token",
+    "energy_total_per_request_j": "energy per request",
+}
+COUNTED = {"generated": "output tokens", "prompt": "prompt tokens", "cached": "cached tokens"}
+
+
+def load_summary(summary: dict[str, Any]) -> RenderableType:
+    """Tables of a summary as `load-test --json` writes it."""
+    parts: list[RenderableType] = [_facts(summary)]
+    if summary["figures"]:
+        parts.append(_latencies(summary))
+    why = _why(summary)
+    notes = [f"{place_of}: {text}" if place_of else text for place_of, text in why]
+    parts += [Text(note, style="yellow") for note in notes]
+    return Group(*parts)
+
+
+def plan_summary(prepared: dict[str, Any], files: dict[str, str]) -> RenderableType:
+    """What was planned, as `--plan-only` says it."""
+    plan, table = prepared["plan"], _grid()
+    table.add_row("requests", whole(plan["requests"]) if prepared["scheduled"] else _closed(plan))
+    if plan["conversations"]:
+        table.add_row("conversations", whole(plan["conversations"]))
+    table.add_row("prompts", whole(plan["prompts"]))
+    if plan["last_arrival_s"] is not None:
+        table.add_row("last request due after", f"{plan['last_arrival_s']:.1f} s")
+    lengths = plan["prompt_tokens"]
+    table.add_row("prompt tokens", "only the server can count them" if lengths is None else whole(lengths))
+    table.add_row("output tokens", f"at most {whole(plan['most_output_tokens'])}")
+    for name, path in files.items():
+        table.add_row(name, path)
+    return table
+
+
+def _closed(plan: dict[str, Any]) -> str:
+    return f"{whole(plan['requests'])} for {whole(plan['users'])} user(s), and again from the first when used up"
+
+
+def _facts(summary: dict[str, Any]) -> RenderableType:
+    table = _grid()
+    counts = summary["requests"]
+    outcomes = [f"{whole(counts[name])} {name}" for name in ("ok", "failed", "aborted", "skipped") if counts[name]]
+    table.add_row("requests", f"{whole(counts['sent'])} sent: {', '.join(outcomes) or 'none ended'}")
+    took = f"{summary['sent_s']:.1f} s, then {summary['drained_s']:.1f} s until the last had ended"
+    table.add_row("sending", f"{took}{' (interrupted)' if summary['interrupted'] else ''}")
+    for name, label in RATES.items():
+        if name in summary["figures"]:
+            table.add_row(label, _text(place(summary["figures"][name])))
+    table.add_row("lateness of sending", _lateness(summary["lateness_s"]))
+    if client := summary["client"]:
+        cost = place(client["figures"]["cpu_s_per_1k_output_tokens"])
+        table.add_row("client", f"{_text(cost)} (CPU), {significant(client['cpu_s'])} s in all")
+    for label, text in _counters(summary["counters"]):
+        table.add_row(label, text)
+    for name, figure in ((summary.get("energy") or {}).get("figures") or {}).items():
+        shown = place(figure)
+        table.add_row(ENERGIES[name], f"{_text(shown)} ({', '.join(shown.qualifiers)})")
+    for name, path in summary["files"].items():
+        table.add_row(f"file: {name}", path)
+    return table
+
+
+def _latencies(summary: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("latency", no_wrap=True)
+    for percentile in PERCENTILES:
+        table.add_column(f"p{percentile}", justify="right", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    for name, label in LATENCIES.items():
+        figures = [summary["figures"].get(f"{name}_p{percentile}_s") for percentile in PERCENTILES]
+        if not any(figures) or _unscheduled(figures[0]):
+            continue
+        scale = scale_for([figure["value"] for figure in figures if figure], figures[0]["unit"])
+        cells = [_cell(place(figure, scale, per=None), scale) for figure in figures]
+        table.add_row(label, *cells, whole(summary["samples"].get(name, 0)))
+    return table
+
+
+def _cell(shown: Place, scale: Scale) -> str:
+    return f"{shown.number} {scale.unit.split(' / ')[0]}" if shown.given else NOT_GIVEN
+
+
+def _text(shown: Place) -> str:
+    return shown.text
+
+
+def _lateness(lag_s: dict[str, float] | None) -> str:
+    if lag_s is None:
+        return "a closed loop has no schedule"
+    return ", ".join(f"{name} {significant(1000 * value)} ms" for name, value in lag_s.items())
+
+
+def _counters(counters: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Token totals against the servers' counters."""
+    if counters["why"] is not None:
+        yield "server's counters", counters["why"]
+        return
+    for kind, label in COUNTED.items():
+        row = counters["tokens"].get(kind)
+        if row is None:
+            continue
+        text = f"{whole(row['client'])}, server {whole(row['server'])}: "
+        if not row["difference"]:
+            yield label, f"{text}agrees exactly"
+            continue
+        more = "more" if row["difference"] < 0 else "fewer"
+        causes = f": {'; '.join(row['causes'])}" if row["causes"] else ", and nothing recorded explains it"
+        yield label, f"{text}the server counted {whole(abs(row['difference']))} {more}{causes}"
+
+
+def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Sentences below the tables: what is not given and why, errors, and faults."""
+    absent: dict[str, list[str]] = {}
+    shown = [*RATES, *(f"{name}_p{percentile}_s" for name in LATENCIES for percentile in PERCENTILES)]
+    for name in shown:
+        figure = summary["figures"].get(name)
+        if figure is not None and not figure["valid"] and not _unscheduled(figure):
+            absent.setdefault(place(figure).why, []).append(name)
+    for why, names in absent.items():
+        several = len(names) > 3
+        yield f"not given: {len(names)} figures" if several else f"not given: {', '.join(names)}", why
+    for error in summary["errors"]:
+        yield f"{whole(error['count'])} failed", sentence(error["error"])
+    energy = summary.get("energy") or {}
+    if energy.get("why"):
+        yield "energy not given", sentence(energy["why"])
+    for fault in energy.get("faults", []):
+        yield "power", sentence(fault)
+    for one in summary["counters"].get("reasons", []):
+        if one["code"] == "server_restarted":
+            yield "", one["detail"]
+
+
+def _unscheduled(figure: dict[str, Any] | None) -> bool:
+    """Whether a figure is left out because a closed loop has no schedule: that is said once."""
+    return figure is not None and any(reason["code"] == "no_schedule" for reason in figure["reasons"])
+
+
+def _grid() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table

@@ -1,0 +1,96 @@
+"""Plans for tests, and a load test on an endpoint."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from inference_energy.acquire.load.log.merge import merge
+from inference_energy.acquire.load.test import CELL, TestResult, TestSettings, run_test
+from inference_energy.acquire.load.worker.spec import CellSettings, LoadSpec
+from inference_energy.acquire.load.worker.team import LoadTeam
+from inference_energy.contracts.requests import SCHEMA
+from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
+from inference_energy.contracts.tables import read_table, write_table
+
+Row = dict[str, Any]
+
+
+def row(number: int, **values: Any) -> Row:
+    """A row of a schedule: one single request of the first prompt, unless said otherwise."""
+    return {"request_id": number, "cell": CELL, "prompt_id": 0, "max_tokens": 5, "salt": False, **values}
+
+
+def open_rows(count: int, gap_s: float, **values: Any) -> list[Row]:
+    """Requests at even distances."""
+    return [row(number, arrival_ns=round(number * gap_s * 1e9), **values) for number in range(count)]
+
+
+def closed_rows(count: int, users: int, **values: Any) -> list[Row]:
+    """Requests dealt out to users."""
+    return [row(number, user=number % users, **values) for number in range(count)]
+
+
+def write_plan(folder: Path, rows: Sequence[Row], prompts: Sequence[Row] = ({"token_ids": [1, 2, 3]},)) -> None:
+    """Write a plan's files; a prompt's id is its place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = [{"prompt_id": number, "workload": "w", **prompt} for number, prompt in enumerate(prompts)]
+    write_table(folder / "prompts.parquet", contents, PROMPTS)
+    write_table(folder / "schedule.parquet", list(rows), SCHEDULE)
+
+
+def settings(
+    endpoint: str, folder: Path, duration_s: float, workload: Row | None = None, **client: Any
+) -> TestSettings:
+    """A load test on a stub server; `client` are settings of the client."""
+    asked = {"ignore_eos": True, **(workload or {})}
+    given = {"request_timeout_s": 20.0, "drain_s": 10.0, **client}
+    return TestSettings((endpoint,), "stub", duration_s, folder / "requests.parquet", asked, given)
+
+
+async def run_cells(
+    endpoint: str, model: str, folder: Path, cells: Mapping[str, tuple[float, Row]], **client: Any
+) -> pd.DataFrame:
+    """Run cells (duration [s] and settings of the workload) of a plan in a folder, one after another."""
+    async with LoadTeam(load_spec(endpoint, model, folder, cells, **client)) as team:
+        for name in cells:
+            await team.run_cell(name)
+    return logged(folder)
+
+
+def load_spec(
+    endpoint: str, model: str, folder: Path, cells: Mapping[str, tuple[float, Row]], **client: Any
+) -> LoadSpec:
+    """The spec of a team for a plan in a folder."""
+    return LoadSpec(
+        endpoints=(endpoint,),
+        model=model,
+        cells={name: CellSettings(*settings) for name, settings in cells.items()},
+        prompts=str(folder / "prompts.parquet"),
+        schedule=str(folder / "schedule.parquet"),
+        folder=str(folder / "load"),
+        **client,
+    )
+
+
+def logged(folder: Path) -> pd.DataFrame:
+    """What the processes logged."""
+    merge(folder / "load", folder / "requests.parquet")
+    return read_table(folder / "requests.parquet", SCHEMA)
+
+
+def run(
+    endpoint: str,
+    folder: Path,
+    rows: Sequence[Row],
+    duration_s: float,
+    prompts: Sequence[Row] = ({"token_ids": [1, 2, 3]},),
+    workload: Row | None = None,
+    **client: Any,
+) -> tuple[pd.DataFrame, TestResult]:
+    """Write a plan, run it, and read what was recorded."""
+    write_plan(folder, rows, prompts)
+    result = asyncio.run(run_test(folder, settings(endpoint, folder, duration_s, workload, **client)))
+    return read_table(folder / "requests.parquet", SCHEMA), result

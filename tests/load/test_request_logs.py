@@ -1,0 +1,137 @@
+"""The logs of the load processes: readable however they were cut off, and merged in order."""
+
+from pathlib import Path
+
+import pytest
+
+from inference_energy.acquire.load.exchange.request import RequestRecord
+from inference_energy.acquire.load.log.merge import merge
+from inference_energy.acquire.load.log.names import clear
+from inference_energy.acquire.load.log.recorder import Recorder
+from inference_energy.contracts import answers, chunks, requests
+from inference_energy.contracts.tables import read_metadata, read_table
+from inference_energy.errors import RunError
+
+ANCHOR = {"monotonic_ns": 5, "unix_ns": 7}
+
+
+def record(number: int, scheduled_ns: int, worker: int = 0) -> RequestRecord:
+    made = RequestRecord(number, "c", worker, "e", 0, None, scheduled_ns, sent_ns=scheduled_ns + 3)
+    made.status, made.completion_tokens, made.end_ns = "ok", 4, scheduled_ns + 10
+    return made
+
+
+def log(folder: Path, worker: int, numbers: list[int], *, flush_each: bool = False, close: bool = True) -> Path:
+    """A worker's log of requests: later numbers are due earlier."""
+    recorder = Recorder(folder, worker)
+    recorder.begin_cell(chunk_times=True, keep_answers=True)
+    for number in numbers:
+        one = record(number, 1000 - number, worker)
+        recorder.sent(one)
+        recorder.chunk(one, 1000 + number, 2, None if number % 2 else 8)
+        recorder.ended(one, f"text {number}")
+        if flush_each:
+            recorder.flush()
+    recorder.flush()
+    if close:
+        recorder.close()
+    return folder / f"requests-{worker}.arrows"
+
+
+def test_logs_of_all_workers_are_merged_in_the_order_of_the_schedule(tmp_path: Path) -> None:
+    log(tmp_path, 0, [4, 1, 7])
+    log(tmp_path, 11, [2, 9], close=False)
+    merged = merge(tmp_path, tmp_path / "out" / "requests.parquet", clock_anchor=ANCHOR)
+    assert (merged.rows, merged.truncated) == (5, [])
+    table = read_table(tmp_path / "out" / "requests.parquet", requests.SCHEMA)
+    assert table["request_id"].tolist() == [9, 7, 4, 2, 1]
+    assert table["worker"].tolist() == [11, 0, 0, 11, 0]
+    assert read_metadata(tmp_path / "out" / "requests.parquet")["clock_anchor"] == ANCHOR
+    came = read_table(tmp_path / "out" / "chunks.parquet", chunks.SCHEMA)
+    assert came["request_id"].tolist() == [4, 1, 7, 2, 9]
+    assert came["timestamp_ns"].tolist() == [1004, 1001, 1007, 1002, 1009]
+    assert came["completion_tokens"].isna().tolist() == [False, True, True, False, True]
+    assert read_metadata(tmp_path / "out" / "chunks.parquet")["clock_anchor"] == ANCHOR
+    said = read_table(tmp_path / "out" / "answers.parquet", answers.SCHEMA)
+    assert said["text"].tolist() == ["text 4", "text 1", "text 7", "text 2", "text 9"]
+
+
+def test_equal_times_are_ordered_by_id(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 0)
+    for number in (5, 3, 4):
+        recorder.ended(record(number, 100), None)
+    recorder.close()
+    merge(tmp_path, tmp_path / "requests.parquet")
+    assert read_table(tmp_path / "requests.parquet", requests.SCHEMA)["request_id"].tolist() == [3, 4, 5]
+
+
+def test_a_log_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> None:
+    path = log(tmp_path, 0, [1, 2, 3], flush_each=True, close=False)
+    log(tmp_path, 1, [8])
+    whole = path.read_bytes()
+    seen = set()
+    for length in range(len(whole), 0, -61):
+        path.write_bytes(whole[:length])
+        try:
+            merged = merge(tmp_path, tmp_path / "out" / "requests.parquet")
+        except RunError as error:
+            assert "nothing can be read" in str(error)  # not even the schema is there
+            seen.add("none")
+            continue
+        ids = read_table(tmp_path / "out" / "requests.parquet", requests.SCHEMA)["request_id"].tolist()
+        assert ids == [8, *[3, 2, 1][4 - len(ids) :]]
+        seen.add(merged.rows)
+    assert seen == {4, 3, 2, 1, "none"}
+
+
+def test_a_batch_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    path = log(tmp_path, 0, [1, 2], flush_each=True, close=False)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert merge(tmp_path, tmp_path / "out" / "requests.parquet").truncated == ["requests-0.arrows"]
+
+
+def test_files_of_an_earlier_run_that_are_not_made_again_go(tmp_path: Path) -> None:
+    log(tmp_path, 0, [1])
+    merge(tmp_path, tmp_path / "run-7.parquet")
+    assert (tmp_path / "run-7-chunks.parquet").exists()
+    for path in tmp_path.glob("*.arrows"):
+        path.unlink()
+    (tmp_path / "chunks.parquet").write_text("another run's")
+    Recorder(tmp_path, 0).close()
+    merge(tmp_path, tmp_path / "run-7.parquet")
+    assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["chunks.parquet", "run-7.parquet"]
+
+
+def test_no_log_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no log"):
+        merge(tmp_path, tmp_path / "requests.parquet")
+
+
+def test_logs_of_an_earlier_run_with_more_workers_are_removed(tmp_path: Path) -> None:
+    for worker in range(3):
+        log(tmp_path, worker, [worker])
+    clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_counted(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 0)
+    failed, aborted, skipped = record(2, 100), record(3, 200), record(4, 300)
+    failed.status, failed.error = "failed", "why"
+    aborted.status = "aborted"
+    skipped.status, skipped.sent_ns, skipped.completion_tokens = "skipped", None, None
+    for one in (record(1, 50), failed, aborted):
+        recorder.sent(one)
+    first = record(5, 400)
+    first.first_token_ns = 1400
+    recorder.sent(first)
+    recorder.first_token(first)
+    for one in (record(1, 50), failed, aborted, skipped):
+        recorder.ended(one, None)
+    recorder.close()
+    counts = recorder.counts
+    assert (counts.sent, counts.ended, counts.in_flight) == (4, 3, 1)
+    assert (counts.ok, counts.failed, counts.aborted, counts.skipped) == (1, 1, 1, 1)
+    assert (counts.completion_tokens, counts.first_error) == (12, "why")
+    assert counts.ttft.quantile_s(0.5) == pytest.approx(1e-6, rel=0.05)
+    assert recorder.lateness_ns.tolist() == [3, 3, 3, 3]

@@ -1,0 +1,157 @@
+"""A schedule file is replayed as it is, with its own prompts or with new ones of the same lengths."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.plan.planned import WORDS, cell, plan
+
+from inference_energy.config.load.workload import Workload
+from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
+from inference_energy.errors import InputError
+from inference_energy.plan.cells import Cell
+from inference_energy.plan.files import write_plan
+from inference_energy.plan.sources import plan_files
+
+CLOSED = {
+    "process": "closed",
+    "concurrency": 3,
+    "pool": 7,
+    "stagger_s": 1.0,
+    "think": {"distribution": "exponential", "mean_s": 2},
+}
+CHATS = {"api": "chat", "prompts": WORDS, "conversations": {"turns": {"distribution": "fixed", "turns": 3}}}
+
+
+def recorded(folder: Path, *cells: Cell, seed: int = 5) -> tuple[Path, Path]:
+    prompts, schedule = plan(*cells, seed=seed)
+    write_plan(folder / "p.parquet", [prompts], PROMPTS, {})
+    write_plan(folder / "s.parquet", [schedule], SCHEDULE, {})
+    return folder / "p.parquet", folder / "s.parquet"
+
+
+def replay(path: Path, **keys: Any) -> dict[str, Any]:
+    return {"process": "schedule", "path": str(path), **keys}
+
+
+@pytest.mark.parametrize(
+    "original",
+    [
+        cell("a"),
+        cell("a", arrival=CLOSED, duration_s=1.0),
+        cell("a", **CHATS),
+        cell("a", output_length={"distribution": "uniform", "minimum": 1, "maximum": 9}, ignore_eos=True),
+    ],
+    ids=["open", "closed", "conversations", "lengths"],
+)
+def test_with_its_prompts_a_schedule_comes_out_as_it_was(tmp_path: Path, original: Cell) -> None:
+    prompts, schedule = recorded(tmp_path, cell("before"), original)
+    api = original.workload.api
+    again = cell("b", arrival=replay(schedule, cell="a", prompts=str(prompts)), api=api, prompts=WORDS)
+    new_prompts, new = plan(again, seed=77)
+    old = pq.read_table(schedule).filter(pq.read_table(schedule)["cell"].to_numpy(zero_copy_only=False) == "a")
+    same = ("arrival_ns", "user", "turn", "think_ns", "prompt_tokens", "max_tokens")
+    assert [new[name].to_pylist() for name in same] == [old[name].to_pylist() for name in same]
+    contents = {row["prompt_id"]: row for row in pq.read_table(prompts).to_pylist()}
+    for old_id, row in zip(old["prompt_id"].to_pylist(), new_prompts.to_pylist(), strict=True):
+        for name in ("token_ids", "text", "messages", "group", "answer"):
+            assert row[name] == contents[old_id][name]
+
+
+def test_without_them_new_prompts_have_the_lengths(tmp_path: Path) -> None:
+    _, schedule = recorded(tmp_path, cell("a"))
+    prompts, new = plan(cell("b", arrival=replay(schedule)), seed=77)
+    old = pq.read_table(schedule)
+    assert new["prompt_tokens"].to_pylist() == old["prompt_tokens"].to_pylist()
+    assert [len(ids) for ids in prompts["token_ids"].to_pylist()] == old["prompt_tokens"].to_pylist()
+
+
+def test_requests_that_shared_a_prompt_share_it_again(tmp_path: Path) -> None:
+    text = tmp_path / "prompts.txt"
+    text.write_text("one\ntwo\nthree\n")
+    _, schedule = recorded(tmp_path, cell("a", prompts={"source": "file", "path": str(text)}))
+    prompts, new = plan(cell("b", arrival=replay(schedule)), seed=3)
+    assert prompts.num_rows == 3
+    old_ids, new_ids = pq.read_table(schedule)["prompt_id"].to_pylist(), new["prompt_id"].to_pylist()
+    assert len(set(zip(old_ids, new_ids, strict=True))) == 3
+
+
+def test_what_begins_after_the_cells_end_is_left_out(tmp_path: Path) -> None:
+    _, schedule = recorded(tmp_path, cell("a", **CHATS))
+    kept = plan(cell("b", arrival=replay(schedule), duration_s=5.0, api="chat", prompts=WORDS))[1]
+    old = pq.read_table(schedule).to_pylist()
+    begins = {row["conversation"]: row["arrival_ns"] for row in old if row["turn"] == 0}
+    expected = [row for row in old if begins[row["conversation"]] < 5e9]
+    assert 0 < len(expected) < len(old)
+    assert kept["turn"].to_pylist() == [row["turn"] for row in expected]
+
+
+def test_a_csv_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("arrival_s,prompt_tokens,max_tokens,remark\n0.5,10,3,a\n0.25,20,4,b\n")
+    prompts, schedule = plan(cell(arrival=replay(path)))
+    assert schedule.select(["arrival_ns", "prompt_tokens", "max_tokens"]).to_pylist() == [
+        {"arrival_ns": 250_000_000, "prompt_tokens": 20, "max_tokens": 4},
+        {"arrival_ns": 500_000_000, "prompt_tokens": 10, "max_tokens": 3},
+    ]
+    assert [len(ids) for ids in prompts["token_ids"].to_pylist()] == [20, 10]
+    path.write_text("arrival_s\n0\n1\n")
+    assert plan(cell(arrival=replay(path), max_tokens=9))[1]["max_tokens"].to_pylist() == [9, 9]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("time\n1\n", ["lacks the column arrival_s", "found: time"]),
+        ("arrival_s\n-1\n", ["arrival_s must be 0 or more"]),
+        ("arrival_s,max_tokens\n1,0\n", ["max_tokens must be"]),
+        ("arrival_s\n99\n", ["no request in the first 60 s"]),
+    ],
+)
+def test_a_wrong_csv_is_refused(tmp_path: Path, content: str, expected: list[str]) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        plan(cell(arrival=replay(path)))
+    for part in ["windows.w.arrival.path", *expected]:
+        assert part in str(caught.value)
+
+
+def test_which_cell_must_be_said_where_there_are_several(tmp_path: Path) -> None:
+    prompts, schedule = recorded(tmp_path, cell("a"), cell("b"))
+    with pytest.raises(InputError, match=r"windows\.w\.arrival\.cell: .*there are: a, b"):
+        plan(cell(arrival=replay(schedule)))
+    with pytest.raises(InputError, match="lacks the column"):
+        plan(cell(arrival=replay(prompts)))
+    (tmp_path / "other").mkdir()
+    others, _ = recorded(tmp_path / "other", cell("a", duration_s=1.0))
+    with pytest.raises(InputError, match=r"arrival\.prompts: .*lacks prompt"):
+        plan(cell(arrival=replay(schedule, cell="b", prompts=str(others))))
+
+
+def test_lengths_need_synthetic_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("arrival_s,prompt_tokens\n0,10\n")
+    text = tmp_path / "prompts.txt"
+    text.write_text("one\n")
+    with pytest.raises(InputError, match=r"windows\.w\.arrival\.path: .*synthetic"):
+        plan(cell(arrival=replay(path), prompts={"source": "file", "path": str(text)}))
+
+
+def test_every_file_of_a_plan_is_an_input(tmp_path: Path) -> None:
+    lengths = {"distribution": "empirical", "path": "l.txt"}
+    cells = [
+        cell("a", arrival=replay(Path("s.parquet"), prompts="p.parquet")),
+        cell("b", prompts={"source": "sharegpt", "path": "s.json"}),
+        cell(
+            "c",
+            prompts={"source": "synthetic", "length": lengths},
+            ignore_eos=True,
+            output_length={**lengths, "path": "o.txt"},
+        ),
+        cell("d", arrival={"process": "trace", "format": "azure", "path": "t.csv"}),
+        cell("e"),
+    ]
+    assert plan_files(cells) == ["l.txt", "o.txt", "p.parquet", "s.json", "s.parquet", "t.csv"]
+    assert isinstance(cells[0].workload, Workload)
