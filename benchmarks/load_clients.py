@@ -10,7 +10,8 @@ bare aiohttp loop that counts events and parses nothing.
   second of the client's processes, by the kernel's accounts, from the first request to the last.
 - `arrivals`: 200 requests/s, Poisson, 64 tokens 10 ms apart, the first after 50 ms. The server notes when each request
   was there and when each token was written. TTFT error: the client's less the server's; ITL error: the same of each
-  gap, without sign; send lag: arrival at the server less the schedule.
+  gap, without sign; send lag: arrival at the server less the schedule, of which the client's own is until it sends.
+- `command`: what all processes of `inference-energy load-test` take at that rate.
 - `stress`: ours with 10,000 requests in flight, and beside the arrivals above 5 requests/s with prompts of 50,000
   tokens, or with answers of 1 MB in one go.
 - `pacer`: lateness of the pacer and of the event loops' own sleep.
@@ -35,10 +36,16 @@ from load.scenarios import BARE, GENERAL, PLAIN, VLLM, Setting
 from load import scenarios
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("throughput", "arrivals", "stress", "pacer", "tls")
+PARTS = ("throughput", "arrivals", "command", "stress", "pacer", "tls")
 CLIENTS = {"plain": PLAIN, "aiohttp": GENERAL, "vllm": VLLM, "bare": BARE}
 SECONDS, QUICK_SECONDS = 10.0, 2.0
 QUICK_HELD = 500
+SPREADS = {
+    "ttft_error_ms": "TTFT error",
+    "itl_error_ms": "ITL error",
+    "send_lag_ms": "send lag",
+    "own_lateness_ms": "of it the client's own",
+}
 
 
 def main() -> None:
@@ -83,6 +90,8 @@ def run(part: str, clients: list[str], setting: Setting, held: int) -> dict[str,
         return {client: scenarios.throughput(client, setting) for client in clients}
     if part == "arrivals":
         return {client: scenarios.arrivals(client, setting) for client in clients}
+    if part == "command":
+        return {"load-test": scenarios.command_line(setting)}
     if part == "pacer":
         return scenarios.pacers(setting)
     if part == "stress":
@@ -130,7 +139,7 @@ def one_line(figures: dict[str, Any]) -> str:
         said.append(f"{figures['tokens_per_cpu_s'] / 1e3:.0f} k tokens/CPU-s")
     if "bytes_each" in figures:
         said.append(f"{figures['completed']} of {figures['in_flight']}, {figures['bytes_each'] / 1e3:.1f} kB each")
-    for key, words in (("ttft_error_ms", "TTFT error"), ("itl_error_ms", "ITL error"), ("send_lag_ms", "send lag")):
+    for key, words in SPREADS.items():
         if spread := figures.get(key):
             said.append(f"{words} mean {spread['mean']:.2f}, p50 {spread['p50']:.2f}, p99 {spread['p99']:.2f} ms")
     if figures.get("achieved_per_offered") is not None:
@@ -140,7 +149,8 @@ def one_line(figures: dict[str, Any]) -> str:
     if "p99" in figures:
         said.append(f"lateness p50 {figures['p50'] * 1e3:.0f}, p99 {figures['p99'] * 1e3:.0f} us")
     if "rss_mb" in figures:
-        said.append(f"{figures['rss_mb']:.0f} MB (PSS {figures['pss_mb']:.0f})")
+        memory = (figures[key] for key in ("sending_rss_mb", "rss_mb", "pss_mb"))
+        said.append("{:.0f} MB while sending, at most {:.0f} (PSS {:.0f})".format(*memory))
         if figures["failed"]:
             said.append(f"FAILED {figures['failed']}")
         busy = [figures["client_cpu_share"], figures["others_on_client_core"]]

@@ -22,6 +22,7 @@ class Seen:
 
     name: tuple[str, int]
     scheduled_ns: int
+    sent_ns: int
     ttft_s: float
     itl_s: list[float]
 
@@ -41,16 +42,23 @@ class Result:
 def of_ours(folder: Path) -> Result:
     """From the logs of the load processes."""
     merge(folder / LOGS, folder / "requests.parquet")
-    sent = [row for row in pq.read_table(folder / "requests.parquet").to_pylist() if row["status"] != "skipped"]
+    chunks = folder / "chunks.parquet"
+    return read(folder / "requests.parquet", chunks if chunks.exists() else None)
+
+
+def read(requests: Path, chunks: Path | None) -> Result:
+    """From the log of requests, and that of arrivals if there is one."""
+    sent = [row for row in pq.read_table(requests).to_pylist() if row["status"] != "skipped"]
     good = [row for row in sent if row["status"] == "ok"]
     times: dict[int, list[int]] = defaultdict(list)
-    if (folder / "chunks.parquet").exists():
-        for row in pq.read_table(folder / "chunks.parquet").to_pylist():
+    if chunks is not None:
+        for row in pq.read_table(chunks).to_pylist():
             times[row["request_id"]] += [row["timestamp_ns"]] * row["events"]
     seen = [
         Seen(
             ("key", FIRST_KEY + row["prompt_id"]),
             row["scheduled_ns"],
+            row["sent_ns"],
             (row["first_token_ns"] - row["sent_ns"]) / 1e9,
             gaps_s(times[row["request_id"]]),
         )
@@ -73,6 +81,7 @@ def of_aiohttp_loop(folder: Path) -> Result:
         Seen(
             ("key", row["key"]),
             row["scheduled_ns"],
+            row["sent_ns"],
             (row["times_ns"][0] - row["sent_ns"]) / 1e9,
             gaps_s(row["times_ns"]),
         )
@@ -89,10 +98,12 @@ def of_vllm(folder: Path, arrivals_ns: list[int]) -> Result:
     seen = []
     if arrivals_ns:
         start_ns = json.loads((folder / "start.json").read_text())
-        for arrival_ns, ttft_s, itl_s, text in zip(
-            arrivals_ns, result["ttfts"], result["itls"], result["generated_texts"], strict=True
+        names = ("start_times", "ttfts", "itls", "generated_texts")
+        for arrival_ns, start_s, ttft_s, itl_s, text in zip(
+            arrivals_ns, *(result[name] for name in names), strict=True
         ):
-            seen.append(Seen(("serial", int(text.split()[0][1:])), start_ns + arrival_ns, ttft_s, itl_s))
+            serial = int(text.split()[0][1:])
+            seen.append(Seen(("serial", serial), start_ns + arrival_ns, round(start_s * 1e9), ttft_s, itl_s))
     ends_s = [
         start_s + ttft_s + sum(itl_s)
         for start_s, ttft_s, itl_s in zip(result["start_times"], result["ttfts"], result["itls"], strict=True)
@@ -114,13 +125,14 @@ def fidelity(result: Result, truth: Path) -> dict[str, Any]:
         true["serial", serial] = arrival_ns, sent_ns
         if key is not None:
             true["key", key] = arrival_ns, sent_ns
-    ttft, itl, lag, arrived, due = [], [], [], [], []
+    ttft, itl, lag, late, arrived, due = [], [], [], [], [], []
     for one in result.seen:
         arrival_ns, sent_ns = true[one.name]
         ttft.append(one.ttft_s * 1e3 - (sent_ns[0] - arrival_ns) / 1e6)
         if len(one.itl_s) == len(sent_ns) - 1:
             itl += [abs(mine - gap) * 1e3 for mine, gap in zip(one.itl_s, gaps_s(sent_ns), strict=True)]
         lag.append((arrival_ns - one.scheduled_ns) / 1e6)
+        late.append((one.sent_ns - one.scheduled_ns) / 1e6)
         arrived.append(arrival_ns)
         due.append(one.scheduled_ns)
     return {
@@ -129,6 +141,7 @@ def fidelity(result: Result, truth: Path) -> dict[str, Any]:
         "ttft_error_ms": spread(ttft),
         "itl_error_ms": spread(itl),
         "send_lag_ms": spread(lag),
+        "own_lateness_ms": spread(late),
         "achieved_per_offered": (max(due) - min(due)) / (max(arrived) - min(arrived)) if len(due) > 1 else None,
     }
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.acquire.model.dummy import write_dummy
-from load.compare import Result, fidelity, of_aiohttp_loop, of_ours, of_vllm
-from load.plans import FIRST_KEY, poisson_ns, request, write_plan
+from load.compare import Result, fidelity, of_aiohttp_loop, of_ours, of_vllm, read
+from load.plans import FIRST_KEY, PROMPT_TOKENS, poisson_ns, request, write_plan
 from load.watch import Server, Taken, environment, module, placed, run_client
 
 PLAIN, GENERAL, VLLM, BARE = "ours, plain", "ours, aiohttp", "vllm bench serve", "aiohttp loop"
@@ -80,7 +81,10 @@ def arrivals(client: str, setting: Setting) -> dict[str, Any]:
 
 
 def beside_long_ones(setting: Setting, kind: str) -> dict[str, Any]:
-    """The same arrivals with 5 requests/s of another kind beside: `prompts` of 50,000 tokens or `answers` of 1 MB."""
+    """The same arrivals with 5 requests/s of another kind beside: `prompts` of 50,000 tokens or `answers` of 1 MB.
+
+    Without the times of chunks, which is the default.
+    """
     with _folder() as folder:
         arrivals_ns = poisson_ns(RATE_QPS, setting.seconds)
         rows = [request(number, TOKENS, arrival_ns=at_ns) for number, at_ns in enumerate(arrivals_ns)]
@@ -90,7 +94,8 @@ def beside_long_ones(setting: Setting, kind: str) -> dict[str, Any]:
             rows.append(request(number, tokens, arrival_ns=at_ns, **long))
         rows.sort(key=lambda row: row["arrival_ns"])
         truth = folder / "truth.json"
-        result, taken = _run(PLAIN, setting, folder, ("timed", "--truth", str(truth)), rows, TOKENS, arrivals_ns)
+        service = ("timed", "--truth", str(truth))
+        result, taken = _run(PLAIN, setting, folder, service, rows, TOKENS, arrivals_ns, chunk_times=False)
         ordinary = range(FIRST_KEY, FIRST_KEY + len(arrivals_ns))
         others = [one for one in result.seen if one.name[1] not in ordinary]
         result.seen = [one for one in result.seen if one.name[1] in ordinary]
@@ -100,13 +105,14 @@ def beside_long_ones(setting: Setting, kind: str) -> dict[str, Any]:
 def many_in_flight(setting: Setting, count: int) -> dict[str, Any]:
     """So many requests in flight at once, 1000 more each second: memory of each, and lateness."""
     with _folder() as folder:
-        rows = [request(n, 2, arrival_ns=round(n * 1e9 / HELD_RATE_QPS)) for n in range(count)]
+        # The first after a second, so that the memory before it is seen.
+        rows = [request(n, 2, arrival_ns=round((1 + n / HELD_RATE_QPS) * 1e9)) for n in range(count)]
         truth = folder / "truth.json"
         service = ("held", "--count", str(count), "--truth", str(truth))
         result, taken = _run(PLAIN, setting, folder, service, rows, 2, list(range(count)))
         figures = taken.figures(result.from_ns, result.until_ns)
         # What the client takes before its first request, with the whole plan in memory, against when all are in flight.
-        before = max(rss for time_ns, rss, _ in taken.memory if time_ns < result.from_ns)
+        before = [rss for time_ns, rss, _ in taken.memory if time_ns < result.from_ns][-1]
         within = max(rss for time_ns, rss, _ in taken.memory if result.from_ns < time_ns < result.until_ns)
         found = fidelity(result, truth) if result.seen else {}
         return {
@@ -117,6 +123,27 @@ def many_in_flight(setting: Setting, count: int) -> dict[str, Any]:
             "send_lag_ms": found.get("send_lag_ms"),
             **figures,
         }
+
+
+def command_line(setting: Setting) -> dict[str, Any]:
+    """`inference-energy load-test` with 200 requests/s: what all its processes take, while it sends and at most."""
+    with _folder() as folder:
+        server = Server("timed", [], setting.server_core, realtime=setting.realtime)
+        requests = folder / "requests.parquet"
+        command = [str(Path(sys.executable).with_name("inference-energy")), "load-test", "--model", "m"]
+        command += ["--endpoint", f"http://127.0.0.1:{server.port}", "--output", str(requests), "--arrival", "poisson"]
+        command += ["--qps", str(RATE_QPS), "--duration", str(setting.seconds), "--max-tokens", str(TOKENS)]
+        command += ["--prompt-length", f"fixed:{PROMPT_TOKENS}"]
+        try:
+            taken = run_client(
+                command, server, setting.cores, realtime=setting.realtime, log=folder / "log", timeout_s=120
+            )
+        finally:
+            server.stop()
+        result = read(requests, None)
+        figures = taken.figures(result.from_ns, result.until_ns)
+        each_ms = figures["client_cpu_s"] * 1e3 / max(1, result.completed)
+        return {"requests": result.completed, "failed": result.failed, "cpu_ms_per_request": each_ms, **figures}
 
 
 def pacers(setting: Setting) -> dict[str, Any]:
@@ -142,6 +169,8 @@ def _run(
     rows: list[dict[str, Any]],
     tokens: int,
     arrivals_ns: list[int],
+    *,
+    chunk_times: bool = True,
 ) -> tuple[Result, Taken]:
     """Run a client against a server; with arrivals an open loop, else a closed one."""
     seconds = setting.seconds if not arrivals_ns else max(row["arrival_ns"] for row in rows) / 1e9 + 0.01
@@ -159,7 +188,7 @@ def _run(
             "rate_qps": RATE_QPS,
             "arrivals": [(FIRST_KEY + number, at_ns) for number, at_ns in enumerate(arrivals_ns)],
             "transport": TRANSPORTS.get(client),
-            "chunk_times": bool(arrivals_ns),
+            "chunk_times": bool(arrivals_ns) and chunk_times,
         }
         (folder / "job.json").write_text(
             json.dumps(job | ({"tokenizer": str(write_dummy(TOKENIZER, folder))} if client == VLLM else {}))

@@ -4,13 +4,12 @@
 
 `burst` writes each answer of `--tokens` tokens in one go, an HTTP chunk an event as vLLM does. `timed` sends the first
 token 50 ms after a request has arrived and the next ones 10 ms apart, and notes when each was written; an answer of
-more than `BURST_FROM` tokens comes in one go. `held` answers nothing until `--count` requests are there. Prints its
+more than `BURST_FROM` tokens comes in one go. `held` answers once `--count` requests are there. Prints its
 port; on SIGTERM it writes what it noted.
 """
 
 import argparse
 import asyncio
-import gc
 import json
 import re
 import resource
@@ -25,10 +24,15 @@ from pathlib import Path
 import uvloop
 
 from inference_energy.acquire.load.pacer.pacer import Pacer
+from inference_energy.acquire.load.worker.housekeeping import stay_calm
 
 FIRST_NS, NEXT_NS = 50_000_000, 10_000_000
 BURST_FROM = 1000
+HOLD_S = 1.0
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+MODELS = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 22\r\n\r\n{"data":[{"id": "m"}]}'
+NOTHING = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+"""To all else that clients ask, such as metrics."""
 
 _LENGTH = re.compile(rb"content-length: ?(\d+)", re.IGNORECASE).search
 _TOKENS = re.compile(rb'"max_tokens": ?(\d+)').search
@@ -119,7 +123,7 @@ class Timed:
 
 
 class Held:
-    """Answers when all are there."""
+    """Answers a second after all are there."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -130,9 +134,12 @@ class Held:
         """A request has arrived."""
         self.requests.append(request)
         if len(self.requests) == self._count:
-            for each in self.requests:
-                each.sent_ns.append(time.monotonic_ns())
-                each.send(self._answer)
+            asyncio.get_running_loop().call_later(HOLD_S, self._release)
+
+    def _release(self) -> None:
+        for each in self.requests:
+            each.sent_ns.append(time.monotonic_ns())
+            each.send(self._answer)
 
 
 class Connection(asyncio.Protocol):
@@ -161,8 +168,8 @@ class Connection(asyncio.Protocol):
         length = _LENGTH(held, 0, end)
         if end < 4 or held.startswith(b"GET"):
             self._parts, self._have, self._want = ([held], len(held), 0) if end < 4 else ([], 0, 0)
-            if end >= 4:  # vLLM's client asks for metrics
-                self._send(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            if end >= 4:
+                self._send(MODELS if b" /v1/models" in held else NOTHING)
             return
         self._want = end + (int(length[1]) if length else 0)
         if self._want > len(held):
@@ -201,8 +208,7 @@ async def main() -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     server = await loop.create_server(lambda: Connection(service.take), "127.0.0.1", 0, backlog=4096, ssl=tls)
-    gc.freeze()
-    gc.disable()
+    stay_calm()
     print(server.sockets[0].getsockname()[1], flush=True)
     await ended.wait()
     if given.truth and not isinstance(service, Burst):

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from vllm.benchmarks import serve
-from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.benchmarks import serve  # type: ignore[import-not-found]
+from vllm.utils.argparse_utils import FlexibleArgumentParser  # type: ignore[import-not-found]
 
 
 def main() -> None:

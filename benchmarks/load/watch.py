@@ -50,7 +50,11 @@ class Server:
     def __init__(self, kind: str, arguments: Sequence[str], core: int, *, realtime: bool) -> None:
         with placed(core, realtime=realtime):
             self.process = subprocess.Popen(
-                module("server", kind, *arguments), stdout=subprocess.PIPE, text=True, env=environment()
+                module("server", kind, *arguments),
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment(),
+                start_new_session=True,  # the kernel may weigh sessions against each other
             )
         assert self.process.stdout
         said = self.process.stdout.readline()
@@ -106,6 +110,8 @@ class Taken:
             "others_on_server_core": max(0.0, at_server - server_s) / wall_s,
             "client_cpu_s_whole": self.cpu_s,
             "processes": self.processes,
+            "sending_rss_mb": max((rss for at_ns, rss, _ in self.memory if from_ns <= at_ns <= until_ns), default=0)
+            / 1e6,
             "rss_mb": max((rss for _, rss, _ in self.memory), default=0) / 1e6,
             "pss_mb": max((pss for _, _, pss in self.memory), default=0) / 1e6,
         }
@@ -149,16 +155,18 @@ def run_client(
 
 def _watch(taken: Taken, client: int, server: int, cores: tuple[int, int], ended: threading.Event) -> None:
     rounds = 0
+    used_s: dict[int, float] = {}  # also of processes that are gone
     while not ended.wait(PERIOD_S):
         with suppress(OSError, ValueError):  # the client may end at any moment: then there is no sample
             tree = _tree(client)
-            now_ns, used_s = time.monotonic_ns(), sum(_cpu_s(pid) for pid in tree)
+            now_ns = time.monotonic_ns()
+            used_s.update({pid: _cpu_s(pid) for pid in tree})
             busy_s, served_s = _busy_s(), _cpu_s(server)
             if rounds % MEMORY_EVERY == 0:
                 taken.memory.append((now_ns, *_memory(tree)))
             taken.processes = max(taken.processes, len(tree))
             taken.times_ns.append(now_ns)
-            taken.client_s.append(used_s)
+            taken.client_s.append(sum(used_s.values()))
             taken.server_s.append(served_s)
             taken.client_core_s.append(busy_s[cores[0]])
             taken.server_core_s.append(busy_s[cores[1]])

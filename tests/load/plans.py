@@ -41,13 +41,11 @@ def write_plan(folder: Path, rows: Sequence[Row], prompts: Sequence[Row] = ({"to
     write_table(folder / "schedule.parquet", list(rows), SCHEDULE)
 
 
-def settings(
-    endpoint: str, folder: Path, duration_s: float, workload: Row | None = None, **client: Any
-) -> TestSettings:
+def settings(endpoint: str, duration_s: float, workload: Row | None = None, **client: Any) -> TestSettings:
     """A load test on a stub server; `client` are settings of the client."""
     asked = {"ignore_eos": True, **(workload or {})}
     given = {"request_timeout_s": 20.0, "drain_s": 10.0, **client}
-    return TestSettings((endpoint,), "stub", duration_s, folder / "requests.parquet", asked, given)
+    return TestSettings((endpoint,), "stub", duration_s, workload=asked, client=given)
 
 
 async def run_cells(
@@ -92,5 +90,5 @@ def run(
 ) -> tuple[pd.DataFrame, TestResult]:
     """Write a plan, run it, and read what was recorded."""
     write_plan(folder, rows, prompts)
-    result = asyncio.run(run_test(folder, settings(endpoint, folder, duration_s, workload, **client)))
-    return read_table(folder / "requests.parquet", SCHEMA), result
+    result = asyncio.run(run_test(folder, settings(endpoint, duration_s, workload, **client)))
+    return logged(folder), result

@@ -1,13 +1,17 @@
 """`load-test` as it is typed, against a stub server, and its log through `analyze`."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 Start = Callable[..., str]
@@ -30,6 +34,17 @@ def load_test(endpoint: str, prompts: Path, output: Path, model: str = "stub") -
         *("load-test", "--endpoint", endpoint, "--model", model, "--prompts", prompts, "--duration", 2),
         *("--concurrency", 3, "--max-tokens", 5, "--output", output),
     )
+
+
+def open_loop(endpoint: str, output: Path, *words: object) -> tuple[object, ...]:
+    """20 requests/s of ten synthetic words, for two seconds."""
+    shared = ("load-test", "--endpoint", endpoint, "--model", "stub", "--output", output, "--prompt-length", 10)
+    return (*shared, "--qps", 20, "--duration", 2, *words)
+
+
+def summary(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
 
 
 def test_the_log_has_the_seeds_columns_and_analyze_takes_it(
@@ -72,6 +87,7 @@ def test_wrong_use_ends_with_2_and_says_what(stub_endpoint: Start, prompts: Path
         (load_test(endpoint, prompts, output, model="other"), "stub"),
         (load_test(endpoint, tmp_path / "absent.txt", output), "--prompts"),
         (load_test(endpoint, prompts, tmp_path / "requests.xlsx"), ".csv or .parquet"),
+        (command(*open_loop(endpoint, output), "--max-tokens", 5, "--concurrency", 2), "--concurrency and --qps"),
         (command("load-test", "--endpoint", endpoint), "Missing option"),
     ):
         assert done.returncode == 2, done.stderr
@@ -84,3 +100,135 @@ def test_all_requests_failing_ends_with_1(stub_endpoint: Start, prompts: Path, t
     done = load_test(stub_endpoint(error_every=1), prompts, tmp_path / "requests.csv")
     assert done.returncode == 1
     assert "requests failed" in done.stderr
+
+
+def test_an_open_loop_sums_up_and_keeps_its_files(stub_endpoint: Start, tmp_path: Path) -> None:
+    output, told = tmp_path / "logs" / "run.parquet", tmp_path / "summary.json"
+    done = command(
+        *open_loop(stub_endpoint(tokens_per_s=100), output, "--warmup", 1, "--max-tokens", 8, "--ignore-eos"),
+        *("--limits", "ttft=5,tpot=0.5", "--chunks", "--json", told, "--save-schedule", tmp_path / "schedule.parquet"),
+    )
+    assert done.returncode == 0, done.stderr
+    found, log = summary(told), pd.read_parquet(output)
+    schedule = pd.read_parquet(tmp_path / "schedule.parquet")
+    planned = schedule[schedule["cell"] == "load-test"]
+    assert set(log["cell"]) == {"load-test"}
+    assert sorted(log["request_id"]) == sorted(planned["request_id"])
+    warmup = pd.read_parquet(output.with_name("run-warmup.parquet"))
+    assert len(warmup) == len(schedule) - len(planned) > 0
+    assert found["requests"] == {"sent": len(planned), "ok": len(planned), "failed": 0, "aborted": 0, "skipped": 0}
+    figures = {name: figure["value"] for name, figure in found["figures"].items()}
+    assert figures["offered_requests_per_s"] == len(planned) / 2
+    assert figures["goodput_share"] == 1
+    assert figures["ttft_p50_s"] == pytest.approx(((log["first_token_ns"] - log["sent_ns"]) / 1e9).median())
+    assert found["samples"]["e2e"] == len(planned)
+    assert found["lateness_s"]["p50"] < 0.1
+    tokens = found["counters"]["tokens"]
+    assert tokens["generated"]["client"] == tokens["generated"]["server"] == 8 * len(schedule)
+    assert tokens["prompt"]["difference"] == 0
+    assert found["client"]["cpu_s"] > 0
+    for path in found["files"].values():
+        assert Path(path).is_file()
+    assert set(found["files"]) == {"requests", "warm-up", "chunks", "schedule", "prompts"}
+    assert "agrees exactly" in done.stdout
+    assert str(output) in done.stdout.replace("\n", "").replace(" ", "")
+
+
+def test_a_kept_schedule_sends_the_same_again(stub_endpoint: Start, tmp_path: Path) -> None:
+    endpoint, kept = stub_endpoint(tokens_per_s=200), tmp_path / "mine.parquet"
+    first = command(*open_loop(endpoint, tmp_path / "a.parquet", "--max-tokens", 3, "--save-schedule", kept))
+    assert first.returncode == 0, first.stderr
+    shared = ("load-test", "--endpoint", endpoint, "--model", "stub", "--duration", 2, "--schedule", kept)
+    again = command(*shared, "--output", tmp_path / "b.parquet", "--save-schedule", tmp_path / "other.parquet")
+    assert again.returncode == 0, again.stderr
+    for one, other in (
+        (kept, tmp_path / "other.parquet"),
+        (tmp_path / "mine-prompts.parquet", tmp_path / "other-prompts.parquet"),
+    ):
+        assert pd.read_parquet(one).equals(pd.read_parquet(other))
+    assert len(pd.read_parquet(tmp_path / "a.parquet")) == len(pd.read_parquet(tmp_path / "b.parquet"))
+
+
+def test_a_plan_needs_no_server_and_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        words = open_loop("http://127.0.0.1:9", tmp_path / name / "r.csv", "--seed", seed, "--vocabulary", 32000)
+        done = command(*words, "--plan-only")
+        assert done.returncode == 0, done.stderr
+        assert "requests" in done.stdout
+        assert not (tmp_path / name / "r.csv").exists()
+    for file in ("r-schedule.parquet", "r-prompts.parquet"):
+        a, b, c = ((tmp_path / name / file).read_bytes() for name in "abc")
+        assert a == b != c
+
+
+def test_an_interrupted_load_is_summed_up_and_leaves_no_process(stub_endpoint: Start, tmp_path: Path) -> None:
+    output, told = tmp_path / "run.csv", tmp_path / "summary.json"
+    words = open_loop(stub_endpoint(tokens_per_s=100), output, "--max-tokens", 5, "--json", told, "--workers", 2)
+    arguments = [*PROGRAM, *map(str, words), "--duration", "60"]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        while "begins" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(2)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) == 2
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    gone, alive = psutil.wait_procs(family, timeout=10)
+    assert len(gone) == 2
+    assert not alive
+    found, log = summary(told), pd.read_csv(output)
+    assert found["interrupted"]
+    assert found["requests"]["ok"] == (log["status"] == "ok").sum() > 5
+    assert found["requests"]["sent"] == len(log)
+    assert 1 < found["sent_s"] < 30
+    assert found["client"]["cpu_s"] > 0
+
+
+def test_a_load_process_that_dies_ends_with_1_and_keeps_the_log(stub_endpoint: Start, tmp_path: Path) -> None:
+    output = tmp_path / "run.parquet"
+    arguments = [*PROGRAM, *map(str, open_loop(stub_endpoint(tokens_per_s=100), output, "--max-tokens", 5))]
+    with subprocess.Popen([*arguments, "--duration", "60"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "begins" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(2)
+        (worker,) = psutil.Process(process.pid).children(recursive=True)
+        worker.kill()
+        _, words = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the load broke off: the load process died" in words
+    assert (pd.read_parquet(output)["status"] == "ok").sum() > 5
+
+
+def test_while_load_is_sent_all_processes_together_are_small(stub_endpoint: Start, tmp_path: Path) -> None:
+    words = open_loop(stub_endpoint(tokens_per_s=100), tmp_path / "run.parquet", "--max-tokens", 5)
+    most = 0
+    with subprocess.Popen([*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "begins" not in process.stderr.readline():
+            assert process.poll() is None
+        root = psutil.Process(process.pid)
+        for _ in range(15):
+            family = [root, *root.children(recursive=True)]
+            assert len(family) == 2
+            most = max(most, sum(one.memory_info().rss for one in family))
+            time.sleep(0.1)
+        process.communicate(timeout=60)
+    assert 20e6 < most < 120 * 2**20
+
+
+def test_power_beside_the_load(stub_endpoint: Start, tmp_path: Path) -> None:
+    output, told = tmp_path / "requests.csv", tmp_path / "summary.json"
+    done = command(
+        *open_loop(stub_endpoint(tokens_per_s=100), output, "--max-tokens", 5, "--json", told),
+        *("--power", "--power-source", "modelled", "--tdp-w", 60, "--idle-w", 20),
+    )
+    assert done.returncode == 0, done.stderr
+    energy = summary(told)["energy"]
+    assert energy["why"] is None
+    assert energy["figures"]["power_mean_w"]["grade"] == "modelled"
+    assert 15 < energy["figures"]["power_mean_w"]["value"] < 100
+    assert set(pd.read_parquet(tmp_path / "power.parquet")["domain"]) == {"cpu"}
+    assert "modelled" in done.stdout

@@ -19,8 +19,6 @@ from inference_energy.acquire.load.live import LiveCounts
 from inference_energy.acquire.load.test import CELL, run_test
 from inference_energy.acquire.load.worker.spec import LoadSpec
 from inference_energy.acquire.load.worker.team import LoadTeam
-from inference_energy.contracts.requests import SCHEMA
-from inference_energy.contracts.tables import read_table
 from inference_energy.errors import InputError, RunError
 
 Start = Callable[..., str]
@@ -117,14 +115,14 @@ def test_an_interrupted_test_keeps_what_was_sent(stub_endpoint: Start, tmp_path:
     endpoint = stub_endpoint(tokens_per_s=10)
 
     async def main() -> None:
-        task = asyncio.create_task(run_test(tmp_path, settings(endpoint, tmp_path, 60.0)))
+        task = asyncio.create_task(run_test(tmp_path, settings(endpoint, 60.0)))
         await asyncio.sleep(3.0)
         task.cancel()
         await task
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
-    sent = read_table(tmp_path / "requests.parquet", SCHEMA)
+    sent = logged(tmp_path)
     assert set(sent["status"]) <= {"ok", "aborted"}
     assert len(sent) >= 10
 
@@ -132,8 +130,8 @@ def test_an_interrupted_test_keeps_what_was_sent(stub_endpoint: Start, tmp_path:
 def test_what_the_processes_took_is_told(stub_endpoint: Start, tmp_path: Path) -> None:
     ticks: list[LiveCounts] = []
     write_plan(tmp_path, open_rows(40, 0.02))
-    asked = settings(stub_endpoint(tokens_per_s=100), tmp_path, 1.0, workers=2)
-    result = asyncio.run(run_test(tmp_path, asked, ticks.append))
+    asked = settings(stub_endpoint(tokens_per_s=100), 1.0, workers=2)
+    result = asyncio.run(run_test(tmp_path, asked, lambda _, counts: ticks.append(counts)))
     workers = result.client["workers"]
     assert [worker["worker"] for worker in workers] == [0, 1]
     for worker in workers:
@@ -141,7 +139,7 @@ def test_what_the_processes_took_is_told(stub_endpoint: Start, tmp_path: Path) -
         assert 10e6 < worker["peak_rss_bytes"] < 200e6
         lateness = worker["lateness"]
         assert 0 <= lateness["p50_s"] <= lateness["p99_s"] <= lateness["max_s"]
-    sent = read_table(tmp_path / "requests.parquet", SCHEMA)
+    sent = logged(tmp_path)
     late_s = (sent["sent_ns"] - sent["scheduled_ns"]) / 1e9
     assert max(worker["lateness"]["max_s"] for worker in workers) == pytest.approx(late_s.max())
     assert result.client["cpu_s"] == pytest.approx(sum(worker["cpu_s"] for worker in workers))

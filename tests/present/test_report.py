@@ -106,7 +106,8 @@ def test_every_figure_drawn_has_a_place_and_data(sample):
     html = report(sample).read_text()
     places = set(re.findall(r'data-figure="([^"]+)"', html))
     found = re.findall(r'<script type="application/json" id="figure-([^"]+)">(.*?)</script>', html, re.DOTALL)
-    assert places == {name for name, _ in found} == {"load", "latency", "receipts", "fit", "budgets", "trace-0"}
+    drawn = {"load", "latency", "receipts", "fit", "budgets", "trace-0", "course-0"}
+    assert places == {name for name, _ in found} == drawn
     for _, content in found:
         figure = json.loads(content)
         assert figure["data"]

@@ -1,14 +1,24 @@
-"""Parsing and polling /metrics."""
+"""Polling /metrics, and what of it is logged."""
 
 import asyncio
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
 
 from inference_energy.acquire.server.launch import launch
-from inference_energy.acquire.server.metrics import MetricsPoller, parse_metrics
+from inference_energy.acquire.server.metrics import MetricsPoller
+from inference_energy.acquire.server.metrics_log import MetricsLog, compact
+from inference_energy.acquire.server.metrics_page import PageReader, Series
 from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.contracts.engines import SGLANG, VLLM, engine_of
+from inference_energy.contracts.server_metrics import SCHEMA
+from inference_energy.contracts.tables import read_metadata, read_table
+from inference_energy.errors import RunError
 
-PAGE = """\
+PAGE = b"""\
 # HELP python_info Python platform information
 # TYPE python_info gauge
 python_info{version="3.12"} 1.0
@@ -24,29 +34,120 @@ vllm:iteration_tokens_total_bucket{engine="0",le="1.0",model_name="m"} 3.0
 vllm:iteration_tokens_total_bucket{engine="0",le="+Inf",model_name="m"} 5.0
 vllm:iteration_tokens_total_count{engine="0",model_name="m"} 5.0
 vllm:iteration_tokens_total_sum{engine="0",model_name="m"} 41.0
+vllm:odd{text="with } and 2 spaces",engine="0"} NaN
 sglang:token_usage 0.25
 http_requests_total{handler="/v1/completions vllm:x"} 9.0
 """
 
 
-def test_parse() -> None:
-    assert parse_metrics(PAGE) == [
+def read(reader: PageReader, page: bytes) -> list[tuple[str, str, float]]:
+    numbers, values = reader.read(page)
+    named = [reader.series[number] for number in numbers]
+    return [(one.name, one.labels, value) for one, value in zip(named, values, strict=True)]
+
+
+def test_every_family_of_the_engine_is_kept_and_no_other() -> None:
+    found = read(PageReader(), PAGE)
+    assert found[:4] == [
         ("vllm:num_requests_running", '{"engine": "0"}', 4.0),
         ("vllm:request_success_total", '{"engine": "0", "finished_reason": "stop"}', 7.0),
-        ("vllm:iteration_tokens_total_count", '{"engine": "0"}', 5.0),
-        ("vllm:iteration_tokens_total_sum", '{"engine": "0"}', 41.0),
-        ("sglang:token_usage", "{}", 0.25),
+        ("vllm:request_success_created", '{"engine": "0", "finished_reason": "stop"}', 1.7e9),
+        ("vllm:iteration_tokens_total_bucket", '{"engine": "0", "le": "1.0"}', 3.0),
     ]
-    assert parse_metrics("") == []
+    assert found[-1] == ("sglang:token_usage", "{}", 0.25)
+    assert found[-2][:2] == ("vllm:odd", '{"engine": "0", "text": "with } and 2 spaces"}')
+    assert len(found) == 9
+    assert read(PageReader(), b"") == []
 
 
-def test_poller_follows_a_server_and_outlives_it(stub_spec: Callable[..., LaunchSpec]) -> None:
+def test_buckets_come_again_only_when_they_changed() -> None:
+    reader = PageReader()
+    first = read(reader, PAGE)
+    again = read(reader, PAGE)
+    assert [row[:2] for row in again] == [row[:2] for row in (*first[:2], *first[5:])]
+    changed = PAGE.replace(b'le="+Inf",model_name="m"} 5.0', b'le="+Inf",model_name="m"} 6.0')
+    third = read(reader, changed)
+    assert ("vllm:iteration_tokens_total_bucket", '{"engine": "0", "le": "+Inf"}', 6.0) in third
+    assert len(third) == len(again) + 1
+
+
+def test_a_new_series_and_a_value_with_a_time_are_read_too() -> None:
+    reader = PageReader()
+    read(reader, PAGE)
+    added = read(reader, b'vllm:new_total{engine="1"} 3 1700000000000\n')
+    assert added == [("vllm:new_total", '{"engine": "1"}', 3.0)]
+    assert read(reader, b'vllm:new_total{engine="1"} 4 1700000001000\n') == [("vllm:new_total", '{"engine": "1"}', 4.0)]
+    assert reader.series.count(Series("vllm:new_total", '{"engine": "1"}')) == 1
+
+
+def test_a_page_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"."):
+        PageReader().read(b'vllm:broken{engine="0" 1.0\n')
+
+
+def test_the_engine_shows_in_the_names() -> None:
+    assert engine_of({"vllm:generation_tokens_total", "vllm:num_requests_running"}) is VLLM
+    assert engine_of({"sglang:generation_tokens_total", "other"}) is SGLANG
+    assert engine_of(()) is VLLM
+    assert VLLM.full("steps") == "vllm:iteration_tokens_total_count"
+    assert SGLANG.full("steps") is None
+
+
+def logged(path: Path) -> pd.DataFrame:
+    compact(path, path.with_suffix(".parquet"), clock_anchor={"monotonic_ns": 1})
+    return read_table(path.with_suffix(".parquet"), SCHEMA)
+
+
+def write_log(path: Path, scrapes: int) -> None:
+    log, series = MetricsLog(path), []
+    for number in range(scrapes):
+        series.append(Series(f"vllm:s{number}", "{}"))  # one more each time
+        log.append(10 + number, series, range(len(series)), [float(number)] * len(series))
+    log.close()
+    log.close()
+
+
+def test_a_log_becomes_the_contracts_table_with_series_that_come_up_later(tmp_path: Path) -> None:
+    write_log(tmp_path / "m.arrows", 40)
+    found = logged(tmp_path / "m.arrows")
+    assert len(found) == 40 * 41 // 2
+    assert found["timestamp_ns"].is_monotonic_increasing
+    last = found[found["timestamp_ns"] == 49]
+    assert last["name"].tolist() == [f"vllm:s{number}" for number in range(40)]
+    assert (last["value"] == 39).all()
+    assert read_metadata(tmp_path / "m.parquet")["clock_anchor"] == {"monotonic_ns": 1}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_a_log_that_was_cut_off_is_read_up_to_there(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "m.arrows"
+    write_log(path, 40)
+    whole = logged(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert compact(path, tmp_path / "m.parquet").truncated
+    cut = read_table(tmp_path / "m.parquet", SCHEMA)
+    assert 0 < len(cut) < len(whole)
+    pd.testing.assert_frame_equal(cut, whole[: len(cut)])
+
+
+def test_an_empty_log_is_an_empty_table_and_none_is_an_error(tmp_path: Path) -> None:
+    write_log(tmp_path / "m.arrows", 0)
+    assert logged(tmp_path / "m.arrows").empty
+    with pytest.raises(RunError, match="no such log"):
+        compact(tmp_path / "missing.arrows", tmp_path / "m.parquet")
+    (tmp_path / "m.arrows").write_bytes(b"")
+    with pytest.raises(RunError, match="nothing can be read"):
+        compact(tmp_path / "m.arrows", tmp_path / "m.parquet")
+
+
+def test_poller_follows_a_server_and_outlives_it(stub_spec: Callable[..., LaunchSpec], tmp_path: Path) -> None:
     async def poll() -> tuple[MetricsPoller, int]:
         async with await launch(stub_spec()) as server:
-            poller = MetricsPoller(server.base_url, interval_s=0.05)
+            poller = MetricsPoller(server.base_url, 0.05, tmp_path / "m.arrows")
             poller.start()
-            while len({row[0] for row in poller.rows}) < 3:
+            while poller.scrapes < 4:
                 await asyncio.sleep(0.01)
+            assert await poller.scrape_idle()
             errors_before = poller.errors
             await server.stop()
             while poller.errors < 2:
@@ -57,19 +158,25 @@ def test_poller_follows_a_server_and_outlives_it(stub_spec: Callable[..., Launch
     poller, errors_before = asyncio.run(asyncio.wait_for(poll(), 60))
     assert errors_before == 0
     assert poller.last_error
-    times_ns = sorted({row[0] for row in poller.rows})
-    assert all(later - earlier > 1_000_000 for earlier, later in pairwise(times_ns))
-    assert {row[1] for row in poller.rows} >= {"vllm:num_requests_running", "vllm:generation_tokens_total"}
+    assert poller.newest("generated") == 0
+    assert poller.newest("cached") is None or poller.newest("cached") == 0
+    rows = logged(tmp_path / "m.arrows")
+    times_ns = sorted(set(rows["timestamp_ns"]))
+    assert len(times_ns) >= 4
+    assert all(later > earlier for earlier, later in pairwise(times_ns))
+    assert set(rows["name"]) >= {"vllm:num_requests_running", "vllm:generation_tokens_total"}
 
 
-def test_poller_counts_a_server_that_is_not_there(free_port: int) -> None:
+def test_poller_counts_a_server_that_is_not_there(free_port: int, tmp_path: Path) -> None:
     async def poll() -> MetricsPoller:
-        poller = MetricsPoller(f"http://127.0.0.1:{free_port}")
+        poller = MetricsPoller(f"http://127.0.0.1:{free_port}", log=tmp_path / "m.arrows")
         poller.start()
         await asyncio.sleep(0)
+        assert not await poller.scrape_idle()
         await poller.stop()
         return poller
 
     poller = asyncio.run(poll())
     assert poller.errors >= 1
-    assert poller.rows == []
+    assert poller.requests() is None
+    assert logged(tmp_path / "m.arrows").empty

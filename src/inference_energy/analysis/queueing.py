@@ -62,7 +62,7 @@ def _percentile(found: Histogram, percentile: float, reasons: list[Reason], note
         bounds = (low, high)
         if value is None:
             where = f"above {low:g} s" if not np.isfinite(high) else f"at most {high:g} s"
-            reasons = [*reasons, reason("wide_bucket", f"Percentile {percentile:g} is {where}: no finer bucket.")]
+            reasons = [*reasons, reason("wide_bucket", f"It is {where}: the server's histogram has no finer bucket.")]
         else:
             notes = [*notes, reason("interpolated", "Interpolated within a bucket of the server's histogram.")]
     elif found.count:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 Register = Callable[[typer.Typer], None]
@@ -24,8 +24,10 @@ def lazy_group(commands: Mapping[str, Register]) -> type[TyperGroup]:
     """
 
     class LazyGroup(TyperGroup):
-        def list_commands(self, ctx: Any) -> list[str]:
-            return [*commands, *(name for name in super().list_commands(ctx) if name not in commands)]
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            # Their names, for the list and for suggestions; the commands themselves come from `get_command`.
+            self.commands = {**{name: TyperCommand(name) for name in commands}, **self.commands}
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             if cmd_name not in commands:

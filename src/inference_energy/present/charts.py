@@ -1,6 +1,6 @@
 """The report's figures beside the power trace: load against energy, latency, receipts and the fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -52,11 +52,14 @@ def load_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
     return figure if figure.data else None
 
 
-def latency_figure(series: Sequence[tuple[str, dict[str, Floats]]]) -> go.Figure | None:
+def latency_figure(
+    series: Sequence[tuple[str, dict[str, Floats]]], limits: Mapping[str, float] | None = None
+) -> go.Figure | None:
     """Distributions of latency with a button for each measure.
 
     Args:
         series: for each cell its label and, by the measure's name, the latencies in s.
+        limits: `ttft_s`, `tpot_s` and `e2e_s` where there are any; drawn as lines.
     """
     measures = [name for name in LATENCIES if any(values.get(name, _NONE).size for _, values in series)]
     if not measures:
@@ -68,6 +71,10 @@ def latency_figure(series: Sequence[tuple[str, dict[str, Floats]]]) -> go.Figure
             if values.get(measure, _NONE).size:
                 add_ecdf(figure, label, values[measure], index, visible=measure == measures[0], unit=" s")
                 shown.append(measure)
+        limit_s = (limits or {}).get(f"{measure.partition('_')[0]}_s")
+        if limit_s is not None:
+            _add_limit(figure, limit_s, visible=measure == measures[0])
+            shown.append(measure)
     buttons = [
         {"label": LATENCIES[measure], "method": "restyle", "args": [{"visible": [name == measure for name in shown]}]}
         for measure in measures
@@ -197,6 +204,18 @@ def add_ecdf(figure: go.Figure, label: str, values: Floats, index: int, *, visib
         mode="lines",
         line={"color": colour, "dash": dash, "width": 2, "shape": "hv"},
         hovertemplate="%{y:.0%} up to %{x:.3g}" + unit,
+        visible=visible,
+    )
+
+
+def _add_limit(figure: go.Figure, limit_s: float, *, visible: bool) -> None:
+    figure.add_scatter(
+        x=[limit_s, limit_s],
+        y=[0, 1],
+        name=f"limit, {limit_s:g} s",
+        mode="lines",
+        line={"color": theme.LIGHT["bad"], "width": 1.4, "dash": "dash"},
+        hovertemplate="%{x:.3g} s",
         visible=visible,
     )
 

@@ -16,7 +16,8 @@ TRENDS = {
 }
 
 
-NOT_ASKED = ("no_factor", "no_schedule")
+NOT_ASKED = ("no_factor", "no_schedule", "few_samples", "wide_bucket")
+"""Reasons that take nothing from a cell that could have been had; they stand beside their figures."""
 
 
 def checks_table(cells: Sequence[dict[str, Any]]) -> Table:

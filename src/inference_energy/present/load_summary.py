@@ -31,6 +31,7 @@ ENERGIES = {
     "energy_total_per_output_token_j": "energy per output token",
     "energy_total_per_request_j": "energy per request",
 }
+PERCENT = Scale(100.0, "%")
 COUNTED = {"generated": "output tokens", "prompt": "prompt tokens", "cached": "cached tokens"}
 
 
@@ -74,17 +75,18 @@ def _facts(summary: dict[str, Any]) -> RenderableType:
     took = f"{summary['sent_s']:.1f} s, then {summary['drained_s']:.1f} s until the last had ended"
     table.add_row("sending", f"{took}{' (interrupted)' if summary['interrupted'] else ''}")
     for name, label in RATES.items():
-        if name in summary["figures"]:
-            table.add_row(label, _text(place(summary["figures"][name])))
+        figure = summary["figures"].get(name)
+        if figure is not None and not _unscheduled(figure):
+            table.add_row(label, place(figure, PERCENT if name == "goodput_share" else None).text)
     table.add_row("lateness of sending", _lateness(summary["lateness_s"]))
     if client := summary["client"]:
         cost = place(client["figures"]["cpu_s_per_1k_output_tokens"])
-        table.add_row("client", f"{_text(cost)} (CPU), {significant(client['cpu_s'])} s in all")
-    for label, text in _counters(summary["counters"]):
+        table.add_row("client's CPU time", f"{cost.text}, {significant(client['cpu_s'])} s in all")
+    for label, text in _counters(summary):
         table.add_row(label, text)
     for name, figure in ((summary.get("energy") or {}).get("figures") or {}).items():
         shown = place(figure)
-        table.add_row(ENERGIES[name], f"{_text(shown)} ({', '.join(shown.qualifiers)})")
+        table.add_row(ENERGIES[name], f"{shown.text} ({', '.join(shown.qualifiers)})")
     for name, path in summary["files"].items():
         table.add_row(f"file: {name}", path)
     return table
@@ -110,21 +112,20 @@ def _cell(shown: Place, scale: Scale) -> str:
     return f"{shown.number} {scale.unit.split(' / ')[0]}" if shown.given else NOT_GIVEN
 
 
-def _text(shown: Place) -> str:
-    return shown.text
-
-
 def _lateness(lag_s: dict[str, float] | None) -> str:
     if lag_s is None:
         return "a closed loop has no schedule"
     return ", ".join(f"{name} {significant(1000 * value)} ms" for name, value in lag_s.items())
 
 
-def _counters(counters: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _counters(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Token totals against the servers' counters."""
+    counters = summary["counters"]
     if counters["why"] is not None:
         yield "server's counters", counters["why"]
         return
+    counts = summary["requests"]
+    cut = counts["failed"] + counts["aborted"]
     for kind, label in COUNTED.items():
         row = counters["tokens"].get(kind)
         if row is None:
@@ -134,21 +135,20 @@ def _counters(counters: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield label, f"{text}agrees exactly"
             continue
         more = "more" if row["difference"] < 0 else "fewer"
-        causes = f": {'; '.join(row['causes'])}" if row["causes"] else ", and nothing recorded explains it"
+        found = row["causes"] or ([f"{whole(cut)} request(s) that did not end well"] if cut else [])
+        causes = f": {'; '.join(found)}" if found else ", and nothing recorded explains it"
         yield label, f"{text}the server counted {whole(abs(row['difference']))} {more}{causes}"
 
 
 def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Sentences below the tables: what is not given and why, errors, and faults."""
-    absent: dict[str, list[str]] = {}
-    shown = [*RATES, *(f"{name}_p{percentile}_s" for name in LATENCIES for percentile in PERCENTILES)]
-    for name in shown:
+    for why, percentiles in _not_given(summary["figures"]).items():
+        found = [f"p{percentile} of {', '.join(names)}" for percentile, names in percentiles.items()]
+        yield f"not given: {'; '.join(found)}", why
+    for name, label in RATES.items():
         figure = summary["figures"].get(name)
         if figure is not None and not figure["valid"] and not _unscheduled(figure):
-            absent.setdefault(place(figure).why, []).append(name)
-    for why, names in absent.items():
-        several = len(names) > 3
-        yield f"not given: {len(names)} figures" if several else f"not given: {', '.join(names)}", why
+            yield f"not given: {label}", place(figure).why
     for error in summary["errors"]:
         yield f"{whole(error['count'])} failed", sentence(error["error"])
     energy = summary.get("energy") or {}
@@ -159,6 +159,19 @@ def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for one in summary["counters"].get("reasons", []):
         if one["code"] == "server_restarted":
             yield "", one["detail"]
+
+
+def _not_given(figures: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Latencies that are not given: for each reason the percentiles, and of what."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for percentile in PERCENTILES:
+        for name, label in LATENCIES.items():
+            figure = figures.get(f"{name}_p{percentile}_s")
+            if figure is not None and not figure["valid"] and not _unscheduled(figure):
+                names = found.setdefault(place(figure).why, {}).setdefault(percentile, [])
+                short = label.partition(",")[0]
+                names += [short] if short not in names else []
+    return found
 
 
 def _unscheduled(figure: dict[str, Any] | None) -> bool:

@@ -5,7 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.contracts.tables import read_json
-from inference_energy.present import calibration, charts, checks, fits, idle, method, receipts, sections, uncertainty
+from inference_energy.present import (
+    calibration,
+    charts,
+    checks,
+    fits,
+    idle,
+    latency,
+    load,
+    method,
+    receipts,
+    sections,
+    uncertainty,
+)
 from inference_energy.present.formats import UNTRUSTED_GRADES
 from inference_energy.present.inputs import (
     SessionData,
@@ -16,6 +28,7 @@ from inference_energy.present.inputs import (
     read_summary,
     steady_cells,
 )
+from inference_energy.present.load_course import course_figure
 from inference_energy.present.page import figure_json, write_page
 from inference_energy.present.trace import beside_readings, source_grades, trace_figure
 
@@ -66,7 +79,14 @@ def write_report(
         work=sections.work_table(cells),
         checks=checks.checks_table(cells),
         devices=sections.devices_table(cells),
-        latency=sections.latency_table(cells),
+        courses=[
+            (f"course-{index}", one.files.label) for index, one in enumerate(data) if f"course-{index}" in figures
+        ],
+        rates=load.rates_table(cells),
+        counted=load.counts_table(cells),
+        client=load.client_table(cells),
+        latency=latency.latency_table(cells),
+        limits=latency.limits_table(cells),
         receipts=receipts.receipts_table(_receipts(cells, data)),
         fits=fits.fit_groups(content["fits"]),
         impact=sections.impact_table(cells),
@@ -89,9 +109,10 @@ def write_report(
 
 def _figures(content: dict[str, Any], data: Sequence[SessionData]) -> dict[str, dict[str, Any]]:
     cells = content["cells"]
+    limits = _limits(cells)
     drawn = {
         "load": charts.load_figure(steady_cells(content)),
-        "latency": charts.latency_figure(_latencies(cells, data)),
+        "latency": charts.latency_figure(_latencies(cells, data), limits),
         "budgets": uncertainty.budget_figure(cells),
         "receipts": receipts.receipts_figure(_receipts(cells, data)),
         "fit": charts.fit_figure(fits.ratios(content["fits"])),
@@ -99,7 +120,14 @@ def _figures(content: dict[str, Any], data: Sequence[SessionData]) -> dict[str, 
     for index, one in enumerate(data):
         cold_idle = beside_readings(_cold_idle(content["idle"], one), _row(content, one).get("calibration"))
         drawn[f"trace-{index}"] = trace_figure(one, cold_idle)
+        drawn[f"course-{index}"] = course_figure(one, limits.get("ttft_s"))
     return {name: figure_json(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def _limits(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The configured limits in s, which are the same for all cells."""
+    tables = ((cell.get("checks") or {}).get("limits") or {} for cell in cells)
+    return {name: float(row["limit"]) for table in tables for name, row in table.items()}
 
 
 def _latencies(

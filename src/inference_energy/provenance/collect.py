@@ -180,7 +180,7 @@ def _why_not(path: Path, experiment: Path) -> str | None:
     if path.suffix == ".zip" and path.parent == experiment:
         return "an archive"
     if path.suffix == ".arrows":
-        return "the sampler's own log, whose content is in power.parquet"
+        return "a log written while measuring, whose content is in the Parquet file of its name"
     return None
 
 

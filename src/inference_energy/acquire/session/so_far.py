@@ -136,9 +136,14 @@ def words(figures: Figures) -> dict[str, str]:
     if figures.power_w:
         found["power"] = " + ".join(f"{name} {power_w:.1f} W" for name, power_w in figures.power_w.items())
     if figures.energy_per_token_j is not None:
-        found["energy so far"] = f"{figures.energy_per_token_j:.3g} J/token{' (modelled)' if figures.modelled else ''}"
+        grade = f" ({MODELLED})" if figures.modelled else ""
+        found["energy so far"] = f"{_joules(figures.energy_per_token_j)}/token{grade}"
     return found
 
 
 def _seconds(duration_s: float) -> str:
     return f"{1000 * duration_s:.0f} ms" if duration_s < 1 else f"{duration_s:.1f} s"
+
+
+def _joules(energy_j: float) -> str:
+    return f"{1000 * energy_j:.3g} mJ" if energy_j < 1 else f"{energy_j:.3g} J"

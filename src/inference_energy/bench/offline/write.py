@@ -39,7 +39,7 @@ def write_session(session: SimulatedSession, raw_root: Path) -> None:
         int(str(begun_ns)),
         int(str(stopped_ns)),
         plan.metrics_interval_s,
-        [row["end_ns"] if row["phase"] == "drain" else row["start_ns"] for row in session.phases if row["cell"]],
+        [int(str(row["end_ns" if row["phase"] == "drain" else "start_ns"])) for row in session.phases if row["cell"]],
     )
     write_table(here / "server_metrics.parquet", metrics, server_metrics.SCHEMA, clock_anchor=anchor)
     write_table(here / "phases.parquet", session.phases, phases.SCHEMA, clock_anchor=anchor)

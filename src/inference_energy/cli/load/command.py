@@ -1,12 +1,9 @@
-"""`load-test` as it is typed: its options, and what it prints at the end."""
+"""`load-test` as it is typed."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from inference_energy.errors import RunError
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -285,106 +282,18 @@ def load_test(
     Everything random is drawn before. Tokens are those of the server's own count, compared with its /metrics. See
     docs/load.md.
     """
+    given = dict(locals())
     from rich.console import Console
 
     from inference_energy.cli.load.contradictions import refuse_contradictions
     from inference_energy.cli.load.options import LoadOptions
+    from inference_energy.cli.load.outcome import end, show
     from inference_energy.cli.load.run import run
 
-    options = LoadOptions(
-        endpoint=tuple(endpoint),
-        model=model,
-        output=str(output),
-        duration=duration,
-        warmup=warmup,
-        prompts=prompts,
-        prompt_order=prompt_order,
-        prompt_length=prompt_length,
-        prefix=prefix,
-        vocabulary=vocabulary,
-        turns=turns,
-        turn_think=turn_think,
-        history=history,
-        prefix_reuse=prefix_reuse,
-        api=api,
-        no_stream=no_stream,
-        max_tokens=max_tokens,
-        output_length=output_length,
-        ignore_eos=ignore_eos,
-        parameters=parameters,
-        arrival=arrival,
-        qps=qps,
-        burstiness=burstiness,
-        concurrency=concurrency,
-        think=think,
-        stagger=stagger,
-        pool=pool,
-        amplitude=amplitude,
-        period=period,
-        phase=phase,
-        trace=trace,
-        trace_format=trace_format,
-        trace_start=trace_start,
-        time_scale=time_scale,
-        trace_arrivals_only=trace_arrivals_only,
-        schedule=schedule,
-        schedule_cell=schedule_cell,
-        seed=seed,
-        workers=workers,
-        transport=transport,
-        connections=connections,
-        timeout=timeout,
-        drain=drain,
-        api_key_env=api_key_env,
-        ca_file=ca_file,
-        insecure=insecure,
-        limits=limits,
-        chunks=chunks,
-        answers=answers,
-        save_schedule=None if save_schedule is None else str(save_schedule),
-        plan_only=plan_only,
-        power=power,
-        power_source=tuple(power_source or ()),
-        gpu=tuple(gpu or ()),
-        tdp_w=tdp_w,
-        idle_w=idle_w,
-    )
+    del given["json_file"]
+    options = LoadOptions.of(given)
     refuse_contradictions(options)
     found = run(options, Console(stderr=True))
-    _show(options, found, json_file)
+    show(options, found, json_file)
     if not plan_only:
-        _end(found)
-
-
-def _show(options: Any, found: dict[str, Any], json_file: str | None) -> None:
-    """The tables on standard output, or on standard error where the JSON goes there."""
-    from rich.console import Console
-
-    from inference_energy.present.load_summary import load_summary, plan_summary
-
-    if json_file == "-":
-        typer.echo(json.dumps(found, indent=2))
-    elif json_file is not None:
-        from inference_energy.contracts.tables import write_json
-
-        write_json(Path(json_file), found)
-    console = Console(stderr=json_file == "-")
-    if options.plan_only:
-        files = dict(zip(("schedule", "prompts"), map(str, options.saved), strict=True))
-        console.print(plan_summary(found, files))
-    else:
-        console.print(load_summary(found))
-
-
-def _end(summary: dict[str, Any]) -> None:
-    """The exit code: a load that broke off, and one of which every request failed, is a failure.
-
-    Raises:
-        RunError: it is one.
-    """
-    counts = summary["requests"]
-    if summary["failure"]:
-        raise RunError(f"the load broke off: {summary['failure']}")
-    if counts["failed"] and not counts["ok"]:
-        first = summary["errors"][0]["error"]
-        raise RunError(f"all {counts['failed'] + counts['aborted']} requests failed; most of them: {first}")
+        end(found)

@@ -10,7 +10,7 @@ from inference_energy.errors import InputError
 RATES = ("poisson", "gamma", "constant", "ramp", "piecewise", "day")
 MODULATED = ("gamma", "ramp", "piecewise", "day")
 PROCESSES = (*RATES, "closed", "trace", "schedule")
-OF_A_CLOSED_LOOP = "it belongs to a closed loop: leave it out, or write --arrival closed without --qps"
+OF_A_CLOSED_LOOP = "belongs to a closed loop: leave it out, or write --arrival closed without --qps"
 
 
 @dataclass(frozen=True)
@@ -22,22 +22,22 @@ class _Belongs:
 
 
 OF_ARRIVALS = {
-    "qps": _Belongs(RATES, "it is for a rate: leave it out, or write --arrival poisson, gamma, constant, ramp or day"),
-    "burstiness": _Belongs(MODULATED, "it is for gamma-distributed gaps: leave it out, or write --arrival gamma"),
+    "qps": _Belongs(RATES, "is for a rate: leave it out, or write --arrival poisson, gamma, constant, ramp or day"),
+    "burstiness": _Belongs(MODULATED, "is for gamma-distributed gaps: leave it out, or write --arrival gamma"),
     "concurrency": _Belongs(("closed",), OF_A_CLOSED_LOOP),
     "think": _Belongs(("closed",), OF_A_CLOSED_LOOP),
     "stagger": _Belongs(("closed",), OF_A_CLOSED_LOOP),
     "pool": _Belongs(("closed",), OF_A_CLOSED_LOOP),
-    "amplitude": _Belongs(("day",), "leave it out, or write --arrival day"),
-    "period": _Belongs(("day",), "leave it out, or write --arrival day"),
-    "phase": _Belongs(("day",), "leave it out, or write --arrival day"),
-    "trace": _Belongs(("trace",), "leave it out, or write --arrival trace"),
-    "trace_format": _Belongs(("trace",), "leave it out, or write --trace FILE"),
-    "trace_start": _Belongs(("trace",), "leave it out, or write --trace FILE"),
-    "time_scale": _Belongs(("trace",), "leave it out, or write --trace FILE"),
-    "trace_arrivals_only": _Belongs(("trace",), "leave it out, or write --trace FILE"),
-    "schedule": _Belongs(("schedule",), "leave one of the two out"),
-    "schedule_cell": _Belongs(("schedule",), "leave it out, or write --schedule FILE"),
+    "amplitude": _Belongs(("day",), "belongs to a day: leave it out, or write --arrival day"),
+    "period": _Belongs(("day",), "belongs to a day: leave it out, or write --arrival day"),
+    "phase": _Belongs(("day",), "belongs to a day: leave it out, or write --arrival day"),
+    "trace": _Belongs(("trace",), "belongs to a trace: leave it out, or write --arrival trace"),
+    "trace_format": _Belongs(("trace",), "belongs to a trace: leave it out, or write --trace FILE"),
+    "trace_start": _Belongs(("trace",), "belongs to a trace: leave it out, or write --trace FILE"),
+    "time_scale": _Belongs(("trace",), "belongs to a trace: leave it out, or write --trace FILE"),
+    "trace_arrivals_only": _Belongs(("trace",), "belongs to a trace: leave it out, or write --trace FILE"),
+    "schedule": _Belongs(("schedule",), "says when requests are sent: leave one of the two out"),
+    "schedule_cell": _Belongs(("schedule",), "belongs to a schedule: leave it out, or write --schedule FILE"),
 }
 NEEDED = {
     **dict.fromkeys(RATES, ("qps", "--qps N")),
@@ -78,7 +78,7 @@ def refuse_contradictions(options: LoadOptions) -> None:
     said = f"--arrival {process}" if options.arrival else options.implied[1]
     for name, belongs in OF_ARRIVALS.items():
         if _given(options, name) and process not in belongs.processes:
-            raise InputError(f"{_option(name)} and {said}: {belongs.otherwise}")
+            raise InputError(f"{_option(name)} and {said}: {_option(name)} {belongs.otherwise}")
     needed, example = NEEDED.get(process, (None, ""))
     if needed and not _given(options, needed):
         raise InputError(f"--arrival {process}: write {example} too")

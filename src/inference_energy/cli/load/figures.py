@@ -28,7 +28,7 @@ ERRORS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Test:
+class Recorded:
     """A load test as it was recorded.
 
     Attributes:
@@ -72,17 +72,17 @@ class Test:
 
 
 def summary_of(
-    test: Test, counters: tuple[pd.DataFrame | None, str | None], limits: Limits | None, config: AnalysisConfig
+    test: Recorded, counters: tuple[pd.DataFrame | None, str | None], limits: Limits | None, config: AnalysisConfig
 ) -> dict[str, Any]:
     """Counts, figures, lateness, the client's cost, and token totals against the servers' counters.
 
     Args:
         test: the records.
-        counters: rows of server_metrics.parquet with times as of `Test.around_ns`, or None and why there are none.
+        counters: rows of server_metrics.parquet with times as of `Recorded.around_ns`, or None and why there are none.
         limits: for goodput.
         config: largest lateness and tolerances, the same as the pipeline's.
     """
-    requests, window = test.measured, test.window
+    requests, window = _ended(test.measured), test.window
     ok = requests[requests["status"] == "ok"]
     found: dict[str, Any] = {
         "requests": _counts(requests),
@@ -120,6 +120,12 @@ def summary_of(
     }
 
 
+def _ended(requests: pd.DataFrame) -> pd.DataFrame:
+    """Without a stream the last token comes with the end of the answer."""
+    whole = requests["status"].eq("ok") & requests["last_token_ns"].isna()
+    return requests.assign(last_token_ns=requests["last_token_ns"].mask(whole, requests["end_ns"]))
+
+
 def _counts(requests: pd.DataFrame) -> dict[str, int]:
     by_status = requests["status"].value_counts()
     sent = int(requests["sent_ns"].notna().sum())
@@ -131,7 +137,7 @@ def _errors(requests: pd.DataFrame) -> list[dict[str, Any]]:
     return [{"error": text, "count": count} for text, count in texts.most_common(ERRORS_SHOWN)]
 
 
-def _drained_s(test: Test, window: Window | None) -> float:
+def _drained_s(test: Recorded, window: Window | None) -> float:
     """From the end of sending to the end of the last request."""
     return max(0.0, (test.around_ns[1] - 1 - window.end_ns) / 1e9) if window else 0.0
 
@@ -167,7 +173,7 @@ def _rates(
 
 
 def _against_counters(
-    test: Test, counters: tuple[pd.DataFrame | None, str | None], config: AnalysisConfig
+    test: Recorded, counters: tuple[pd.DataFrame | None, str | None], config: AnalysisConfig
 ) -> dict[str, Any]:
     """Token totals of all requests, the warm-up's too, against the rise of the servers' counters."""
     rows, why = counters

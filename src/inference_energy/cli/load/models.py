@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from inference_energy.acquire.load.test import CELL
@@ -70,6 +72,7 @@ OPTION_OF_KEY = {
 }
 
 WORDS = (
+    (r"^parameters\.(\w+): this field is set from other keys; use .*", r"--parameters: \1 has an option of its own"),
     (r"workloads\.[\w-]+\.prompts\.source: synthetic", "--prompt-length"),
     (r"workloads\.[\w-]+\.conversations", "--turns"),
     (r"workloads\.[\w-]+\.ignore_eos: true|ignore_eos: true", "--ignore-eos"),
@@ -83,7 +86,7 @@ WORDS = (
     (r"(windows\.[\w-]+|warmup)\.arrival\.cell", "--schedule-cell"),
     (r"the schedule's own arrival\.prompts|arrival\.prompts", "--prompts with its prompts.parquet"),
     (r"(windows\.[\w-]+|warmup)\.arrival\.path", "--{file}"),
-    (r"(windows\.[\w-]+|warmup)(\.arrival)?(?=[:.])", "--arrival"),
+    (r"(windows\.[\w-]+|warmup)(\.arrival)?(?=[:.])", "--{file}"),
     (r"prompts\.form: words, or api: completions", "no --vocabulary, or --api completions"),
     (r"prompts\.form: words", "no --vocabulary"),
     (r"prompts\.source: jsonl, sharegpt or synthetic", "a .jsonl or ShareGPT file, or --prompt-length"),
@@ -109,7 +112,7 @@ def cells_of(options: LoadOptions) -> list[Cell]:
         raise InputError(as_options(problem, options))
     cell = Cell(CELL, "steady", CELL, workload, phase.arrival, phase.duration_s)
     if isinstance(phase.arrival, ClosedArrival) and options.pool is None:
-        cell = replace(cell, arrival=_with_pool(cell, phase.arrival))
+        cell = replace(cell, arrival=_with_pool(cell, phase.arrival, options))
     if not options.warmup:
         return [cell]
     return [replace(cell, name=WARMUP, kind=WARMUP, duration_s=options.warmup), cell]
@@ -160,13 +163,15 @@ def section(model: type[S], given: dict[str, Any], name: str, options: LoadOptio
         if found is None:
             text = as_options(message, options)
             raise InputError(text if text.startswith("--") else f"--{name}: {text}") from error
-        raise InputError(f"--{found}: {as_options(message, options)} (got {fault['input']!r})") from error
+        got = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+        raise InputError(f"--{found}: {as_options(message, options)}{got}") from error
 
 
 def as_options(message: str, options: LoadOptions) -> str:
     """A message about the configuration as one about options."""
+    file = options.process if options.process in ("trace", "schedule") else "arrival"
     for pattern, option in WORDS:
-        message = re.sub(pattern, option.replace("{file}", "schedule" if options.schedule else "trace"), message)
+        message = re.sub(pattern, option.replace("{file}", file), message)
     return message
 
 
@@ -256,7 +261,8 @@ def _arrival(options: LoadOptions) -> dict[str, Any]:
             given["format"] = options.trace_format or _trace_format(str(options.trace))
             given |= _those(options, trace_start="start_s", time_scale="time_scale")
         case "schedule":
-            given |= {"path": options.schedule, "cell": options.schedule_cell, "prompts": _replayed_prompts(options)}
+            given |= {"path": options.schedule, "prompts": _replayed_prompts(options)}
+            given["cell"] = options.schedule_cell or _replayed_cell(str(options.schedule))
         case _:
             given |= _rate(process, str(options.qps)) | _those(
                 options, burstiness="burstiness", amplitude="amplitude", period="period_s", phase="phase"
@@ -308,12 +314,23 @@ def _replayed_prompts(options: LoadOptions) -> str | None:
     return str(beside) if options.prompt_length is None and beside.is_file() else None
 
 
-def _with_pool(cell: Cell, arrival: ClosedArrival) -> ClosedArrival:
+def _replayed_cell(path: str) -> str | None:
+    """Of a schedule of ours with a warm-up, the cell that was measured."""
+    if not path.endswith(".parquet"):
+        return None
+    try:
+        cells = pq.read_table(path, columns=["cell"])["cell"]
+    except (OSError, pa.ArrowInvalid):
+        return None  # the plan says what is wrong with it
+    return CELL if CELL in cells.unique().to_pylist() else None
+
+
+def _with_pool(cell: Cell, arrival: ClosedArrival, options: LoadOptions) -> ClosedArrival:
     """Prompts made for a closed loop: all of a file, up to a limit, so that none is sent again before all were."""
     if isinstance(cell.workload.prompts, SyntheticPrompts):
         return arrival.model_copy(update={"pool": POOL})
     try:
         size = source_of(cell, SEED).size
     except InputError as error:
-        raise InputError(re.sub(WORDS[5][0], WORDS[5][1], str(error))) from error
+        raise InputError(as_options(str(error), options)) from error
     return arrival.model_copy(update={"pool": min(max(size, 1), MOST_OF_A_FILE)})

@@ -1,8 +1,10 @@
 """What `load-test` was told, as plain values: they go to the processes that plan and that sum up."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from inference_energy.acquire.load.test import CELL
 
@@ -89,8 +91,8 @@ class LoadOptions:
         if self.trace is not None:
             return "trace", "--trace"
         if self.qps is not None:
-            return "poisson", "--qps without --arrival"
-        return "closed", "a closed loop, as without --qps and --arrival"
+            return "poisson", "--qps"
+        return "closed", "a closed loop (there is no --qps and no --arrival)"
 
     @property
     def cells(self) -> dict[str, float]:
@@ -115,11 +117,16 @@ class LoadOptions:
         return json.dumps(asdict(self))
 
     @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "LoadOptions":
+        """From values by name, as they come from the command line or from JSON."""
+        lists = {name: tuple(given[name] or ()) for name in ("endpoint", "power_source", "gpu")}
+        paths = {name: str(value) for name, value in given.items() if isinstance(value, Path)}
+        return cls(**{**given, **lists, **paths})
+
+    @classmethod
     def from_json(cls, text: str) -> "LoadOptions":
         """What `as_json` wrote."""
-        content = json.loads(text)
-        lists = ("endpoint", "power_source", "gpu")
-        return cls(**{**content, **{name: tuple(content[name]) for name in lists}})
+        return cls.of(json.loads(text))
 
 
 def prompts_of(schedule: Path) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from inference_energy.acquire.load.live import LiveCounts
-from inference_energy.acquire.load.test import LOGS, TestResult, TestSettings, run_test
+from inference_energy.acquire.load.test import CELL, LOGS, TestResult, TestSettings, run_test
 from inference_energy.acquire.session.so_far import SoFar
 from inference_energy.cli.load.child import ask
 from inference_energy.cli.load.options import LoadOptions, Prepared, Sent
@@ -113,13 +113,17 @@ async def _until_signal(folder: Path, settings: TestSettings, shown: _Shown) -> 
 
 
 def _sent(result: TestResult) -> Sent:
-    times = result.times
+    times, client = result.times, dict(result.client)
+    if CELL not in client["cells"]:
+        # Stopped: all that the processes took since they were ready.
+        took = sum(worker["cpu_s"] - (worker["startup_cpu_s"] or 0.0) for worker in client["workers"])
+        client["cells"] = {**client["cells"], CELL: {"cpu_s": took}}
     return Sent(
         start_ns=times.start_ns if times else None,
         end_ns=times.end_ns if times else None,
         drained_ns=times.drained_ns if times else None,
         stopped_ns=result.stopped_ns,
-        client=dict(result.client),
+        client=client,
     )
 
 

@@ -17,7 +17,7 @@ from inference_energy.analysis.analyze import analyze
 from inference_energy.analysis.chunks import read_chunks
 from inference_energy.cli.load.child import answer
 from inference_energy.cli.load.counters import read_counters, scrape
-from inference_energy.cli.load.figures import Test, summary_of
+from inference_energy.cli.load.figures import Recorded, summary_of
 from inference_energy.cli.load.models import limits_of, seed_of
 from inference_energy.cli.load.options import LoadOptions, Prepared, Sent
 from inference_energy.cli.load.prepare import BEFORE
@@ -44,7 +44,7 @@ def summarise(question: dict[str, Any]) -> dict[str, Any]:
     merge(folder / LOGS, merged, clock_anchor=prepared.clock_anchor)
     _only(merged, measured, CELL)
     files = _written(options, folder, merged, measured)
-    test = Test(
+    test = Recorded(
         requests=read_table(merged, SCHEMA),
         schedule=read_table(folder / "schedule.parquet", SCHEDULE),
         chunks=read_chunks(merged),

@@ -15,7 +15,7 @@ class Client(Section):
     drain_s: float = Field(60, ge=0, description="after a window, wait this long for requests in flight [s]")
     workers: int = Field(1, ge=1, le=64, description="client processes that share the load")
     transport: Literal["auto", "plain", "aiohttp"] = Field(
-        "auto", description="plain: the light one, http:// only; aiohttp: any endpoint; auto: plain where it can be"
+        "auto", description="auto and plain: the light one; aiohttp: another HTTP client, where the light one fails"
     )
     api_key_env: str | None = Field(
         None,

@@ -11,6 +11,7 @@ from inference_energy.acquire.load.exchange.events import (
     Event,
     Usage,
     as_event,
+    decode_ends,
     decode_events,
     error_text,
     has_content,
@@ -24,6 +25,9 @@ from inference_energy.acquire.load.exchange.request import RequestRecord
 ERROR_CHARACTERS = 500
 ERROR_BYTES = 2**14
 """As much of an error's body is kept."""
+
+MANY_BYTES = 4096
+"""An arrival longer than this holds many events."""
 
 
 class ExchangeError(Exception):
@@ -53,6 +57,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_brief",
         "_carriage_return",
         "_chunk_times",
         "_events",
@@ -75,6 +80,7 @@ class Answer:
         self._whole = not stream
         self._chunk_times = chunk_times
         self._texts: list[str] | None = [] if keep_text else None
+        self._brief = not chunk_times and not keep_text
         self._pieces: list[bytes] = []  # of an event that is not complete, or of an answer that is no stream
         self._size = 0
         self._carriage_return = False
@@ -112,7 +118,8 @@ class Answer:
         if self._pieces or not data.endswith(b"\n\n"):
             data = self._complete_events(data)
         if data:
-            self._take(decode_events(data), now_ns)
+            events = decode_ends(data) if self._brief and len(data) > MANY_BYTES else None
+            self._take(decode_events(data) if events is None else events, now_ns)
 
     def finish(self, now_ns: int) -> None:
         """The body is complete.

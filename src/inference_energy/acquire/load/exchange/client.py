@@ -48,8 +48,8 @@ class LoadClient:
         self._settings = settings
         self._observer = observer
         self._bodies = BodyMaker(model)
-        self._targets: itertools.cycle[tuple[str, Transport]] = itertools.cycle(())
-        self._transports: list[Transport] = []
+        self._targets = itertools.cycle(self._endpoints)
+        self._transport: Transport | None = None
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     async def __aenter__(self) -> Self:
@@ -58,14 +58,7 @@ class LoadClient:
         Raises:
             InputError: the settings cannot be used.
         """
-        kinds = {endpoint: self._kind(endpoint) for endpoint in self._endpoints}
-        transports: dict[str, Transport] = {}
-        for kind in kinds.values():
-            if kind not in transports:
-                mine = [endpoint for endpoint, its_kind in kinds.items() if its_kind == kind]
-                transports[kind] = _open(kind, self._settings, mine)
-        self._transports = list(transports.values())
-        self._targets = itertools.cycle([(endpoint, transports[kinds[endpoint]]) for endpoint in self._endpoints])
+        self._transport = _open(self._settings, self._endpoints)
         if self._settings.connections is not None:
             self._slots = {endpoint: asyncio.Semaphore(self._settings.connections) for endpoint in self._endpoints}
         return self
@@ -73,8 +66,8 @@ class LoadClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for transport in self._transports:
-            await transport.close()
+        if self._transport is not None:
+            await self._transport.close()
 
     async def send(
         self,
@@ -100,7 +93,7 @@ class LoadClient:
             InputError: the workload's `parameters` hold a field that the client sets itself.
         """
         body = self._bodies.body(request, workload, history)
-        endpoint, transport = next(self._targets)
+        endpoint = next(self._targets)
         record = RequestRecord(
             request.request_id,
             request.cell,
@@ -123,10 +116,10 @@ class LoadClient:
         try:
             slot = self._slots.get(endpoint)
             if slot is None:
-                await self._exchange(transport, endpoint, PATHS[workload.api], body, answer, record)
+                await self._exchange(endpoint, PATHS[workload.api], body, answer, record)
             else:
                 async with slot:
-                    await self._exchange(transport, endpoint, PATHS[workload.api], body, answer, record)
+                    await self._exchange(endpoint, PATHS[workload.api], body, answer, record)
             record.status = "ok"
         except asyncio.CancelledError:
             record.error = CUT_OFF
@@ -144,9 +137,10 @@ class LoadClient:
             self._observer.ended(record, text)
         return Outcome(record, text)
 
-    async def _exchange(
-        self, transport: Transport, endpoint: str, path: str, body: bytes, answer: Answer, record: RequestRecord
-    ) -> None:
+    async def _exchange(self, endpoint: str, path: str, body: bytes, answer: Answer, record: RequestRecord) -> None:
+        transport = self._transport
+        if transport is None:
+            raise RuntimeError("the load client was not entered")
         async with asyncio.timeout(self._settings.request_timeout_s):
             record.attempts = 1
             record.sent_ns = time.monotonic_ns()
@@ -159,11 +153,6 @@ class LoadClient:
                 record.attempts = 2
                 record.sent_ns = time.monotonic_ns()
                 await transport.exchange(endpoint, path, body, answer, fresh=True)
-
-    def _kind(self, endpoint: str) -> str:
-        if self._settings.transport != "auto":
-            return self._settings.transport
-        return "aiohttp" if endpoint.startswith("https:") else "plain"
 
     def _failed(self, record: RequestRecord, error: str) -> None:
         record.status = "failed"
@@ -187,9 +176,9 @@ def _checked(endpoint: str) -> str:
     return endpoint.rstrip("/")
 
 
-def _open(kind: str, settings: ClientSettings, endpoints: Sequence[str]) -> Transport:
+def _open(settings: ClientSettings, endpoints: Sequence[str]) -> Transport:
     # aiohttp takes 11 MB: a worker that does not use it does not load it.
-    if kind == "aiohttp":
+    if settings.transport == "aiohttp":
         from inference_energy.acquire.load.exchange.transport.general import GeneralTransport
 
         return GeneralTransport(settings, endpoints)

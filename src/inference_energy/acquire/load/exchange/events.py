@@ -13,6 +13,9 @@ import msgspec
 
 DONE = b"data: [DONE]\n\n"
 
+LAST_EVENTS = 4
+"""Of a long arrival, so many at its end are looked at: finish reason, usage, `[DONE]`, and one to spare."""
+
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
@@ -79,6 +82,33 @@ def decode_events(data: bytes) -> Sequence[Event]:
                 return _decode_slowly(data)
         return events
     return _decode_slowly(data)
+
+
+def decode_ends(data: bytes) -> Sequence[Event] | None:
+    """The first event of many that came together and the last ones, if those between can change nothing.
+
+    All of an arrival has one time, so any event with content gives it; finish reason and usage come last. That halves
+    the work for a burst of 128 tokens. An event between that is not JSON goes unnoticed.
+
+    Args:
+        data: as of `decode_events`.
+
+    Returns:
+        None where every event must be looked at: there may be an error, the first has no content, or the end no finish.
+    """
+    if b"error" in data:
+        return None
+    first_end = data.find(b"\n\n") + 2
+    last_begin = len(data.rsplit(b"\n\n", LAST_EVENTS + 1)[0]) + 2
+    if last_begin <= first_end:
+        return None
+    first, last = decode_events(data[:first_end]), decode_events(data[last_begin:])
+    if not any(has_content(choice) for event in first for choice in event.choices or ()):
+        return None
+    over = data.endswith(DONE) or any(event.usage is not None for event in last)
+    if over and not any(choice.finish_reason is not None for event in last for choice in event.choices or ()):
+        return None
+    return [*first, *last]
 
 
 def has_content(choice: Choice) -> bool:

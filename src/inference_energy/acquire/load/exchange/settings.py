@@ -16,7 +16,7 @@ class ClientSettings:
     Attributes:
         request_timeout_s: a request that takes longer has failed.
         connect_timeout_s: so has one whose connection takes longer.
-        transport: `auto` is plain for http:// and aiohttp for https://.
+        transport: `auto` is plain, also for https://: it costs less and is later by less; see docs/validation/load.md.
         api_key: sent as a bearer token; never shown.
         ca_file: certificates to trust instead of the system's.
         verify: whether the server's certificate is checked.

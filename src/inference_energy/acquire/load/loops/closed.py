@@ -53,7 +53,7 @@ def _endless(
     repeat: Callable[[Sequence[PlannedRequest]], Sequence[PlannedRequest]],
 ) -> Iterator[Sequence[PlannedRequest]]:
     yield from conversations
-    # The first one's think time is the user's place in the staggered start, not a pause: over again it waits as the next.
+    # The first one's think time is the user's place in the staggered start, no pause: over again it waits as the next.
     pause_ns = conversations[1][0].think_ns if len(conversations) > 1 else 0
     while True:
         for index, turns in enumerate(conversations):

@@ -2,13 +2,13 @@
 
 import asyncio
 import gc
-import os
 import resource
 import time
 from contextlib import suppress
 
 from inference_energy.acquire.load.log.recorder import Recorder
 from inference_energy.acquire.load.pacer.pacer import Pacer
+from inference_energy.acquire.load.worker.priority import prefer
 
 FLUSH_PERIOD_S = 0.4
 """With the wait for a quiet moment, a killed process loses what ended in its last half second."""
@@ -17,18 +17,13 @@ QUIET_NS = 2_000_000
 TRIES, TRY_AGAIN_S = 15, 0.005
 SLOW_COLLECTION_EVERY = 25
 
-NICE = -5
-"""The scheduler's preference, taken where it is allowed. Users share no core with a server, and a send or an arrival
-that waits for the server's own work would be read as the server's time. The power sampler stands above."""
-
 
 def stay_calm() -> None:
     """Keep Python's collector and other programs out of the way; called once everything is loaded."""
     gc.collect()
     gc.freeze()
     gc.disable()
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    prefer()
 
 
 def allow_many_connections() -> None:

@@ -1,0 +1,187 @@
+"""What a load test comes to: its figures, its words on a terminal, and the servers' counters."""
+
+import asyncio
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from inference_energy.cli.load.counters import read_counters, scrape
+from inference_energy.cli.load.figures import Recorded, summary_of
+from inference_energy.cli.load.options import Sent
+from inference_energy.config.analysis import AnalysisConfig, Limits
+from inference_energy.contracts.requests import SCHEMA
+from inference_energy.contracts.schedule import SCHEDULE
+from inference_energy.present.load_summary import load_summary
+
+S = 1_000_000_000
+START = 1000 * S
+
+
+def requests(count: int, *, late_s: float = 0.0, **changes: Any) -> pd.DataFrame:
+    """Requests every tenth of a second: first token after 50 ms, ten more at 10 ms, of 11 tokens."""
+    rows = []
+    for number in range(count):
+        due = START + number * S // 10
+        sent = due + round(late_s * S)
+        row = {
+            **{"request_id": number, "cell": "load-test", "worker": 0, "endpoint": "e", "prompt_id": 0, "attempts": 1},
+            **{"scheduled_ns": due, "sent_ns": sent, "first_token_ns": sent + S // 20},
+            **dict.fromkeys(("last_token_ns", "end_ns"), sent + 3 * S // 20),
+            **{"prompt_tokens": 7, "cached_tokens": 0, "completion_tokens": 11},
+            **{"finish_reason": "length", "status": "ok", "status_code": 200, **changes},
+        }
+        rows.append(row)
+    frame = pd.DataFrame(rows).reindex(columns=SCHEMA.names)
+    texts = [field.name for field in SCHEMA if str(field.type) == "string"]
+    integers = [field.name for field in SCHEMA if str(field.type) == "int64"]
+    return frame.astype({**dict.fromkeys(integers, "Int64"), **dict.fromkeys(texts, object)})
+
+
+def counters(rise: dict[str, int]) -> pd.DataFrame:
+    """Two scrapes around everything."""
+    names = {"generated": "generation_tokens_total", "prompt": "prompt_tokens_total"}
+    names["cached"] = "prompt_tokens_cached_total"
+    rows = [
+        {"timestamp_ns": at, "name": f"vllm:{names[kind]}", "labels": "{}", "value": 100.0 + gained}
+        for kind, value in rise.items()
+        for at, gained in ((START - 1, 0), (10**15, value))
+    ]
+    return pd.DataFrame(rows)
+
+
+CLIENT = {"cells": {"load-test": {"cpu_s": 2.0}}}
+WHOLE = Sent(START, START + 100 * S, START + 101 * S, client=CLIENT)
+
+
+def summary(
+    rows: pd.DataFrame,
+    *,
+    scheduled: bool = True,
+    limits: Limits | None = None,
+    sent: Sent = WHOLE,
+    scrapes: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    test = Recorded(rows, pd.DataFrame(columns=SCHEDULE.names), None, sent, scheduled)
+    read = (scrapes, None if scrapes is not None else "no /metrics at e (404)")
+    about = {"files": {"requests": "r.csv"}, "interrupted": False}
+    return {**about, **summary_of(test, read, limits, AnalysisConfig())}
+
+
+def shown(found: dict[str, Any]) -> str:
+    written = io.StringIO()
+    Console(file=written, width=140).print(load_summary(found))
+    return written.getvalue()
+
+
+def test_rates_latencies_goodput_and_cost() -> None:
+    found = summary(requests(1000), limits=Limits(ttft_s=0.06, tpot_s=0.02))
+    values = {name: figure["value"] for name, figure in found["figures"].items()}
+    assert values["offered_requests_per_s"] == pytest.approx(10)
+    assert values["requests_per_s"] == pytest.approx(10, abs=0.02)
+    assert values["output_tokens_per_s"] == pytest.approx(110, rel=0.01)
+    assert values["ttft_p99_s"] == pytest.approx(0.05)
+    assert values["tpot_p50_s"] == pytest.approx(0.01)
+    assert values["e2e_from_schedule_p90_s"] == pytest.approx(0.15)
+    assert values["goodput_share"] == 1
+    assert values["goodput_requests_per_s"] == pytest.approx(10)
+    assert found["samples"]["tpot"] == 1000
+    assert found["client"]["figures"]["cpu_s_per_1k_output_tokens"]["value"] == pytest.approx(2 / 11)
+    text = shown(found)
+    for part in ("1,000 sent: 1,000 ok", "no /metrics at e (404)", "100 %", "50.0 ms", "TTFT, from the schedule"):
+        assert part in text
+
+
+def test_limits_count_from_the_schedule() -> None:
+    rows = requests(1000)
+    rows.loc[rows.index[:100], "scheduled_ns"] -= S // 20
+    found = summary(rows, limits=Limits(ttft_s=0.06))
+    assert found["figures"]["goodput_share"]["value"] == pytest.approx(0.9)
+
+
+def test_a_client_that_was_too_late_gives_no_latencies() -> None:
+    found = summary(requests(1000, late_s=0.2), limits=Limits(ttft_s=0.06))
+    assert found["lateness_s"]["p99"] == pytest.approx(0.2)
+    for name in ("ttft_p50_s", "requests_per_s", "output_tokens_per_s", "goodput_share"):
+        figure = found["figures"][name]
+        assert figure["value"] is None
+        assert figure["reasons"][0]["code"] == "client_lag"
+    assert found["figures"]["offered_requests_per_s"]["value"] == pytest.approx(10)
+    text = " ".join(shown(found).split())
+    assert "0.200 s or more after schedule" in text
+    assert "50.0 ms" not in text
+
+
+def test_a_closed_loop_has_no_lateness_and_no_offered_rate() -> None:
+    found = summary(requests(1000, late_s=0.2), scheduled=False)
+    assert found["lateness_s"] is None
+    assert found["figures"]["ttft_p50_s"]["value"] == pytest.approx(0.05)
+    text = shown(found)
+    assert "offered" not in text
+    assert "from the schedule" not in text
+
+
+def test_without_a_stream_the_end_to_end_time_is_that_of_the_answer() -> None:
+    found = summary(requests(1000, first_token_ns=None, last_token_ns=None), limits=Limits(e2e_s=0.2))
+    assert found["figures"]["e2e_p50_s"]["value"] == pytest.approx(0.15)
+    assert found["figures"]["ttft_p50_s"]["value"] is None
+    assert found["figures"]["goodput_share"]["value"] == 1
+
+
+def test_totals_agree_exactly_or_say_by_how_much_and_why() -> None:
+    rows = requests(1000)
+    exact = {"generated": 11_000, "prompt": 7_000, "cached": 0}
+    assert shown(summary(rows, scrapes=counters(exact))).count("agrees exactly") == 3
+    rows.loc[rows.index[-1], "status"] = "aborted"
+    rows.loc[rows.index[-1], ["completion_tokens", "prompt_tokens", "last_token_ns"]] = pd.NA
+    text = " ".join(shown(summary(rows, scrapes=counters(exact))).split())
+    assert "10,989, server 11,000: the server counted 11 more: 1 request(s)" in text
+    more = {**exact, "generated": 12_000}
+    text = " ".join(shown(summary(requests(1000), scrapes=counters(more))).split())
+    assert "the server counted 1,000 more, and nothing recorded explains it" in text
+
+
+def test_failures_are_counted_by_what_they_say() -> None:
+    rows = requests(1000)
+    rows.loc[rows.index[:3], ["status", "error"]] = ["failed", "HTTP 500: out of memory"]
+    rows.loc[rows.index[3:4], ["status", "error"]] = ["failed", "timed out"]
+    found = summary(rows)
+    assert found["errors"] == [{"error": "HTTP 500: out of memory", "count": 3}, {"error": "timed out", "count": 1}]
+    assert found["requests"]["failed"] == 4
+    assert "3 failed: HTTP 500: out of memory." in shown(found)
+
+
+def test_nothing_sent_is_no_error() -> None:
+    found = summary(requests(1000).iloc[:0], sent=Sent(stopped_ns=START))
+    assert found["figures"] == {}
+    assert "0 sent: none ended" in shown(found)
+
+
+def test_an_interrupted_load_counts_up_to_when_it_was_stopped() -> None:
+    found = summary(requests(100), sent=Sent(stopped_ns=START + 20 * S))
+    assert found["sent_s"] == pytest.approx(20)
+    assert found["figures"]["offered_requests_per_s"]["value"] == pytest.approx(5)
+
+
+def test_counters_of_all_endpoints_add_up(stub_endpoint: Any, tmp_path: Path) -> None:
+    endpoints = [stub_endpoint(), stub_endpoint()]
+    asyncio.run(scrape(endpoints, tmp_path / "before"))
+    asyncio.run(scrape(endpoints, tmp_path / "after"))
+    rows, why = read_counters(tmp_path / "before", tmp_path / "after", (1, 2))
+    assert why is None
+    assert rows is not None
+    assert set(rows["timestamp_ns"]) == {1, 2}
+    assert (rows["name"] == "vllm:generation_tokens_total").sum() == 4
+    assert not ((rows["timestamp_ns"] == 2) & rows["name"].str.endswith("_created")).any(), "no server was restarted"
+
+
+def test_no_metrics_is_said(tmp_path: Path) -> None:
+    for name in ("before", "after"):
+        asyncio.run(scrape(["http://127.0.0.1:9"], tmp_path / name))
+    rows, why = read_counters(tmp_path / "before", tmp_path / "after", (1, 2))
+    assert rows is None
+    assert why is not None
+    assert why.startswith("no /metrics at http://127.0.0.1:9 (")
