@@ -114,7 +114,7 @@ def test_a_calibration_and_a_change_of_it_rerun_the_analysis_alone(finished: Pro
         ("analysis/fit/linear.py", {"fit"}, {"session", "integrate", "carbon"}),
         ("impact/water.py", {"carbon"}, {"session", "integrate", "fit"}),
         ("present/theme.py", {"report"}, {"session", "integrate", "summary"}),
-        ("acquire/load/client.py", {"session"}, {"idle_baseline", "prompts"}),
+        ("acquire/load/exchange/client.py", {"session"}, {"idle_baseline", "prompts"}),
         ("acquire/power/sampler.py", {"session", "idle_baseline"}, {"prompts", "model"}),
         ("config/document.py", set(), {"session", "integrate", "summary", "report"}),
         ("cli/main.py", set(), {"session", "integrate", "summary", "report"}),

@@ -54,7 +54,7 @@ def _endless(
 ) -> Iterator[Sequence[PlannedRequest]]:
     yield from conversations
     # The first one's think time is the user's place in the staggered start, no pause: over again it waits as the next.
-    pause_ns = conversations[1][0].think_ns if len(conversations) > 1 else 0
+    pause_ns = conversations[min(1, len(conversations) - 1)][0].think_ns
     while True:
         for index, turns in enumerate(conversations):
             again = [*repeat(turns)]
