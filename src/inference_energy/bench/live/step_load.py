@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from inference_energy.bench.live.node import NodeFolder, node_here
 from inference_energy.bench.live.trace_file import TraceWriter
@@ -22,7 +22,7 @@ ROW_S = 0.25
 
 
 class _Load:
-    """The rows of one process."""
+    """The rows of one process. Whoever ends it keeps the lock: nobody writes behind the last row."""
 
     def __init__(self, made: NodeFolder) -> None:
         node = made.node
@@ -30,15 +30,16 @@ class _Load:
         self._host_w = node.engine.host_idle_w
         self._thermal = Thermal(node.device)
         self._trace = TraceWriter(made.traces, os.getpid())
+        self._lock = threading.RLock()
 
     def row(self, start_ns: int, length_s: float, busy: bool) -> None:
         """Say what holds from a time on, for about so long."""
         limit_w = self._device.power_limit_w
-        gpu_w = limit_w if busy else self._device.loaded_idle_w + self._thermal.leakage_w
-        self._trace.append(
-            start_ns, gpu_w, self._host_w, self._thermal.temperature_c, POWER_CAP if busy else GPU_IDLE, busy
-        )
-        self._thermal.advance(length_s, gpu_w)
+        events = POWER_CAP if busy else GPU_IDLE
+        with self._lock:
+            gpu_w = limit_w if busy else self._device.loaded_idle_w + self._thermal.leakage_w
+            self._trace.append(start_ns, gpu_w, self._host_w, self._thermal.temperature_c, events, busy)
+            self._thermal.advance(length_s, gpu_w)
 
     def step(self, start_ns: int, length_s: float, busy: bool) -> None:
         """A stretch of load or rest."""
@@ -50,7 +51,14 @@ class _Load:
 
     def close(self) -> None:
         """End the life."""
-        self._trace.close()
+        with self._lock:
+            self._trace.close()
+
+    def exit(self) -> NoReturn:
+        """End the life and the process, whatever the other thread is about to write."""
+        with self._lock:
+            self._trace.close()
+            os._exit(0)
 
 
 def main() -> int:
@@ -91,8 +99,7 @@ def _say(**event: Any) -> None:
 def _end_with_owner(load: _Load) -> None:
     while sys.stdin.readline():
         pass
-    load.close()
-    os._exit(0)
+    load.exit()
 
 
 if __name__ == "__main__":
