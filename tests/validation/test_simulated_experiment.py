@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import yaml
 
+from inference_energy.acquire.environment.capture import capture
+from inference_energy.acquire.model.prepare import prepare as attached_model
 from inference_energy.bench.parts.node import Node
 from inference_energy.config.read import read_merged
 from inference_energy.config.root import Config
-from inference_energy.contracts import requests, server_metrics
+from inference_energy.contracts import power, requests, server_metrics
+from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.contracts.tables import read_json, read_table
 from inference_energy.errors import InputError
 from inference_energy.impact.recompute import recompute
 from inference_energy.plan.specs import Specs
+from inference_energy.provenance.collect import IDLE_FILES, SERVER_FILES, SESSION_FILES
 from inference_energy.validation.experiment import MACHINE, simulate_experiment
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +78,36 @@ def test_the_example_experiments_run_and_their_files_go_through_the_pipeline(tmp
     # A step reads all weights whatever its batch, so many users share what one would pay alone.
     per_token = {name: cell["figures"]["energy_total_per_output_token_j"]["value"] for name, cell in windows.items()}
     assert per_token["shape-decode-many"] < 0.4 * per_token["shape-decode"]
+
+
+def test_every_file_that_report_and_archive_take_from_a_measurement_is_there(tmp_path: Path) -> None:
+    session = run(merged(tmp_path, short()), tmp_path)
+    machine = session.parents[1]
+    server, idle = machine / "servers" / "vllm", machine / "idle" / "vllm"
+    needed = [
+        machine / "environment.json",
+        session / "environment.json",
+        *(session / name for name in SESSION_FILES),
+        *(server / name for name in SERVER_FILES),
+        *(idle / name for name in IDLE_FILES),
+    ]
+    assert [path for path in needed if not path.is_file()] == []
+    environment, model = read_json(session / "environment.json"), read_json(server / "model.json")
+    assert list(environment) == list(capture())
+    assert environment["simulated"]
+    assert environment["gpus"][0]["uuid"] in set(read_table(session / "power.parquet", power.SCHEMA)["device"])
+    assert model["name"] == "smollm2-135m"
+    assert model.keys() == attached_model({"source": "attached", "name": "x"}, []).keys()
+    for facts_file in (environment, model, read_json(server / "server_environment.json")):
+        assert {key for key, value in facts_file.items() if value is None and key != "note"} == set(
+            facts_file["missing"]
+        )
+    schedule, sent = (
+        read_table(session / "schedule.parquet", SCHEDULE),
+        read_table(session / "requests.parquet", requests.SCHEMA),
+    )
+    assert set(schedule["prompt_id"]) == set(read_table(session / "prompts.parquet", PROMPTS)["prompt_id"])
+    assert set(sent["prompt_id"]) <= set(schedule["prompt_id"])
 
 
 def test_the_default_experiment_runs_on_the_nodes_own_model(tmp_path: Path) -> None:

@@ -17,11 +17,14 @@ from inference_energy.config.load.arrivals import ClosedArrival
 from inference_energy.config.models import DummyModel
 from inference_energy.config.root import Config
 from inference_energy.config.servers import LaunchServer
+from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.errors import InputError
 from inference_energy.plan.cells import Cell
+from inference_energy.plan.files import digests, write_plan
 from inference_energy.plan.prompts.make import make_prompts
 from inference_energy.plan.requests import session_requests
 from inference_energy.plan.schedule import make_schedule
+from inference_energy.plan.sources import plan_files
 from inference_energy.plan.specs import Specs, cells_of
 
 MACHINE = "bench"
@@ -49,9 +52,12 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
         schedule = make_schedule(session_requests(cells, config.seed), prompts.to_batches())
         _check_single_requests(name, cells, schedule, prompts)
         frames = schedule.to_pandas(), _frame(prompts)
-        plan = SessionPlan.from_spec(specs.session(name), config.idle.cold_s, *frames)
+        plan = SessionPlan.from_spec(specs.session(name), config.idle.cold_s, *frames, model=server.model)
         session = simulate(plan, own)
         write_session(session, raw_root)
+        folder, sources = raw_root / MACHINE / "sessions" / name, digests(plan_files(cells))
+        write_plan(folder / "prompts.parquet", [prompts], PROMPTS, sources)
+        write_plan(folder / "schedule.parquet", [schedule], SCHEDULE, sources)
         end_ns = int(str(session.phases[-1]["end_ns"]))
         yield (
             f"session {name}: {(end_ns - session.origin_ns) / 1e9:.0f} s of {own.tensor_parallel} x {own.device.label} "

@@ -31,7 +31,7 @@ class SessionPlan:
     """A session and the cold idle before it.
 
     Attributes:
-        session, machine, server: names.
+        session, machine, server, model: names.
         cells: the load, in order.
         schedule: rows of `contracts.schedule.SCHEDULE` for all cells.
         prompts: rows of `contracts.schedule.PROMPTS`; None, or without some rows, where contents do not matter: nothing
@@ -47,6 +47,7 @@ class SessionPlan:
     cells: tuple[Cell, ...]
     schedule: pd.DataFrame
     prompts: pd.DataFrame | None = None
+    model: str = "model"
     cold_s: float = 60.0
     launch_s: float = 30.0
     loaded_s: float = 30.0
@@ -58,9 +59,14 @@ class SessionPlan:
 
     @classmethod
     def from_spec(
-        cls, spec: Mapping[str, Any], cold_s: float, schedule: pd.DataFrame, prompts: pd.DataFrame | None
+        cls,
+        spec: Mapping[str, Any],
+        cold_s: float,
+        schedule: pd.DataFrame,
+        prompts: pd.DataFrame | None,
+        model: str = "model",
     ) -> "SessionPlan":
-        """From the specification that the rule `session` gets."""
+        """From the specification that the rule `session` gets, and the model's key in the configuration."""
         cells = tuple(
             Cell(
                 name=cell["name"],
@@ -80,6 +86,7 @@ class SessionPlan:
             cells=cells,
             schedule=schedule,
             prompts=prompts,
+            model=model,
             cold_s=cold_s,
             loaded_s=spec["loaded_idle_s"],
             post_s=spec["post_idle_s"],

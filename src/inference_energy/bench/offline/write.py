@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from inference_energy.bench.offline.facts import environment, model, server_environment
 from inference_energy.bench.offline.scrape import scrapes
 from inference_energy.bench.offline.session import SimulatedSession
 from inference_energy.bench.sensors.power_log import power_log, sources
@@ -14,10 +15,16 @@ VERSION = "simulated"
 
 
 def write_session(session: SimulatedSession, raw_root: Path) -> None:
-    """Write {machine}/sessions/{session}/ and {machine}/idle/{server}/ below a folder of raw results."""
-    plan = session.plan
-    here = raw_root / plan.machine / "sessions" / plan.session
-    idle = raw_root / plan.machine / "idle" / plan.server
+    """Write what a session leaves below {machine}/ in a folder of raw results, without prompts and schedule.
+
+    These are sessions/{session}/, idle/{server}/, servers/{server}/ and environment.json.
+    """
+    plan, root = session.plan, raw_root / session.plan.machine
+    here, idle, server = (
+        root / "sessions" / plan.session,
+        root / "idle" / plan.server,
+        root / "servers" / plan.server,
+    )
     anchor = {"monotonic_ns": session.origin_ns, "unix_ns": UNIX_NS}
     stamps: dict[str, Any] = {"clock_anchor": anchor, "source": sources(session.node)}
     for path, times_ns in ((here, session.log_ns), (idle, session.cold_log_ns)):
@@ -44,6 +51,10 @@ def write_session(session: SimulatedSession, raw_root: Path) -> None:
     write_table(here / "server_metrics.parquet", metrics, server_metrics.SCHEMA, clock_anchor=anchor)
     write_table(here / "phases.parquet", session.phases, phases.SCHEMA, clock_anchor=anchor)
     write_json(here / "session.json", _facts(session, anchor))
+    for folder in (root, here):
+        write_json(folder / "environment.json", environment(session.node))
+    write_json(server / "server_environment.json", server_environment())
+    write_json(server / "model.json", model(session.node, plan.model))
     start_ns, end_ns = session.cold_ns
     write_json(
         idle / "idle.json",
