@@ -1,4 +1,4 @@
-"""What tests of several areas share: a stub server on a free port."""
+"""What all tests share: settings, and a stub server on a free port."""
 
 import os
 import signal
@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # A shell that starts the tests in the background has SIGINT ignored, and every child would inherit that: then no Ctrl-C
 # could be tested.

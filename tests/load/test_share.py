@@ -46,7 +46,7 @@ def units(share: Share) -> list[tuple[str, list[PlannedRequest]]]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=schedules(), workers=st.integers(1, 5))
 def test_the_union_is_the_schedule_and_what_belongs_together_stays_together(rows: list[Row], workers: int) -> None:
     with TemporaryDirectory() as name:
@@ -76,7 +76,7 @@ def test_the_union_is_the_schedule_and_what_belongs_together_stays_together(rows
         assert all(len(workers_of_it) == 1 for workers_of_it in owners.values())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=schedules())
 def test_arrivals_are_in_order_and_users_keep_theirs(rows: list[Row]) -> None:
     with TemporaryDirectory() as name:

@@ -60,7 +60,7 @@ def draw(keys: dict[str, Any], duration_s: float, seed: int = 1) -> np.ndarray:
     return offsets_ns(arrival(**keys), duration_s, generator(seed, "w", "arrivals"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(keys=PROCESSES, duration_s=st.floats(0.1, 40), seed=st.integers(0, 2**63))
 def test_offsets_are_sorted_inside_and_reproducible(keys: dict[str, Any], duration_s: float, seed: int) -> None:
     offsets = draw(keys, duration_s, seed)
@@ -70,7 +70,7 @@ def test_offsets_are_sorted_inside_and_reproducible(keys: dict[str, Any], durati
     assert np.array_equal(offsets, draw(keys, duration_s, seed))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(keys=PROCESSES, duration_s=st.floats(5, 40))
 def test_as_many_as_the_integral_of_the_rate(keys: dict[str, Any], duration_s: float) -> None:
     """The mean over seeds, within four standard errors; a constant process within one arrival."""
@@ -80,7 +80,7 @@ def test_as_many_as_the_integral_of_the_rate(keys: dict[str, Any], duration_s: f
     assert abs(counts.mean() - expected) <= 1 + 4 * counts.std(ddof=1) / np.sqrt(len(counts))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(keys=PROCESSES, duration_s=st.floats(0.1, 100))
 def test_the_time_of_an_expected_count_is_the_inverse(keys: dict[str, Any], duration_s: float) -> None:
     rate = rate_of(arrival(**keys), duration_s)
@@ -91,7 +91,7 @@ def test_the_time_of_an_expected_count_is_the_inverse(keys: dict[str, Any], dura
     assert rate.expected(times_s) == pytest.approx(counts, abs=1e-6 * total + 1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(keys=PROCESSES.filter(lambda keys: keys["process"] not in ("day",)), duration_s=st.floats(0.5, 100))
 def test_the_check_of_the_configuration_expects_as_many(keys: dict[str, Any], duration_s: float) -> None:
     process = arrival(**keys)

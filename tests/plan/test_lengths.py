@@ -31,7 +31,7 @@ def times_s(keys: dict[str, Any]) -> np.ndarray:
 BOUNDS = st.tuples(st.integers(1, 500), st.integers(0, 3000)).map(lambda two: (two[0], two[0] + two[1]))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     bounds=BOUNDS,
     place=st.floats(0, 1),

@@ -159,7 +159,7 @@ def test_another_window_changes_none_of_the_others() -> None:
     assert rows(both, same)[-alone.num_rows :] == rows(alone, same)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**63),
     rate=st.floats(0.5, 30),

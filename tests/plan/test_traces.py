@@ -93,7 +93,7 @@ def test_rows_that_are_not_in_order_are_sorted(tmp_path: Path) -> None:
     assert [row[1] for row in three(planned(path, "azure"))] == [374, 396, 879]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     gaps_s=st.lists(st.floats(0, 50), min_size=1, max_size=30),
     scale=st.floats(0.05, 20),

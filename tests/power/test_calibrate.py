@@ -61,7 +61,7 @@ def fitted(gain: float, offset_w: float, seed: int) -> Any:
     return fit_line(*columns)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(gain=st.floats(0.85, 1.3), offset_w=st.floats(-20, 400), seed=st.integers(0, 1000))
 def test_gain_and_offset_are_found(gain: float, offset_w: float, seed: int) -> None:
     line = fitted(gain, offset_w, seed)

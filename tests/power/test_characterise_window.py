@@ -36,7 +36,7 @@ def fitted(times_s: Floats, power_w: Floats, wave: Wave) -> WindowFit:
     return fit
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     window_s=st.floats(0.15, 2.5),
     delay_s=st.floats(0.0, 0.25),

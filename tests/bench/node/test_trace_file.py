@@ -263,7 +263,7 @@ def test_half_a_row_waits_for_its_other_half(make: Make) -> None:
     levels_w=st.lists(st.floats(0, 700), min_size=60, max_size=60),
     cuts=st.lists(st.integers(0, 60), max_size=5),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_energy_is_the_exact_integral_however_the_rows_arrive(
     lengths_ms: list[int], levels_w: list[float], cuts: list[int]
 ) -> None:

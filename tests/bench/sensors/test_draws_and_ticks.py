@@ -42,7 +42,7 @@ def test_streams_of_other_names_are_independent_and_the_same_names_agree() -> No
     assert np.array_equal(first, Draws(1, "a").normal(NUMBERS))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     period_s=st.sampled_from([0.001, 0.02, 0.1, 0.101]),

@@ -82,7 +82,7 @@ def test_average_covers_all_of_its_window_and_instant_a_quarter_of_the_time() ->
     assert 0.2 < (np.array(instants) > 101.0).mean() < 0.45
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     gain=st.floats(0.85, 1.15),
@@ -154,7 +154,7 @@ def test_powers_come_in_quanta_and_never_below_zero() -> None:
     assert gpu(constant(1.0), offset_w=-10.0).average_w(at(3.0)).item() == 0.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), start_s=st.floats(0, 50), dropped=st.sampled_from([0.0, 0.2]))
 def test_polls_one_at_a_time_show_what_an_array_of_them_does(seed: int, start_s: float, dropped: float) -> None:
     times_ns = every(0.0371, start_s, start_s + 2)

@@ -22,7 +22,7 @@ def assert_empty(done: Run) -> None:
 
 
 @given(loads())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_engine_does_what_the_reference_does(load: Load) -> None:
     done = run(load, compare=True)
     assert_empty(done)
@@ -30,7 +30,7 @@ def test_engine_does_what_the_reference_does(load: Load) -> None:
 
 
 @given(loads(aborts=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_request_gets_all_its_tokens(load: Load) -> None:
     done = run(load)
     assert_empty(done)
@@ -45,7 +45,7 @@ def test_every_request_gets_all_its_tokens(load: Load) -> None:
 
 
 @given(loads())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_engine_that_has_ended_all_serves_anew(load: Load) -> None:
     done = run(load)
     engine = done.engine

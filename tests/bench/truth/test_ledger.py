@@ -55,7 +55,7 @@ def split_by_hand(done: Run) -> list[list[float]]:
 
 
 @given(loads(), PARTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_joule_is_given_out_once(load: Load, parts: int) -> None:
     done = run(load, tensor_parallel=parts)
     split = ledger_of(done)
@@ -69,7 +69,7 @@ def test_every_joule_is_given_out_once(load: Load, parts: int) -> None:
 
 
 @given(loads(), PARTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_split_is_that_of_each_step(load: Load, parts: int) -> None:
     done = run(load, tensor_parallel=parts)
     split, by_hand = ledger_of(done), np.array(split_by_hand(done))
@@ -79,7 +79,7 @@ def test_split_is_that_of_each_step(load: Load, parts: int) -> None:
 
 
 @given(loads(), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_order_of_the_requests_does_not_matter(load: Load, chance: random.Random) -> None:
     done = run(load)
     order = list(range(len(done.requests)))

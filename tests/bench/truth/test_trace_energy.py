@@ -113,7 +113,7 @@ def test_tenant_is_there_from_its_start_and_not_at_its_end() -> None:
 
 
 @given(loads())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_trace_has_the_energy_of_the_log(load: Load) -> None:
     engine = run(load).engine
     log, trace = engine.segments, trace_of(engine.segments)
