@@ -50,7 +50,6 @@ def test_each_device_serves_some_model() -> None:
 
 
 @given(PHYSICS, st.integers(1, 512), st.integers(1, 8192), LEAKAGE_W)
-@settings(deadline=None)
 def test_larger_batch_takes_no_less_time_and_no_more_energy_a_token(
     physics: StepPhysics, batch: int, context: int, leakage_w: float
 ) -> None:
@@ -61,7 +60,6 @@ def test_larger_batch_takes_no_less_time_and_no_more_energy_a_token(
 
 
 @given(PHYSICS, st.integers(0, 64), st.integers(1, 4096), st.integers(0, 4096), st.integers(0, 4096), LEAKAGE_W)
-@settings(deadline=None)
 def test_more_work_takes_more_time_and_energy(
     physics: StepPhysics, batch: int, context: int, tokens: int, further: int, leakage_w: float
 ) -> None:
@@ -79,7 +77,6 @@ def test_more_work_takes_more_time_and_energy(
 
 
 @given(PHYSICS, st.integers(0, 512), st.integers(1, 8192), st.integers(0, 16384), LEAKAGE_W)
-@settings(deadline=None)
 def test_power_stays_between_idle_and_the_limit(
     physics: StepPhysics, batch: int, context: int, tokens: int, leakage_w: float
 ) -> None:
