@@ -60,6 +60,7 @@ def server(
 
 def test_it_is_described_as_a_dummy(model: dict[str, Any]) -> None:
     assert (model["weights"], model["vocabulary"], model["parameters"]) == ("dummy", 512, None)
+    assert model["architecture"]["vocab_size"] == 512
     assert model["missing"]["parameters"] == "the weights are dummies"
 
 

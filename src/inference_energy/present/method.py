@@ -93,7 +93,8 @@ def session_facts(session: SessionData) -> list[Facts]:
     found = []
     if model:
         # The folder of this machine that holds the model or the interpreter says nothing to a reader elsewhere.
-        named = {key: value for key, value in model.items() if key not in ("files", "path")}
+        # Its architecture is a page of numbers, and is in model.json.
+        named = {key: value for key, value in model.items() if key not in ("files", "path", "architecture")}
         files = [(f"sha256 of {name}", str(digest)) for name, digest in (model.get("files") or {}).items()]
         found.append(Facts("Model", [*_known(named), *files], _gaps(model)))
     if server:

@@ -8,7 +8,7 @@ import pytest
 
 from inference_energy.bench.parts.catalogue import DEVICES
 from inference_energy.bench.parts.node import Node
-from inference_energy.bench.parts.shapes import SHAPES, ModelShape, from_config
+from inference_energy.bench.parts.shapes import SHAPES, ModelShape, from_config, to_config
 from inference_energy.errors import InputError
 
 # Published config.json of each model, as far as it says anything of the shape.
@@ -152,6 +152,17 @@ def test_unknown_gpu_or_model_is_refused_with_those_there_are(key: str) -> None:
         _ = node.device if key == "gpu" else node.shape
     assert f"bench: {key}: 'abacus'" in str(caught.value)
     assert all(name in str(caught.value) for name in known)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_is_the_same_after_a_way_through_config_json(name: str) -> None:
+    assert from_config(name, json.loads(json.dumps(to_config(SHAPES[name])))) == SHAPES[name]
+
+
+@pytest.mark.parametrize(("bits", "method"), [(8, "fp8"), (4, "awq"), (16, None)])
+def test_config_json_says_how_weights_are_quantised(bits: int, method: str | None) -> None:
+    config = to_config(Node.parse({"weight_bits": bits}).shape)
+    assert config.get("quantization_config", {}).get("quant_method") == method
 
 
 def test_power_limit_of_a_node_only_lowers() -> None:

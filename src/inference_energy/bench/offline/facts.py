@@ -3,6 +3,7 @@
 from typing import Any
 
 from inference_energy.bench.parts.node import Node
+from inference_energy.bench.parts.shapes import to_config
 from inference_energy.bench.sensors.node import gpu_name
 
 _NO_MACHINE = "the node is simulated: it has no {}"
@@ -65,5 +66,6 @@ def model(node: Node, name: str) -> dict[str, Any]:
         **dict.fromkeys(keys),
         "vocabulary": node.shape.vocabulary,
         "parameters": node.shape.parameters,
+        "architecture": to_config(node.shape),
         "missing": dict.fromkeys(keys, reason),
     }

@@ -102,6 +102,27 @@ def from_config(name: str, config: Mapping[str, Any]) -> ModelShape:
     )
 
 
+def to_config(shape: ModelShape) -> dict[str, Any]:
+    """The shape as a config.json says it; weights of fewer than 16 bits as Hugging Face's quantised models have them."""
+    quantised = {1.0: {"quant_method": "fp8"}, 0.5: {"quant_method": "awq", "bits": 4}}
+    config: dict[str, Any] = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "num_hidden_layers": shape.layers,
+        "hidden_size": shape.hidden,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "intermediate_size": shape.intermediate,
+        "vocab_size": shape.vocabulary,
+        "tie_word_embeddings": shape.tied_embeddings,
+        "torch_dtype": "bfloat16",
+    }
+    if shape.weight_bytes_per_parameter in quantised:
+        config["quantization_config"] = quantised[shape.weight_bytes_per_parameter]
+    return config
+
+
 SHAPES = {
     shape.name: shape
     for shape in (
