@@ -62,7 +62,6 @@ def test_every_attribute_is_an_option() -> None:
         ({"limits": "itl=0.1"}, ("--limits itl", "--chunks"), "--chunks"),
         ({"turn_think": "1"}, ("--turn-think", "--turns"), "--turns N"),
         ({"tdp_w": 65.0}, ("--tdp-w", "--power"), "--power"),
-        ({"transport": "plain", "endpoint": ("https://h",)}, ("--transport plain", "https://"), "--transport auto"),
         ({"arrival": "often"}, ("--arrival often", "poisson"), "closed"),
         ({"prompt_length": None}, ("--prompts", "--prompt-length"), "normal:256:64"),
         ({"output": "r.txt"}, ("--output", "r.txt"), ".csv or .parquet"),
