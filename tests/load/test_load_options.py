@@ -191,6 +191,9 @@ def test_spellings() -> None:
     assert (found.ttft_s, found.tpot_s, found.e2e_s) == (0.5, 0.05, None)
     with pytest.raises(InputError, match="at most once"):
         limits_of(options(limits="ttft=1,ttft=2"))
+    for value in ("nan", "inf", "0"):
+        with pytest.raises(InputError, match="--limits"):
+            limits_of(options(limits=f"ttft={value}"))
 
 
 def test_options_travel_as_json() -> None:
