@@ -52,9 +52,15 @@ def test_a_long_arrival_is_taken_by_its_ends() -> None:
         [*WORDS[:30], b"event: error\n" + ERROR, *WORDS[30:], DONE],
         [ROLE, *WORDS, END, USAGE, DONE],
         [*WORDS[:30], END, *WORDS[30:], USAGE, DONE],
+        [*WORDS[:30], END, *WORDS[30:]],
+        [*WORDS[:30], END.replace(b":", b": "), *WORDS[30:]],
+        [*WORDS[:30], USAGE, *WORDS[30:]],
         [ROLE] * 60,
     ],
-    ids=["error between", "named error between", "no content first", "finish between", "no content"],
+    ids=[
+        *("error between", "named error between", "no content first", "finish between"),
+        *("finish between, no end", "finish with blanks between", "usage between", "no content"),
+    ],
 )
 def test_where_the_ends_do_not_suffice_all_is_looked_at(events: list[bytes]) -> None:
     assert decode_ends(b"".join(events)) is None

@@ -62,7 +62,6 @@ def test_every_attribute_is_an_option() -> None:
         ({"limits": "itl=0.1"}, ("--limits itl", "--chunks"), "--chunks"),
         ({"turn_think": "1"}, ("--turn-think", "--turns"), "--turns N"),
         ({"tdp_w": 65.0}, ("--tdp-w", "--power"), "--power"),
-        ({"transport": "plain", "endpoint": ("https://h",)}, ("--transport plain", "https://"), "--transport auto"),
         ({"arrival": "often"}, ("--arrival often", "poisson"), "closed"),
         ({"prompt_length": None}, ("--prompts", "--prompt-length"), "normal:256:64"),
         ({"output": "r.txt"}, ("--output", "r.txt"), ".csv or .parquet"),
@@ -192,6 +191,9 @@ def test_spellings() -> None:
     assert (found.ttft_s, found.tpot_s, found.e2e_s) == (0.5, 0.05, None)
     with pytest.raises(InputError, match="at most once"):
         limits_of(options(limits="ttft=1,ttft=2"))
+    for value in ("nan", "inf", "0"):
+        with pytest.raises(InputError, match="--limits"):
+            limits_of(options(limits=f"ttft={value}"))
 
 
 def test_options_travel_as_json() -> None:

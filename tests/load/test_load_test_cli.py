@@ -14,6 +14,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from inference_energy.acquire.load.log.merge import merge
+
 Start = Callable[..., str]
 PROGRAM = [sys.executable, "-c", "from inference_energy.cli.main import main; main()"]
 
@@ -200,6 +202,64 @@ def test_a_load_process_that_dies_ends_with_1_and_keeps_the_log(stub_endpoint: S
     assert process.returncode == 1
     assert "the load broke off: the load process died" in words
     assert (pd.read_parquet(output)["status"] == "ok").sum() > 5
+
+
+def test_a_server_that_ends_ends_the_load_and_nothing_is_lost(stub_endpoint: Start, tmp_path: Path) -> None:
+    output, told = tmp_path / "run.parquet", tmp_path / "summary.json"
+    endpoint = stub_endpoint(tokens_per_s=100, crash_after_requests=15)
+    power = ("--power", "--power-source", "modelled", "--tdp-w", 60)
+    begun_s = time.monotonic()
+    done = command(*open_loop(endpoint, output, "--max-tokens", 5, "--json", told, *power), "--duration", "90")
+    assert time.monotonic() - begun_s < 80
+    assert done.returncode == 1
+    assert "has ended; what was sent so far is kept" in done.stderr
+    assert "the load broke off: the server, process" in done.stderr
+    found, log = summary(told), pd.read_parquet(output)
+    assert found["requests"]["ok"] == (log["status"] == "ok").sum() >= 10
+    assert found["requests"]["failed"] == sum(one["count"] for one in found["errors"]) > 0
+    assert found["requests"]["sent"] == len(log)
+    assert found["counters"]["why"].startswith("no /metrics at")
+    assert found["energy"]["figures"]["energy_total_j"]["value"] > 0
+    assert pd.read_parquet(tmp_path / "run-power.parquet")["timestamp_ns"].max() > log["end_ns"].max()
+
+
+def test_places_that_cannot_be_written_are_refused_before_anything_is_sent(
+    stub_endpoint: Start, prompts: Path, tmp_path: Path
+) -> None:
+    endpoint = stub_endpoint()
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder.csv").mkdir()
+    for output, more in (
+        (tmp_path / "file" / "requests.csv", ()),
+        (tmp_path / "folder.csv", ()),
+        (tmp_path / "requests.csv", ("--json", tmp_path / "file" / "summary.json")),
+        (tmp_path / "requests.csv", ("--save-schedule", tmp_path / "file" / "schedule.parquet")),
+    ):
+        words = ("--model", "stub", "--prompts", prompts, "--duration", 60)
+        done = command("load-test", "--endpoint", endpoint, "--output", output, *words, *more)
+        assert done.returncode == 2, done.stderr
+        assert "name" in done.stderr
+        assert str(tmp_path) in done.stderr
+    assert not (tmp_path / "requests.csv").exists()
+
+
+def test_if_the_summing_up_fails_the_logs_are_left(
+    stub_endpoint: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    output = tmp_path / "run.parquet"
+    arguments = [*PROGRAM, *map(str, open_loop(stub_endpoint(tokens_per_s=100), output, "--max-tokens", 5))]
+    with subprocess.Popen([*arguments, "--duration", "4"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "begins" not in process.stderr.readline():
+            assert process.poll() is None
+        output.mkdir()  # in the way when the log is to be delivered
+        _, words = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (kept,) = (tmp_path / "temporary").glob("load-test-*")
+    assert f"The logs of the load are kept in {kept}." in words
+    assert merge(kept / "load", tmp_path / "merged.parquet").rows > 5
 
 
 def test_while_load_is_sent_all_processes_together_are_small(stub_endpoint: Start, tmp_path: Path) -> None:

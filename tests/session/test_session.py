@@ -83,7 +83,6 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
     ("stub", "message"),
     [
         ({"die_after_s": 0.1, "start_delay_s": 5}, "before it was ready"),
-        ({"crash_after_s": 2.5}, "the server ended in the middle of the run"),
         ({"error_every": 1}, "requests failed"),
     ],
 )
@@ -96,9 +95,73 @@ def test_a_failed_session_leaves_logs_and_no_results(
     assert not files.output.exists()
     assert (files.logs / "server.log").exists()
     assert (files.logs / "power.arrows").stat().st_size > 0
-    if "crash_after_s" in stub:
-        assert merge(files.logs / "load", tmp_path / "kept.parquet").rows > 0, "what was sent until then is kept"
+    assert (files.logs / "partial").exists() == ("error_every" in stub), "kept where there was a load"
     assert left_of(tmp_path / "pids") == []
+
+
+def test_a_server_that_dies_ends_the_session_with_its_last_words_and_what_was_measured_is_kept(
+    make_session: Make, tmp_path: Path
+) -> None:
+    spec, files = make_session(pids_file=tmp_path / "pids", crash_after_requests=25)
+    with pytest.raises(RunError, match="the server ended in the middle of the run") as failed:
+        run_session(spec, files)
+    assert f"The last lines of {files.logs / 'server.log'}" in str(failed.value)
+    partial = files.logs / "partial"
+    (note,) = failed.value.__notes__
+    assert note.startswith(f"What was measured until then is kept in {partial}: requests (")
+    assert "power over" in note
+    assert not files.output.exists()
+    sent = read_table(partial / "requests.parquet", requests.SCHEMA)
+    logged = merge(files.logs / "load", tmp_path / "logged.parquet")
+    assert len(sent) == logged.rows
+    assert (sent["status"] == "ok").sum() >= 20, "the stub dies in the middle of the 25th; some may be beside it"
+    assert set(sent.loc[sent["status"] != "ok", "error"].str.partition(":")[0]) <= {
+        *("the server closed the connection before the answer was complete",),
+        *("the server closed the connection without an answer", "cut off before its end"),
+        "no connection to 127.0.0.1",
+    }
+    counts = read_table(partial / "server_metrics.parquet", server_metrics.SCHEMA)
+    assert counts["timestamp_ns"].max() <= sent["end_ns"].max() + 5e9
+    times = read_table(partial / "phases.parquet", phases.SCHEMA)
+    assert times["phase"].tolist()[:4] == ["launch", "loaded_idle", "warmup", "drain"]
+    watts = read_table(partial / "power.parquet", power.SCHEMA)
+    assert watts["timestamp_ns"].min() < times["start_ns"].min()
+    assert watts["timestamp_ns"].max() >= sent.loc[sent["status"] == "ok", "end_ns"].max()
+    facts = read_json(partial / "session.json")
+    assert facts["under_way"] == "window low"
+    assert facts["failure"] == str(failed.value)
+    assert left_of(tmp_path / "pids") == []
+
+
+def test_what_an_earlier_failure_left_goes_with_the_next_run(make_session: Make) -> None:
+    spec, files = make_session()
+    left = files.logs / "partial" / "requests.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_text("old")
+    with pytest.raises(RunError):
+        run_session(
+            replace(
+                spec,
+                server_settings={
+                    **spec.server_settings,
+                    "variables": {"STUB_DIE_AFTER_S": "0.1", "STUB_START_DELAY_S": "5"},
+                },
+            ),
+            files,
+        )
+    assert not left.exists()
+
+
+def test_an_attached_server_that_dies_ends_the_session_too(
+    make_session: Make, stub_endpoint: Callable[..., str]
+) -> None:
+    spec, files = make_session()
+    endpoint = stub_endpoint(tokens_per_s=50, crash_after_requests=12)
+    attached = replace(spec, mode="attach", server_settings={"endpoint": endpoint, "model": None, "gpus": "none"})
+    with pytest.raises(RunError, match=r"the server, process \d+, ended in the middle of the run"):
+        run_session(attached, files)
+    assert not files.output.exists()
+    assert (read_table(files.logs / "partial" / "requests.parquet", requests.SCHEMA)["status"] == "ok").any()
 
 
 def test_without_a_power_source_nothing_starts(make_session: Make) -> None:

@@ -184,7 +184,7 @@ def _logged(log: Path | None) -> Iterator[Callable[[str], None]]:
         try:
             yield say
         except (InputError, RunError) as error:
-            file.write(f"{type(error).__name__}: {error}\n")
+            file.write("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]) + "\n")
             raise
         except Exception:
             file.write(traceback.format_exc())

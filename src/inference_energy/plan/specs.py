@@ -68,6 +68,7 @@ class Specs:
         settings = self._server_settings(server)
         if settings["mode"] == "launch":
             settings |= {"arguments": {}, "variables": {}, "ready_timeout_s": 0.0, "grace_s": 0.0}
+        asked_as = {"api_key_env", "ca_file", "verify"} if settings["mode"] == "attach" else set()
         return {
             "machine": self.machine,
             "server": server,
@@ -75,6 +76,7 @@ class Specs:
             "server_settings": settings,
             "power": self.config.power.model_dump(),
             "cold_s": self.config.idle.cold_s,
+            "client": self.config.client.model_dump(include=asked_as),
         }
 
     def session(self, session: str) -> Spec:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from contextlib import nullcontext
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from inference_energy.acquire.server.access import Access
 from inference_energy.acquire.server.endpoint import is_healthy, listed_models, server_version, without_api_path
 from inference_energy.acquire.server.listening import listening_pids
 from inference_energy.errors import InputError
@@ -32,24 +32,30 @@ class AttachedServer:
     version: str | None
 
 
-async def attach(
-    name: str, endpoint: str, model: str | None = None, session: aiohttp.ClientSession | None = None
-) -> AttachedServer:
+async def attach(name: str, endpoint: str, model: str | None = None, access: Access | None = None) -> AttachedServer:
     """Look at the server that the config calls ``name``; ``model`` None takes the only one that it has.
 
-    ``session`` has what the server wants besides, such as a key or certificates; it is left open.
+    ``access`` is what the server wants of whoever asks.
 
     Raises:
-        InputError: no answer, not healthy, or not that model; the message names ``servers.<name>.endpoint`` or
-            ``servers.<name>.model`` and lists the models that are there.
+        InputError: no answer, no access, not healthy, or not that model; the message names ``servers.<name>.endpoint``
+            or ``servers.<name>.model`` and lists the models that are there.
     """
     url = without_api_path(endpoint)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"servers.{name}.endpoint: {endpoint} is no URL; write one like http://127.0.0.1:8000")
-    async with aiohttp.ClientSession() if session is None else nullcontext(session) as asking:
+    async with (access or Access()).session() as asking:
         try:
             models = await listed_models(asking, url)
+        except aiohttp.ClientResponseError as error:
+            if error.status not in (401, 403):
+                raise InputError(f"servers.{name}.endpoint: {url}/v1/models answers with {error.status}") from error
+            what = "wants an API key, and none was sent" if not (access and access.key_env) else "refuses the API key"
+            raise InputError(
+                f"servers.{name}.endpoint: {url} {what} (status {error.status}); export OPENAI_API_KEY with it, or "
+                "write in client.api_key_env which variable holds it"
+            ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             why = str(error) or type(error).__name__
             raise InputError(

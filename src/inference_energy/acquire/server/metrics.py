@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
+from inference_energy.acquire.server.access import Access
 from inference_energy.acquire.server.metrics_log import MetricsLog
 from inference_energy.acquire.server.metrics_page import PageReader
 from inference_energy.contracts.engines import engine_of
@@ -27,13 +28,17 @@ class MetricsPoller:
         base_url: of the server, without a path.
         interval_s: from scrape to scrape, on a fixed grid; a slow scrape skips its successors.
         log: the file to make, see `metrics_log`; None keeps nothing but the newest values.
+        access: what the server wants of whoever asks.
 
     Attributes:
         scrapes: how many there were; `errors` failed, and `last_error` says why the last of these did.
     """
 
-    def __init__(self, base_url: str, interval_s: float = 1.0, log: Path | None = None) -> None:
+    def __init__(
+        self, base_url: str, interval_s: float = 1.0, log: Path | None = None, access: Access | None = None
+    ) -> None:
         self.base_url = base_url
+        self._access = access or Access()
         self.interval_s = interval_s
         self.scrapes = 0
         self.errors = 0
@@ -127,7 +132,7 @@ class MetricsPoller:
         """GET /metrics; TimeoutError is an OSError."""
         if self._session is None:
             # A connection that the server closed in between is an error of one scrape, so none is kept for long.
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=3.0))
+            self._session = self._access.session(keepalive_timeout=3.0)
         # Packing the page would take the server and us more time than it saves on the way.
         plain = {"Accept-Encoding": "identity"}
         async with self._session.get(f"{self.base_url}/metrics", timeout=TIMEOUT, headers=plain) as response:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.acquire.power.choose import candidates, choose
+from inference_energy.acquire.server.access import Access
 from inference_energy.acquire.server.preflight import check_gpus, check_port
 from inference_energy.acquire.session.power import sampler_spec
 from inference_energy.acquire.session.server import attach_here, gpus_of
@@ -29,7 +30,7 @@ def check_server(session: Mapping[str, Any], environment: Mapping[str, Any], mod
     sources = choose(session["power"]["sources"], candidates(sampler_spec(session["power"], gpus)))
     power = ", ".join(f"{source.name} ({source.grade})" for source in sources)
     if session["mode"] == "attach":
-        attached = asyncio.run(attach_here(server, settings))
+        attached = asyncio.run(attach_here(server, settings, Access.of(session["client"], attached=True)))
         return f"attach to {attached.base_url}, model {attached.model}; power from {power}"
     try:
         check_port(settings["host"], settings["port"])

@@ -7,12 +7,13 @@ would refuse is refused here.
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.process import SamplerProcess
+from inference_energy.acquire.server.access import Access
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.session.power import finish_log, labelled_power, log_tail_s, sampler_spec
 from inference_energy.acquire.session.progress import Progress
@@ -27,7 +28,11 @@ ATTACHED = "the server was already running: its machine without it was never see
 
 @dataclass(frozen=True)
 class IdleSpec:
-    """What the idle baseline is told: names, mode, server_settings and power as in `SessionSpec`, and its duration."""
+    """What the idle baseline is told: names, mode, server_settings and power as in `SessionSpec`, and its duration.
+
+    Attributes:
+        client: of an attached server what it wants of whoever asks: `api_key_env`, `ca_file`, `verify`.
+    """
 
     machine: str
     server: str
@@ -35,6 +40,7 @@ class IdleSpec:
     server_settings: Mapping[str, Any]
     power: Mapping[str, Any]
     cold_s: float
+    client: Mapping[str, Any] = field(default_factory=dict)
 
 
 def measure_idle(
@@ -52,7 +58,7 @@ def measure_idle(
         RunError: interrupted, or the sampler died.
     """
     if spec.mode == "attach":
-        asyncio.run(attach_here(spec.server, spec.server_settings))
+        asyncio.run(attach_here(spec.server, spec.server_settings, Access.of(spec.client, attached=True)))
         write_table(power, [], SCHEMA, clock_anchor=clock_anchor(), source=[])
         write_json(facts, {"missing": ATTACHED, "start_ns": None, "end_ns": None, "duration_s": None})
         return

@@ -17,6 +17,8 @@ from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.characterise.profiles import profiles_of
 from inference_energy.acquire.power.process import SamplerProcess
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
+from inference_energy.acquire.server.access import Access
+from inference_energy.acquire.server.ancestors import WatchedProcess
 from inference_energy.acquire.server.environment import recorded_environment, server_environment
 from inference_energy.acquire.server.launch import launch
 from inference_energy.acquire.server.locks import acquire_locks
@@ -24,6 +26,7 @@ from inference_energy.acquire.server.metrics import MetricsPoller
 from inference_energy.acquire.server.metrics_log import compact
 from inference_energy.acquire.server.spec import LaunchSpec, command
 from inference_energy.acquire.session.load import SessionLoad
+from inference_energy.acquire.session.partial import clear_partial, keep_partial
 from inference_energy.acquire.session.power import (
     added_power,
     finish_log,
@@ -38,7 +41,7 @@ from inference_energy.acquire.session.spec import SessionSpec, stage_name
 from inference_energy.acquire.session.watching import Watch, run_until_signal
 from inference_energy.contracts import phases
 from inference_energy.contracts.tables import clock_anchor, read_json, write_json, write_table
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, RunError
 
 ATTACHED = {
     "cold_idle": "the server was already running: its machine without it was never seen",
@@ -74,12 +77,14 @@ class SessionRun:
         self.model: Mapping[str, Any] = read_json(files.model)
         self.load = SessionLoad(spec, files.prompts, files.schedule, files.logs / "load")
         self.gpus = gpus_of(spec.server, spec.server_settings)
+        self.access = Access.of(spec.client, attached=spec.mode == "attach")
         self.log = files.logs / "power.arrows"
         self.phases: list[dict[str, Any]] = []
         self.metrics_log = files.logs / "server_metrics.arrows"
         self.facts: dict[str, Any] = {"launch": None, "stop": None, "missing": {}, "machine_cpu": {}}
         self.poller: MetricsPoller | None = None
         self.launch_spec: LaunchSpec | None = None
+        self.under_way: str | None = None
         if spec.mode == "launch":
             environment = read_json(files.environment)
             self.launch_spec = launch_spec(spec.server, spec.server_settings, environment, self.model, files.logs)
@@ -92,7 +97,7 @@ class SessionRun:
 
         Raises:
             InputError: the attached server does not answer, or there is no power source.
-            RunError: the server or the sampler died, or no request succeeded; nothing is written then but logs.
+            RunError: the server or the sampler died, or no request succeeded; no result is written then.
         """
         self.facts["clock_anchor"] = clock_anchor()
         cpu_s, wall_s = time.process_time(), time.monotonic()
@@ -154,13 +159,14 @@ class SessionRun:
             await self._idle(watch, "post_idle", self.spec.post_idle_s)
 
     async def _measure_attached(self) -> None:
-        server = await attach_here(self.spec.server, self.spec.server_settings)
+        server = await attach_here(self.spec.server, self.spec.server_settings, self.access)
         self.facts["missing"] |= ATTACHED
         self.facts["server"] = self._server_facts(server.version, server.base_url)
         self.model = {**self.model, "name": server.model}
         sampler = SamplerProcess(sampler_spec(self.spec.power, self.gpus, pid=server.server_pid), self.log)
         with sampler:
             watch = self._watch(sampler)
+            watch.attached = WatchedProcess.of(server.server_pid) if server.server_pid else None
             await watch.wait(1.0)
             await self._load(watch, server.base_url, server.model)
             await asyncio.sleep(log_tail_s(self.spec.power))
@@ -184,7 +190,7 @@ class SessionRun:
         Right before and after each cell they are read once more, with nothing in flight, so that what the server
         counted in a cell is known exactly. How long the machine's CPUs were busy in it is noted too.
         """
-        self.poller = poller = MetricsPoller(endpoint, self.spec.metrics_interval_s, self.metrics_log)
+        self.poller = poller = MetricsPoller(endpoint, self.spec.metrics_interval_s, self.metrics_log, self.access)
         busy_cpu = MachineCpuTime()
         async with AsyncExitStack() as stack:
             await watch.run(stack.enter_async_context(self.load.team(endpoint, model)))
@@ -198,6 +204,7 @@ class SessionRun:
                 await watch.wait(self.spec.settle_s)
                 await self._idle(watch, "loaded_idle", self.spec.loaded_idle_s)
             for cell in self.spec.cells:
+                self.under_way = stage_name(cell)
                 self.progress.begin(stage_name(cell), closed=cell.arrival.get("process") == "closed")
                 await watch.run(poller.scrape_idle())
                 before_s, busy_s = time.monotonic(), busy_cpu.seconds()
@@ -259,9 +266,17 @@ class SessionRun:
 def run_session(spec: SessionSpec, files: SessionFiles) -> None:
     """Measure a session and write its raw files into `files.output`; logs stay whatever happens.
 
+    Where it fails once load was sent, what was measured until then lies in the folder `partial` of the logs.
+
     Raises:
         InputError, RunError: see `SessionRun`.
     """
     files.logs.mkdir(parents=True, exist_ok=True)
+    clear_partial(files.logs)
     run = SessionRun(spec, files)
-    run_until_signal(run.measure(), lambda name: run.progress.say(f"{name}: stopping the server"))
+    try:
+        run_until_signal(run.measure(), lambda name: run.progress.say(f"{name}: stopping the server"))
+    except RunError as error:
+        if run.under_way is not None:
+            keep_partial(files.logs, run.phases, run.under_way, run.facts["clock_anchor"], error)
+        raise

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from inference_energy.acquire.gpus import gpu_uuids
+from inference_energy.acquire.server.access import Access
 from inference_energy.acquire.server.attach import AttachedServer, attach
 from inference_energy.acquire.server.preflight import preflight
 from inference_energy.acquire.server.spec import VLLM_MODULE, LaunchSpec
@@ -92,11 +93,12 @@ def keys_of(server: str, spec: LaunchSpec) -> Iterator[None]:
         raise type(error)(re.sub(r"\bserver\.(?=[a-z_]+\b)(?!log|py)", f"servers.{server}.", text)) from error
 
 
-async def attach_here(server: str, settings: Mapping[str, Any]) -> AttachedServer:
+async def attach_here(server: str, settings: Mapping[str, Any], access: Access) -> AttachedServer:
     """Attach to a server on this machine.
 
     Raises:
-        InputError: it does not answer, lacks the model, or runs on another machine, whose power cannot be read here.
+        InputError: it does not answer, wants another key or certificate, lacks the model, or runs on another machine,
+            whose power cannot be read here.
     """
     host = urlsplit(settings["endpoint"]).hostname or ""
     if not await asyncio.to_thread(_is_here, host):
@@ -104,7 +106,7 @@ async def attach_here(server: str, settings: Mapping[str, Any]) -> AttachedServe
             f"servers.{server}.endpoint: {host} is another machine; its power cannot be read from here. "
             "Run the pipeline on the machine that serves"
         )
-    return await attach(server, settings["endpoint"], settings["model"])
+    return await attach(server, settings["endpoint"], settings["model"], access)
 
 
 def _is_here(host: str) -> bool:

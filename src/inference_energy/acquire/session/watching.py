@@ -18,13 +18,19 @@ TICK_S = 0.25
 
 
 class Watch:
-    """Runs coroutines and ends them when the sampler dies, the server ends, or Snakemake is gone."""
+    """Runs coroutines and ends them when the sampler dies, the server ends, or Snakemake is gone.
+
+    Attributes:
+        server: the one that we launched, while it must run.
+        attached: the process of one that we did not launch, where it is known.
+    """
 
     def __init__(self, progress: Progress, sampler: SamplerProcess) -> None:
         self._progress = progress
         self._sampler = sampler
         self._owners: tuple[WatchedProcess, ...] = snakemake_ancestors()
         self.server: RunningServer | None = None
+        self.attached: WatchedProcess | None = None
 
     async def wait(self, duration_s: float) -> None:
         """Let time pass."""
@@ -59,6 +65,8 @@ class Watch:
             raise RunError("Snakemake is gone; stopping")
         if self.server is not None and not self.server.alive():
             raise self.server.failure("the server ended in the middle of the run")
+        if self.attached is not None and is_gone(*self.attached):
+            raise RunError(f"the server, process {self.attached.pid}, ended in the middle of the run; its log says why")
 
 
 def run_until_signal(main: Coroutine[Any, Any, Result], on_signal: Callable[[str], None]) -> Result:

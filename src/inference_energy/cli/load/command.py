@@ -217,7 +217,11 @@ def load_test(
         typer.Option(rich_help_panel=CLIENT, min=1, max=64, help="Processes that share the load."),
     ] = 1,
     transport: Annotated[
-        str, typer.Option(rich_help_panel=CLIENT, help="plain (light, http:// only), aiohttp, or auto.")
+        str,
+        typer.Option(
+            rich_help_panel=CLIENT,
+            help="auto and plain: the light one; aiohttp: another HTTP client, where that fails.",
+        ),
     ] = "auto",
     connections: Annotated[
         int | None, typer.Option(rich_help_panel=CLIENT, min=1, help="Most connections of a worker to an endpoint.")
@@ -288,11 +292,13 @@ def load_test(
     from inference_energy.cli.load.contradictions import refuse_contradictions
     from inference_energy.cli.load.options import LoadOptions
     from inference_energy.cli.load.outcome import end, show
-    from inference_energy.cli.load.run import run
+    from inference_energy.cli.load.run import check_place, run
 
     del given["json_file"]
     options = LoadOptions.of(given)
     refuse_contradictions(options)
+    if json_file not in (None, "-"):
+        check_place(Path(json_file))
     found = run(options, Console(stderr=True))
     show(options, found, json_file)
     if not plan_only:

@@ -92,8 +92,6 @@ def refuse_contradictions(options: LoadOptions) -> None:
             raise InputError(f"{_option(first)}: write {what} too")
     if not (options.prompts or options.prompt_length or options.trace or options.schedule):
         raise InputError("--prompts: write a file with prompts, or --prompt-length normal:256:64 for synthetic ones")
-    if options.transport == "plain" and any(url.startswith("https:") for url in options.endpoint):
-        raise InputError("--transport plain and an https:// --endpoint: it speaks http only; write --transport auto")
     _limits(options)
 
 

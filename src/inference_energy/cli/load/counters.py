@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from inference_energy.acquire.server.access import Access
 from inference_energy.acquire.server.metrics import MetricsPoller
 from inference_energy.acquire.server.metrics_log import compact
 from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
 from inference_energy.contracts.tables import read_json, read_table, write_json
 
 
-async def scrape(endpoints: Sequence[str], folder: Path) -> None:
+async def scrape(endpoints: Sequence[str], folder: Path, access: Access) -> None:
     """Read /metrics of each endpoint once nothing runs there, or after two seconds, into files of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    await asyncio.gather(*(_scrape(url, folder, number) for number, url in enumerate(endpoints)))
+    await asyncio.gather(*(_scrape(url, folder, number, access) for number, url in enumerate(dict.fromkeys(endpoints))))
 
 
 def read_counters(before: Path, after: Path, times_ns: tuple[int, int]) -> tuple[pd.DataFrame | None, str | None]:
@@ -49,9 +50,9 @@ def _newest(path: Path) -> pd.DataFrame:
     return rows.set_index(["name", "labels"])
 
 
-async def _scrape(endpoint: str, folder: Path, number: int) -> None:
+async def _scrape(endpoint: str, folder: Path, number: int, access: Access) -> None:
     log = folder / f"{number}.arrows"
-    poller = MetricsPoller(endpoint, log=log)
+    poller = MetricsPoller(endpoint, log=log, access=access)
     await poller.scrape_idle()
     error = poller.last_error if poller.errors == poller.scrapes else None
     await poller.stop()

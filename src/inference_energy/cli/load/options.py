@@ -105,6 +105,11 @@ class LoadOptions:
         return output.with_name(name if output.stem == BESIDE else f"{output.stem}-{name}")
 
     @property
+    def targets(self) -> list[Path]:
+        """Files that are certainly written, one for each folder that is needed."""
+        return [*(self.saved or ()), *([] if self.plan_only else [Path(self.output)])]
+
+    @property
     def saved(self) -> tuple[Path, Path] | None:
         """Where the plan is kept: its schedule and its prompts."""
         if self.save_schedule is None and not self.plan_only:

@@ -2,24 +2,21 @@
 
 import asyncio
 import os
-import ssl
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference_energy.acquire.load.api_key import api_key_env
 from inference_energy.acquire.load.worker.spec import WORKLOAD_SETTINGS
+from inference_energy.acquire.server.access import Access
 from inference_energy.acquire.server.attach import AttachedServer, attach
 from inference_energy.cli.load.child import answer
 from inference_energy.cli.load.contradictions import refuse_contradictions
 from inference_energy.cli.load.counters import scrape
 from inference_energy.cli.load.models import as_options, cells_of, client_of, limits_of, seed_of
 from inference_energy.cli.load.options import LoadOptions, Prepared
-from inference_energy.config.load.client import Client
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.contracts.tables import clock_anchor
 from inference_energy.errors import InputError
@@ -43,10 +40,11 @@ def prepare(question: dict[str, Any]) -> dict[str, Any]:
     refuse_contradictions(options)
     cells, client = cells_of(options), client_of(options)
     limits_of(options)
-    servers = [] if options.plan_only else asyncio.run(_attached(options, client))
+    access = Access.of(client.model_dump(), attached=True, setting="--api-key-env") if not options.plan_only else None
+    servers = asyncio.run(_attached(options, access)) if access else []
     plan, notes = _planned(options, cells, folder)
-    if servers:
-        asyncio.run(scrape([server.base_url for server in servers], folder / BEFORE))
+    if access:
+        asyncio.run(scrape([server.base_url for server in servers], folder / BEFORE, access))
     settings = cells[-1].workload.model_dump()
     pids = [server.server_pid for server in servers]
     return asdict(
@@ -64,21 +62,17 @@ def prepare(question: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-async def _attached(options: LoadOptions, client: Client) -> list[AttachedServer]:
-    name = api_key_env(options.api_key_env, attached=True, setting="--api-key-env")
-    headers = {"Authorization": f"Bearer {os.environ[name]}"} if name else {}
+async def _attached(options: LoadOptions, access: Access) -> list[AttachedServer]:
     try:
-        trusted: ssl.SSLContext | bool = client.verify
-        if client.ca_file:
-            trusted = ssl.create_default_context(cafile=client.ca_file)
-    except OSError as error:
-        raise InputError(f"--ca-file: {client.ca_file} cannot be used: {error}") from error
-    connector = aiohttp.TCPConnector(ssl=trusted)
-    try:
-        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-            return [await attach("", endpoint, options.model, session) for endpoint in options.endpoint]
+        return [await attach("", endpoint, options.model, access) for endpoint in options.endpoint]
     except InputError as error:
-        raise InputError(str(error).replace("servers..", "--")) from None
+        raise InputError(_of_options(str(error))) from None
+
+
+def _of_options(message: str) -> str:
+    """A message about a server of the configuration as one about options."""
+    message = message.replace("servers..", "--").replace("client.api_key_env", "--api-key-env")
+    return message.replace("write in --api-key-env", "name in --api-key-env").replace("client.ca_file", "--ca-file")
 
 
 def _planned(options: LoadOptions, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[str]]:

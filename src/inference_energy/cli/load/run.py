@@ -5,6 +5,7 @@ memory, are processes of their own before and after.
 """
 
 import asyncio
+import shutil
 import signal
 import tempfile
 import time
@@ -18,6 +19,8 @@ from rich.console import Console
 
 from inference_energy.acquire.load.live import LiveCounts
 from inference_energy.acquire.load.test import CELL, LOGS, TestResult, TestSettings, run_test
+from inference_energy.acquire.server.ancestors import WatchedProcess
+from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.session.so_far import SoFar
 from inference_energy.cli.load.child import ask
 from inference_energy.cli.load.options import LoadOptions, Prepared, Sent
@@ -34,23 +37,53 @@ POWER_BEYOND_S = 1.0
 def run(options: LoadOptions, console: Console) -> dict[str, Any]:
     """Plan, send and sum up; with `plan_only` only the first, which returns a `Prepared`.
 
-    Ctrl-C and SIGTERM end the load early; what was sent so far is kept and summed up.
+    Ctrl-C and SIGTERM end the load early, and so does the end of the server where its process can be seen; what was
+    sent so far is kept and summed up.
 
     Raises:
-        InputError: an option, the plan or an endpoint cannot be used; nothing was sent.
-        RunError: a process died before anything was sent.
+        InputError: an option, the plan, an endpoint or a place for a file cannot be used; nothing was sent.
+        RunError: a process died before anything was sent, or the summing up failed: then the logs are left.
     """
-    with tempfile.TemporaryDirectory(prefix="load-test-") as name:
-        folder = Path(name)
-        question = {"options": options.as_json(), "folder": name}
+    for path in options.targets:
+        check_place(path)
+    folder = Path(tempfile.mkdtemp(prefix="load-test-"))
+    keep = False
+    try:
+        question = {"options": options.as_json(), "folder": str(folder)}
         prepared = Prepared(**ask("prepare", question))
         for note in prepared.notes:
             console.print(note, markup=False, highlight=False)
         if options.plan_only:
             return asdict(prepared)
         sent = _send(options, prepared, folder, console)
+        keep = True
         with _ignored(signal.SIGINT, signal.SIGTERM):
-            return ask("summarise", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
+            found = ask("summarise", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
+        keep = False
+        return found
+    except RunError as error:
+        if keep:
+            error.add_note(f"The logs of the load are kept in {folder}.")
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_place(path: Path) -> None:
+    """Make the folder of a file to be written later, so that nothing is measured in vain.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; name another place") from error
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
 
 
 def _send(options: LoadOptions, prepared: Prepared, folder: Path, console: Console) -> Sent:
@@ -65,7 +98,7 @@ def _send(options: LoadOptions, prepared: Prepared, folder: Path, console: Conso
     shown = _Shown(options, console, closed=not prepared.scheduled)
     with _power(options, prepared, folder, shown.so_far) as sampler:
         with shown.view:
-            sent = asyncio.run(_until_signal(folder, settings, shown))
+            sent = asyncio.run(_until_stopped(folder, settings, shown, prepared.server_pid))
         if sampler is None:
             return sent
         time.sleep(POWER_BEYOND_S)
@@ -92,20 +125,29 @@ class _Shown:
         self.view.tick()
 
 
-async def _until_signal(folder: Path, settings: TestSettings, shown: _Shown) -> Sent:
-    """Send until the end, or until SIGINT or SIGTERM, which stop the load in order."""
+async def _until_stopped(folder: Path, settings: TestSettings, shown: _Shown, server_pid: int | None) -> Sent:
+    """Send until the end, or until SIGINT, SIGTERM or the end of the server, which stop the load in order."""
     stop = asyncio.Event()
+    server = WatchedProcess.of(server_pid) if server_pid else None
+    failure: str | None = None
 
     def stopped() -> None:
         if not stop.is_set():
-            shown.view.say("stopping; what was sent so far is kept")
+            shown.view.say(f"{failure or 'stopping'}; what was sent so far is kept")
         stop.set()
+
+    def tick(cell: str, counts: LiveCounts) -> None:
+        nonlocal failure
+        shown.tick(cell, counts)
+        if server is not None and not stop.is_set() and is_gone(*server):
+            failure = f"the server, process {server.pid}, has ended"
+            stopped()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped)
     try:
-        return _sent(await run_test(folder, settings, shown.tick, stop))
+        return replace(_sent(await run_test(folder, settings, tick, stop)), failure=failure)
     except RunError as error:
         if not any((folder / LOGS).glob("requests-*.arrows")):
             raise

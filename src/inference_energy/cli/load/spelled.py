@@ -1,5 +1,6 @@
 """Values that are typed as one word: `normal:256:64` and the like."""
 
+from math import inf
 from typing import Any
 
 from inference_energy.errors import InputError
@@ -46,12 +47,12 @@ def limits(text: str) -> dict[str, float]:
     """`ttft=0.5,tpot=0.05` as the configuration's limits.
 
     Raises:
-        InputError: another name, twice the same, or no number above 0.
+        InputError: another name, twice the same, or no finite number above 0.
     """
     found: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
-        if name not in LIMITS or f"{name}_s" in found or not _is_number(value) or float(value) <= 0:
+        if name not in LIMITS or f"{name}_s" in found or not _is_number(value) or not 0 < float(value) < inf:
             raise InputError(
                 f"--limits {text}: write each of {', '.join(LIMITS)} at most once, with a time in s, such as "
                 "ttft=0.5,tpot=0.05"

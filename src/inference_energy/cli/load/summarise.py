@@ -13,6 +13,7 @@ from inference_energy.acquire.load.csv_log import write_csv
 from inference_energy.acquire.load.log.merge import merge
 from inference_energy.acquire.load.test import CELL, LOGS
 from inference_energy.acquire.power.stream import compact
+from inference_energy.acquire.server.access import Access
 from inference_energy.analysis.analyze import analyze
 from inference_energy.analysis.chunks import read_chunks
 from inference_energy.cli.load.child import answer
@@ -39,7 +40,8 @@ def summarise(question: dict[str, Any]) -> dict[str, Any]:
     """
     options, folder = LoadOptions.from_json(question["options"]), Path(question["folder"])
     prepared, sent = Prepared(**question["prepared"]), Sent(**question["sent"])
-    asyncio.run(scrape(prepared.endpoints, folder / AFTER))
+    access = Access.of(prepared.client, attached=True, setting="--api-key-env")
+    asyncio.run(scrape(prepared.endpoints, folder / AFTER, access))
     merged, measured = folder / "requests.parquet", folder / "measured.parquet"
     merge(folder / LOGS, merged, clock_anchor=prepared.clock_anchor)
     _only(merged, measured, CELL)

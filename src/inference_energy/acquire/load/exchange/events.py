@@ -16,6 +16,10 @@ DONE = b"data: [DONE]\n\n"
 LAST_EVENTS = 4
 """Of a long arrival, so many at its end are looked at: finish reason, usage, `[DONE]`, and one to spare."""
 
+FINISHED = (b'_reason":"', b'_reason": "')
+COUNTED = (b'"usage":{', b'"usage": {')
+"""What must not be passed over, with the blanks of JSON writers or without."""
+
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
@@ -94,7 +98,8 @@ def decode_ends(data: bytes) -> Sequence[Event] | None:
         data: as of `decode_events`.
 
     Returns:
-        None where every event must be looked at: there may be an error, the first has no content, or the end no finish.
+        None where every event must be looked at: there may be an error, the first has no content, or a finish or
+        counts came between and not at the end.
     """
     if b"error" in data:
         return None
@@ -105,10 +110,17 @@ def decode_ends(data: bytes) -> Sequence[Event] | None:
     first, last = decode_events(data[:first_end]), decode_events(data[last_begin:])
     if not any(has_content(choice) for event in first for choice in event.choices or ()):
         return None
-    over = data.endswith(DONE) or any(event.usage is not None for event in last)
-    if over and not any(choice.finish_reason is not None for event in last for choice in event.choices or ()):
+    counted = any(event.usage is not None for event in last)
+    finished = any(choice.finish_reason is not None for event in last for choice in event.choices or ())
+    if not finished and (counted or data.endswith(DONE) or _any_in(data, FINISHED, first_end, last_begin)):
+        return None
+    if not counted and _any_in(data, COUNTED, first_end, last_begin):
         return None
     return [*first, *last]
+
+
+def _any_in(data: bytes, wanted: Sequence[bytes], begin: int, end: int) -> bool:
+    return any(data.find(text, begin, end) >= 0 for text in wanted)
 
 
 def has_content(choice: Choice) -> bool:
