@@ -103,7 +103,7 @@ def from_config(name: str, config: Mapping[str, Any]) -> ModelShape:
 
 
 def to_config(shape: ModelShape) -> dict[str, Any]:
-    """The shape as a config.json says it; weights of fewer than 16 bits as Hugging Face's quantised models have them."""
+    """The shape as a config.json says it, quantised weights in the manner of Hugging Face's models."""
     quantised = {1.0: {"quant_method": "fp8"}, 0.5: {"quant_method": "awq", "bits": 4}}
     config: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
