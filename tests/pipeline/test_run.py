@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,10 @@ def test_the_last_lines_sum_it_up(finished: Project) -> None:
     assert len(lines) == 5
     assert "modelled" in shown.stdout
     assert "report.html" in lines[-1]
+
+
+def test_a_run_of_a_single_file_ends_without_a_summary(make_project: Callable[[], Project]) -> None:
+    project = make_project()
+    done = project.snakemake(f"results/raw/{MACHINE}/environment.json")
+    assert (project.folder / f"results/raw/{MACHINE}/environment.json").is_file()
+    assert "inference-energy: " not in done.stdout + done.stderr
