@@ -117,6 +117,6 @@ def test_the_last_lines_sum_it_up(finished: Project) -> None:
 
 def test_a_run_of_a_single_file_ends_without_a_summary(make_project: Callable[[], Project]) -> None:
     project = make_project()
-    done = project.snakemake(f"results/raw/{MACHINE}/environment.json")
+    done = project.snakemake("--", f"results/raw/{MACHINE}/environment.json")
     assert (project.folder / f"results/raw/{MACHINE}/environment.json").is_file()
     assert "inference-energy: " not in done.stdout + done.stderr
