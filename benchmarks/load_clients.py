@@ -11,6 +11,8 @@ bare aiohttp loop that counts events and parses nothing.
 - `arrivals`: 200 requests/s, Poisson, 64 tokens 10 ms apart, the first after 50 ms. The server notes when each request
   was there and when each token was written. TTFT error: the client's less the server's; ITL error: the same of each
   gap, without sign; send lag: arrival at the server less the schedule, of which the client's own is until it sends.
+- `golden`: ours at that rate on the bench's live server, which notes when it wrote each token. First tokens and ITL
+  should agree with that within 0.5 ms (median) and 2 ms (p99); what does not is marked.
 - `command`: what all processes of `inference-energy load-test` take at that rate.
 - `stress`: ours with 10,000 requests in flight, and beside the arrivals above 5 requests/s with prompts of 50,000
   tokens, or with answers of 1 MB in one go.
@@ -36,7 +38,7 @@ from load.scenarios import BARE, GENERAL, PLAIN, VLLM, Setting
 from load import scenarios
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("throughput", "arrivals", "command", "stress", "pacer", "tls")
+PARTS = ("throughput", "arrivals", "golden", "command", "stress", "pacer", "tls")
 CLIENTS = {"plain": PLAIN, "aiohttp": GENERAL, "vllm": VLLM, "bare": BARE}
 SECONDS, QUICK_SECONDS = 10.0, 2.0
 QUICK_HELD = 500
@@ -90,6 +92,8 @@ def run(part: str, clients: list[str], setting: Setting, held: int) -> dict[str,
         return {client: scenarios.throughput(client, setting) for client in clients}
     if part == "arrivals":
         return {client: scenarios.arrivals(client, setting) for client in clients}
+    if part == "golden":
+        return {client: scenarios.golden(client, setting) for client in clients if client in (PLAIN, GENERAL)}
     if part == "command":
         return {"load-test": scenarios.command_line(setting)}
     if part == "pacer":
@@ -142,6 +146,8 @@ def one_line(figures: dict[str, Any]) -> str:
     for key, words in SPREADS.items():
         if spread := figures.get(key):
             said.append(f"{words} mean {spread['mean']:.2f}, p50 {spread['p50']:.2f}, p99 {spread['p99']:.2f} ms")
+    if beyond := [name for name, good in figures.get("within_marks", {}).items() if not good]:
+        said.append(f"BEYOND ITS MARK: {', '.join(beyond)}")
     if figures.get("achieved_per_offered") is not None:
         said.append(f"achieved {figures['achieved_per_offered']:.3f}")
     if "cpu_ms_per_request" in figures:

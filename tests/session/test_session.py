@@ -43,7 +43,8 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
     assert len(sent[sent["cell"] == "low"]) == 20
     for window in ("low", "high"):
         span = times[(times["phase"] == "window") & (times["cell"] == window)].iloc[0]
-        assert sent[sent["cell"] == window]["sent_ns"].between(span["start_ns"], span["end_ns"]).all()
+        due_ns = sent[sent["cell"] == window]["scheduled_ns"]
+        assert due_ns.between(span["start_ns"], span["end_ns"], inclusive="left").all()
 
     metrics = read_table(files.output / "server_metrics.parquet", server_metrics.SCHEMA)
     counted = metrics[metrics["name"] == "vllm:generation_tokens_total"]["value"]
@@ -55,8 +56,8 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
         before = counts[counts["timestamp_ns"] <= own["start_ns"].min()]["value"].iloc[-1]
         after = counts[counts["timestamp_ns"] >= own["end_ns"].max()]["value"].iloc[0]
         assert after - before == asked["completion_tokens"].sum(), "read right before and after, so exact"
-        edges = counts["timestamp_ns"].sub(own["start_ns"].min()).abs().min()
-        assert edges < 0.6e9
+        earlier_ns = times.loc[times["end_ns"] <= own["start_ns"].min(), "end_ns"].max()
+        assert counts["timestamp_ns"].between(earlier_ns, own["start_ns"].min()).any(), "read between the phases"
 
     watts = read_table(files.output / "power.parquet", power.SCHEMA)
     assert watts["timestamp_ns"].iloc[0] < times["start_ns"].iloc[0]
@@ -72,7 +73,8 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
     assert len(client["workers"]) == 2
     assert client["cpu_s"] == pytest.approx(sum(worker["cpu_s"] for worker in client["workers"]))
     assert set(client["cells"]) == {"warmup", "low", "high"}
-    assert all(worker["lateness"]["p99_s"] < 1 for worker in client["workers"])
+    late_s = (sent["sent_ns"] - sent["scheduled_ns"]).groupby(sent["worker"]).max() / 1e9
+    assert [worker["lateness"]["max_s"] for worker in client["workers"]] == late_s.astype(float).tolist()
     assert set(sent["worker"]) == {0, 1}
     assert set(sent[sent["cell"] == "high"]["user"]) == {0, 1, 2}
     assert [source["grade"] for source in facts["power"]["sources"]] == ["modelled"]
