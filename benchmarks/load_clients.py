@@ -3,8 +3,9 @@
     python benchmarks/load_clients.py [--quick] [--seconds 10] [--realtime] [--parts PART ...] [--clients CLIENT ...]
 
 The client has one core, the server another. Tried are ours, through its worker process and log, on both transports;
-`vllm bench serve`, where vLLM's environment is there (the pipeline makes it) or `--vllm-python` names another; and a
-bare aiohttp loop that counts events and parses nothing.
+`vllm bench serve`, from vLLM's environment for the CPU, which is made first where it is not there (minutes, about 2 GB;
+the pipeline and the tests use the same), or from `--vllm-python`; and a bare aiohttp loop that counts events and parses
+nothing.
 
 - `throughput`: a closed loop of 8 users on a server that sends each answer of 128 tokens in one go. Tokens for each CPU
   second of the client's processes, by the kernel's accounts, from the first request to the last.
@@ -35,6 +36,9 @@ from typing import Any
 
 from load.scenarios import BARE, GENERAL, PLAIN, VLLM, Setting
 
+from inference_energy.acquire.cache import VARIABLE
+from inference_energy.acquire.vllm.build import ensure_environment
+from inference_energy.errors import RunError
 from load import scenarios
 
 ROOT = Path(__file__).parents[1]
@@ -63,10 +67,8 @@ def main() -> None:
     given = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     clients = [CLIENTS[name] for name in given.clients]
-    vllm_python = (given.vllm_python or found_vllm()) if VLLM in clients else None
-    if VLLM in clients and vllm_python is None:
-        clients.remove(VLLM)
-        print("vLLM's environment is not there, so its client is left out; `make test` makes it", file=sys.stderr)
+    compared = VLLM in clients and not {"throughput", "arrivals"}.isdisjoint(given.parts)
+    vllm_python = (given.vllm_python or vllm_environment()) if compared else None
     seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
     setting = Setting(seconds, cores[-1], cores[0], given.realtime, vllm_python)
     held = QUICK_HELD if given.quick else scenarios.HELD
@@ -115,10 +117,20 @@ def run(part: str, clients: list[str], setting: Setting, held: int) -> dict[str,
         }
 
 
-def found_vllm() -> Path | None:
-    """The Python of the environment that the pipeline made, if it did."""
-    made = sorted((ROOT / ".cache" / "environments").glob("cpu-*/.complete"), key=lambda path: path.stat().st_mtime)
-    return made[-1].parent / "bin" / "python" if made else None
+def vllm_environment() -> Path:
+    """The Python of the environment that the pipeline uses; made if it is not there.
+
+    Raises:
+        SystemExit: it cannot be made.
+    """
+    os.environ.setdefault(VARIABLE, str(ROOT / ".cache"))
+    try:
+        return ensure_environment("cpu", ROOT / "envs" / "cpu", lambda text: print(text, file=sys.stderr, flush=True))
+    except RunError as error:
+        without = " ".join(name for name in CLIENTS if name != "vllm")
+        raise SystemExit(
+            f"{error}\nName a Python that has vLLM: --vllm-python; or do without: --clients {without}"
+        ) from None
 
 
 def certificate(folder: Path) -> Path:
