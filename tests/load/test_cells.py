@@ -1,11 +1,15 @@
 """Cells of load against a stub server: arrivals, users, drain, failures."""
 
+import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.load.plans import closed_rows, open_rows, row, run
+from tests.load.plans import closed_rows, logged, open_rows, row, run, settings, write_plan
+
+from inference_energy.acquire.load.test import run_test
 
 Start = Callable[..., str]
 
@@ -49,6 +53,17 @@ def test_the_drain_cuts_off_what_takes_too_long_and_keeps_it(stub_endpoint: Star
     assert result.times.end_ns + 1_000_000_000 <= result.times.drained_ns
     assert sent["end_ns"].between(result.times.end_ns, result.times.drained_ns).all()
     assert result.counts.aborted == 3
+
+
+def test_endpoints_are_used_alike_however_many_processes_there_are(stub_endpoint: Start, tmp_path: Path) -> None:
+    endpoints = (stub_endpoint(tokens_per_s=100), stub_endpoint(tokens_per_s=100))
+    write_plan(tmp_path, open_rows(12, 0.02))
+    asked = replace(settings(endpoints[0], 0.5, workers=4), endpoints=endpoints)
+    asyncio.run(run_test(tmp_path, asked))
+    sent = logged(tmp_path)
+    assert sent["endpoint"].value_counts().to_dict() == dict.fromkeys(endpoints, 6)
+    first = sent.sort_values("scheduled_ns").groupby("worker")["endpoint"].first()
+    assert first.tolist() == [*endpoints, *endpoints]
 
 
 def test_errors_in_the_stream_are_failures_with_their_reason(stub_endpoint: Start, tmp_path: Path) -> None:

@@ -207,6 +207,16 @@ def test_failures_are_counted_by_what_they_say() -> None:
     assert "3 failed: HTTP 500: out of memory." in shown(found)
 
 
+def test_prompts_of_another_length_at_the_server_are_told() -> None:
+    rows = requests(1000)
+    planned = pd.DataFrame({"request_id": range(1000), "prompt_tokens": [7] * 990 + [5] * 10, "max_tokens": 11})
+    test = Recorded(rows, planned, None, WHOLE, True)
+    found = {**summary(rows), **summary_of(test, (None, "none"), None, AnalysisConfig())}
+    assert found["prompt_lengths"]["different"] == 10
+    assert "10 of 1000 prompts" in " ".join(shown(found).split())
+    assert summary(rows)["prompt_lengths"] is None
+
+
 def test_nothing_sent_is_no_error() -> None:
     found = summary(requests(1000).iloc[:0], sent=Sent(stopped_ns=START))
     assert found["figures"] == {}

@@ -176,6 +176,8 @@ def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "energy not given", sentence(energy["why"])
     for fault in energy.get("faults", []):
         yield "power", sentence(fault)
+    if note := (summary.get("prompt_lengths") or {}).get("note"):
+        yield "prompts", note
     for one in summary["counters"].get("reasons", []):
         if one["code"] == "server_restarted":
             yield "", one["detail"]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.acquire.load.test import CELL
-from inference_energy.analysis.cell_counts import Span, compare
+from inference_energy.analysis.cell_counts import Span, compare, prompt_lengths
 from inference_energy.analysis.chunks import arrivals
 from inference_energy.analysis.client_cost import client_cost
 from inference_energy.analysis.goodput import goodput
@@ -101,6 +101,7 @@ def summary_of(
             int(requests["completion_tokens"].fillna(0).sum()),
         ),
         "counters": _against_counters(test, counters, config),
+        "prompt_lengths": _prompt_lengths(test),
     }
     if window is None or window.duration_s <= 0:
         return found
@@ -183,6 +184,12 @@ def _queueing(test: Recorded, rows: pd.DataFrame | None) -> dict[str, Figure]:
     if rows is None or len(test.measured) < len(test.requests):
         return {}
     return queue_figures(ServerMetrics(rows).histogram("queue_time", *test.around_ns), [], [])
+
+
+def _prompt_lengths(test: Recorded) -> dict[str, Any] | None:
+    """Lengths of prompts that were asked for against the server's count; None where none was known beforehand."""
+    found, reasons = prompt_lengths(test.measured, test.schedule)
+    return None if found is None else {**found, "note": reasons[0].detail if reasons else None}
 
 
 def _against_counters(
