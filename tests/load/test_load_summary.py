@@ -117,6 +117,16 @@ def test_percentiles_stand_above_their_intervals_within_80_columns() -> None:
     assert lines[place + 1].count("–") == 4
 
 
+def test_a_percentile_that_no_latency_has_is_said_once() -> None:
+    text = " ".join(shown(summary(requests(100))).split())
+    assert text.count("not given: p99.9 of all latencies: Percentile 99.9 of 100 values") == 1
+    rows = requests(100)
+    rows["first_token_ns"] = pd.NA
+    text = " ".join(shown(summary(rows)).split())
+    assert "p99.9 of TTFT" in text
+    assert "p99.9 of end to end" in text
+
+
 def test_the_clients_share_of_the_machine_and_of_its_energy() -> None:
     found = summary(requests(1000), sent=replace(WHOLE, machine_busy_s=40.0))
     assert found["client"]["figures"]["share_of_busy_cpu"]["value"] == pytest.approx(0.05)

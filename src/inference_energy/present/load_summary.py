@@ -184,15 +184,26 @@ def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _not_given(figures: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """Latencies that are not given: for each reason the percentiles, and of what."""
+    """Latencies that are not given: for each reason the percentiles, and of what.
+
+    Where a percentile is given of none, and always for the same kind of reason, the first one's stands for all.
+    """
     found: dict[str, dict[str, list[str]]] = {}
     for percentile in PERCENTILES:
-        for name, (label, _) in LATENCIES.items():
-            figure = figures.get(f"{name}_p{percentile}_s")
-            if figure is not None and not figure["valid"] and not _unscheduled(figure):
-                names = found.setdefault(place(figure).why, {}).setdefault(percentile, [])
-                names += [label] if label not in names else []
+        there = [(label, figures.get(f"{name}_p{percentile}_s")) for name, (label, _) in LATENCIES.items()]
+        shown = [(label, figure) for label, figure in there if figure is not None and not _unscheduled(figure)]
+        missing = [(label, figure) for label, figure in shown if not figure["valid"]]
+        if len({label for label, _ in missing}) > 1 and len(missing) == len(shown) and len(_codes(missing)) == 1:
+            missing = [("all latencies", missing[0][1])]
+        for label, figure in missing:
+            names = found.setdefault(place(figure).why, {}).setdefault(percentile, [])
+            names += [label] if label not in names else []
     return found
+
+
+def _codes(figures: list[tuple[str, dict[str, Any]]]) -> set[tuple[str, ...]]:
+    """The kinds of reasons that figures have."""
+    return {tuple(reason["code"] for reason in figure["reasons"]) for _, figure in figures}
 
 
 def _unscheduled(figure: dict[str, Any] | None) -> bool:
