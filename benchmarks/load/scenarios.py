@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.acquire.model.dummy import write_dummy
-from load.compare import Result, fidelity, of_aiohttp_loop, of_ours, of_vllm, read
+from load.compare import Result, fidelity, of_aiohttp_loop, of_ours, of_vllm, read, spread
+from load.golden import BenchServer, first_token_ms, prompt_tokens, within, write_truth
 from load.plans import FIRST_KEY, PROMPT_TOKENS, poisson_ns, request, write_plan
 from load.watch import Server, Taken, environment, module, placed, run_client
 
@@ -20,6 +21,7 @@ TRANSPORTS = {PLAIN: "plain", GENERAL: "aiohttp"}
 
 USERS, BURST_TOKENS = 8, 128
 RATE_QPS, TOKENS = 200.0, 64
+GOLDEN_TOKENS = 32
 VLLM_TOKENS_PER_S = 60_000
 """About what it streams: its closed loop ends after a number of requests."""
 TOKENIZER = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 512}
@@ -78,6 +80,44 @@ def arrivals(client: str, setting: Setting) -> dict[str, Any]:
         service = ("timed", "--truth", str(truth))
         result, taken = _run(client, setting, folder, service, rows, TOKENS, arrivals_ns)
         return _timed_figures(result, taken, truth)
+
+
+def golden(client: str, setting: Setting) -> dict[str, Any]:
+    """200 requests/s, Poisson, 32 tokens, on the bench's live server: our times beside its own."""
+    with _folder() as folder:
+        arrivals_ns = poisson_ns(RATE_QPS, setting.seconds)
+        write_plan(
+            folder,
+            [
+                request(number, GOLDEN_TOKENS, arrival_ns=at_ns, prompt_tokens=prompt_tokens(number))
+                for number, at_ns in enumerate(arrivals_ns)
+            ],
+        )
+        server = BenchServer(folder, setting.server_core, realtime=setting.realtime)
+        try:
+            job = {
+                "folder": str(folder),
+                "endpoint": f"http://127.0.0.1:{server.port}",
+                "seconds": arrivals_ns[-1] / 1e9 + 0.01,
+                "transport": TRANSPORTS[client],
+                "chunk_times": True,
+            }
+            (folder / "job.json").write_text(json.dumps(job))
+            taken = run_client(
+                module("ours", str(folder / "job.json")),
+                server,
+                setting.cores,
+                realtime=setting.realtime,
+                log=folder / "client.log",
+                timeout_s=120 + 5 * setting.seconds,
+            )
+        finally:
+            server.stop()
+        write_truth(server.truth, folder / "truth.json")
+        result = of_ours(folder)
+        figures = _timed_figures(result, taken, folder / "truth.json")
+        figures["ttft_error_ms"] = spread(first_token_ms(result, folder / "truth.json"))
+        return {**figures, "within_marks": within(figures)}
 
 
 def beside_long_ones(setting: Setting, kind: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 PERIOD_S = 0.05
 MEMORY_EVERY = 10
@@ -66,6 +66,12 @@ class Server:
         """Have it write what it noted, and end."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+
+
+class HasProcess(Protocol):
+    """A server in a process of its own."""
+
+    process: subprocess.Popen[Any]
 
 
 @dataclass
@@ -124,7 +130,7 @@ class Taken:
 
 
 def run_client(
-    command: Sequence[str], server: Server, cores: tuple[int, int], *, realtime: bool, log: Path, timeout_s: float
+    command: Sequence[str], server: HasProcess, cores: tuple[int, int], *, realtime: bool, log: Path, timeout_s: float
 ) -> Taken:
     """Run a client to its end on the first core, the server being on the second.
 

@@ -1,11 +1,15 @@
 """Cells of load against a stub server: arrivals, users, drain, failures."""
 
+import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.load.plans import closed_rows, open_rows, row, run
+from tests.load.plans import closed_rows, logged, open_rows, row, run, settings, write_plan
+
+from inference_energy.acquire.load.test import run_test
 
 Start = Callable[..., str]
 
@@ -27,12 +31,12 @@ def test_closed_loop_keeps_its_users_busy_and_no_more(stub_endpoint: Start, tmp_
     assert max(itertools.accumulate(change for _, change in edges)) == 3
     assert len(sent) > 4, "the pool is sent again"
     assert sent["request_id"].is_unique
-    assert (sent["sent_ns"] < result.times.end_ns).all()
+    assert (sent["scheduled_ns"] < result.times.end_ns).all()
     assert sent.groupby("user")["worker"].nunique().eq(1).all()
 
 
 def test_users_think_before_each_request(stub_endpoint: Start, tmp_path: Path) -> None:
-    sent, result = run(stub_endpoint(tokens_per_s=200), tmp_path, closed_rows(2, 2, think_ns=150_000_000), 1.0)
+    sent, result = run(stub_endpoint(tokens_per_s=200), tmp_path, closed_rows(2, 2, think_ns=150_000_000), 2.0)
     for _, own in sent.sort_values("sent_ns").groupby("user"):
         ended_ns = [result.times.start_ns, *own["end_ns"].tolist()]
         assert len(own) > 2
@@ -51,6 +55,17 @@ def test_the_drain_cuts_off_what_takes_too_long_and_keeps_it(stub_endpoint: Star
     assert result.counts.aborted == 3
 
 
+def test_endpoints_are_used_alike_however_many_processes_there_are(stub_endpoint: Start, tmp_path: Path) -> None:
+    endpoints = (stub_endpoint(tokens_per_s=100), stub_endpoint(tokens_per_s=100))
+    write_plan(tmp_path, open_rows(12, 0.02))
+    asked = replace(settings(endpoints[0], 0.5, workers=4), endpoints=endpoints)
+    asyncio.run(run_test(tmp_path, asked))
+    sent = logged(tmp_path)
+    assert sent["endpoint"].value_counts().to_dict() == dict.fromkeys(endpoints, 6)
+    first = sent.sort_values("scheduled_ns").groupby("worker")["endpoint"].first()
+    assert first.tolist() == [*endpoints, *endpoints]
+
+
 def test_errors_in_the_stream_are_failures_with_their_reason(stub_endpoint: Start, tmp_path: Path) -> None:
     sent, result = run(stub_endpoint(error_every=2, tokens_per_s=100), tmp_path, open_rows(6, 0.05), 0.5)
     assert sorted(sent["status"]) == ["failed"] * 3 + ["ok"] * 3
@@ -59,8 +74,11 @@ def test_errors_in_the_stream_are_failures_with_their_reason(stub_endpoint: Star
 
 
 def test_a_closed_loop_does_not_spin_on_failures(stub_endpoint: Start, tmp_path: Path) -> None:
-    sent, result = run("http://127.0.0.1:9", tmp_path, closed_rows(2, 2), 0.5)
-    assert (len(sent), result.counts.failed, result.counts.ok) == (6, 6, 0)
+    sent, result = run("http://127.0.0.1:9", tmp_path, closed_rows(2, 2), 1.0)
+    assert (len(sent), 0) == (result.counts.failed, result.counts.ok)
+    for _, own in sent.sort_values("scheduled_ns").groupby("user"):
+        assert 1 < len(own) <= 5, "each 0.2 s, at most"
+        assert own["scheduled_ns"].tolist()[1:] == [at + 200_000_000 for at in own["end_ns"].tolist()[:-1]]
 
 
 def test_no_server_no_success_and_the_requests_are_kept(tmp_path: Path) -> None:

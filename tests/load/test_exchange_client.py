@@ -3,12 +3,14 @@
 import asyncio
 import ssl
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvloop
 from certificates import self_signed
 from exchange_server import (
+    COMPLETIONS,
     DONE,
     GOOD,
     GOOD_ANSWER,
@@ -126,6 +128,20 @@ def test_endpoints_take_turns_and_may_have_a_path(transport: str) -> None:
             assert [record.endpoint for record in records[:2]] == [one_server.url, f"{other.url}/llm"]
             assert (len(one_server.exchanges), len(other.exchanges)) == (3, 2)
             assert other.exchanges[0].head.startswith("POST /llm/v1/completions ")
+
+    asyncio.run(run())
+
+
+def test_a_conversation_stays_where_it_began() -> None:
+    async def run() -> None:
+        async with serving(good) as one_server, serving(good) as other, client_of(one_server.url, other.url) as client:
+            where: dict[int, set[str]] = {}
+            for turn in range(3):
+                for number in range(4):
+                    request = replace(planned(10 * number + turn), conversation=number, turn=turn)
+                    outcome = await client.send(request, COMPLETIONS, 0, 0)
+                    where.setdefault(number, set()).add(outcome.record.endpoint)
+        assert where == {0: {one_server.url}, 1: {other.url}, 2: {one_server.url}, 3: {other.url}}
 
     asyncio.run(run())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from inference_energy.acquire.server.access import Access
 from inference_energy.cli.load.counters import read_counters, scrape
 from inference_energy.cli.load.figures import Recorded, summary_of
 from inference_energy.cli.load.options import Sent
@@ -91,8 +93,69 @@ def test_rates_latencies_goodput_and_cost() -> None:
     assert found["samples"]["tpot"] == 1000
     assert found["client"]["figures"]["cpu_s_per_1k_output_tokens"]["value"] == pytest.approx(2 / 11)
     text = shown(found)
-    for part in ("1,000 sent: 1,000 ok", "no /metrics at e (404)", "100 %", "50.0 ms", "TTFT, from the schedule"):
+    for part in ("1,000 sent: 1,000 ok", "no /metrics at e (404)", "100 %", "50.0 ms", "from schedule", "p99.9"):
         assert part in text
+    assert "How long the machine's CPUs were busy was not recorded" in text
+
+
+def test_percentiles_stand_above_their_intervals_within_80_columns() -> None:
+    rows = requests(5000)
+    rows["first_token_ns"] += (pd.Series(range(5000)) * 7919 % 5000 * 20_000).astype("Int64")
+    figure = summary(rows)["figures"]["ttft_p99_9_s"]
+    low, high = figure["interval_95"]
+    assert low < figure["value"] < high
+    written = io.StringIO()
+    Console(file=written, width=80).print(load_summary(summary(rows)))
+    lines = written.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    head = next(line.split() for line in lines if line.startswith("latency"))
+    assert head == ["latency", "p50", "p90", "p99", "p99.9", "n"]
+    place = next(number for number, line in enumerate(lines) if line.startswith("TTFT"))
+    assert lines[place].split()[-1] == "5,000"
+    assert lines[place].count(" ms") == 4
+    assert lines[place + 1].startswith("from schedule")
+    assert lines[place + 1].count("–") == 4
+
+
+def test_a_percentile_that_no_latency_has_is_said_once() -> None:
+    text = " ".join(shown(summary(requests(100))).split())
+    assert text.count("not given: p99.9 of all latencies: Percentile 99.9 of 100 values") == 1
+    rows = requests(100)
+    rows["first_token_ns"] = pd.NA
+    text = " ".join(shown(summary(rows)).split())
+    assert "p99.9 of TTFT" in text
+    assert "p99.9 of end to end" in text
+
+
+def test_the_clients_share_of_the_machine_and_of_its_energy() -> None:
+    found = summary(requests(1000), sent=replace(WHOLE, machine_busy_s=40.0))
+    assert found["client"]["figures"]["share_of_busy_cpu"]["value"] == pytest.approx(0.05)
+    assert "5.00 % of this machine's busy CPU time" in shown(found)
+    energy = {"value": 0.012, "unit": "share", "basis": "none", "boundary": "gpu + cpu_package", "grade": "modelled"}
+    found["client"]["figures"]["share_of_energy"] = {**energy, "valid": True, "reasons": [], "interval_95": None}
+    assert "1.20 % of the energy (modelled)" in shown(found)
+    unknown = {"code": "client_energy_unknown", "detail": "No sensor measured the CPU."}
+    found["client"]["figures"]["share_of_energy"] |= {"value": None, "valid": False, "reasons": [unknown]}
+    assert "of the energy: No sensor measured the CPU." in shown(found)
+
+
+def test_queueing_is_the_servers_histogram_unless_a_warm_up_is_in_it() -> None:
+    def queued(at: int, count: float, seconds: float) -> list[dict[str, Any]]:
+        name = "vllm:request_queue_time_seconds"
+        values = {"_count": ("{}", count), "_sum": ("{}", seconds), "_bucket": ('{"le": "+Inf"}', count)}
+        return [
+            {"timestamp_ns": at, "name": name + end, "labels": labels, "value": value}
+            for end, (labels, value) in values.items()
+        ]
+
+    exact = counters({"generated": 11_000, "prompt": 7_000, "cached": 0})
+    rows = requests(1000)
+    scrapes = pd.concat([exact, pd.DataFrame([*queued(START - 1, 5, 1.0), *queued(START + 101 * S + 1, 1005, 21.0)])])
+    figure = summary(rows, scrapes=scrapes)["figures"]["queue_mean_s"]
+    assert figure["value"] == pytest.approx(0.02)
+    assert "mean 20.0 ms" in shown(summary(rows, scrapes=scrapes))
+    rows.loc[0, "cell"] = "warmup"
+    assert "queue_mean_s" not in summary(rows, scrapes=scrapes)["figures"]
 
 
 def test_limits_count_from_the_schedule() -> None:
@@ -121,7 +184,7 @@ def test_a_closed_loop_has_no_lateness_and_no_offered_rate() -> None:
     assert found["figures"]["ttft_p50_s"]["value"] == pytest.approx(0.05)
     text = shown(found)
     assert "offered" not in text
-    assert "from the schedule" not in text
+    assert "from schedule" not in text
 
 
 def test_without_a_stream_the_end_to_end_time_is_that_of_the_answer() -> None:
@@ -154,6 +217,16 @@ def test_failures_are_counted_by_what_they_say() -> None:
     assert "3 failed: HTTP 500: out of memory." in shown(found)
 
 
+def test_prompts_of_another_length_at_the_server_are_told() -> None:
+    rows = requests(1000)
+    planned = pd.DataFrame({"request_id": range(1000), "prompt_tokens": [7] * 990 + [5] * 10, "max_tokens": 11})
+    test = Recorded(rows, planned, None, WHOLE, True)
+    found = {**summary(rows), **summary_of(test, (None, "none"), None, AnalysisConfig())}
+    assert found["prompt_lengths"]["different"] == 10
+    assert "10 of 1000 prompts" in " ".join(shown(found).split())
+    assert summary(rows)["prompt_lengths"] is None
+
+
 def test_nothing_sent_is_no_error() -> None:
     found = summary(requests(1000).iloc[:0], sent=Sent(stopped_ns=START))
     assert found["figures"] == {}
@@ -168,8 +241,8 @@ def test_an_interrupted_load_counts_up_to_when_it_was_stopped() -> None:
 
 def test_counters_of_all_endpoints_add_up(stub_endpoint: Any, tmp_path: Path) -> None:
     endpoints = [stub_endpoint(), stub_endpoint()]
-    asyncio.run(scrape(endpoints, tmp_path / "before"))
-    asyncio.run(scrape(endpoints, tmp_path / "after"))
+    asyncio.run(scrape(endpoints, tmp_path / "before", Access()))
+    asyncio.run(scrape(endpoints, tmp_path / "after", Access()))
     rows, why = read_counters(tmp_path / "before", tmp_path / "after", (1, 2))
     assert why is None
     assert rows is not None
@@ -180,7 +253,7 @@ def test_counters_of_all_endpoints_add_up(stub_endpoint: Any, tmp_path: Path) ->
 
 def test_no_metrics_is_said(tmp_path: Path) -> None:
     for name in ("before", "after"):
-        asyncio.run(scrape(["http://127.0.0.1:9"], tmp_path / name))
+        asyncio.run(scrape(["http://127.0.0.1:9"], tmp_path / name, Access()))
     rows, why = read_counters(tmp_path / "before", tmp_path / "after", (1, 2))
     assert rows is None
     assert why is not None

@@ -265,7 +265,8 @@ def test_if_the_summing_up_fails_the_logs_are_left(
 def test_while_load_is_sent_all_processes_together_are_small(stub_endpoint: Start, tmp_path: Path) -> None:
     words = open_loop(stub_endpoint(tokens_per_s=100), tmp_path / "run.parquet", "--max-tokens", 5)
     most = 0
-    with subprocess.Popen([*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True) as process:
+    arguments = [*PROGRAM, *map(str, words), "--duration", "60"]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while "begins" not in process.stderr.readline():
             assert process.poll() is None
@@ -275,6 +276,7 @@ def test_while_load_is_sent_all_processes_together_are_small(stub_endpoint: Star
             assert len(family) == 2
             most = max(most, sum(one.memory_info().rss for one in family))
             time.sleep(0.1)
+        process.terminate()
         process.communicate(timeout=60)
     assert 20e6 < most < 120 * 2**20
 

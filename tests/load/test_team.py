@@ -70,7 +70,7 @@ def test_a_killed_worker_is_an_error_and_what_it_logged_is_kept(stub_endpoint: S
     assert (lost["status"] == "ok").all(), "in flight at the kill: not in the log"
     ended = sent[sent["worker"] == 0]
     assert (ended["status"] == "aborted").sum() == 2, "the other one stopped and noted what it cut off"
-    assert ended["end_ns"].max() - lost["end_ns"].max() < 3_000_000_000
+    assert ended["end_ns"].max() - lost["end_ns"].max() < 20e9, "long before the cell's end"
 
 
 def test_workers_end_with_their_parent_and_abort_what_is_in_flight(stub_endpoint: Start, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_workers_end_with_their_parent_and_abort_what_is_in_flight(stub_endpoint
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(pids) == 2
     assert not any(gone(pid) for pid in pids)
-    time.sleep(1.5)
+    time.sleep(2.5)
     parent.kill()
     parent.wait()
     wait_until(lambda: all(gone(pid) for pid in pids))
@@ -115,8 +115,10 @@ def test_an_interrupted_test_keeps_what_was_sent(stub_endpoint: Start, tmp_path:
     endpoint = stub_endpoint(tokens_per_s=10)
 
     async def main() -> None:
-        task = asyncio.create_task(run_test(tmp_path, settings(endpoint, 60.0)))
-        await asyncio.sleep(3.0)
+        some = asyncio.Event()
+        asked = settings(endpoint, 60.0)
+        task = asyncio.create_task(run_test(tmp_path, asked, lambda _, counts: counts.sent < 15 or some.set()))
+        await asyncio.wait_for(some.wait(), 50)
         task.cancel()
         await task
 
@@ -129,8 +131,8 @@ def test_an_interrupted_test_keeps_what_was_sent(stub_endpoint: Start, tmp_path:
 
 def test_what_the_processes_took_is_told(stub_endpoint: Start, tmp_path: Path) -> None:
     ticks: list[LiveCounts] = []
-    write_plan(tmp_path, open_rows(40, 0.02))
-    asked = settings(stub_endpoint(tokens_per_s=100), 1.0, workers=2)
+    write_plan(tmp_path, open_rows(40, 0.06))
+    asked = settings(stub_endpoint(tokens_per_s=100), 2.5, workers=2)
     result = asyncio.run(run_test(tmp_path, asked, lambda _, counts: ticks.append(counts)))
     workers = result.client["workers"]
     assert [worker["worker"] for worker in workers] == [0, 1]

@@ -14,6 +14,8 @@ import pytest
 from inference_energy.acquire.load.log.merge import merge
 from inference_energy.acquire.session.run import SessionFiles, run_session
 from inference_energy.acquire.session.spec import SessionSpec
+from inference_energy.analysis.analyze import analyze
+from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.tables import read_json, read_table
 from inference_energy.errors import InputError, RunError
@@ -43,7 +45,8 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
     assert len(sent[sent["cell"] == "low"]) == 20
     for window in ("low", "high"):
         span = times[(times["phase"] == "window") & (times["cell"] == window)].iloc[0]
-        assert sent[sent["cell"] == window]["sent_ns"].between(span["start_ns"], span["end_ns"]).all()
+        due_ns = sent[sent["cell"] == window]["scheduled_ns"]
+        assert due_ns.between(span["start_ns"], span["end_ns"], inclusive="left").all()
 
     metrics = read_table(files.output / "server_metrics.parquet", server_metrics.SCHEMA)
     counted = metrics[metrics["name"] == "vllm:generation_tokens_total"]["value"]
@@ -55,8 +58,8 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
         before = counts[counts["timestamp_ns"] <= own["start_ns"].min()]["value"].iloc[-1]
         after = counts[counts["timestamp_ns"] >= own["end_ns"].max()]["value"].iloc[0]
         assert after - before == asked["completion_tokens"].sum(), "read right before and after, so exact"
-        edges = counts["timestamp_ns"].sub(own["start_ns"].min()).abs().min()
-        assert edges < 0.6e9
+        earlier_ns = times.loc[times["end_ns"] <= own["start_ns"].min(), "end_ns"].max()
+        assert counts["timestamp_ns"].between(earlier_ns, own["start_ns"].min()).any(), "read between the phases"
 
     watts = read_table(files.output / "power.parquet", power.SCHEMA)
     assert watts["timestamp_ns"].iloc[0] < times["start_ns"].iloc[0]
@@ -72,7 +75,8 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
     assert len(client["workers"]) == 2
     assert client["cpu_s"] == pytest.approx(sum(worker["cpu_s"] for worker in client["workers"]))
     assert set(client["cells"]) == {"warmup", "low", "high"}
-    assert all(worker["lateness"]["p99_s"] < 1 for worker in client["workers"])
+    late_s = (sent["sent_ns"] - sent["scheduled_ns"]).groupby(sent["worker"]).max() / 1e9
+    assert [worker["lateness"]["max_s"] for worker in client["workers"]] == late_s.astype(float).tolist()
     assert set(sent["worker"]) == {0, 1}
     assert set(sent[sent["cell"] == "high"]["user"]) == {0, 1, 2}
     assert [source["grade"] for source in facts["power"]["sources"]] == ["modelled"]
@@ -126,7 +130,9 @@ def test_a_server_that_dies_ends_the_session_with_its_last_words_and_what_was_me
     assert times["phase"].tolist()[:4] == ["launch", "loaded_idle", "warmup", "drain"]
     watts = read_table(partial / "power.parquet", power.SCHEMA)
     assert watts["timestamp_ns"].min() < times["start_ns"].min()
-    assert watts["timestamp_ns"].max() >= sent.loc[sent["status"] == "ok", "end_ns"].max()
+    assert watts["timestamp_ns"].max() >= sent["end_ns"].max()
+    figures = analyze(partial / "power.parquet", partial / "requests.parquet", None, AnalysisConfig())["figures"]
+    assert figures["energy_total_j"]["value"] > 0, "its energy is there to be computed"
     facts = read_json(partial / "session.json")
     assert facts["under_way"] == "window low"
     assert facts["failure"] == str(failed.value)

@@ -9,14 +9,14 @@ from rich.text import Text
 
 from inference_energy.present.formats import NOT_GIVEN, Place, Scale, place, scale_for, sentence, significant, whole
 
-PERCENTILES = ("50", "90", "99")
+PERCENTILES = {"50": "p50", "90": "p90", "99": "p99", "99_9": "p99.9"}
 LATENCIES = {
-    "ttft_from_schedule": "TTFT, from the schedule",
-    "ttft": "TTFT, from sending",
-    "tpot": "TPOT",
-    "itl": "ITL",
-    "e2e_from_schedule": "end to end, from the schedule",
-    "e2e": "end to end, from sending",
+    "ttft_from_schedule": ("TTFT", "from schedule"),
+    "ttft": ("TTFT", "from sending"),
+    "tpot": ("TPOT", ""),
+    "itl": ("ITL", ""),
+    "e2e_from_schedule": ("end to end", "from schedule"),
+    "e2e": ("end to end", "from sending"),
 }
 RATES = {
     "offered_requests_per_s": "offered",
@@ -82,6 +82,9 @@ def _facts(summary: dict[str, Any]) -> RenderableType:
     if client := summary["client"]:
         cost = place(client["figures"]["cpu_s_per_1k_output_tokens"])
         table.add_row("client's CPU time", f"{cost.text}, {significant(client['cpu_s'])} s in all")
+        table.add_row("client's share", _share(client["figures"]))
+    if queue := summary["figures"].get("queue_mean_s"):
+        table.add_row("queueing at the server", f"mean {place(queue).text}" if queue["valid"] else place(queue).why)
     for label, text in _counters(summary):
         table.add_row(label, text)
     for name, figure in ((summary.get("energy") or {}).get("figures") or {}).items():
@@ -93,23 +96,40 @@ def _facts(summary: dict[str, Any]) -> RenderableType:
 
 
 def _latencies(summary: dict[str, Any]) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    """Percentiles, each above its 95 % interval."""
+    table = Table(box=None, padding=(0, 2, 0, 0), caption="below each: its 95 % interval", caption_justify="left")
     table.add_column("latency", no_wrap=True)
-    for percentile in PERCENTILES:
-        table.add_column(f"p{percentile}", justify="right", no_wrap=True)
+    for shown in PERCENTILES.values():
+        table.add_column(shown, justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    for name, label in LATENCIES.items():
+    for name, (label, since) in LATENCIES.items():
         figures = [summary["figures"].get(f"{name}_p{percentile}_s") for percentile in PERCENTILES]
         if not any(figures) or _unscheduled(figures[0]):
             continue
         scale = scale_for([figure["value"] for figure in figures if figure], figures[0]["unit"])
         cells = [_cell(place(figure, scale, per=None), scale) for figure in figures]
-        table.add_row(label, *cells, whole(summary["samples"].get(name, 0)))
+        table.add_row(_lines(label, since), *cells, whole(summary["samples"].get(name, 0)))
     return table
 
 
-def _cell(shown: Place, scale: Scale) -> str:
-    return f"{shown.number} {scale.unit.split(' / ')[0]}" if shown.given else NOT_GIVEN
+def _cell(shown: Place, scale: Scale) -> Text:
+    if not shown.given:
+        return Text(NOT_GIVEN)
+    return _lines(f"{shown.number} {scale.unit.split(' / ')[0]}", shown.interval.replace(" to ", "–"))
+
+
+def _lines(first: str, second: str) -> Text:
+    return Text.assemble(first, *(("\n", (second, "dim")) if second else ()))
+
+
+def _share(figures: dict[str, Any]) -> str:
+    """What of the machine's CPU time, and where it was measured of its energy, went into sending."""
+    busy = place(figures["share_of_busy_cpu"], PERCENT)
+    said = [f"{busy.text} of this machine's busy CPU time" if busy.given else busy.why]
+    if share := figures.get("share_of_energy"):
+        energy = place(share, PERCENT)
+        said.append(f"{energy.text} of the energy ({energy.grade})" if energy.given else f"of the energy: {energy.why}")
+    return "; ".join(said)
 
 
 def _lateness(lag_s: dict[str, float] | None) -> str:
@@ -143,7 +163,7 @@ def _counters(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Sentences below the tables: what is not given and why, errors, and faults."""
     for why, percentiles in _not_given(summary["figures"]).items():
-        found = [f"p{percentile} of {', '.join(names)}" for percentile, names in percentiles.items()]
+        found = [f"{PERCENTILES[percentile]} of {', '.join(names)}" for percentile, names in percentiles.items()]
         yield f"not given: {'; '.join(found)}", why
     for name, label in RATES.items():
         figure = summary["figures"].get(name)
@@ -156,22 +176,34 @@ def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "energy not given", sentence(energy["why"])
     for fault in energy.get("faults", []):
         yield "power", sentence(fault)
+    if note := (summary.get("prompt_lengths") or {}).get("note"):
+        yield "prompts", note
     for one in summary["counters"].get("reasons", []):
         if one["code"] == "server_restarted":
             yield "", one["detail"]
 
 
 def _not_given(figures: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """Latencies that are not given: for each reason the percentiles, and of what."""
+    """Latencies that are not given: for each reason the percentiles, and of what.
+
+    Where a percentile is given of none, and always for the same kind of reason, the first one's stands for all.
+    """
     found: dict[str, dict[str, list[str]]] = {}
     for percentile in PERCENTILES:
-        for name, label in LATENCIES.items():
-            figure = figures.get(f"{name}_p{percentile}_s")
-            if figure is not None and not figure["valid"] and not _unscheduled(figure):
-                names = found.setdefault(place(figure).why, {}).setdefault(percentile, [])
-                short = label.partition(",")[0]
-                names += [short] if short not in names else []
+        there = [(label, figures.get(f"{name}_p{percentile}_s")) for name, (label, _) in LATENCIES.items()]
+        shown = [(label, figure) for label, figure in there if figure is not None and not _unscheduled(figure)]
+        missing = [(label, figure) for label, figure in shown if not figure["valid"]]
+        if len({label for label, _ in missing}) > 1 and len(missing) == len(shown) and len(_codes(missing)) == 1:
+            missing = [("all latencies", missing[0][1])]
+        for label, figure in missing:
+            names = found.setdefault(place(figure).why, {}).setdefault(percentile, [])
+            names += [label] if label not in names else []
     return found
+
+
+def _codes(figures: list[tuple[str, dict[str, Any]]]) -> set[tuple[str, ...]]:
+    """The kinds of reasons that figures have."""
+    return {tuple(reason["code"] for reason in figure["reasons"]) for _, figure in figures}
 
 
 def _unscheduled(figure: dict[str, Any] | None) -> bool:

@@ -16,6 +16,7 @@ from inference_energy.acquire.load.live import LiveCounts
 from inference_energy.acquire.load.loops.cell import CellTimes
 from inference_energy.acquire.load.worker.spec import CellSettings, LoadSpec
 from inference_energy.acquire.load.worker.team import LoadTeam
+from inference_energy.acquire.power.sources.cputime import MachineCpuTime
 
 CELL, WARMUP = "load-test", "warmup"
 TICK_S = 0.25
@@ -56,12 +57,14 @@ class TestResult:
         counts: of the last cell's requests.
         times: when the cell `load-test` sent and when its last request had ended; None where it was stopped before.
         client: what its processes took; see `LoadTeam.finish`.
+        machine_busy_s: CPU time of this machine, all programs together, while the cell `load-test` was under way [s].
         stopped_ns: when it was stopped early; None: it was not.
     """
 
     counts: LiveCounts
     times: CellTimes | None
     client: Mapping[str, Any]
+    machine_busy_s: float
     stopped_ns: int | None
 
 
@@ -98,13 +101,16 @@ async def run_test(
     )
     stop = stop or asyncio.Event()
     times, stopped_ns = None, None
+    busy_cpu, busy_s = MachineCpuTime(), 0.0
     async with LoadTeam(spec) as team:
         for cell in settings.cells:
+            before_s = busy_cpu.seconds()
             times = await _ticking(team, cell, on_tick, stop)
+            busy_s = busy_cpu.seconds() - before_s
             if times is None:
                 stopped_ns = time.monotonic_ns()
                 break
-        return TestResult(team.live, times, await team.finish(), stopped_ns)
+        return TestResult(team.live, times, await team.finish(), busy_s, stopped_ns)
 
 
 async def _ticking(

@@ -114,6 +114,7 @@ class SessionRun:
         launch_with.status_path.unlink(missing_ok=True)
         async with AsyncExitStack() as stack:
             stack.enter_context(sampler)
+            stack.push_async_callback(asyncio.sleep, log_tail_s(self.spec.power))
             watch = self._watch(sampler)
             await watch.wait(1.0)
             self.progress.begin("launch")
@@ -140,7 +141,6 @@ class SessionRun:
             self.facts["stop"] = await server.stop()
             self._phase("stop", begun_ns)
             await self._post_idle(watch)
-            await asyncio.sleep(log_tail_s(self.spec.power))
         self.facts["sampler"] = sampler.stop()
 
     async def _post_idle(self, watch: Watch) -> None:
@@ -164,12 +164,13 @@ class SessionRun:
         self.facts["server"] = self._server_facts(server.version, server.base_url)
         self.model = {**self.model, "name": server.model}
         sampler = SamplerProcess(sampler_spec(self.spec.power, self.gpus, pid=server.server_pid), self.log)
-        with sampler:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(sampler)
+            stack.push_async_callback(asyncio.sleep, log_tail_s(self.spec.power))
             watch = self._watch(sampler)
             watch.attached = WatchedProcess.of(server.server_pid) if server.server_pid else None
             await watch.wait(1.0)
             await self._load(watch, server.base_url, server.model)
-            await asyncio.sleep(log_tail_s(self.spec.power))
         self.facts["sampler"] = sampler.stop()
 
     def _watch(self, sampler: SamplerProcess) -> Watch:

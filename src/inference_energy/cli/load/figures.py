@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.acquire.load.test import CELL
-from inference_energy.analysis.cell_counts import Span, compare
+from inference_energy.analysis.cell_counts import Span, compare, prompt_lengths
 from inference_energy.analysis.chunks import arrivals
 from inference_energy.analysis.client_cost import client_cost
 from inference_energy.analysis.goodput import goodput
 from inference_energy.analysis.latency import lag_s, latency_figures, samples
+from inference_energy.analysis.queueing import queue_figures
 from inference_energy.analysis.server_counts import ServerMetrics
 from inference_energy.analysis.validity import judged, reason
 from inference_energy.analysis.windows import TokenTimes, Window
@@ -94,8 +95,13 @@ def summary_of(
         "figures": {},
         "samples": {},
         "limits": None,
-        "client": client_cost({"client": test.sent.client}, CELL, int(requests["completion_tokens"].fillna(0).sum())),
+        "client": client_cost(
+            {"client": test.sent.client, "machine_cpu": {CELL: {"busy_s": test.sent.machine_busy_s}}},
+            CELL,
+            int(requests["completion_tokens"].fillna(0).sum()),
+        ),
         "counters": _against_counters(test, counters, config),
+        "prompt_lengths": _prompt_lengths(test),
     }
     if window is None or window.duration_s <= 0:
         return found
@@ -106,6 +112,7 @@ def summary_of(
     latencies = samples(ok, arrived)
     figures = _rates(requests, ok, window, late, no_schedule)
     figures |= latency_figures(latencies, window, late, [], no_schedule)
+    figures |= _queueing(test, counters[0])
     if limits is not None:
         judged_by = goodput(
             requests, arrivals(requests, test.chunks), limits, window, scheduled=test.scheduled, reasons=late, notes=[]
@@ -170,6 +177,19 @@ def _rates(
         "requests_per_s": rate(ended, "request/s", late),
         "output_tokens_per_s": rate(tokens, "token/s", late),
     }
+
+
+def _queueing(test: Recorded, rows: pd.DataFrame | None) -> dict[str, Figure]:
+    """What the servers' histogram of queue times gained: of this test's requests alone, and of all of them."""
+    if rows is None or len(test.measured) < len(test.requests):
+        return {}
+    return queue_figures(ServerMetrics(rows).histogram("queue_time", *test.around_ns), [], [])
+
+
+def _prompt_lengths(test: Recorded) -> dict[str, Any] | None:
+    """Lengths of prompts that were asked for against the server's count; None where none was known beforehand."""
+    found, reasons = prompt_lengths(test.measured, test.schedule)
+    return None if found is None else {**found, "note": reasons[0].detail if reasons else None}
 
 
 def _against_counters(

@@ -175,6 +175,7 @@ class Sent:
         start_ns, end_ns, drained_ns: of the cell, None where it was stopped before it had ended.
         stopped_ns: when it was stopped.
         client: see `acquire.load.worker.team.LoadTeam.finish`.
+        machine_busy_s: CPU time of all programs of this machine in the cell [s]; None where it is not known.
         failure: what broke the load off; None: nothing did.
         power: what the sampler counted, see `acquire.power.process.SamplerStats`; None without one.
     """
@@ -184,5 +185,6 @@ class Sent:
     drained_ns: int | None = None
     stopped_ns: int | None = None
     client: dict[str, object] = field(default_factory=dict)
+    machine_busy_s: float | None = None
     failure: str | None = None
     power: dict[str, object] | None = None

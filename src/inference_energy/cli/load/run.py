@@ -166,6 +166,7 @@ def _sent(result: TestResult) -> Sent:
         drained_ns=times.drained_ns if times else None,
         stopped_ns=result.stopped_ns,
         client=client,
+        machine_busy_s=result.machine_busy_s,
     )
 
 

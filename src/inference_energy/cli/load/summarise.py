@@ -16,6 +16,9 @@ from inference_energy.acquire.power.stream import compact
 from inference_energy.acquire.server.access import Access
 from inference_energy.analysis.analyze import analyze
 from inference_energy.analysis.chunks import read_chunks
+from inference_energy.analysis.client_cost import client_energy
+from inference_energy.analysis.figures import load_figure
+from inference_energy.analysis.logs import read_power_log
 from inference_energy.cli.load.child import answer
 from inference_energy.cli.load.counters import read_counters, scrape
 from inference_energy.cli.load.figures import Recorded, summary_of
@@ -57,6 +60,8 @@ def summarise(question: dict[str, Any]) -> dict[str, Any]:
     summary = summary_of(test, counters, limits_of(options), AnalysisConfig())
     if options.power:
         summary["energy"] = _energy(options, folder, measured, sent, files)
+        if summary["client"] is not None and summary["energy"]["why"] is None:
+            summary["client"]["figures"] |= _clients_energy(summary["client"], summary["energy"], files["power"])
     return {
         "version": 1,
         "endpoints": prepared.endpoints,
@@ -119,14 +124,24 @@ def _energy(options: LoadOptions, folder: Path, measured: Path, sent: Sent, file
         found = analyze(files["power"], measured, None, AnalysisConfig())
     except InputError as error:
         return {"why": str(error), "faults": stats.get("faults", [])}
+    window = {f"{edge}_ns": round(found["window"][f"{edge}_unix_s"] * 1e9) for edge in ("start", "end")}
     kept = ("power_mean_w", "energy_total_j", "energy_total_per_output_token_j", "energy_total_per_request_j")
     return {
         "why": None,
         "boundary": found["boundary"],
         "grade": found["grade"],
+        "window": window,
         "faults": stats.get("faults", []),
         "figures": {name: found["figures"][name] for name in kept},
     }
+
+
+def _clients_energy(cost: dict[str, Any], energy: dict[str, Any], power: Path) -> dict[str, Any]:
+    """The part of the energy that is the client's own, as the pipeline models it, or why it is not known."""
+    found, _ = read_power_log(power, AnalysisConfig().power_reading)
+    window, total = energy["window"], load_figure(energy["figures"]["energy_total_j"])
+    own = client_energy(cost, found, window["start_ns"], window["end_ns"], total)
+    return {name: figure.as_dict() for name, figure in own.items()}
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class Outcome:
 class LoadClient:
     """Sends requests to one or more endpoints in turn; an async context manager.
 
+    A conversation stays at one endpoint, where its beginning may be cached.
+
     Args:
         endpoints: base URLs without /v1.
         model: name of the model there.
@@ -93,7 +95,8 @@ class LoadClient:
             InputError: the workload's `parameters` hold a field that the client sets itself.
         """
         body = self._bodies.body(request, workload, history)
-        endpoint = next(self._targets)
+        number = request.conversation
+        endpoint = next(self._targets) if number is None else self._endpoints[number % len(self._endpoints)]
         record = RequestRecord(
             request.request_id,
             request.cell,

@@ -54,7 +54,10 @@ class Worker:
         begun_s = time.monotonic()
         try:
             client = LoadClient(
-                self._spec.endpoints, self._spec.model, self._spec.client(os.environ), observer=self._recorder
+                self._spec.endpoints_from(self._worker),
+                self._spec.model,
+                self._spec.client(os.environ),
+                observer=self._recorder,
             )
             async with client:
                 say("ready", cpu_s=cpu_s(), kernel_timer=pacer.kernel)

@@ -70,6 +70,11 @@ class LoadSpec:
     verify: bool = True
     connections: int | None = None
 
+    def endpoints_from(self, worker: int) -> tuple[str, ...]:
+        """The endpoints in a worker's order: each begins with another, lest all begin with the same."""
+        first = worker % len(self.endpoints) if self.endpoints else 0
+        return self.endpoints[first:] + self.endpoints[:first]
+
     def client(self, environment: Mapping[str, str]) -> ClientSettings:
         """The client's settings, with the API key from the environment."""
         return ClientSettings(
