@@ -121,10 +121,24 @@ def test_a_poor_integral_or_few_readings_leave_the_bound_open():
     assert edge_term(ends_early, 5 * S, 45 * S).u == pytest.approx(BOUND_J, rel=0.01)
 
 
-def test_power_readings_at_the_edges_leave_nothing_open_and_between_them_little():
+def test_power_readings_leave_nothing_open_where_power_is_the_same_at_both_edges():
     assert edge_term(power_channel(level(600.0), 60.0), 5 * S, 45 * S).u == 0.0
-    slope = power_channel(lambda at_s: 100.0 + 10.0 * np.asarray(at_s), 60.0)
-    assert 0 < edge_term(slope, 5 * S + 30_000_000, 45 * S).u < 1.0
+    assert edge_term(power_channel(flickering(600.0), 60.0), 5 * S + 30_000_000, 45 * S).u < 0.1
+
+
+@pytest.mark.parametrize("held_s", [0.1, 2.0])
+def test_power_readings_are_up_to_an_update_old_which_counts_where_power_changes(held_s):
+    """Read ten times a second from a meter with a new value every so often; the age at a reading is uniform."""
+
+    def slope(at_s):
+        return 100.0 + 10.0 * np.asarray(at_s)
+
+    errors_j, terms_j = [], []
+    for phase in np.linspace(0, 1, 20, endpoint=False):
+        made = power_channel(lambda at_s, p=phase: slope(held_s * (np.floor(np.asarray(at_s) / held_s - p) + p)), 60.0)
+        errors_j.append(made.energy_j(5 * S, 45 * S) - slope(25.0) * 40.0)
+        terms_j.append(edge_term(made, 5 * S, 45 * S).u)
+    assert np.sqrt(np.mean(np.square(errors_j))) == pytest.approx(np.mean(terms_j), rel=0.25)
 
 
 def test_holes_that_are_bridged_count_by_length_and_spread():

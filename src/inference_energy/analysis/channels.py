@@ -108,6 +108,11 @@ class Channel:
         """The usual time between two changes of the counter; infinite where it does not change twice."""
         return _usual_spacing_s(self.counter_moved_ns)
 
+    @cached_property
+    def power_period_s(self) -> float:
+        """The usual time between two changes of the power readings; infinite where they do not change twice."""
+        return _usual_spacing_s(moved_ns(self.times_ns, self.power_w))
+
     @property
     def blur_s(self) -> float:
         """How far what lies next to a stretch of time reaches into its readings: half of what they average over."""

@@ -16,6 +16,15 @@ HARDWARE_SLOWDOWN = 0x8 | 0x80
 THERMAL = 0x20 | 0x40
 """Bits of NVML's clocks event reasons: SwPowerCap; HwSlowdown, HwPowerBrakeSlowdown; Sw- and HwThermalSlowdown."""
 
+EVENTS = {
+    "gpu_idle": 0x1,
+    "application_clocks": 0x2,
+    "power_cap": POWER_CAP,
+    "hardware_slowdown": HARDWARE_SLOWDOWN,
+    "thermal": THERMAL,
+}
+"""What is counted as a share of time: also GpuIdle and ApplicationsClocksSetting, which say nothing against a figure."""
+
 STUCK_READINGS = 20
 STUCK_S = 3.0
 """So many equal readings in a row, over so long, are not a steady load but a sensor that stands still: a board's power
@@ -92,8 +101,7 @@ def event_shares(channel: Channel, start_ns: int, end_ns: int) -> dict[str, floa
     bits = channel.event_bits[(channel.event_times_ns >= start_ns) & (channel.event_times_ns <= end_ns)]
     if not len(bits):
         return None
-    masks = {"thermal": THERMAL, "power_cap": POWER_CAP, "hardware_slowdown": HARDWARE_SLOWDOWN}
-    return {name: float(np.mean((bits & mask) != 0)) for name, mask in masks.items()}
+    return {name: float(np.mean((bits & mask) != 0)) for name, mask in EVENTS.items()}
 
 
 def counter_ratio(channel: Channel, reading: Reading, start_ns: int, end_ns: int) -> float | None:
@@ -235,7 +243,10 @@ def _counter(channel: Channel, start_ns: int, end_ns: int, tolerance: float, fro
         gives = "" if integral_j is None else f", but integrated power gives {integral_j:.1f} J"
         return [reason("counter_mismatch", f"The energy counter of {channel.name} did not move{gives}.")]
     if integral_j is None or channel.reading is None:
-        return []
+        # Other counters come without power of their own: RAPL's is made of the counter.
+        if not (channel.counted and channel.domain == "gpu"):
+            return []
+        return [reason("counter_alone", f"No power readings of {channel.name} cover the window and check its counter.")]
     where = ""
     if channel.reading in frozen:
         # What stood still says nothing of the counter: the rest of the window does, if there is enough of it.

@@ -185,6 +185,11 @@ CODES: dict[str, Code] = {
         "note",
         _ENERGY,
     ),
+    "counter_alone": Code(
+        "No power readings cover the window beside the GPU's hardware energy counter, so nothing checks it.",
+        "note",
+        _ENERGY,
+    ),
     "counter_not_checked": Code(
         "The hardware energy counter does not cover the window, so it checks nothing.", "note", _ENERGY
     ),

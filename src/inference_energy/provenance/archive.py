@@ -4,7 +4,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference_energy.contracts.tables import read_json
@@ -31,7 +31,7 @@ class Packing:
     collection: Collection
     code: dict[str, object]
     members: list[Member]
-    secrets: Places = Places()
+    secrets: Places = field(default_factory=Places)
     """Where the experiment's configuration says that its secrets are."""
 
     @property

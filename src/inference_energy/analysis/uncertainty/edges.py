@@ -7,7 +7,12 @@ with the readings, and t for how long the call takes within which the counter wa
     u_B^2 = sum over both edges of P^2 (T^2 + t^2) / 12 + ((P_end - P_start) T / 2)^2
 
 The last term is what the two mean lacks differ by. An edge between two readings, where energy is interpolated, adds the
-step of power there times their spacing, over sqrt(12).
+step of power there times their spacing, over sqrt(12). On one machine power, requests and windows have one clock, so
+that there is no offset between clocks to add.
+
+Readings of power lack nothing at an edge, but are up to one update old when they are read: the integral is that of a
+window so much earlier, and is off by (P_end - P_start) times that age, u = |P_end - P_start| T / sqrt(3). For a meter
+that gives a value every ten seconds T is that long.
 
 Readings that keep step with the updates lack nearly the same at both edges, so most of it cancels, and u_B is too wide.
 Whether they do is seen in the window itself. At each reading k of the counter, r_k = counter - integral of power: the
@@ -56,10 +61,10 @@ def edge_term(channel: Channel, start_ns: int, end_ns: int) -> Term:
 
 
 def _bound_j(channel: Channel, start_ns: int, end_ns: int) -> float:
-    """u_B; power readings lack nothing at an edge, so for them only the interpolation is left."""
     times_ns = channel.main_times_ns()
     u2 = 0.0
     before_w, updates_s = [], []
+    held_s = 0.0 if channel.counted else min(channel.power_period_s, (end_ns - start_ns) / 1e9)
     for edge_ns in (start_ns, end_ns):
         place = int(np.clip(np.searchsorted(times_ns, edge_ns), 1, len(times_ns) - 1))
         spacing_s = float(times_ns[place] - times_ns[place - 1]) / 1e9
@@ -71,7 +76,9 @@ def _bound_j(channel: Channel, start_ns: int, end_ns: int) -> float:
             u2 += ((around_w[1] - around_w[0]) * spacing_s) ** 2 / 12
         before_w.append(around_w[0])
         updates_s.append(update_s)
-    return math.sqrt(u2 + ((before_w[1] * updates_s[1] - before_w[0] * updates_s[0]) / 2) ** 2)
+    lacks_apart_j = (before_w[1] * updates_s[1] - before_w[0] * updates_s[0]) / 2
+    aged_j = (before_w[1] - before_w[0]) * held_s / math.sqrt(3)
+    return math.hypot(math.sqrt(u2), lacks_apart_j, aged_j)
 
 
 def _seen(channel: Channel, start_ns: int, end_ns: int) -> Term | None:
