@@ -23,7 +23,7 @@ EVENTS = {
     "hardware_slowdown": HARDWARE_SLOWDOWN,
     "thermal": THERMAL,
 }
-"""What is counted as a share of time: also GpuIdle and ApplicationsClocksSetting, which say nothing against a figure."""
+"""What is counted as a share of time. GpuIdle and ApplicationsClocksSetting say nothing against a figure."""
 
 STUCK_READINGS = 20
 STUCK_S = 3.0
