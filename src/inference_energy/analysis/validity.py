@@ -57,8 +57,8 @@ CODES: dict[str, Code] = {
     ),
     "thermal_throttle": Code("The GPU slowed down because it was too hot.", "invalidates", _ENERGY),
     "not_steady": Code(
-        "Power, throughput, requests running or in flight, or use of the KV cache show a trend over a window that should "
-        "be steady.",
+        "Power, throughput, requests running or in flight, or the use of the KV cache show a trend over a window that "
+        "should be steady.",
         "invalidates",
         _ENERGY + "; a note on latencies and rates",
     ),
