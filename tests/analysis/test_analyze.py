@@ -164,6 +164,8 @@ def test_options_that_cannot_be_used(logs, options, text):
     [
         (lambda logs: logs.spoil_power(hole=True), "energy_total_j", "gap"),
         (lambda logs: logs.spoil_power(level=40.0), "energy_active_j", "below_idle"),
+        (lambda logs: logs.spoil_power(level=0.0), "energy_total_j", "stuck_sensor"),
+        (lambda logs: logs.from_nvml(200.0), "power_mean_w", "stuck_sensor"),
         (
             lambda logs: logs.spoil_requests(status=["ok", "ok", "failed"]),
             "energy_total_per_output_token_j",
@@ -181,7 +183,27 @@ def test_figures_that_cannot_be_trusted_are_not_given(tmp_path, spoil, figure, c
     assert code in [r["code"] for r in found["reasons"]]
 
 
+def test_the_reason_stands_where_the_number_would(tmp_path):
+    logs = Spoiled(tmp_path)
+    logs.spoil_power(level=0.0)
+    logs.analyze()
+    assert "stuck_sensor: gpu of all" in logs.shown
+    assert not any(line.split()[:1] == ["energy_total_j"] for line in logs.shown.splitlines())
+
+
+def test_energy_comes_with_what_the_sensor_leaves_open(logs):
+    figure = logs.analyze()["figures"]["energy_total_j"]
+    terms = {term["name"]: term["u"] for term in figure["budget"]["terms"]}
+    assert terms == {"sensor gain": pytest.approx(0.029 * 4000), "sensor offset": pytest.approx(20.0)}
+    low, high = figure["interval_95"]
+    assert (low, high) == (pytest.approx(3769, abs=3), pytest.approx(4231, abs=3))
+    assert f"{low:.5g} to {high:.5g}" in logs.shown
+
+
 class Spoiled(Logs):
+    def from_nvml(self, level):
+        self.power["power_W"], self.power["source"], self.power["grade"] = level, "nvml", "sampled"
+
     def spoil_power(self, hole=False, level=200.0):
         self.power["power_W"] = level
         if hole:

@@ -12,8 +12,9 @@ from made import S, counter_channel, flickering, power_channel
 from inference_energy.analysis.correction import Correction
 from inference_energy.analysis.fit.cells import Bins, Cell
 from inference_energy.analysis.fit.models import MODELS, fit_model
+from inference_energy.analysis.uncertainty.edges import edge_term
 from inference_energy.analysis.uncertainty.scale import scale_terms
-from inference_energy.analysis.uncertainty.sensors import edge_term, gap_term, sampling_term
+from inference_energy.analysis.uncertainty.sensors import gap_term, sampling_term
 from inference_energy.config.analysis import Uncertainty
 
 CHANNELS = {

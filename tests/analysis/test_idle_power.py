@@ -7,7 +7,7 @@ import pytest
 from made import S, counter_channel, level, power_channel
 
 from inference_energy.analysis.idle import IdlePhase, idle_power
-from inference_energy.analysis.uncertainty.sensors import COUNTER_UPDATE_S
+from inference_energy.analysis.uncertainty.edges import COUNTER_UPDATE_S
 from inference_energy.config.analysis import AnalysisConfig
 
 CONFIG = AnalysisConfig.model_validate({"uncertainty": {"gain": 0.03, "offset_w": 1.0}})
@@ -150,7 +150,7 @@ def test_a_counter_is_read_within_the_phase_so_that_load_at_its_end_adds_nothing
         at_s = np.asarray(at_s)
         return np.where(at_s < 31.55, 70.0, load_w) + 0.1 * np.sin(7.3 * at_s)
 
-    found = asked(counter_channel(then_load, 40.0, step_s=0.7))
+    found = asked(counter_channel(then_load, 40.0, step_s=0.7, reading=None))
     assert found.figure.value == pytest.approx(70.0, abs=0.05)
     (edges,) = [term.u for term in found.own_terms if term.name == "window edges"]
     # Readings at 2.8 s and 31.5 s, the next after the end at 32.2 s.

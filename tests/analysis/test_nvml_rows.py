@@ -4,6 +4,7 @@ import pytest
 import synthetic
 from nvml_rows import nvml_power
 
+from inference_energy.analysis.sensor_checks import EVENTS
 from inference_energy.contracts import power
 from inference_energy.contracts.tables import read_table
 from inference_energy.impact.recompute import recompute
@@ -44,7 +45,7 @@ def test_nothing_is_flagged_and_the_energy_is_the_truth(recorded, reading):
         assert gpu["reading"] == "counter"
         assert gpu["counter_energy_j"] == energy["value"]
         assert gpu["ratios"] == {"average": pytest.approx(1, abs=0.005), "instant": pytest.approx(1, abs=0.01)}
-        assert gpu["clocks_event_shares"] == {"thermal": 0.0, "power_cap": 0.0, "hardware_slowdown": 0.0}
+        assert gpu["clocks_event_shares"] == dict.fromkeys(EVENTS, 0.0)
         (memory,) = [device for device in cell["devices"] if device["domain"] == "gpu_memory"]
         assert (memory["summed"], memory["counter_energy_j"]) == (False, None)
 

@@ -51,6 +51,14 @@ def test_each_series_has_its_own_limit():
     assert set(verdict["trends"]) == {"output_tokens_per_s", "running_requests"}
 
 
+def test_a_kv_cache_that_fills_up_is_not_steady():
+    """As contexts of a constant batch grow longer: nothing else need show it."""
+    filling = [0.2, 0.25, 0.3, 0.36, 0.4, 0.45, 0.5]
+    verdict = judge({"running_requests": [20.0] * 7, "kv_cache_use": filling}, 7, Steadiness())
+    assert verdict["steady"] is False
+    assert [name for name, one in verdict["trends"].items() if one["exceeded"]] == ["kv_cache_use"]
+
+
 def test_too_few_blocks_are_not_judged():
     verdict = judge({"power_w": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}, 6, Steadiness())
     assert (verdict["judged"], verdict["steady"]) == (False, None)
@@ -134,7 +142,7 @@ def test_a_step_before_a_constant_is_not_stationary():
 
 @pytest.mark.parametrize("blocks", [7, 30])
 def test_steady_series_are_rarely_called_unsteady(blocks):
-    """Four series as a served load has them, tested six times; at most 7 % of 300 windows are lost."""
+    """Five series as a served load has them, tested seven times; at most 7 % of 300 windows are lost."""
     random = np.random.default_rng(11)
     lost = 0
     for _ in range(300):
@@ -146,6 +154,7 @@ def test_steady_series_are_rarely_called_unsteady(blocks):
             "output_tokens_per_s": tokens.reshape(blocks, 10).mean(axis=1).tolist(),
             "running_requests": running.tolist(),
             "requests_in_flight": flying.tolist(),
+            "kv_cache_use": (0.2 + 0.04 * noise(random, blocks, 0.2)).tolist(),
         }
         bins = {"power_w": power, "output_tokens_per_s": tokens}
         lost += not judge(series, blocks, Steadiness(), bins)["steady"]

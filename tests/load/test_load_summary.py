@@ -258,3 +258,14 @@ def test_no_metrics_is_said(tmp_path: Path) -> None:
     assert rows is None
     assert why is not None
     assert why.startswith("no /metrics at http://127.0.0.1:9 (")
+
+
+def test_an_energy_that_cannot_be_trusted_says_why_in_place_of_a_number() -> None:
+    """As with a sensor that stood still; what `analyze` withholds is never shown."""
+    figure = {"value": None, "unit": "J", "basis": "total", "boundary": "gpu", "grade": "counter", "valid": False}
+    figure |= {"reasons": [{"code": "stuck_sensor", "detail": "The power of gpu did not change for 9.0 s."}]}
+    figure |= {"interval_95": None, "budget": None}
+    energy = {"why": None, "faults": [], "figures": {"energy_total_j": figure, "power_mean_w": {**figure, "unit": "W"}}}
+    text = shown({**summary(requests(100)), "energy": energy})
+    assert "not given: energy, power" in text
+    assert "The power of gpu did not change for 9.0 s." in text

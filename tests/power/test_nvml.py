@@ -35,6 +35,15 @@ def test_the_fast_channel_reads_both_powers_and_the_state() -> None:
     assert (reading.sm_clock_mhz, reading.temperature_c, reading.clocks_event_reasons) == (1755, 61.0, 4)
 
 
+def test_the_drivers_own_latency_is_kept_among_the_counts() -> None:
+    _, channels = channels_of(FakeGpu(A))
+    fast = one(channels, "gpu", "sampled")
+    assert fast.notes() == {}
+    for _ in range(3):
+        fast.read()
+    assert fast.notes() == {"driver_latency_us": {"mean": 12.0, "max": 12}}
+
+
 def test_the_state_is_not_asked_for_at_every_poll() -> None:
     nvml, channels = channels_of(FakeGpu(A))
     fast = one(channels, "gpu", "sampled")

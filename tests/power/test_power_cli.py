@@ -58,8 +58,8 @@ def test_csv_starts_with_the_seeds_columns_and_says_modelled(tmp_path: Path) -> 
     assert frame["time"].is_monotonic_increasing
     assert len(frame) > 10
     assert f"{len(frame)} samples" in said
-    assert re.search(r"mean power [\d.]+ W \(modelled\)", said)
-    assert re.search(r"energy [\d.]+ J over [\d.]+ s \(modelled\)", said)
+    assert re.search(r"mean power [\d.]+ W \(total, cpu \(modelled\), modelled\)", said)
+    assert re.search(r"energy [\d.]+ J over [\d.]+ s \(total, cpu \(modelled\), modelled\)", said)
     assert [path.name for path in output.parent.iterdir()] == ["idle.csv"], "nothing else is left"
 
 
@@ -127,11 +127,12 @@ def test_a_row_sums_what_does_not_overlap_at_one_instant() -> None:
 
 
 def test_the_sum_is_left_out_while_one_device_is_silent() -> None:
-    frame = by_instant(log(gpu_rows("A", 100.0) + gpu_rows("B", 200.0, end_s=4.0)))
+    table = log(gpu_rows("A", 100.0) + gpu_rows("B", 200.0, end_s=4.0))
+    frame = by_instant(table)
     assert frame["power_W"].iloc[0] == pytest.approx(300.0)
     assert frame["power_W"].iloc[-1:].isna().all()
-    said = summary(frame, SamplerStats("duration", True), Path("x.csv"))
-    assert "not given" in said
+    said = told(table)
+    assert "not given, power_not_covered: The readings of gpu of B (nvml) lack 6.0 s" in said
     assert " W (" not in said
 
 
@@ -142,8 +143,11 @@ def test_a_log_of_energy_counters_alone_is_graded_counter() -> None:
     assert set(by_instant(log(rows))["grade"]) == {"counter"}
 
 
-def test_the_summary_integrates_and_tells_of_errors() -> None:
-    frame = by_instant(log(gpu_rows("A", 100.0, end_s=3.0)))
+def told(table: pa.Table, *channels: dict[str, Any]) -> str:
+    return summary(table, len(by_instant(table)), SamplerStats("duration", True, 2.0, list(channels)), Path("x.csv"))
+
+
+def test_the_summary_gives_energy_with_its_interval_and_tells_of_errors() -> None:
     fault = {
         "source": "nvml",
         "device": "A",
@@ -153,14 +157,49 @@ def test_the_summary_integrates_and_tells_of_errors() -> None:
         "last_error": "gone",
         "missed": 3,
     }
-    said = summary(frame, SamplerStats("duration", True, 2.0, [fault]), Path("x.csv"))
-    assert "energy 190.0 J over 1.90 s (sampled nvml)" in said
-    assert "mean power 100.00 W" in said
+    said = told(log(gpu_rows("A", 100.0, end_s=3.0)), fault)
+    # 1.9 s of 100 W: 2.9 % of gain and 1 W of offset, with a factor of 1.96.
+    assert "energy 190 ± 11 J over 1.90 s (total, gpu, sampled)" in said
+    assert "mean power 100.0 ± 6.0 W (total, gpu, sampled)" in said
     assert "lost polls 3" in said
     assert "2 of 22 reads failed, at last with: gone" in said
 
 
+def test_the_counter_gives_the_energy_where_there_is_one() -> None:
+    counted = [row(1 + 0.5 * i, "nvml", "A", "gpu", energy_counter_j=7e6 + 51.0 * i) for i in range(19)]
+    said = told(log([*flickering("A", 100.0), *counted]))
+    assert re.search(r"mean power 102\.0 ± [\d.]+ W \(total, gpu, counter\)", said)
+
+
+def flickering(device: str, power_w: float, end_s: float = 10.0) -> list[dict[str, Any]]:
+    """Power readings that all differ, as those of a live sensor do."""
+    rows = gpu_rows(device, power_w, end_s)
+    return [{**one, "power_average_w": power_w + 0.001 * (number % 7)} for number, one in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        (gpu_rows("A", 0.0), "stuck_sensor"),
+        (gpu_rows("A", 70.0), "stuck_sensor"),
+        ([one for one in flickering("A", 70.0) if not 4e9 < one["timestamp_ns"] < 7e9], "gap"),
+        (
+            [
+                *flickering("A", 100.0),
+                *[row(1 + 0.5 * i, "nvml", "A", "gpu", energy_counter_j=7e6 + 30.0 * i) for i in range(19)],
+            ],
+            "counter_mismatch",
+        ),
+        (gpu_rows("A", 100.0, end_s=1.1), "no_power_source"),
+    ],
+)
+def test_a_log_that_cannot_be_trusted_gives_the_reason_and_no_number(rows: list[dict[str, Any]], code: str) -> None:
+    said = told(log(rows))
+    assert f"mean power and energy: not given, {code}: " in said
+    assert not re.search(r"(energy|power) [\d.,]+", said)
+
+
 def test_a_log_without_power_gives_no_figure() -> None:
-    frame = by_instant(log([row(1, "nvml", "A", "gpu", energy_counter_j=1.0)]))
-    assert list(frame) == [*SEED_COLUMNS, "source", "grade"]
-    assert "not given" in summary(frame, SamplerStats("duration", True), Path("x.csv"))
+    table = log([row(1, "nvml", "A", "gpu", energy_counter_j=1.0)])
+    assert list(by_instant(table)) == [*SEED_COLUMNS, "source", "grade"]
+    assert "not given, no_power_source" in told(table)

@@ -177,6 +177,39 @@ def test_a_device_that_stays_lost_is_tried_ever_more_rarely(run: Callable[..., R
     assert pauses_s[-1] > 2 * pauses_s[0]
 
 
+def test_a_channel_that_was_not_found_while_its_device_was_lost_comes_back_after_it(run: Callable[..., Run]) -> None:
+    """Opened during the trouble a source may give less than it can: it is opened once more when that is over."""
+    meters = Meters(("a", "gpu"), ("a", "gpu_memory"), heals=False)
+    every = meters._channels
+    running = run(meters)
+    power, memory = (polled.stats for polled in running.poller.polled)
+    meters.lost = {("a", "gpu"), ("a", "gpu_memory")}
+    meters._channels = every[:1]
+    running.until(lambda: memory.last_error == "meters, opened anew, gives this no more")
+    meters.lost, meters._channels = set(), every
+    seen = memory.reads
+    running.until(lambda: memory.reads > seen + 3 and running.poller.polled[0].failing == 0)
+    opened = len(meters.opened)
+    more = power.reads + 30
+    running.until(lambda: power.reads > more)
+    assert len(meters.opened) == opened, "and not again and again"
+
+
+def test_what_is_gone_for_good_does_not_cost_the_others_more_than_one_opening(run: Callable[..., Run]) -> None:
+    meters = Meters(("a", "gpu"), ("a", "gpu_memory"), heals=False)
+    running = run(meters)
+    power, memory = (polled.stats for polled in running.poller.polled)
+    meters.lost = {("a", "gpu"), ("a", "gpu_memory")}
+    meters._channels = meters._channels[:1]
+    running.until(lambda: memory.last_error == "meters, opened anew, gives this no more")
+    meters.lost = set()
+    running.until(lambda: running.poller.polled[0].failing == 0)
+    opened = len(meters.opened)
+    more = power.reads + 100
+    running.until(lambda: power.reads > more)
+    assert len(meters.opened) <= opened + 1
+
+
 def test_the_sampler_brings_nvml_back_after_the_driver_was_reloaded(tmp_path: Path) -> None:
     nvml = FakeNvml([FakeGpu("GPU-a", has_counter=False, memory_w=None)])
     spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 8})

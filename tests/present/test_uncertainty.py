@@ -285,6 +285,17 @@ def test_devices_show_what_they_were_read_from_and_both_ratios(cells):
     assert rows[1][2:6] == ["average", "–", "–", "–"]
 
 
+def test_devices_of_a_window_without_energy_show_no_energy_but_why(cells):
+    name, detail = "energy_total_j", "The power of gpu did not change for 9.0 s."
+    cells[0]["figures"][name] |= {"value": None, "valid": False, "interval_95": None, "budget": None}
+    cells[0]["figures"][name]["reasons"] = [{"code": "stuck_sensor", "detail": detail}]
+    table = devices_table(cells[:1])
+    for row in table.rows[1:]:
+        assert [row.cells[place].text for place in (1, 3)] == ["not given", "not given"]
+    assert table.reasons == [detail]
+    assert texts(table.rows[1])[4:6] == ["0.9996", "1.0028"]
+
+
 def test_what_an_interval_of_a_coefficient_holds_is_said_only_where_there_is_one(sample):
     within = "The 95 % intervals hold what measuring leaves open"
     assert section(report(sample), "fit").count(within) == 1

@@ -177,6 +177,30 @@ def test_a_secret_in_a_compressed_column_is_found(project: Path, tmp_path: Path)
         write(packing, tmp_path / "a.zip", {"HF_TOKEN": "hf_verysecret"})
 
 
+@pytest.mark.parametrize("where", ["variable", "file"])
+def test_what_the_configuration_names_as_secret_is_one(project: Path, tmp_path: Path, where: str) -> None:
+    """The load client's key may stand in a variable of any name, a meter's login in a file."""
+    logins = tmp_path / "bmc.credentials"
+    logins.write_text("# the BMC\nusername = administrator\npassword = correct-horse\n")
+    logins.chmod(0o600)
+    plan = project / "results" / archived.EXPERIMENT / "experiment.json"
+    content = json.loads(plan.read_text())
+    content["config"] = {
+        "client": {"api_key_env": "MINE"},
+        "power": {"redfish": [{"credentials_file": str(logins)}], "pdu": {"credentials_file": str(tmp_path / "gone")}},
+    }
+    plan.write_text(json.dumps(content))
+    log = project / "results" / "logs" / "bench" / "sessions" / "base" / "server.log"
+    environ = {"MINE": "sesame-4711"}
+    write(prepare(plan.parent, project), tmp_path / "sound.zip", environ)
+    log.write_text("401 for administrator: " + ("sesame-4711" if where == "variable" else "correct-horse"))
+    with pytest.raises(
+        InputError, match="variable MINE" if where == "variable" else "credentials_file .*bmc"
+    ) as caught:
+        write(prepare(plan.parent, project), tmp_path / "a.zip", environ)
+    assert not any(secret in str(caught.value) for secret in ("sesame", "horse"))
+
+
 def test_short_values_and_other_variables_are_no_secrets(project: Path, tmp_path: Path) -> None:
     environ = {"HF_TOKEN": "INFO", "GREETING": "INFO: started", "TOKENIZERS": "INFO: started"}
     write(prepare(project / "results" / archived.EXPERIMENT, project), tmp_path / "a.zip", environ)

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.analysis.channels import Channel, grade
-from inference_energy.analysis.figures import ratio, times
+from inference_energy.analysis.figures import invalid, ratio, times
 from inference_energy.analysis.logs import read_power_log, read_request_log
-from inference_energy.analysis.sensor_checks import gap_reasons
+from inference_energy.analysis.stretch import energy_between
 from inference_energy.analysis.trapezoid import shortfall_s
 from inference_energy.analysis.validity import judged, reason
 from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.contracts.figure import Figure, Grade, Reason, worst
+from inference_energy.contracts.figure import Figure, worst
 from inference_energy.errors import InputError
 
 J_PER_KWH = 3.6e6
@@ -82,11 +82,8 @@ def _figures(
 ) -> dict[str, Figure]:
     start_ns, end_ns = window
     duration_s = (end_ns - start_ns) / 1e9
-    reasons = [r for channel in found for r in gap_reasons(channel, start_ns, end_ns, 0.0, config.max_gap_periods)]
-    known: Grade = grade(found)
-    total_j = sum(channel.energy_j(start_ns, end_ns) for channel in found)
-    total = judged(total_j, "J", boundary=boundary, grade=known, basis="total", reasons=reasons)
-    active = _active(total, total_j, idle_power_w, duration_s, reasons)
+    total = energy_between(found, start_ns, end_ns, config, inside=boundary)
+    active = _active(total, idle_power_w, duration_s)
     figures = {
         "duration_s": judged(duration_s, "s", boundary="window", grade="counted"),
         "power_mean_w": times(total, 1 / duration_s, "W"),
@@ -109,20 +106,19 @@ def _figures(
     return figures
 
 
-def _active(
-    total: Figure, total_j: float, idle_power_w: float | None, duration_s: float, reasons: list[Reason]
-) -> Figure:
-    problems = list(reasons)
+def _active(total: Figure, idle_power_w: float | None, duration_s: float) -> Figure:
+    """The idle power is the user's own statement, so what it may be off by is not known and there is no interval."""
+    problems = [*invalid(total)]
     value = None
     if idle_power_w is None:
         problems.append(reason("cold_idle_missing", "No idle power was given: write --idle-power W."))
-    else:
-        value = total_j - idle_power_w * duration_s
+    elif total.value is not None:
+        value = total.value - idle_power_w * duration_s
         if value < 0:
             problems.append(
                 reason(
                     "below_idle",
-                    f"The window took {total_j / duration_s:.4g} W on average, less than the idle power.",
+                    f"The window took {total.value / duration_s:.4g} W on average, less than the idle power.",
                 )
             )
     return judged(
@@ -132,6 +128,7 @@ def _active(
         grade=worst([total.grade, "configured"]),
         basis="active",
         reasons=problems,
+        notes=total.reasons,
     )
 
 

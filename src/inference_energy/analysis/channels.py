@@ -62,7 +62,8 @@ class Channel:
     """One channel's readings; times ascend. `reading` says which power was taken, None where there is none.
 
     `others` are power readings of the same channel that were not taken, for a second cross-check. `correction` is that
-    of a calibration, None without one. `averaging_s` is what average power averages over, None where that is not known.
+    of a calibration, None without one. `averaging_s` is what average power averages over, None where that is not known;
+    `counter_call_s` is how long a read of the counter usually takes: it is placed at its middle.
     """
 
     source: str
@@ -80,6 +81,7 @@ class Channel:
     others: dict[Reading, tuple[Times, Values]] = field(default_factory=dict)
     correction: Correction | None = None
     averaging_s: float | None = 0.0
+    counter_call_s: float = 0.0
 
     @property
     def gain(self) -> float:
@@ -105,6 +107,11 @@ class Channel:
     def counter_period_s(self) -> float:
         """The usual time between two changes of the counter; infinite where it does not change twice."""
         return _usual_spacing_s(self.counter_moved_ns)
+
+    @cached_property
+    def power_period_s(self) -> float:
+        """The usual time between two changes of the power readings; infinite where they do not change twice."""
+        return _usual_spacing_s(moved_ns(self.times_ns, self.power_w))
 
     @property
     def blur_s(self) -> float:
@@ -321,7 +328,14 @@ def _channel(key: Key, source_grade: str, rows: pd.DataFrame, reading: Reading, 
         event_bits=events[has_events].to_numpy(dtype=np.int64),
         others={name: found for name, found in readings.items() if taken and name != taken and measured[name]},
         averaging_s=averaging_s,
+        counter_call_s=_usual_s(rows["read_latency_us"].to_numpy(dtype=np.float64, na_value=np.nan)[has_counter] / 1e6),
     )
+
+
+def _usual_s(calls_s: Values) -> float:
+    """The median of those known; 0 where none is."""
+    known = calls_s[~np.isnan(calls_s)]
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def _reading(times_ns: Times, power_w: Values) -> tuple[Times, Values]:

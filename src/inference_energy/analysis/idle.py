@@ -20,8 +20,9 @@ from inference_energy.analysis.steadiness import MIN_BLOCKS, trend
 from inference_energy.analysis.trapezoid import Values
 from inference_energy.analysis.uncertainty.bootstrap import ratio_error
 from inference_energy.analysis.uncertainty.budget import Term, merged, with_budget
+from inference_energy.analysis.uncertainty.edges import edge_term
 from inference_energy.analysis.uncertainty.scale import corrections_of, scale_terms
-from inference_energy.analysis.uncertainty.sensors import edge_term, gap_term
+from inference_energy.analysis.uncertainty.sensors import gap_term
 from inference_energy.analysis.validity import invalidating, judged, reason
 from inference_energy.analysis.windows import Window, snapped
 from inference_energy.config.analysis import AnalysisConfig

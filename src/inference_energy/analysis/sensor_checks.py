@@ -16,14 +16,26 @@ HARDWARE_SLOWDOWN = 0x8 | 0x80
 THERMAL = 0x20 | 0x40
 """Bits of NVML's clocks event reasons: SwPowerCap; HwSlowdown, HwPowerBrakeSlowdown; Sw- and HwThermalSlowdown."""
 
+EVENTS = {
+    "gpu_idle": 0x1,
+    "application_clocks": 0x2,
+    "power_cap": POWER_CAP,
+    "hardware_slowdown": HARDWARE_SLOWDOWN,
+    "thermal": THERMAL,
+}
+"""What is counted as a share of time. GpuIdle and ApplicationsClocksSetting say nothing against a figure."""
+
 STUCK_READINGS = 20
 STUCK_S = 3.0
 """So many equal readings in a row, over so long, are not a steady load but a sensor that stands still: a board's power
 is given in mW and flickers by more than that within a second."""
 
+FINE = ("nvml", "nvidia-smi", "rapl", "pcm-power")
+"""Sources that give mW, or a counter that never rests."""
+
 COARSE_STUCK_S = 60.0
-COARSE = ("amd-smi", "ipmi", "redfish", "smart-plug", "pdu", "dcgm")
-"""Sources that give power in whole or tenth watts, or seldom: they may well repeat themselves for so long."""
+"""What others give, such as meters and logs of other tools, is in whole or tenth watts, or comes seldom: they may well
+repeat themselves for so long."""
 
 MIN_CHECKED_S = 5.0
 """Where less of the window is left to compare a counter with power, nothing is said: the edges of the parts alone are
@@ -89,8 +101,7 @@ def event_shares(channel: Channel, start_ns: int, end_ns: int) -> dict[str, floa
     bits = channel.event_bits[(channel.event_times_ns >= start_ns) & (channel.event_times_ns <= end_ns)]
     if not len(bits):
         return None
-    masks = {"thermal": THERMAL, "power_cap": POWER_CAP, "hardware_slowdown": HARDWARE_SLOWDOWN}
-    return {name: float(np.mean((bits & mask) != 0)) for name, mask in masks.items()}
+    return {name: float(np.mean((bits & mask) != 0)) for name, mask in EVENTS.items()}
 
 
 def counter_ratio(channel: Channel, reading: Reading, start_ns: int, end_ns: int) -> float | None:
@@ -149,10 +160,15 @@ def _stuck(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
     if not channel.counted and np.any(taken <= 0):
         return [reason("stuck_sensor", f"{channel.name} gave a power of zero or less.")]
     count, longest_s = _longest_run(times_ns, values, start_ns, end_ns)
-    limit_s = COARSE_STUCK_S if channel.source in COARSE else STUCK_S
+    limit_s = _still_limit_s(channel)
     if longest_s < limit_s or (not channel.counted and count < STUCK_READINGS):
         return []
     return [reason("stuck_sensor", f"{what} of {channel.name} did not change for {longest_s:.1f} s.")]
+
+
+def _still_limit_s(channel: Channel) -> float:
+    """How long a channel may repeat itself; a log's source may be several, as in `nvml+rapl`."""
+    return STUCK_S if all(source in FINE for source in channel.source.split("+")) else COARSE_STUCK_S
 
 
 def _longest_run(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[int, float]:
@@ -184,7 +200,7 @@ def _frozen_beside_counter(channel: Channel, start_ns: int, end_ns: int) -> Froz
     found: Frozen = {}
     if not channel.counted or channel.grade == "modelled":
         return found
-    limit_ns = 1e9 * (COARSE_STUCK_S if channel.source in COARSE else STUCK_S)
+    limit_ns = 1e9 * _still_limit_s(channel)
     for name in get_args(Reading):
         times_ns, power_w = channel.power_of(name)
         firsts, lasts = _runs(times_ns, power_w, start_ns, end_ns)
@@ -227,7 +243,10 @@ def _counter(channel: Channel, start_ns: int, end_ns: int, tolerance: float, fro
         gives = "" if integral_j is None else f", but integrated power gives {integral_j:.1f} J"
         return [reason("counter_mismatch", f"The energy counter of {channel.name} did not move{gives}.")]
     if integral_j is None or channel.reading is None:
-        return []
+        # Other counters come without power of their own: RAPL's is made of the counter.
+        if not (channel.counted and channel.domain == "gpu"):
+            return []
+        return [reason("counter_alone", f"No power readings of {channel.name} cover the window and check its counter.")]
     where = ""
     if channel.reading in frozen:
         # What stood still says nothing of the counter: the rest of the window does, if there is enough of it.

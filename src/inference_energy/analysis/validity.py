@@ -57,7 +57,8 @@ CODES: dict[str, Code] = {
     ),
     "thermal_throttle": Code("The GPU slowed down because it was too hot.", "invalidates", _ENERGY),
     "not_steady": Code(
-        "Power, throughput, running requests or requests in flight show a trend over a window that should be steady.",
+        "Power, throughput, requests running or in flight, or the use of the KV cache show a trend over a window that "
+        "should be steady.",
         "invalidates",
         _ENERGY + "; a note on latencies and rates",
     ),
@@ -182,6 +183,11 @@ CODES: dict[str, Code] = {
     ),
     "cross_check_stuck": Code(
         "The power readings beside a hardware energy counter did not change for seconds, so there they check nothing.",
+        "note",
+        _ENERGY,
+    ),
+    "counter_alone": Code(
+        "No power readings cover the window beside the GPU's hardware energy counter, so nothing checks it.",
         "note",
         _ENERGY,
     ),

@@ -77,6 +77,7 @@ def steadiness_of(
         "output_tokens_per_s": rates,
         "running_requests": running,
         "requests_in_flight": requests_in_flight(requests, blocks),
+        "kv_cache_use": metrics.block_means("kv_use", edges),
     }
     bins = _second_by_second(bin_edges(window.start_ns, window.end_ns), tokens, power)
     return steadiness.judge(series, len(blocks), config.steadiness, bins)
@@ -120,6 +121,7 @@ def steady_reasons(steady: dict[str, Any]) -> list[Reason]:
         "output_tokens_per_s": "generated tokens/s",
         "running_requests": "running requests",
         "requests_in_flight": "requests in flight, which wait if they do not run,",
+        "kv_cache_use": "use of the KV cache",
     }
     return [
         reason(

@@ -222,21 +222,28 @@ def _section(model: type[S], spec: str, name: str) -> S:
 
 
 def _print_figures(result: dict[str, Any]) -> None:
-    """The figures that there are as a table, then the others with the reason they share."""
+    """The figures that there are as a table, then the others with the reason they share, and what is to be noted."""
     table = Table(box=None)
     table.add_column("figure", no_wrap=True)
     table.add_column("value", no_wrap=True, justify="right")
+    table.add_column("95 % interval", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     table.add_column("grade", no_wrap=True)
     absent: dict[str, list[str]] = {}
+    notes: dict[str, None] = {}
     for name, content in result["figures"].items():
         figure = load_figure(content)
+        said = [f"{why.code}: {why.detail}" for why in figure.reasons]
         if figure.value is None:
-            absent.setdefault(" ".join(r.detail for r in figure.reasons), []).append(name)
-        else:
-            table.add_row(name, f"{figure.value:.5g}", figure.unit, figure.grade)
+            absent.setdefault(" ".join(said), []).append(name)
+            continue
+        between = "{:.5g} to {:.5g}".format(*figure.interval_95) if figure.interval_95 else ""
+        table.add_row(name, f"{figure.value:.5g}", between, figure.unit, figure.grade)
+        notes |= dict.fromkeys(said)
     console = Console()
     console.print(f"boundary: {result['boundary']}", markup=False)
     console.print(table)
     for why, names in absent.items():
         console.print(f"not given: {', '.join(names)}. {why}", markup=False)
+    for note in notes:
+        console.print(f"note, {note}", markup=False)

@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import pandas as pd
+import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,7 +18,7 @@ from inference_energy.acquire.power.choose import all_states, candidates
 from inference_energy.acquire.power.process import SamplerProcess, SamplerStats
 from inference_energy.acquire.power.sampler import stats_path
 from inference_energy.acquire.power.spec import SamplerSpec
-from inference_energy.acquire.power.stream import compact, read_stream
+from inference_energy.acquire.power.stream import SOURCE, compact, read_stream
 from inference_energy.acquire.power.ticks import by_instant
 from inference_energy.errors import InputError, RunError
 
@@ -66,7 +65,7 @@ def log_power(
         int | None, typer.Option(help="Process whose tree the modelled source counts; default the whole machine.")
     ] = None,
 ) -> None:
-    r"""Log power to a file, with a summary at the end.
+    r"""Log power to a file, with its energy and mean power at the end, or why they cannot be trusted.
 
     A CSV has the columns time \[unix s], power_W \[W, summed over what does not overlap], gpu_util \[percent],
     mem_used_bytes \[B], source and grade: sampled, counter, or modelled where nothing was measured.
@@ -98,7 +97,7 @@ def log_power(
     finally:
         stream.unlink(missing_ok=True)
         stats_path(stream).unlink(missing_ok=True)
-    typer.echo(summary(samples, stats, output))
+    typer.echo(summary(log, len(samples), stats, output))
     if not stats.clean:
         raise RunError(f"{stats.ended_by}; {output} holds what it logged until then")
 
@@ -117,21 +116,34 @@ def sources(
     Console().print(table)
 
 
-def summary(samples: pd.DataFrame, stats: SamplerStats, output: Path) -> str:
-    """A few lines for the user; the energy is the trapezoid over the samples."""
-    lines = [f"{output}: {len(samples)} samples"]
-    known = samples.dropna(subset=["power_W"])
-    if len(known) < 2:
-        lines.append("mean power and energy: not given, because there are fewer than two samples with power")
-    elif len(known) < len(samples):
-        gaps = len(samples) - len(known)
-        lines.append(f"mean power and energy: not given, because {gaps} samples lack the power of some device")
+def summary(log: pa.Table, samples: int, stats: SamplerStats, output: Path) -> str:
+    """A few lines for the user: energy and mean power as the pipeline takes and checks them, and what went wrong.
+
+    Args:
+        log: the readings, with their metadata.
+        samples: rows of the table by instants.
+        stats: what the sampler counted.
+        output: the file that was written.
+    """
+    # Here, because scipy takes a second that the other commands need not wait for.
+    from inference_energy.analysis.channels import channels, summed
+    from inference_energy.analysis.stretch import whole_log
+    from inference_energy.config.analysis import AnalysisConfig
+    from inference_energy.present.formats import place
+
+    config = AnalysisConfig()
+    described = json.loads((log.schema.metadata or {}).get(SOURCE.encode(), b"[]"))
+    figures = whole_log(summed(channels(log.to_pandas(), described, config.power_reading)), config)
+    energy = figures["energy_total_j"]
+    lines = [f"{output}: {samples} samples"]
+    if energy.value is None:
+        lines += [f"mean power and energy: not given, {why.code}: {why.detail}" for why in energy.reasons]
     else:
-        time_s, power_w = known["time"].to_numpy(), known["power_W"].to_numpy()
-        energy_j, span_s = float(np.trapezoid(power_w, time_s)), float(time_s[-1] - time_s[0])
-        basis = " ".join(dict.fromkeys([known["grade"].iloc[0], known["source"].iloc[0]]))
-        lines.append(f"mean power {energy_j / span_s:.2f} W ({basis})")
-        lines.append(f"energy {energy_j:.1f} J over {span_s:.2f} s ({basis})")
+        mean, total = (place(figures[name].as_dict()) for name in ("power_mean_w", "energy_total_j"))
+        lines.append(f"mean power {mean.text} ({', '.join(mean.qualifiers)})")
+        over = figures["duration_s"].value or 0.0
+        lines.append(f"energy {total.text} over {over:.2f} s ({', '.join(total.qualifiers)})")
+        lines += [f"note, {why.code}: {why.detail}" for why in energy.reasons]
     if stats.clean:
         lines.append(f"lost polls {stats.missed}")
     lines += [f"warning: {fault}" for fault in stats.faults]

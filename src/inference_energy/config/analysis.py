@@ -19,7 +19,9 @@ class Steadiness(Section):
         0.25, gt=0, description="largest trend of generated tokens/s over the window [share of mean]"
     )
     max_running_trend: float = Field(
-        0.50, gt=0, description="largest trend of requests running and of requests in flight [share of mean]"
+        0.50,
+        gt=0,
+        description="largest trend of requests running, in flight, and of the KV cache they use [share of mean]",
     )
     significance: float = Field(0.05, gt=0, lt=1, description="p value below which a trend counts")
 

@@ -13,6 +13,7 @@ TRENDS = {
     "output_tokens_per_s": "tokens/s",
     "running_requests": "running requests",
     "requests_in_flight": "requests in flight",
+    "kv_cache_use": "KV cache use",
 }
 
 

@@ -174,6 +174,8 @@ def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     energy = summary.get("energy") or {}
     if energy.get("why"):
         yield "energy not given", sentence(energy["why"])
+    for why, named in _energies_not_given(energy.get("figures") or {}).items():
+        yield f"not given: {', '.join(named)}", why
     for fault in energy.get("faults", []):
         yield "power", sentence(fault)
     if note := (summary.get("prompt_lengths") or {}).get("note"):
@@ -181,6 +183,15 @@ def _why(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for one in summary["counters"].get("reasons", []):
         if one["code"] == "server_restarted":
             yield "", one["detail"]
+
+
+def _energies_not_given(figures: dict[str, Any]) -> dict[str, list[str]]:
+    """For each reason the energies that it withholds."""
+    found: dict[str, list[str]] = {}
+    for name, figure in figures.items():
+        if not figure["valid"]:
+            found.setdefault(place(figure).why, []).append(ENERGIES[name])
+    return found
 
 
 def _not_given(figures: dict[str, Any]) -> dict[str, dict[str, list[str]]]:

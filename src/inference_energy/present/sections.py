@@ -185,20 +185,26 @@ def cell_title(cell: dict[str, Any], cells: Cells) -> str:
 
 
 def devices_table(cells: Cells) -> Table:
-    """Energy of every channel, its counter beside the integrals of its power, and whether it is part of the sum."""
+    """Energy of every channel, its counter beside the integrals of its power, and whether it is part of the sum.
+
+    Where the window's energy is not given, neither is that of any channel: the reason may lie in each of them. The
+    ratios stay, for they are what a check says.
+    """
     headings = ["energy (J)", "read from", "counter (J)", *[f"{name} / counter" for name in READINGS], "in the sum"]
     table = Table(["device", *headings, "source, grade"])
     for cell in cells:
         if not cell.get("devices"):
             continue
         table.heading(cell_title(cell, cells))
+        total = cell["figures"].get("energy_total_j")
+        withheld = table.number(place(total)) if total and not total["valid"] else None
         for device in cell["devices"]:
             ratios = device.get("ratios") or {}
             table.add(
                 Cell(channel_label(device["domain"], device["device"]), "head"),
-                _amount(device.get("energy_j")),
+                withheld or _amount(device.get("energy_j")),
                 Cell(str(device.get("reading") or "–") + (", calibrated" if device.get("calibration") else "")),
-                _amount(device.get("counter_energy_j")),
+                withheld or _amount(device.get("counter_energy_j")),
                 *[Cell("–" if (r := ratios.get(name)) is None else f"{r:.4f}", "number") for name in READINGS],
                 Cell("yes" if device.get("summed") else "no", "number"),
                 Cell(f"{device.get('source', '')} · {device['grade']}"),

@@ -4,16 +4,18 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from inference_energy.contracts.tables import read_json
 from inference_energy.errors import InputError, RunError
 from inference_energy.provenance.code import collect_code
 from inference_energy.provenance.collect import Collection, Member, collect_results
+from inference_energy.provenance.experiment import NAME as PLAN
 from inference_energy.provenance.manifest import NAME, Entry, Manifest, check_names, created_utc
 from inference_energy.provenance.readme import NAME as README
 from inference_energy.provenance.readme import readme
-from inference_energy.provenance.secrets import Secrets
+from inference_energy.provenance.secrets import Places, Secrets, places
 
 _CHUNK = 1 << 20
 _STORED = {".parquet", ".zip", ".gz", ".zst"}
@@ -29,6 +31,8 @@ class Packing:
     collection: Collection
     code: dict[str, object]
     members: list[Member]
+    secrets: Places = field(default_factory=Places)
+    """Where the experiment's configuration says that its secrets are."""
 
     @property
     def size(self) -> int:
@@ -53,7 +57,7 @@ def prepare(experiment: Path, project: Path) -> Packing:
         check_names([member.name for member in members])
     except ValueError as error:
         raise InputError(f"a file cannot be archived: {error}; rename it") from error
-    return Packing(collection, code, members)
+    return Packing(collection, code, members, places(read_json(experiment / PLAN)))
 
 
 def write(
@@ -83,7 +87,7 @@ def write(
         left_out=packing.collection.left_out,
         members=[],
     )
-    secrets = Secrets(os.environ if environ is None else environ)
+    secrets = Secrets(os.environ if environ is None else environ, packing.secrets)
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -124,10 +128,15 @@ def _add(archive: zipfile.ZipFile, member: Member, secrets: Secrets, tick: Tick 
     return Entry(path=member.name, size=size, sha256=total.hexdigest())
 
 
-def _refuse(member: Member, variable: str | None) -> None:
-    if variable:
-        where = member.source if isinstance(member.source, Path) else member.name
+def _refuse(member: Member, secret: str | None) -> None:
+    if not secret:
+        return
+    where = member.source if isinstance(member.source, Path) else member.name
+    if "/" in secret:
         raise InputError(
-            f"{where}: holds the value of the environment variable {variable}, which must not be published; remove it "
-            f"from the file, or unset {variable} if it is no secret"
+            f"{where}: holds what stands in the credentials_file {secret}, which must not be published; remove it"
         )
+    raise InputError(
+        f"{where}: holds the value of the environment variable {secret}, which must not be published; remove it "
+        f"from the file, or unset {secret} if it is no secret"
+    )

@@ -1,10 +1,13 @@
-"""Values of secret environment variables, looked for in files before they are published."""
+"""Values of secret environment variables and of login files, looked for in files before they are published."""
 
 import html
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,13 +17,20 @@ _SHORTEST = 8
 
 
 class Secrets:
-    """The values of variables whose names look secret; values shorter than 8 characters would be found by chance."""
+    """The values of variables whose names look secret; values shorter than 8 characters would be found by chance.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    Args:
+        environ: environment variables.
+        configured: what the configuration says of where secrets are, from `places`.
+    """
+
+    def __init__(self, environ: Mapping[str, str], configured: "Places | None" = None) -> None:
         self._forms: list[tuple[str, bytes]] = []
-        for name, value in sorted(environ.items()):
+        named = configured or Places()
+        known = {name: value for name, value in environ.items() if _SECRET_NAME.fullmatch(name) or name in named.names}
+        for name, value in sorted([*known.items(), *((str(path.absolute()), value) for path, value in named.held())]):
             plain = value.strip()
-            if _SECRET_NAME.fullmatch(name) and len(plain) >= _SHORTEST:
+            if len(plain) >= _SHORTEST:
                 # As text, inside a JSON string, inside a page.
                 in_json = (json.dumps(plain, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
                 forms = {plain, html.escape(plain), *in_json}
@@ -32,7 +42,7 @@ class Secrets:
         return Scanner(self._forms, self._longest)
 
     def in_parquet(self, path: Path) -> str | None:
-        """The variable whose value stands in the texts of a Parquet file, which are compressed there; or None."""
+        """The variable or file whose value stands in the texts of a Parquet file, compressed there; or None."""
         if not self._forms:
             return None
         for text in _parquet_texts(path):
@@ -40,6 +50,39 @@ class Secrets:
             if found:
                 return found
         return None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a configuration says that secrets are: in variables of these names, and in these files of logins."""
+
+    names: frozenset[str] = frozenset()
+    files: frozenset[Path] = frozenset()
+
+    def held(self) -> Iterator[tuple[Path, str]]:
+        """What the files hold but for user names; a file that is gone or not ours to read holds nothing."""
+        for path in sorted(self.files):
+            with suppress(OSError):
+                for line in path.read_text(errors="replace").splitlines():
+                    field, _, value = (part.strip() for part in line.partition("="))
+                    if value and field != "username" and not field.startswith("#"):
+                        yield path, value
+
+
+def places(content: Any) -> Places:
+    """The `api_key_env` and `credentials_file` anywhere in a configuration."""
+    if isinstance(content, list):
+        content = dict(enumerate(content))
+    if not isinstance(content, dict):
+        return Places()
+    own = {key: content[key] for key in ("api_key_env", "credentials_file") if isinstance(content.get(key), str)}
+    inner = [places(value) for value in content.values()]
+    return Places(
+        frozenset([own["api_key_env"]] if "api_key_env" in own else []).union(*(one.names for one in inner)),
+        frozenset([Path(own["credentials_file"])] if "credentials_file" in own else []).union(
+            *(one.files for one in inner)
+        ),
+    )
 
 
 class Scanner:
@@ -54,7 +97,7 @@ class Scanner:
         """Look at the next piece.
 
         Returns:
-            The name of the variable whose value stands in the file, or None.
+            The name of the variable, or the path of the file of logins, whose value stands in the file, or None.
         """
         if not self._forms:
             return None

@@ -52,11 +52,15 @@ class Analysed:
         return {reason["code"] for reason in self.figure("energy_total_j")["reasons"]}
 
 
-@pytest.fixture(scope="module")
-def opens_s() -> float:
+def opening_s() -> float:
     """When the trimmed window begins, in seconds since the node began: faults change nothing of it."""
     session = simulate(plan(LOAD), node())
     return (phase(session, "window", "load")[0] - session.origin_ns) / 1e9 + TRIM_S
+
+
+@pytest.fixture(scope="module")
+def opens_s() -> float:
+    return opening_s()
 
 
 def fault(kind: str, start_s: float, end_s: float = 1e6, **more: Any) -> dict[str, Any]:
@@ -333,16 +337,25 @@ def test_without_a_fault_the_idles_are_right(settings: dict[str, Any], opens_s: 
     assert cold["interval_95"][0] < true_w < cold["interval_95"][1]
 
 
-def test_a_second_tenants_energy_is_in_the_measured_and_in_the_true(opens_s: float) -> None:
-    """The process check belongs to acquisition; in the power log a tenant is only power."""
+def test_a_second_tenant_withholds_the_figure_of_the_time_it_was_there(opens_s: float) -> None:
     alone = analysed(opens_s)
     tenant = {"power_w": 150.0, "start_s": 10.0, "end_s": 30.0}
     found = analysed(opens_s, tenants=(tenant,))
     assert found.true_j == pytest.approx(alone.true_j + 150.0 * 20.0, rel=1e-9)
-    assert abs(found.error) < 0.01
-    assert found.codes == alone.codes
-    elsewhere = analysed(opens_s, tenants=({**tenant, "device": 1},))
-    assert elsewhere.true_j == alone.true_j
+    assert found.codes == {"foreign_process"}
+    (device,) = [one for one in found.window["devices"] if one["domain"] == "gpu"]
+    assert abs(device["energy_j"] / found.true_j - 1) < 0.01
+    for other in ({**tenant, "device": 1}, {**tenant, "start_s": -NEVER_S, "end_s": -10.0}):
+        elsewhere = analysed(opens_s, tenants=(other,))
+        assert elsewhere.codes == alone.codes
+        assert elsewhere.true_j == alone.true_j
+
+
+def test_a_tenant_in_the_cold_idle_withholds_it(opens_s: float) -> None:
+    found = analysed(opens_s, tenants=({"power_w": 150.0, "start_s": 3.0 - opens_s, "end_s": 8.0 - opens_s},))
+    cold = found.energy["idle"]["cold_power_w"]
+    assert (cold["value"], {reason["code"] for reason in cold["reasons"]}) == (None, {"cold_idle_missing"})
+    assert "foreign_process" not in found.codes
 
 
 def test_a_power_cap_is_noted_and_the_figure_right(opens_s: float) -> None:

@@ -22,6 +22,8 @@ class Reopener:
 
     The source is closed and opened only when all channels of one of its devices failed `ERRORS_BEFORE_REOPENING` times
     in a row, for meanwhile none of it can be read: a lost device costs the measurement anyway, a lost side channel not.
+    If it was opened while the device still gave errors, so that some channels were not found, it is opened once more
+    when the device is back.
 
     Args:
         source: the open source.
@@ -34,6 +36,7 @@ class Reopener:
         self._thread: threading.Thread | None = None
         self._pause_s = FIRST_PAUSE_S
         self._next_s = 0.0
+        self._incomplete = False
 
     def look(self) -> None:
         """Start to open the source anew if that is due; returns at once."""
@@ -41,7 +44,8 @@ class Reopener:
             return
         if not self._lost():
             self._pause_s = FIRST_PAUSE_S
-            return
+            if not self._incomplete:
+                return
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
@@ -88,12 +92,14 @@ class Reopener:
                 polled.suspend(f"opening {self.source.name} anew failed: {error}")
             return
         fresh = _by_kind(channels)
+        self._incomplete = False
         for polled in self._polled:
             found = fresh.get(_kind(polled.channel))
             if found:
                 polled.replace(found.pop(0))
                 polled.stats.reopened += 1  # and `failing` stays until a read works
             else:
+                self._incomplete = self._lost()
                 polled.suspend(f"{self.source.name}, opened anew, gives this no more")
 
 

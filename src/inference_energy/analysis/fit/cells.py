@@ -1,5 +1,6 @@
 """The windows that a fit can use: energy, time and tokens of each."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from inference_energy.analysis.figures import invalid, load_figure
 from inference_energy.analysis.idle import OWN_TERMS
 from inference_energy.analysis.trapezoid import Values
 from inference_energy.analysis.uncertainty.budget import Term, load_budget
+from inference_energy.analysis.uncertainty.edges import NAME as EDGES
 from inference_energy.contracts.figure import Figure, Grade, Reason
 
 
@@ -111,8 +113,8 @@ def _bins(window: dict[str, Any], load: dict[str, Any]) -> Bins | None:
 
 def _edges_u_j(total: Figure) -> float:
     """The part of the budget that the window's edges are, in J."""
-    terms = total.budget["terms"] if total.budget else []
-    return float(sum(term["u"] for term in terms if term["name"] == "window edges"))
+    terms = load_budget(total.budget).terms if total.budget else ()
+    return math.hypot(*(term.u for term in terms if term.name == EDGES))
 
 
 def _own_terms(cold_power: dict[str, Any]) -> tuple[Term, ...]:

@@ -1,6 +1,6 @@
-"""What a sensor's nature leaves uncertain of an energy: its scale, the edges of the window, holes in the log.
+"""What a sensor's nature leaves uncertain of an energy: its scale, holes in the log, what lies between readings.
 
-All are of type B. A card's gain and offset are systematic and its own: they are the same in every window, cancel
+A card's gain and offset are systematic and its own: they are the same in every window, cancel
 between runs on one card and not between cards, and are taken as independent between devices. No software can see them;
 `analysis.uncertainty` says how large they may be. Source of the size for GPUs: Yang, Adamek, Armour, SC24
 (arXiv 2312.02741): cards were off by up to 5 % and more either way, a rectangular distribution of half-width 5 %.
@@ -13,10 +13,6 @@ import numpy as np
 from inference_energy.analysis.channels import Channel
 from inference_energy.analysis.uncertainty.budget import Term
 from inference_energy.config.analysis import Uncertainty
-
-COUNTER_UPDATE_S = {"nvml": 0.1, "rapl": 0.001}
-"""How often a counter moves: measured on an H100 (100 ms); Linux kernel documentation, RAPL (about 1 ms). A counter of
-another source is taken to move once a reading."""
 
 
 def gain_term(energies_j: dict[str, float], config: Uncertainty) -> Term:
@@ -34,28 +30,6 @@ def offset_term(devices: int, duration_s: float, config: Uncertainty) -> Term:
     """Offset of the sensors over a time, in J; cancels where the same sensor's idle is subtracted."""
     u = config.offset_w * duration_s * math.sqrt(devices)
     return Term("sensor offset", "B", u, math.inf, f"{config.offset_w:g} W of each device, stated")
-
-
-def edge_term(channel: Channel, start_ns: int, end_ns: int) -> Term:
-    """What the two edges leave open, in J.
-
-    A counter shows its value as of its last update: at each edge it lacks what was used since, uniformly up to one
-    update of the power *before* that edge, so each edge has a standard uncertainty of P update / sqrt(12). Where an
-    edge lies between two readings, energy is interpolated, which errs by at most the change of power over the gap.
-    """
-    times_ns = channel.main_times_ns()
-    u2 = 0.0
-    for edge_ns in (start_ns, end_ns):
-        place = int(np.clip(np.searchsorted(times_ns, edge_ns), 1, len(times_ns) - 1))
-        spacing_s = float(times_ns[place] - times_ns[place - 1]) / 1e9
-        around_w = (channel.power_near_w(edge_ns, -1.0), channel.power_near_w(edge_ns, 1.0))
-        update_s = COUNTER_UPDATE_S.get(channel.source, spacing_s) if channel.counted else 0.0
-        u2 += (around_w[0] * update_s) ** 2 / 12
-        if times_ns[place] != edge_ns and times_ns[place - 1] != edge_ns:
-            u2 += ((around_w[1] - around_w[0]) * spacing_s) ** 2 / 12
-    return Term(
-        "window edges", "B", channel.gain * math.sqrt(u2), math.inf, "update period and spacing of the readings"
-    )
 
 
 def gap_term(channel: Channel, start_ns: int, end_ns: int, longest_s: float) -> Term:

@@ -1,6 +1,7 @@
 """The budgets of a window's figures."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,9 @@ from inference_energy.analysis.sensor_checks import NOTED_HOLE_PERIODS, usual_pe
 from inference_energy.analysis.trapezoid import Values
 from inference_energy.analysis.uncertainty.bootstrap import ratio_error
 from inference_energy.analysis.uncertainty.budget import Term, merged, with_budget
+from inference_energy.analysis.uncertainty.edges import edge_term
 from inference_energy.analysis.uncertainty.scale import corrections_of, scale_terms
-from inference_energy.analysis.uncertainty.sensors import edge_term, gap_term, sampling_term
+from inference_energy.analysis.uncertainty.sensors import gap_term, sampling_term
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure
 
@@ -94,14 +96,21 @@ def _energy_terms(basis: str, measured: Measured, idle: dict[str, IdlePower], co
     found = list(scale_terms(above_j, 0.0 if kind else duration_s, corrections_of(measured.power), config))
     if kind is not None:
         found += [term.scaled(duration_s) for term in idle[kind].own_terms]
-    for channel in measured.power:
-        longest_s = NOTED_HOLE_PERIODS * usual_period_s(channel, measured.interval_s)
+    return merged([*found, *reading_terms(measured.power, measured.times_ns, measured.interval_s)])
+
+
+def reading_terms(power: Sequence[Channel], times_ns: tuple[int, int], interval_s: float) -> list[Term]:
+    """What the readings of some channels leave open of their energy between two times, in J: edges, holes, sampling."""
+    start_ns, end_ns = times_ns
+    found = []
+    for channel in power:
+        longest_s = NOTED_HOLE_PERIODS * usual_period_s(channel, interval_s)
         found += [
             edge_term(channel, start_ns, end_ns),
             gap_term(channel, start_ns, end_ns, longest_s),
             sampling_term(channel, start_ns, end_ns),
         ]
-    return merged(found)
+    return found
 
 
 def _idle_w(basis: str, idle: dict[str, IdlePower]) -> float:

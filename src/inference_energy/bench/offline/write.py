@@ -6,6 +6,7 @@ from typing import Any
 from inference_energy.bench.offline.facts import environment, model, server_environment
 from inference_energy.bench.offline.scrape import scrapes
 from inference_energy.bench.offline.session import SimulatedSession
+from inference_energy.bench.sensors.node import gpu_name, gpu_number
 from inference_energy.bench.sensors.power_log import power_log, sources
 from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.tables import write_json, write_table
@@ -56,10 +57,8 @@ def write_session(session: SimulatedSession, raw_root: Path) -> None:
     write_json(server / "server_environment.json", server_environment())
     write_json(server / "model.json", model(session.node, plan.model))
     start_ns, end_ns = session.cold_ns
-    write_json(
-        idle / "idle.json",
-        {"missing": None, "start_ns": start_ns, "end_ns": end_ns, "duration_s": (end_ns - start_ns) / 1e9},
-    )
+    times = {"start_ns": start_ns, "end_ns": end_ns, "duration_s": (end_ns - start_ns) / 1e9}
+    write_json(idle / "idle.json", {"missing": None, **times, "power": _power(session, session.cold_log_ns)})
 
 
 def _facts(session: SimulatedSession, anchor: dict[str, int]) -> dict[str, Any]:
@@ -81,7 +80,7 @@ def _facts(session: SimulatedSession, anchor: dict[str, int]) -> dict[str, Any]:
         "model": f"{node.shape.name} (simulated)",
         "server": {"name": plan.server, "version": VERSION, "endpoint": "http://127.0.0.1:8000"},
         "clock_anchor": anchor,
-        "power": {"interval_s": plan.interval_s, "sources": sources(node)},
+        "power": _power(session, session.log_ns),
         "launch": {"ready_after_s": plan.launch_s, "command": ["simulated"]},
         "stop": {"state": "stopped", "return_code": 0, "leftover_pids": [], "stop_duration_s": 1.0},
         "windows": cells,
@@ -91,3 +90,21 @@ def _facts(session: SimulatedSession, anchor: dict[str, int]) -> dict[str, Any]:
         "missing": {},
         "simulated": node.model_dump(),
     }
+
+
+def _power(session: SimulatedSession, log_ns: tuple[int, int]) -> dict[str, Any]:
+    """What the sampler counts: for each GPU the tenants that it saw in its list of processes."""
+    node = session.node
+    channels = []
+    for host in range(node.nodes):
+        for gpu in range(node.tensor_parallel):
+            seen = [
+                {"pid": tenant.pid, "name": None, "first_seen_ns": first_ns, "last_seen_ns": last_ns}
+                for tenant in node.faults.tenants
+                if tenant.device == gpu_number(node, host, gpu)
+                and (first_ns := max(log_ns[0], session.origin_ns + round(tenant.start_s * 1e9)))
+                < (last_ns := min(log_ns[1], session.origin_ns + round(tenant.end_s * 1e9)))
+            ]
+            name = gpu_name(node, host, gpu)
+            channels.append({"source": "nvml", "device": name, "domain": "gpu", "foreign_processes": seen})
+    return {"interval_s": session.plan.interval_s, "sources": sources(node), "channels": channels}

@@ -35,12 +35,17 @@ class PowerChannel(Channel):
         self._has_fields = True
         self._extras_due_s = 0.0
         self._extras_pause_s = EXTRAS_PERIOD_S * (1.0 - turn)
+        self._latency = DriverLatency()
+
+    def notes(self) -> dict[str, Any]:
+        """`driver_latency_us`: how long the driver says that it took to get the values, `mean` and `max`."""
+        return self._latency.notes()
 
     def read(self) -> Reading:
         """Both powers, and the state once a second."""
         nvml = self._nvml
         try:
-            reading = read_fields(nvml, self._handle, SCOPE_GPU) if self._has_fields else None
+            reading = read_fields(nvml, self._handle, SCOPE_GPU, self._latency) if self._has_fields else None
             if reading is None:
                 self._has_fields = False
                 reading = self._read_usage()
@@ -111,8 +116,33 @@ class MemoryChannel(Channel):
         return Reading(timestamp_ns, latency_us, power_average_w=power_w)
 
 
-def read_fields(nvml: Any, handle: Any, scope: int) -> Reading | None:
+class DriverLatency:
+    """The driver's own latencies of field values, which NVML gives with each."""
+
+    def __init__(self) -> None:
+        self._count = self._sum_us = self._max_us = 0
+
+    def add(self, latency_us: int) -> None:
+        """Count one."""
+        self._count += 1
+        self._sum_us += latency_us
+        self._max_us = max(self._max_us, latency_us)
+
+    def notes(self) -> dict[str, Any]:
+        """Their mean and largest in us; empty where there was none."""
+        if not self._count:
+            return {}
+        return {"driver_latency_us": {"mean": round(self._sum_us / self._count, 3), "max": self._max_us}}
+
+
+def read_fields(nvml: Any, handle: Any, scope: int, latency: DriverLatency | None = None) -> Reading | None:
     """Average and instantaneous power of a scope by field values; None where this driver or GPU does not know them.
+
+    Args:
+        nvml: the library.
+        handle: the GPU.
+        scope: which power.
+        latency: counts the driver's latency.
 
     Raises:
         NVMLError: they are known, but cannot be had now.
@@ -133,10 +163,13 @@ def read_fields(nvml: Any, handle: Any, scope: int) -> Reading | None:
         if all(unsupported(nvml, code) for code in codes):
             return None
         raise nvml.NVMLError(next(code for code in codes if not unsupported(nvml, code)))
+    told = average if codes[0] == ok else instant
+    if latency is not None:
+        latency.add(int(told.latencyUsec))
     return Reading(
         timestamp_ns=(before_ns + after_ns) // 2,
         read_latency_us=(after_ns - before_ns) / 1e3,
-        driver_timestamp_us=int((average if codes[0] == ok else instant).timestamp),
+        driver_timestamp_us=int(told.timestamp),
         power_average_w=average.value.uiVal / 1e3 if codes[0] == ok else None,
         power_instant_w=instant.value.uiVal / 1e3 if codes[1] == ok else None,
     )
