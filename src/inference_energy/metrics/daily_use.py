@@ -62,7 +62,7 @@ def hours(sweep: Sweep, traffic: Traffic, replicas: int) -> list[dict[str, Any]]
 def _problems(sweep: Sweep, traffic: Traffic | None, asked: Values, replicas: int) -> list[Reason]:
     if traffic is None:
         return [
-            reason("no_traffic", "metrics.traffic is not given: write the profile of a day, and how many replicas.")
+            reason("no_traffic", "No day of traffic is configured: write metrics.traffic.profile, or give --traffic.")
         ]
     rate = REQUESTS if traffic.unit == "requests" else TOKENS
     unknown = [problem for cell in sweep.levels for problem in invalid(cell.figures[rate.figure])]

@@ -48,7 +48,7 @@ def embodied_g(duration_s: float, embodied: EmbodiedConfig) -> float:
 def _no_embodied() -> Reason:
     return reason(
         "no_embodied",
-        "metrics.embodied is not given: write total_kg, lifetime_years, share, and where they come from (source).",
+        "Embodied emissions are not configured: write metrics.embodied (total_kg, lifetime_years, share, source).",
     )
 
 

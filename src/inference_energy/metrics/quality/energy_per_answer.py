@@ -53,7 +53,7 @@ def goodput_at_floor(cell: MetricCell, of_server: Sequence[Grades], config: Qual
     good = requests_per_j(cell, "total", J_PER_KWH, "request/kWh")
     problems = [*invalid(good)]
     if config.floor is None:
-        problems.append(reason("no_quality_floor", "metrics.quality.floor is not given."))
+        problems.append(reason("no_quality_floor", "No quality floor is configured (metrics.quality.floor)."))
     else:
         graded = accuracy(of_server)
         problems += invalid(graded)
