@@ -102,7 +102,7 @@ def made_cell(
         "output_tokens_per_s": counted(tokens / duration_s, "token/s"),
         "requests": counted(len(requests), "request"),
         "requests_per_s": counted(len(requests) / duration_s, "request/s"),
-        "tpot_p90_s": counted(latency_s / 2 / max(tokens_per_request - 1, 1), "s/token"),
+        "tpot_p50_s": counted(latency_s / 2 / max(tokens_per_request - 1, 1), "s/token"),
     }
     for basis, energy_j in energies_j.items():
         figures[f"energy_{basis}_j"] = measured(energy_j, "J", basis)

@@ -12,7 +12,7 @@ from inference_energy.contracts.figure import Figure
 from inference_energy.errors import InputError
 from inference_energy.metrics.pareto import Point, dominates, fronts, larger_is_better, surely_better
 
-NAMES = ("energy_total_per_output_token_j", "tpot_p90_s")
+NAMES = ("energy_total_per_output_token_j", "tpot_p50_s")
 
 
 def front(*cells, names=NAMES):
@@ -52,9 +52,9 @@ def test_workloads_boundaries_and_grades_have_fronts_of_their_own():
 
 def test_windows_without_a_figure_are_left_out_with_the_reason():
     cell = made_cell(name="a")
-    lacking = made_cell(name="b", figures={k: f for k, f in cell.figures.items() if k != "tpot_p90_s"})
+    lacking = made_cell(name="b", figures={k: f for k, f in cell.figures.items() if k != "tpot_p50_s"})
     found = front(cell, lacking, made_cell(name="fit", kind="decode"))
-    assert [(row["cell"], row["reasons"]) for row in found["left_out"]] == [("s.b", ["There is no tpot_p90_s."])]
+    assert [(row["cell"], row["reasons"]) for row in found["left_out"]] == [("s.b", ["There is no tpot_p50_s."])]
 
 
 def test_names_that_cannot_be_ranked_or_are_not_there():

@@ -99,6 +99,24 @@ def test_goodput_per_joule():
     assert found["goodput_marginal_tokens_per_j"].value == pytest.approx(2000 / 6000)
 
 
+def test_goodput_fluctuates_with_what_was_good():
+    cell = made_cell(good_per_s=1)
+    wave = {**cell.bins, "good_output_tokens": 100 * (1 + 0.5 * np.sin(np.arange(DURATION_S) * 2.1))}
+    name = "goodput_total_tokens_per_j"
+    even, uneven = (goodput_per_joule(made_cell(good_per_s=1, bins=bins))[name] for bins in (cell.bins, wave))
+    assert "fluctuation of the load" not in terms(even)
+    assert terms(uneven)["fluctuation of the load"] > 0.01 * uneven.value
+
+
+def test_uneven_work_under_even_power_is_the_same_share_on_every_basis():
+    cell = made_cell(good_per_s=1)
+    wave = {**cell.bins, "good_output_tokens": 100 * (1 + 0.5 * np.sin(np.arange(DURATION_S) * 2.1))}
+    found = goodput_per_joule(made_cell(good_per_s=1, bins=wave))
+    figures = [found[f"goodput_{basis}_tokens_per_j"] for basis in ("total", "active", "marginal")]
+    first, *others = [terms(figure)["fluctuation of the load"] / figure.value for figure in figures]
+    assert others == pytest.approx([first, first], rel=1e-6)
+
+
 def test_goodput_without_limits_or_without_a_good_request():
     assert codes(goodput_per_joule(made_cell())["goodput_total_requests_per_j"]) == ["no_limits"]
     assert codes(goodput_per_joule(made_cell(good_per_s=0))["goodput_active_tokens_per_j"]) == ["no_requests"]
@@ -143,6 +161,17 @@ def test_software_carbon_intensity_as_in_the_docs():
     assert found["sci_per_request_g"].value == pytest.approx((0.6 + embodied_g) / 20)
     # The gain errs in the operational part alone.
     assert terms(found["sci_per_request_g"])["sensor gain"] == pytest.approx(0.03 * 0.6 / 20)
+
+
+def test_the_embodied_part_fluctuates_with_the_work_too():
+    """Even power, uneven work: energy and time are spread over the tokens alike, so both parts fluctuate alike."""
+    cell = made_cell(own=0.1)
+    wave = {**cell.bins, "output_tokens": 100 * (1 + 0.5 * np.sin(np.arange(DURATION_S) * 2.1))}
+    found = sci(made_cell(own=0.1, bins=wave), EMBODIED)
+    total, part = found["sci_per_1k_output_tokens_g"], found["embodied_per_1k_output_tokens_g"]
+    share = terms(part)["fluctuation of the load"] / part.value
+    assert share > 0.01
+    assert terms(total)["fluctuation of the load"] / total.value == pytest.approx(share, rel=1e-3)
 
 
 def test_software_carbon_intensity_without_embodied_data():

@@ -50,7 +50,7 @@ class MetricsConfig(Section):
     quality: QualityConfig = Field(default_factory=QualityConfig, description="how answers are graded")
     pareto: list[tuple[str, str]] = Field(
         [
-            ("energy_total_per_output_token_j", "tpot_p90_s"),
+            ("energy_total_per_output_token_j", "tpot_p50_s"),
             ("energy_total_per_output_token_j", "output_tokens_per_s"),
         ],
         description="pairs of figures whose Pareto fronts are given",

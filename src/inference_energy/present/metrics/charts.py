@@ -37,12 +37,13 @@ def power_figure(sweeps: Sweeps, cells: Cells) -> go.Figure | None:
             mode="lines+markers",
             line={"color": colour, "width": 2},
             marker={"size": 9, "symbol": theme.SYMBOLS[index % len(theme.SYMBOLS)]},
+            cliponaxis=False,
             hovertemplate="%{text}: %{y:.4g} W at %{x:.0%}",
         )
         figure.add_scatter(
             x=[0.0, 1.0],
             y=[0.0, full["power_w"]],
-            name=f"{name}, if proportional",
+            name=f"{name}, if proportional{_graded(figures)}",
             mode="lines",
             line={"color": colour, "width": 1.4, "dash": "dash"},
             hoverinfo="skip",
@@ -79,7 +80,7 @@ def token_figure(sweeps: Sweeps, cells: Cells) -> go.Figure | None:
         figure.add_scatter(
             x=along,
             y=[sweep["idle_w"] / rate for rate in along],
-            name=f"{name}, idle power alone",
+            name=f"{name}, idle power alone{_graded(figures)}",
             mode="lines",
             line={"color": colour, "width": 1.4, "dash": "dot"},
             hovertemplate="%{y:.3g} J of idle power at %{x:.4g} tokens/s",

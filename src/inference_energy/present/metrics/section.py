@@ -14,6 +14,7 @@ class MetricSection:
     """Tables by their place in the template, fronts with their figures' names, and what is not in a sweep."""
 
     efficiency: Table
+    served: Table
     requests: Table
     costs: Table
     sweeps: Table
@@ -44,6 +45,7 @@ def metric_section(summary: dict[str, Any]) -> MetricSection | None:
     drawn |= {name: charts.front_figure(front, cells) for name, front in zip(named, shown, strict=True)}
     return MetricSection(
         efficiency=tables.efficiency_table(cells),
+        served=tables.served_table(cells),
         requests=tables.request_table(cells),
         costs=tables.cost_table(summary),
         sweeps=tables.sweep_table(sweeps),

@@ -28,24 +28,41 @@ def metric_cells(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def efficiency_table(cells: Cells) -> Table:
-    """Tokens and good requests for energy, and energy-delay products, on each basis."""
-    wanted = [
-        ("Wh / 1k output tokens", "energy_{}_per_1k_output_tokens_wh", PLAIN),
-        ("tokens / J", "efficiency_{}_tokens_per_j", PLAIN),
-        ("M tokens / kWh", "efficiency_{}_tokens_per_kwh", MILLION),
-        ("good requests / J", "goodput_{}_requests_per_j", PLAIN),
-        ("good tokens / J", "goodput_{}_tokens_per_j", PLAIN),
-        ("energy-delay, request (J s)", "energy_delay_{}_per_request_j_s", PLAIN),
-        ("energy-delay, token (J s)", "energy_delay_{}_per_token_j_s", PLAIN),
-    ]
-    table = Table(["basis", *[heading for heading, *_ in wanted], "boundary, grade"])
+    """Energy per output token on each basis, and the same turned round."""
+    return _by_basis(
+        cells,
+        [
+            ("J / output token", "energy_{}_per_output_token_j"),
+            ("Wh / 1k output tokens", "energy_{}_per_1k_output_tokens_wh"),
+            ("tokens / J", "efficiency_{}_tokens_per_j"),
+            ("M tokens / kWh", "efficiency_{}_tokens_per_kwh"),
+        ],
+    )
+
+
+def served_table(cells: Cells) -> Table:
+    """Goodput per joule, and energy-delay products, on each basis."""
+    return _by_basis(
+        cells,
+        [
+            ("good requests / J", "goodput_{}_requests_per_j"),
+            ("good tokens / J", "goodput_{}_tokens_per_j"),
+            ("energy-delay of a request (J s)", "energy_delay_{}_per_request_j_s"),
+            ("energy-delay of a token (J s)", "energy_delay_{}_per_token_j_s"),
+        ],
+    )
+
+
+def _by_basis(cells: Cells, wanted: Sequence[tuple[str, str]]) -> Table:
+    """A row for each basis of each window; figures that fail for one reason, two and two, share a cell."""
+    table = Table(["basis", *[heading for heading, _ in wanted]])
     for cell in cells:
-        table.heading(cell_title(cell, cells))
+        known = place(cell["figures"]["energy_total_j"]).qualifiers[1:]
+        table.heading(" · ".join([cell_title(cell, cells), *known]))
         for basis in BASES:
-            shown = [_shown(cell, name.format(basis), scale) for _, name, scale in wanted]
-            known = " · ".join(shown[0].qualifiers[1:])
-            grouped = [*table.numbers(shown[:3], tagged=False), *table.numbers(shown[3:5], tagged=False)]
-            table.add(Cell(basis, "head"), *grouped, *table.numbers(shown[5:], tagged=False), Cell(known or "–"))
+            shown = [_shown(cell, name.format(basis), MILLION if "kwh" in name else PLAIN) for _, name in wanted]
+            pairs = [*table.numbers(shown[:2], tagged=False), *table.numbers(shown[2:], tagged=False)]
+            table.add(Cell(basis, "head"), *pairs)
     return table
 
 
