@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 CONFIG ?= config.yaml
 
-.PHONY: help setup run test test-fast bench lint format lock docs clean
+.PHONY: help setup run test test-fast bench lint format lock docs images clean
 
 help: ## Say what each target does
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ format: setup ## Write code in the project's style
 docs: setup ## Write what is generated: comments in the configurations, JSON schema, docs pages
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy document config.yaml config/*.yaml \
 	  --schema workflow/schemas/config.schema.json --page docs/configuration.md --reasons docs/reasons.md
+
+images: setup ## Draw the pictures of docs/metrics.md anew, from results/metrics (needs Chromium)
+	@$(BIN)/python scripts/metric_images.py results/metrics docs/images
 
 lock: setup ## Write the lock files anew from pyproject.toml and the .in files
 	@echo "==> lock"

@@ -17,6 +17,7 @@ include: "workflow/rules/acquire.smk"
 include: "workflow/rules/stages.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/impact.smk"
+include: "workflow/rules/metrics.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/archive.smk"
 

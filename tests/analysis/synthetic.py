@@ -179,6 +179,7 @@ def plan(
             "pue_source": "invented for the test",
             "water": {"wue_site_l_per_kwh": 0.27, "ewif_grid_l_per_kwh": 1.947, "source": "invented for the test"},
         },
+        "metrics": {},
         "sessions": [
             {"machine": t.folder.parent.parent.name, "session": t.folder.name, "server": server} for t in truths
         ],

@@ -39,7 +39,8 @@ def test_a_request_must_keep_every_limit():
     assert found.figures["goodput_share"].value == pytest.approx(0.4)
     assert found.figures["goodput_requests_per_s"].value == pytest.approx(2 / 20)
     assert found.table == {"ttft_s": {"limit": 0.3, "over": 1, "of": 4}, "tpot_s": {"limit": 0.1, "over": 1, "of": 4}}
-    assert sum(found.bins) == 2
+    assert sum(found.bins["good_requests"]) == 2
+    assert found.figures["good_output_tokens"].value == sum(found.bins["good_output_tokens"]) == 12
 
 
 def test_without_a_schedule_the_send_counts():

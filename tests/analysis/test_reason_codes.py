@@ -137,6 +137,12 @@ ON_SESSIONS = [
     *[("warmup", f) for f in (no_warmup, warmup_failures, warmup_too_short)],
 ]
 ON_CALIBRATION = ("calibration_not_applied", "calibration_elsewhere")
+ON_METRICS = (  # raised in tests/metrics
+    *("no_limits", "no_load_sweep", "load_gap", "beyond_full_load", "interpolated_levels", "no_traffic"),
+    *("traffic_beyond_sweep", "no_embodied", "no_graded_prompts", "answers_not_kept", "no_correct_answers"),
+    *("no_quality_floor", "below_quality_floor", "repeated_questions", "not_split", "whole_requests_only"),
+    *("no_parameters", "comparison_only", "interval_reaches_zero"),
+)
 ON_FITS = ("too_few_cells", "collinear", "mixed_boundaries", "negative_coefficient", "poor_generalisation")
 
 
@@ -159,7 +165,7 @@ def codes(reasons):
 
 def test_every_code_has_a_trigger_here():
     triggered = {t.code for t in ON_CELLS} | {f.__name__ for _, f in ON_SESSIONS}
-    triggered |= {*ON_FITS, *ON_CALIBRATION, "steady_from", "client_energy_unknown"}
+    triggered |= {*ON_FITS, *ON_METRICS, *ON_CALIBRATION, "steady_from", "client_energy_unknown"}
     assert triggered == set(CODES)
 
 

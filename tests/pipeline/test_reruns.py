@@ -14,8 +14,9 @@ from tests.pipeline.conftest import MACHINE, Project
 pytestmark = pytest.mark.pipeline
 
 FROM_SUMMARY = {"summary", "report", "archive"}
-FROM_CARBON = {"carbon", "experiment", *FROM_SUMMARY}
-FROM_INTEGRATE = {"integrate", "attribute", "fit", "power_trace", "carbon", *FROM_SUMMARY}
+FROM_METRICS = {"metrics", *FROM_SUMMARY}
+FROM_CARBON = {"carbon", "experiment", *FROM_METRICS}
+FROM_INTEGRATE = {"integrate", "attribute", "fit", "power_trace", "carbon", *FROM_METRICS}
 FROM_SESSION = {"session", "launch", "warmup", "steady_load", *FROM_INTEGRATE}
 
 EXTRA = {
@@ -37,11 +38,22 @@ def test_nothing_changed(finished: Project) -> None:
         ({"analysis": {"trim_start_s": 0.7}}, {"steady_load", "experiment", *FROM_INTEGRATE}),
         ({"analysis": {"steadiness": {"max_power_trend": 0.2}}}, {"steady_load", "experiment", *FROM_INTEGRATE}),
         ({"analysis": {"counter_tolerance": 0.1}}, {"experiment", *FROM_INTEGRATE}),
-        ({"analysis": {"attribution": "total_tokens"}}, {"attribute", "experiment", "report", "archive"}),
+        ({"analysis": {"attribution": "total_tokens"}}, {"attribute", "experiment", *FROM_METRICS}),
+        ({"metrics": {"quality": {"floor": 0.5}}}, {"experiment", *FROM_METRICS}),
         ({"idle": {"cold_s": 3}}, {"idle_baseline", "experiment", *FROM_SESSION}),
         ({"seed": 3}, {"prompts", "schedule", "experiment", *FROM_SESSION}),
     ],
-    ids=["carbon zone", "server flags", "trimming", "steadiness", "tolerance", "attribution", "idle duration", "seed"],
+    ids=[
+        "carbon zone",
+        "server flags",
+        "trimming",
+        "steadiness",
+        "tolerance",
+        "attribution",
+        "quality floor",
+        "idle duration",
+        "seed",
+    ],
 )
 def test_a_change_of_the_configuration(finished: Project, change: Mapping[str, Any], expected: set[str]) -> None:
     """A rule reruns when what it is told changes, and with it whatever is made from its output."""
@@ -112,6 +124,7 @@ def test_a_calibration_and_a_change_of_it_rerun_the_analysis_alone(finished: Pro
     [
         ("analysis/steadiness.py", {"steady_load"}, {"session", "idle_baseline", "launch"}),
         ("analysis/fit/linear.py", {"fit"}, {"session", "integrate", "carbon"}),
+        ("metrics/sci.py", {"metrics", "summary"}, {"session", "integrate", "carbon", "fit"}),
         ("impact/water.py", {"carbon"}, {"session", "integrate", "fit"}),
         ("present/theme.py", {"report"}, {"session", "integrate", "summary"}),
         ("acquire/load/exchange/client.py", {"session"}, {"idle_baseline", "prompts"}),

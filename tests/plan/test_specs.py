@@ -34,6 +34,7 @@ def texts(which: Specs) -> dict[str, str]:
         "session": as_text(which.session("main")),
         "analysis": as_text(which.analysis()),
         "impact": as_text(which.impact()),
+        "metrics": as_text(which.metrics()),
     }
 
 
@@ -54,6 +55,8 @@ def texts(which: Specs) -> dict[str, str]:
         ({"workloads.chat.parameters": {"top_p": 0.9}}, {"plan", "session"}),
         ({"windows.low.arrival.rate_qps": 0.6}, {"plan", "session"}),
         ({"power.modelled.tdp_w": 70}, {"idle", "session"}),
+        ({"metrics.quality.floor": 0.5}, {"metrics"}),
+        ({"metrics.pareto": []}, {"metrics"}),
         ({"experiment": "other"}, set()),
         ({"sessions.second": {"server": "vllm", "windows": ["low"]}}, set()),
         ({"servers.other": {"mode": "attach", "endpoint": "http://localhost:1"}}, set()),
@@ -96,6 +99,23 @@ def test_files_of_the_plan_are_inputs() -> None:
     which = specs({"windows.low.arrival": trace, "workloads.chat.prompts": {"source": "file", "path": "p.txt"}})
     assert which.plan_files("main") == ["p.txt", "traces/t.csv"]
     assert specs().plan_files("main") == []
+
+
+def test_the_content_of_a_days_traffic_counts_and_not_its_place(tmp_path: Path) -> None:
+    def text(name: str, most: int) -> str:
+        path = tmp_path / name
+        path.write_text("hour,requests\n" + "".join(f"{hour},{most * hour}\n" for hour in range(24)))
+        return as_text(specs({"metrics.traffic": {"profile": str(path), "replicas": 2}}).metrics())
+
+    first = text("a.csv", 10)
+    assert text("b.csv", 10) == first
+    assert str(tmp_path) not in first
+    assert text("a.csv", 11) != first
+
+
+def test_shipped_questions_are_no_input_file() -> None:
+    which = specs({"workloads.chat": {"prompts": {"source": "questions"}, "keep_answers": True}})
+    assert which.plan_files("main") == []
 
 
 def test_named_gpus_are_never_traded_for_the_cpu() -> None:

@@ -12,8 +12,8 @@ import synthetic
 
 from inference_energy.contracts import receipts, schedule
 from inference_energy.contracts.tables import write_json, write_table
-from inference_energy.impact.recompute import recompute
 from inference_energy.provenance.archive import prepare, write
+from inference_energy.provenance.recompute import recompute_whole
 
 EXPERIMENT = "synthetic"
 SUMMARY = f"results/{EXPERIMENT}/summary.json"
@@ -30,10 +30,8 @@ def build_project(project: Path) -> Path:
     results = project / "results"
     truth = synthetic.build_session(results / "raw")
     plan = synthetic.plan([truth])
-    summary = recompute(results / "raw", plan)
     experiment = results / EXPERIMENT
     write_json(experiment / "experiment.json", {"plan": plan, "config": {}, "project": {"version": "0.1.0"}})
-    write_json(experiment / "summary.json", summary)
     (experiment / "report.html").write_text("<p>report</p>\n")
     (experiment / "power_trace.html").write_text("<p>trace</p>\n")
     for session in ("base", "foreign"):
@@ -53,6 +51,7 @@ def build_project(project: Path) -> Path:
     write_json(results / "raw" / "bench" / "servers" / "small" / "server_environment.json", {})
     write_json(results / "raw" / "bench" / "servers" / "small" / "model.json", {})
     (results / "logs" / "bench" / "environment.log").write_text("captured\n")
+    write_json(experiment / "summary.json", recompute_whole(results / "raw", plan))
     return project
 
 

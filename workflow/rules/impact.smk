@@ -1,4 +1,4 @@
-"""Carbon and water. The estimators and the metric family will stand beside them."""
+"""Carbon and water."""
 
 
 rule carbon:

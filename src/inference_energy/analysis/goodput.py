@@ -29,11 +29,11 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Goodput:
-    """What came of the limits: figures, the table of limits, and good requests in each bin of the window."""
+    """What came of the limits: figures, the table of limits, and good requests and their tokens in each bin."""
 
     figures: dict[str, Figure]
     table: dict[str, Any]
-    bins: list[int]
+    bins: dict[str, list[int]]
 
 
 def goodput(
@@ -79,6 +79,8 @@ def goodput(
     all_bins = np.histogram(times_ns, bins=edges_ns)[0]
     lengths_s = np.diff(edges_ns) / 1e9
     count = int(good.sum())
+    tokens = ended["completion_tokens"].fillna(0).to_numpy(dtype=np.int64)[good]
+    token_bins = np.histogram(times_ns[good], bins=edges_ns, weights=tokens)[0].astype(np.int64)
     if not len(ended):
         reasons = [*reasons, reason("no_requests", "No request ended in the window.")]
 
@@ -88,10 +90,11 @@ def goodput(
     share = figure(count / len(ended) if len(ended) else None, "share")
     figures = {
         "good_requests": figure(count, "request"),
+        "good_output_tokens": figure(int(tokens.sum()), "token"),
         "goodput_share": _bounded(share, good_bins, all_bins.astype(np.float64), 1.0),
         "goodput_requests_per_s": _bounded(figure(count / window.duration_s, "request/s"), good_bins, lengths_s),
     }
-    return Goodput(figures, table, good_bins.tolist())
+    return Goodput(figures, table, {"good_requests": good_bins.tolist(), "good_output_tokens": token_bins.tolist()})
 
 
 def _taken_s(ended: pd.DataFrame, arrived: Arrivals | None, *, scheduled: bool) -> dict[str, Values]:

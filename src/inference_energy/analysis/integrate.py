@@ -73,8 +73,8 @@ def integrate_session(
 
     Returns:
         `boundary`, `boundary_note` (what is outside), `grade`, `calibration` (what was applied, None without one),
-        `idle` (three figures) and `windows`: for each, `devices`, `client` (figures of the load client's own energy)
-        and `figures`.
+        `idle` (three figures), `idle_devices_w` (each channel's part of them) and `windows`: for each, `devices`,
+        `client` (figures of the load client's own energy) and `figures`.
 
     Raises:
         InputError: a file cannot be used, or the calibration is of the virtual bench and the power not, or the reverse.
@@ -118,6 +118,7 @@ def integrate_session(
         ),
         "calibration": applied.record,
         "idle": {f"{kind}_power_w": power.figure.as_dict() for kind, power in idles.items()},
+        "idle_devices_w": {kind: power.by_channel_w for kind, power in idles.items()},
         "windows": windows,
     }
 

@@ -160,7 +160,7 @@ def _window(
     bins, limits = bins_of(window, tokens, finished), None
     if config.limits is not None:
         good = _goodput(window, asked, config, bool(not no_schedule), run_reasons, on_latency)
-        figures, bins, limits = figures | good.figures, bins | {"good_requests": good.bins}, good.table
+        figures, bins, limits = figures | good.figures, bins | good.bins, good.table
     return {
         "kind": facts["kind"],
         "load": {**facts, "text": load_text(facts)},

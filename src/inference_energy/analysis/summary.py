@@ -55,13 +55,16 @@ def in_order(parts: list[SessionParts], sessions: list[dict[str, str]]) -> list[
     return [given[s["machine"], s["session"]] for s in sessions]
 
 
-def summary(experiment: str, sessions: list[SessionParts], fits: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(
+    experiment: str, sessions: list[SessionParts], fits: list[dict[str, Any]], metrics: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """summary.json of an experiment.
 
     Args:
         experiment: its name.
         sessions: the parts of each session, in the order of the result.
         fits: fit.json of each server and machine, in any order.
+        metrics: metrics.json; None leaves `metrics` out.
     """
     servers = list(dict.fromkeys((parts.energy["machine"], parts.energy["server"]) for parts in sessions))
     fits = sorted(fits, key=lambda fit: servers.index((fit["machine"], fit["server"])))
@@ -76,6 +79,7 @@ def summary(experiment: str, sessions: list[SessionParts], fits: list[dict[str, 
         "sessions": [_session(parts) for parts in sessions],
         "fits": fits,
         "notes": _notes(sessions, fits),
+        **({} if metrics is None else {"metrics": metrics}),
     }
 
 

@@ -138,6 +138,67 @@ CODES: dict[str, Code] = {
         "invalidates",
         "coefficients of the fit",
     ),
+    "no_limits": Code("analysis.limits says of no request what is good.", "invalidates", "goodput per joule"),
+    "no_load_sweep": Code(
+        "There are too few windows of one workload at different rates, or no power of the loaded server without load.",
+        "invalidates",
+        "load proportionality, daily use",
+    ),
+    "load_gap": Code(
+        "Two neighbouring levels of a sweep lie so far apart that what is between them would be a guess.",
+        "invalidates",
+        "load proportionality, daily use",
+    ),
+    "beyond_full_load": Code(
+        "More was asked than could be served within the limits, so goodput was less than at a lower rate.",
+        "note",
+        "levels that are left out of a sweep",
+    ),
+    "no_traffic": Code("The configuration names no profile of traffic.", "invalidates", "daily use"),
+    "traffic_beyond_sweep": Code(
+        "An hour of the profile asks more than the largest level that was measured.", "invalidates", "daily use"
+    ),
+    "no_embodied": Code(
+        "The configuration does not say what making the hardware emitted.", "invalidates", "embodied carbon, SCI"
+    ),
+    "no_graded_prompts": Code(
+        "Prompts of the window have no right answer to compare with.",
+        "invalidates",
+        "accuracy, energy per correct answer",
+    ),
+    "answers_not_kept": Code(
+        "The texts of the answers were not kept.", "invalidates", "accuracy, energy per correct answer"
+    ),
+    "no_correct_answers": Code("Not one answer was right.", "invalidates", "energy per correct answer"),
+    "no_quality_floor": Code("The configuration gives no quality floor.", "invalidates", "goodput at a quality floor"),
+    "below_quality_floor": Code(
+        "The lower bound of the accuracy lies below metrics.quality.floor.", "invalidates", "goodput at a quality floor"
+    ),
+    "not_split": Code(
+        "The receipts' policy does not tell prefill from decode.", "invalidates", "shares of the energy of requests"
+    ),
+    "no_parameters": Code("The number of the model's parameters is not known.", "invalidates", "ESS"),
+    "interval_reaches_zero": Code(
+        "The interval of what is divided by reaches zero, so the quotient has no upper bound.",
+        "invalidates",
+        "tokens and requests per joule",
+    ),
+    "comparison_only": Code(
+        "Given for comparison with other work only; docs/metrics.md has its defects.", "note", "ESS"
+    ),
+    "interpolated_levels": Code(
+        "Between the levels that were measured, power was taken to lie on straight lines.",
+        "note",
+        "load proportionality, daily use",
+    ),
+    "whole_requests_only": Code(
+        "Only requests that lie wholly in the window are in the percentiles: the others pay a part elsewhere.",
+        "note",
+        "energy of a request",
+    ),
+    "repeated_questions": Code(
+        "Questions were asked more than once; the interval counts each once.", "note", "accuracy"
+    ),
     "steadiness_not_judged": Code("The window is too short to test for a trend.", "note", "energy of steady windows"),
     "tokens_unreconciled": Code("The server's token counters could not be read.", "note", "token counts"),
     "tokens_unresolved": Code(

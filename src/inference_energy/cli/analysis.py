@@ -197,6 +197,7 @@ def summary(
     energy: Annotated[list[Path], typer.Option(help="energy.json; repeat.")],
     carbon: Annotated[list[Path], typer.Option(help="carbon.json; repeat.")],
     fit: Annotated[list[Path], typer.Option(help="fit.json of a server; repeat.")],
+    metrics: Annotated[Path, typer.Option(help="metrics.json")],
     output: Output,
 ) -> None:
     """Everything of an experiment: summary.json. The spec holds `experiment` and `sessions`, which give the order."""
@@ -210,7 +211,8 @@ def summary(
         carbon=[read_json(path) for path in carbon],
     )
     ordered = summary_stage.in_order(parts, plan["sessions"])
-    write_json(output, summary_stage.summary(plan["experiment"], ordered, [read_json(path) for path in fit]))
+    fits = [read_json(path) for path in fit]
+    write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, read_json(metrics)))
 
 
 def _section(model: type[S], spec: str, name: str) -> S:

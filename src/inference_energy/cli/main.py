@@ -35,7 +35,7 @@ def _calibrate(part: typer.Typer) -> None:
 
 
 def _analysis(part: typer.Typer) -> None:
-    from inference_energy.cli import analysis, stage
+    from inference_energy.cli import analysis, metrics, stage
 
     stages = typer.Typer(
         no_args_is_help=True,
@@ -44,11 +44,18 @@ def _analysis(part: typer.Typer) -> None:
     )
     analysis.register(part, stages)
     stage.register(stages)
+    metrics.register_stage(stages)
     part.add_typer(stages, name="stage", rich_help_panel="Pipeline")
 
 
 def _experiment(part: typer.Typer) -> None:
     from inference_energy.cli.experiment import register
+
+    register(part)
+
+
+def _metrics(part: typer.Typer) -> None:
+    from inference_energy.cli.metrics import register
 
     register(part)
 
@@ -75,6 +82,7 @@ COMMANDS = {
     "check": _experiment,
     "document": _experiment,
     "show": _experiment,
+    "metrics": _metrics,
     "archive": _archive,
     "verify": _archive,
     "bench": _bench,

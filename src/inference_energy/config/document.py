@@ -150,6 +150,8 @@ def _type_name(annotation: Any) -> str:
         return _type_name(arguments[0])
     if origin in (Union, UnionType):
         return " or ".join(_type_name(item) for item in arguments)
+    if origin is tuple:
+        return " and ".join(_type_name(item) for item in arguments)
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
     if origin is dict:

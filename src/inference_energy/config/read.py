@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from inference_energy.config.root import Config
 from inference_energy.config.section import Section
 from inference_energy.contracts.calibration import read_calibrations
+from inference_energy.contracts.traffic import read_traffic
 from inference_energy.errors import InputError
 
 WRITE = {
@@ -32,7 +33,7 @@ WRITE = {
 
 
 def validate(raw: Mapping[str, Any]) -> Config:
-    """The configuration, checked, also that the calibration which it names can be used.
+    """The configuration, checked, also that the calibration and the traffic which it names can be used.
 
     Raises:
         InputError: one line for each problem, with the key and what to write.
@@ -44,6 +45,8 @@ def validate(raw: Mapping[str, Any]) -> Config:
         raise InputError("the configuration is wrong:\n" + "\n".join(f"  {line}" for line in lines)) from None
     if config.analysis.calibration:
         read_calibrations(Path(config.analysis.calibration))
+    if config.metrics.traffic:
+        read_traffic(Path(config.metrics.traffic.profile), "metrics.traffic.profile")
     return config
 
 

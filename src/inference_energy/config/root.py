@@ -12,6 +12,7 @@ from inference_energy.config.load.client import Client
 from inference_energy.config.load.phases import Idle, LoadPhase, Session, Window
 from inference_energy.config.load.prompts import SyntheticPrompts
 from inference_energy.config.load.workload import Workload
+from inference_energy.config.metrics import MetricsConfig
 from inference_energy.config.models import ModelConfig
 from inference_energy.config.power import PowerConfig
 from inference_energy.config.section import Section
@@ -42,6 +43,7 @@ class Config(Section):
     metrics_interval_s: float = Field(1.0, ge=0.1, le=60, description="period of reading the server's /metrics [s]")
     analysis: AnalysisConfig = Field(default_factory=AnalysisConfig, description="windows, integration, attribution")
     impact: ImpactConfig = Field(description="carbon and water")
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="the metric family")
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> "Config":

@@ -1,7 +1,4 @@
-"""The whole chain from raw folders to a summary, in memory: the same functions as the pipeline's stages, no Snakemake.
-
-The archive's check uses it: what it gives must equal the stored summary.
-"""
+"""The chain from raw folders to a summary without metrics, in memory: the functions of the stages, no Snakemake."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +47,18 @@ class RawSession:
 
 
 def recompute(raw_root: Path, plan: dict[str, Any], calibration: Path | None = None) -> dict[str, Any]:
-    """summary.json of an experiment, from its raw files alone.
+    """summary.json of an experiment but for its metrics, from its raw files alone.
+
+    Args and errors are those of `chain`.
+    """
+    sessions, fitted = chain(raw_root, plan, calibration)
+    return summary(plan["experiment"], sessions, fitted)
+
+
+def chain(
+    raw_root: Path, plan: dict[str, Any], calibration: Path | None = None
+) -> tuple[list[SessionParts], list[dict[str, Any]]]:
+    """The parts of an experiment's sessions and its fits, from its raw files alone.
 
     Args:
         raw_root: the folder that holds {machine}/sessions/{session}/ and {machine}/idle/{server}/.
@@ -75,7 +83,7 @@ def recompute(raw_root: Path, plan: dict[str, Any], calibration: Path | None = N
         )
         for s in plan["sessions"]
     ]
-    return summary(plan["experiment"], sessions, fits(sessions, analysis.uncertainty))
+    return sessions, fits(sessions, analysis.uncertainty)
 
 
 def session_parts(

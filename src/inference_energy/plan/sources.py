@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from inference_energy.config.load.arrivals import ScheduleArrival, TraceArrival
 from inference_energy.config.load.lengths import EmpiricalLength
-from inference_energy.config.load.prompts import SyntheticPrompts
+from inference_energy.config.load.prompts import QuestionPrompts, SyntheticPrompts
 from inference_energy.plan.cells import Cell
 
 
@@ -18,7 +18,8 @@ def _files(cell: Cell) -> Iterator[str]:
     if isinstance(prompts, SyntheticPrompts):
         lengths = [prompts.length, cell.workload.output_length]
     else:
-        yield prompts.path
+        if not isinstance(prompts, QuestionPrompts):
+            yield prompts.path
         lengths = [cell.workload.output_length]
     yield from (length.path for length in lengths if isinstance(length, EmpiricalLength))
     if isinstance(arrival, TraceArrival | ScheduleArrival):

@@ -7,11 +7,13 @@ this machine go in.
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from inference_energy.config.load.phases import LoadPhase
 from inference_energy.config.root import Config
 from inference_energy.config.servers import LaunchServer
+from inference_energy.contracts.traffic import read_traffic
 from inference_energy.errors import InputError
 from inference_energy.plan.cells import WARMUP, Cell
 from inference_energy.plan.sources import plan_files
@@ -107,12 +109,22 @@ class Specs:
         """For the rule `carbon`."""
         return self.config.impact.model_dump()
 
+    def metrics(self) -> Spec:
+        """For the rule `metrics`: its section, with the content of the traffic's profile in place of its path."""
+        content = self.config.metrics.model_dump()
+        traffic = self.config.metrics.traffic
+        if traffic:
+            profile = read_traffic(Path(traffic.profile), "metrics.traffic.profile").as_dict()
+            content["traffic"] = {"replicas": traffic.replicas, **profile}
+        return content
+
     def summary(self) -> Spec:
         """For the rule `summary`, and for recomputing it from raw files."""
         return {
             "experiment": self.config.experiment,
             "analysis": self.analysis(),
             "impact": self.impact(),
+            "metrics": self.metrics(),
             "sessions": [
                 {"machine": machine, "session": session, "server": self.config.sessions[session].server}
                 for machine in self.machines()

@@ -40,7 +40,7 @@ def load_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
             figure.add_scatter(
                 x=[x for x, _, _ in points],
                 y=[y for _, y, _ in points],
-                error_y=_error_bars([cell["figures"][name] for *_, cell in points], colour),
+                error_y=error_bars([cell["figures"][name] for *_, cell in points], colour),
                 text=[_html(_told(cell, name)) for *_, cell in points],
                 name=_html(label) + "".join(f" ({grade})" for grade in grades),
                 mode="lines+markers" if len({_sort(cell) for *_, cell in points}) == 1 else "markers",
@@ -161,9 +161,10 @@ def _told(cell: dict[str, Any], name: str) -> str:
     return f"{load_text(cell)}: {shown.text}{level} at {significant(cell['figures'][_RATE]['value'], 4)} tokens/s"
 
 
-def _error_bars(figures: Sequence[dict[str, Any]], colour: str) -> dict[str, Any] | None:
-    """From the point to both bounds of its interval; a point without one has no bar."""
-    bounds = [(f["value"], *(f.get("interval_95") or (f["value"], f["value"]))) for f in figures]
+def error_bars(figures: Sequence[dict[str, Any]], colour: str, factor: float = 1.0) -> dict[str, Any] | None:
+    """From the point to both bounds of its interval, times a factor; a point without one has no bar."""
+    found = [(f["value"], *(f.get("interval_95") or (f["value"], f["value"]))) for f in figures]
+    bounds = [tuple(factor * each for each in row) for row in found]
     if all(low == high for _, low, high in bounds):
         return None
     return {

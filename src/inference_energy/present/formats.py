@@ -20,11 +20,12 @@ DIGITS = 3
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _SCALED = ("J", "W", "Wh", "g", "gCO2e", "L", "s")
-_COUNTS = ("token", "request")
+_COUNTS = ("token", "request", "answer")
 _IMPACTS = ("gCO2e", "L")
 _WORDS = {
     "token": "tokens",
     "request": "requests",
+    "answer": "answers",
     "token/s": "tokens / s",
     "request/s": "requests / s",
     "1/s": "per s",
@@ -138,7 +139,7 @@ def pretty_unit(unit: str) -> str:
     if unit in _WORDS:
         return _WORDS[unit]
     shown = unit.replace("gCO2e", "g CO₂e").replace("CO2", "CO₂").replace("_", " ")
-    return shown.replace("/", " / ") if "token" in shown or "request" in shown else shown
+    return shown.replace("/", " / ") if any(word in shown for word in _COUNTS) else shown
 
 
 def place(

@@ -29,6 +29,7 @@ from inference_energy.present.inputs import (
     steady_cells,
 )
 from inference_energy.present.load_course import course_figure
+from inference_energy.present.metrics.section import metric_section
 from inference_energy.present.page import figure_json, write_page
 from inference_energy.present.trace import beside_readings, source_grades, trace_figure
 
@@ -61,7 +62,9 @@ def write_report(
     machines = [read_json(path) for path in environments]
     cells = content["cells"]
     steady = steady_cells(content)
+    metrics = metric_section(content)
     figures = _figures(content, data)
+    figures |= {name: figure_json(figure) for name, figure in (metrics.figures if metrics else {}).items()}
     cards = sections.headlines(steady[:MAX_HEADLINES])
     inputs = [summary, *environments, *(path for files in sessions for path in files.existing())]
     write_page(
@@ -91,6 +94,7 @@ def write_report(
         fits=fits.fit_groups(content["fits"]),
         impact=sections.impact_table(cells),
         factors=sections.factors(content),
+        metrics=metrics,
         idle=idle.idle_rows(content["idle"]),
         basis_meaning=sections.BASIS_MEANING,
         environments=method.environment_facts(environments, machines),

@@ -8,7 +8,7 @@ from inference_energy.errors import InputError
 
 NAME = "experiment.json"
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_KEYS = ("experiment", "analysis", "impact", "sessions")
+_KEYS = ("experiment", "analysis", "impact", "metrics", "sessions")
 
 
 @dataclass(frozen=True)

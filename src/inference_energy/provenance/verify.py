@@ -8,13 +8,13 @@ from pathlib import Path
 from inference_energy import __version__
 from inference_energy.contracts.tables import read_json
 from inference_energy.errors import InputError
-from inference_energy.impact.recompute import recompute
 from inference_energy.provenance.code import PACKAGE_MEMBERS, changed_files
 from inference_energy.provenance.collect import CALIBRATION, RESULTS
 from inference_energy.provenance.compare import compare_summaries
 from inference_energy.provenance.contents import Archive
 from inference_energy.provenance.experiment import NAME, plan_of
 from inference_energy.provenance.manifest import Manifest
+from inference_energy.provenance.recompute import recompute_whole
 
 _RAW = f"{RESULTS}/raw/"
 
@@ -81,7 +81,7 @@ def _recompute(found: Verification, folder: Path) -> None:
     try:
         plan = plan_of(read_json(stored / NAME), NAME)
         calibration = stored / CALIBRATION
-        summary = recompute(folder / RESULTS / "raw", plan, calibration if calibration.is_file() else None)
+        summary = recompute_whole(folder / RESULTS / "raw", plan, calibration if calibration.is_file() else None)
         comparison = compare_summaries(read_json(stored / "summary.json"), summary)
     except Exception as error:  # whatever bad content makes the analysis stumble is a finding about the archive
         words = str(error).replace(f"{folder}/", "")

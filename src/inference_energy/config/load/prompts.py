@@ -60,7 +60,14 @@ class ShareGptPrompts(Section):
     order: Order = Field("random", description=ORDER)
 
 
+class QuestionPrompts(Section):
+    """The toolkit's own questions, each with its right answer, for energy per correct answer; see docs/metrics.md."""
+
+    source: Literal["questions"]
+    order: Order = Field("random", description=ORDER)
+
+
 Prompts = Annotated[
-    SyntheticPrompts | FilePrompts | JsonlPrompts | ShareGptPrompts,
+    SyntheticPrompts | FilePrompts | JsonlPrompts | ShareGptPrompts | QuestionPrompts,
     Field(discriminator="source"),
 ]

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from inference_energy.config.load.lengths import FixedTurns, Length, Turns
-from inference_energy.config.load.prompts import FilePrompts, Prompts, SyntheticPrompts
+from inference_energy.config.load.prompts import FilePrompts, Prompts, QuestionPrompts, SyntheticPrompts
 from inference_energy.config.load.times import NO_TIME, Time
 from inference_energy.config.section import Section
 
@@ -103,6 +103,8 @@ class Workload(Section):
             problems.append(
                 "conversations: a text file holds single prompts; write prompts.source: jsonl, sharegpt or synthetic"
             )
+        if isinstance(self.prompts, QuestionPrompts):
+            problems.append("conversations: each question stands alone; leave conversations out")
         return problems
 
     def _parameters(self) -> list[str]:

@@ -1,9 +1,16 @@
 """The source of a cell's prompts, by its configuration."""
 
-from inference_energy.config.load.prompts import FilePrompts, JsonlPrompts, ShareGptPrompts, SyntheticPrompts
+from inference_energy.config.load.prompts import (
+    FilePrompts,
+    JsonlPrompts,
+    QuestionPrompts,
+    ShareGptPrompts,
+    SyntheticPrompts,
+)
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.prompts.chats import SyntheticChats
 from inference_energy.plan.prompts.jsonl import jsonl_source
+from inference_energy.plan.prompts.questions import question_source
 from inference_energy.plan.prompts.recorded import Draws
 from inference_energy.plan.prompts.sharegpt import sharegpt_source
 from inference_energy.plan.prompts.source import Source
@@ -31,3 +38,5 @@ def source_of(cell: Cell, seed: int) -> Source:
             return jsonl_source(prompts, workload, key, draws)
         case ShareGptPrompts() as prompts:
             return sharegpt_source(prompts, workload, key, draws)
+        case QuestionPrompts() as prompts:
+            return question_source(prompts, draws)

@@ -1,0 +1,66 @@
+"""Metric 5: the energy-delay product, what is gained on one side and lost on the other.
+
+Formula:  EDP = e_r L [J s], with e_r = E / N_requests and L the mean time from sending to the last token;
+          token form  e_o TPOT [J s], with e_o = E / N_out and TPOT the mean over requests
+Takes:    energies per request and per output token (`analysis.intensities`), latencies of requests.parquet.
+Interval: energy, counts and latencies of a window fluctuate together, so the product's linearised series is resampled:
+          dV / V = dE / E - dN / N + d(sum L) / sum L - dn / n.
+Source:   Gonzalez and Horowitz, IEEE JSSC 31(9) 1996; for LLM serving per request and per token.
+Says:     which of two configurations wastes less of both together. It favours neither a fast nor a frugal one; it is
+          no reason to leave out the two numbers it is made of.
+"""
+
+import numpy as np
+import pandas as pd
+
+from inference_energy.analysis.figures import invalid, times
+from inference_energy.analysis.trapezoid import Times, Values
+from inference_energy.analysis.validity import reason
+from inference_energy.contracts.figure import Figure
+from inference_energy.metrics.cells import BASES, MetricCell
+from inference_energy.metrics.propagate import LOAD, bounded, fluctuation_of_sum, like, terms_of
+
+
+def energy_delay(cell: MetricCell) -> dict[str, Figure]:
+    """`energy_delay_{basis}_per_request_j_s` and `energy_delay_{basis}_per_token_j_s`."""
+    finished = cell.finished()
+    taken_s = (finished["last_token_ns"] - finished["sent_ns"]) / 1e9
+    several = finished["completion_tokens"].fillna(0) > 1
+    apart = finished[several]
+    tpot_s = (apart["last_token_ns"] - apart["first_token_ns"]) / (apart["completion_tokens"] - 1) / 1e9
+    found = {}
+    for basis in BASES:
+        request, token = (cell.figures[f"energy_{basis}_per_{per}_j"] for per in ("request", "output_token"))
+        found[f"energy_delay_{basis}_per_request_j_s"] = _product(cell, basis, request, "requests", finished, taken_s)
+        found[f"energy_delay_{basis}_per_token_j_s"] = _product(cell, basis, token, "output_tokens", finished, tpot_s)
+    return found
+
+
+def _product(
+    cell: MetricCell, basis: str, energy: Figure, count: str, finished: pd.DataFrame, latency_s: "pd.Series[float]"
+) -> Figure:
+    known = latency_s.dropna().astype("float64")
+    problems = [*invalid(energy), *invalid(cell.figures["requests"])]
+    if not problems and known.empty:
+        problems.append(reason("no_requests", "No request that this could be taken from ended in the window."))
+    if problems or energy.value is None:
+        return like(energy, None, "J s", reasons=problems, counted=True)
+    mean_s = float(known.mean())
+    found = like(energy, energy.value * mean_s, "J s", notes=energy.reasons, counted=True)
+    if energy.budget is None:
+        return found
+    ends_ns = finished.loc[known.index, "last_token_ns"].to_numpy(dtype=np.int64)
+    series = _linear(cell, basis, count, np.asarray(known, dtype=np.float64), ends_ns)
+    own = terms_of(times(energy, mean_s, "J s"), LOAD)
+    return bounded(found, [*own, *fluctuation_of_sum(None if series is None else energy.value * mean_s * series)])
+
+
+def _linear(cell: MetricCell, basis: str, count: str, latency_s: Values, ends_ns: Times) -> Values | None:
+    """The relative change of the product that each bin makes."""
+    energy_j, counts = cell.above_idle_j(basis), cell.bins[count]
+    if energy_j is None or len(energy_j) != len(counts):
+        return None
+    ended = np.histogram(ends_ns, bins=cell.edges_ns)[0].astype(np.float64)
+    summed_s = np.histogram(ends_ns, bins=cell.edges_ns, weights=latency_s)[0]
+    parts = ((energy_j, 1.0), (counts, -1.0), (summed_s, 1.0), (ended, -1.0))
+    return np.asarray(sum(sign * part / part.sum() for part, sign in parts), dtype=np.float64)

@@ -1,0 +1,48 @@
+"""Metric 4: goodput per joule, the requests that kept all limits, or their tokens, per joule.
+
+Formula:  G_J = N_good / E [request/J], and with the output tokens of these requests [token/J]
+Takes:    `energy_{basis}_per_good_request_j` (`analysis.intensities`), `good_output_tokens` (`analysis.goodput`).
+Needs:    `analysis.limits`: without limits nothing is good or bad.
+Says:     what the energy buys that users would call served. All energy counts, also that of requests that were late:
+          a server beyond its capacity burns power for nothing.
+Source:   goodput as in Zhong et al., DistServe, OSDI 2024 (arXiv 2401.09670).
+"""
+
+from inference_energy.analysis.figures import invalid
+from inference_energy.analysis.validity import judged, reason
+from inference_energy.contracts.figure import Figure, missing, worst
+from inference_energy.metrics.cells import BASES, MetricCell
+from inference_energy.metrics.propagate import inverse, per
+
+
+def goodput_per_joule(cell: MetricCell) -> dict[str, Figure]:
+    """`goodput_{basis}_requests_per_j` and `goodput_{basis}_tokens_per_j`."""
+    found = {}
+    for basis in BASES:
+        found[f"goodput_{basis}_requests_per_j"] = requests_per_j(cell, basis, 1.0, "request/J")
+        found[f"goodput_{basis}_tokens_per_j"] = _tokens(cell, basis)
+    return found
+
+
+def requests_per_j(cell: MetricCell, basis: str, factor: float, unit: str) -> Figure:
+    """Good requests for each joule times a factor, such as 3.6e6 for kWh."""
+    request = cell.figures.get(f"energy_{basis}_per_good_request_j")
+    return no_limits(cell, basis, unit) if request is None else inverse(request, factor, unit)
+
+
+def no_limits(cell: MetricCell, basis: str, unit: str) -> Figure:
+    """What stands in place of a figure that needs limits."""
+    energy = cell.figures[f"energy_{basis}_j"]
+    why = reason("no_limits", "No limits are configured: write analysis.limits, such as {ttft_s: 0.5, tpot_s: 0.05}.")
+    return missing(unit, energy.basis, energy.boundary, worst([energy.grade, "counted"]), why)
+
+
+def _tokens(cell: MetricCell, basis: str) -> Figure:
+    tokens = cell.figures.get("good_output_tokens")
+    if tokens is None:
+        return no_limits(cell, basis, "token/J")
+    against = [*invalid(cell.figures["output_tokens"]), *invalid(tokens)]
+    if against:
+        tokens = judged(None, "token", boundary=tokens.boundary, grade=tokens.grade, reasons=against)
+    none = ("no_requests", "No request kept all limits in the window.")
+    return inverse(per(cell, basis, tokens, cell.bins.get("good_output_tokens"), "J/token", *none), 1.0, "token/J")

@@ -1,0 +1,1 @@
+"""Right answers, and what they cost."""

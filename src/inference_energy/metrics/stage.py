@@ -1,0 +1,204 @@
+"""Stage `metrics`: the metric family of an experiment, over all its sessions, since sweeps cross them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from inference_energy.config.analysis import Uncertainty
+from inference_energy.config.metrics import MetricsConfig
+from inference_energy.contracts import answers as answers_contract
+from inference_energy.contracts import requests as requests_contract
+from inference_energy.contracts import schedule as schedule_contract
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.tables import read_table
+from inference_energy.contracts.traffic import Traffic
+from inference_energy.errors import InputError
+from inference_energy.metrics.cells import MetricCell, read_cells
+from inference_energy.metrics.daily_use import daily_use, hours
+from inference_energy.metrics.energy_delay import energy_delay
+from inference_energy.metrics.energy_per_token import energy_per_token
+from inference_energy.metrics.ess import ess
+from inference_energy.metrics.goodput_per_joule import goodput_per_joule
+from inference_energy.metrics.load_proportionality import grid, load_proportionality
+from inference_energy.metrics.pareto import fronts
+from inference_energy.metrics.quality.energy_per_answer import energy_per_answer, goodput_at_floor
+from inference_energy.metrics.quality.grades import Grades, grades
+from inference_energy.metrics.request_energy import request_energy
+from inference_energy.metrics.sci import sci
+from inference_energy.metrics.sweep import Sweep, sweeps
+from inference_energy.metrics.token_cost import token_cost
+from inference_energy.metrics.water import water_per_token
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the family needs besides measurements: its section, a day of traffic, and what is not known of sensors."""
+
+    config: MetricsConfig
+    traffic: Traffic | None
+    replicas: int
+    uncertainty: Uncertainty
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], uncertainty: Uncertainty) -> "Settings":
+        """From what `Specs.metrics` gives."""
+        content = dict(spec)
+        traffic = content.pop("traffic", None)
+        return cls(
+            MetricsConfig.model_validate(content),
+            Traffic.of(traffic) if traffic else None,
+            int(traffic["replicas"]) if traffic else 1,
+            uncertainty,
+        )
+
+
+@dataclass(frozen=True)
+class SessionResults:
+    """What the metrics take of one session.
+
+    Attributes:
+        energy: energy.json.
+        steady: steady_load.json.
+        carbon: carbon.json.
+        model: model.json of its server.
+        requests: requests.parquet; answers.parquet beside it is used where it is there.
+        prompts: prompts.parquet.
+        receipts: the content of receipts.parquet.
+    """
+
+    energy: dict[str, Any]
+    steady: dict[str, Any]
+    carbon: dict[str, Any]
+    model: dict[str, Any]
+    requests: Path
+    prompts: Path
+    receipts: pd.DataFrame
+
+
+def metrics(
+    experiment: str, sessions: Iterable[SessionResults], fits: Iterable[dict[str, Any]], settings: Settings
+) -> dict[str, Any]:
+    """metrics.json of an experiment.
+
+    Args:
+        experiment: its name.
+        sessions: in the order of the summary.
+        fits: fit.json of each server.
+        settings: what the family needs besides.
+
+    Returns:
+        `cells` (new figures of each window), `sweeps`, `token_costs` and `fronts`.
+
+    Raises:
+        InputError: a file cannot be used, or `metrics.pareto` names what there is not.
+    """
+    cells = [cell for session in sessions for cell in _cells(session)]
+    graded = {(cell.machine, cell.cell): grades(cell, settings.config.quality) for cell in cells}
+    found = {(cell.machine, cell.cell): _figures(cell, cells, graded, settings) for cell in cells}
+    every = {(cell.machine, cell.cell): {**cell.figures, **found[cell.machine, cell.cell]} for cell in cells}
+    named = [
+        {"machine": cell.machine, "cell": cell.cell, "kind": cell.kind, "workload": cell.workload} for cell in cells
+    ]
+    return {
+        "version": 1,
+        "experiment": experiment,
+        "cells": [
+            {
+                "machine": cell.machine,
+                "cell": cell.cell,
+                "session": cell.session,
+                "server": cell.server,
+                "figures": as_dicts(found[cell.machine, cell.cell]),
+            }
+            for cell in cells
+        ],
+        "sweeps": [sweep_entry(sweep, settings) for sweep in sweeps(cells)],
+        "token_costs": [token_cost(fit) for fit in _in_order(fits, cells)],
+        "fronts": [fronts(named, names, every) for names in settings.config.pareto] if cells else [],
+    }
+
+
+def sweep_entry(sweep: Sweep, settings: Settings) -> dict[str, Any]:
+    """A sweep in metrics.json: what it is, its levels and figures, and its course."""
+    figures = {
+        **load_proportionality(sweep, settings.uncertainty),
+        **daily_use(sweep, settings.traffic, settings.replicas, settings.uncertainty),
+    }
+    return {
+        "machine": sweep.machine,
+        "server": sweep.server,
+        "workload": sweep.workload,
+        "rate": sweep.rate.figure,
+        "levels": [cell.cell for cell in sweep.levels],
+        "left_out": [{"cell": cell, "reasons": _reasons(reasons)} for cell, reasons in sweep.left_out],
+        "idle_w": None if sweep.problems else sweep.idle_w,
+        "figures": as_dicts(figures),
+        "grid": grid(sweep),
+        "hours": hours(sweep, settings.traffic, settings.replicas) if settings.traffic else None,
+    }
+
+
+def as_dicts(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """Figures as JSON holds them."""
+    return {name: figure.as_dict() for name, figure in figures.items()}
+
+
+def _figures(
+    cell: MetricCell, cells: list[MetricCell], graded: Mapping[tuple[str, str], Grades], settings: Settings
+) -> dict[str, Figure]:
+    of_server = [
+        graded[each.machine, each.cell]
+        for each in cells
+        if (each.machine, each.server) == (cell.machine, cell.server) and not graded[each.machine, each.cell].problems
+    ]
+    own = graded[cell.machine, cell.cell]
+    return {
+        **energy_per_token(cell),
+        **request_energy(cell, settings.uncertainty),
+        **goodput_per_joule(cell),
+        **energy_delay(cell),
+        **sci(cell, settings.config.embodied),
+        **water_per_token(cell),
+        **energy_per_answer(cell, own),
+        **goodput_at_floor(cell, of_server or [own], settings.config.quality),
+        **ess(cell),
+    }
+
+
+def _cells(session: SessionResults) -> list[MetricCell]:
+    owners = {(part["machine"], part["session"]) for part in (session.energy, session.steady, session.carbon)}
+    if len(owners) != 1:
+        raise InputError(f"files of different sessions stand in one place: {sorted(owners)}")
+    requests = read_table(session.requests, requests_contract.SCHEMA)
+    kept = session.requests.with_name("answers.parquet")
+    answers = read_table(kept, answers_contract.SCHEMA) if kept.is_file() else None
+    prompts = read_table(session.prompts, schedule_contract.PROMPTS)
+    return [
+        replace(
+            cell,
+            requests=requests[requests["cell"] == cell.name],
+            receipts=session.receipts[session.receipts["cell"] == cell.name],
+            prompts=prompts,
+            answers=None if answers is None else _of(answers, cell.name),
+            model=session.model,
+        )
+        for cell in read_cells(session.energy, session.steady, session.carbon)
+    ]
+
+
+def _of(answers: pd.DataFrame, name: str) -> pd.DataFrame | None:
+    """A cell's answers; None where none of them was kept, as another workload's may have been."""
+    rows = answers[answers["cell"] == name]
+    return None if rows.empty else rows
+
+
+def _in_order(fits: Iterable[dict[str, Any]], cells: list[MetricCell]) -> list[dict[str, Any]]:
+    servers = list(dict.fromkeys((cell.machine, cell.server) for cell in cells))
+    return sorted(fits, key=lambda fit: servers.index((fit["machine"], fit["server"])))
+
+
+def _reasons(reasons: Iterable[Reason]) -> list[dict[str, str]]:
+    return [{"code": each.code, "detail": each.detail} for each in reasons]

@@ -1,0 +1,221 @@
+"""A sweep: the windows of one workload on one server at different rates, from no load to the largest that it keeps up.
+
+The rate is goodput where `analysis.limits` says what is good, else generated tokens a second. Power without load is
+that of the loaded idle: a server that waits for requests is not off. Levels at which goodput has fallen again, because
+more was asked than the server can serve in time, lie beyond full load and are left out, with windows whose power or
+rate cannot be given.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from inference_energy.analysis.figures import invalid
+from inference_energy.analysis.trapezoid import Values
+from inference_energy.analysis.uncertainty.budget import Term, merged
+from inference_energy.analysis.validity import judged, reason, unique
+from inference_energy.config.analysis import Uncertainty
+from inference_energy.contracts.figure import Figure, Grade, Reason, worst
+from inference_energy.metrics.cells import MetricCell
+from inference_energy.metrics.propagate import LOAD, SCALE, bounded, fluctuation, scale_of, terms_of
+
+MIN_LEVELS = 3
+"""Levels with load that a curve needs, besides the idle server."""
+MAX_GAP = 0.5
+"""Largest distance of neighbouring levels, as a share of full load."""
+STEP = 1e-6
+"""Relative step of the numerical derivatives."""
+
+Curve = Callable[[float, Values, Values], float]
+"""A metric of a sweep: of the idle power [W], the powers [W] and the rates [1/s] of the levels, in any order."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What counts as load: the figure of the rate, and the count behind it, as it is binned."""
+
+    figure: str
+    count: str
+    unit: str
+
+
+GOOD = Rate("goodput_requests_per_s", "good_requests", "request")
+TOKENS = Rate("output_tokens_per_s", "output_tokens", "token")
+REQUESTS = Rate("requests_per_s", "requests", "request")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Levels in order of their rate; `problems` say why there is no curve, `left_out` which windows are not in it."""
+
+    machine: str
+    server: str
+    workload: str
+    rate: Rate
+    levels: tuple[MetricCell, ...]
+    left_out: tuple[tuple[str, tuple[Reason, ...]], ...]
+    problems: tuple[Reason, ...]
+
+    def rates(self, rate: Rate | None = None) -> Values:
+        """The levels' rates, those of the sweep or others."""
+        name = (rate or self.rate).figure
+        return np.array([cell.figures[name].value or 0.0 for cell in self.levels], dtype=np.float64)
+
+    @property
+    def powers_w(self) -> Values:
+        """The levels' mean powers."""
+        return np.array([cell.figures["power_mean_w"].value or 0.0 for cell in self.levels], dtype=np.float64)
+
+    @property
+    def idles(self) -> list[MetricCell]:
+        """One level of each session: each has a loaded idle of its own."""
+        return list({cell.session: cell for cell in self.levels}.values())
+
+    @property
+    def idle_w(self) -> float:
+        """Power of the loaded server without requests, the mean over sessions."""
+        return float(np.mean([cell.idle["loaded"].value or 0.0 for cell in self.idles]))
+
+
+def sweeps(cells: Iterable[MetricCell]) -> list[Sweep]:
+    """One sweep for each workload on each server, in the order in which they first occur."""
+    groups: dict[tuple[str, str, str], list[MetricCell]] = {}
+    for cell in cells:
+        if cell.kind == "steady":
+            groups.setdefault((cell.machine, cell.server, cell.workload), []).append(cell)
+    return [_sweep(own) for own in groups.values()]
+
+
+def sweep_figure(
+    sweep: Sweep,
+    curve: Curve,
+    unit: str,
+    uncertainty: Uncertainty,
+    *,
+    rate: Rate | None = None,
+    more: Iterable[Reason] = (),
+) -> Figure:
+    """A metric of a sweep with its interval, or the reasons why there is none.
+
+    Args:
+        sweep: the levels.
+        curve: the metric.
+        unit: its unit.
+        uncertainty: what is not known of the sensors.
+        rate: in place of the sweep's own.
+        more: further reasons.
+    """
+    powers = [cell.figures["power_mean_w"] for cell in sweep.levels]
+    idles = [cell.idle["loaded"] for cell in sweep.idles]
+    where = powers[0].boundary if powers else "nothing"
+    grade: Grade = worst([figure.grade for figure in (*powers, *idles)]) if powers else "sampled"
+    problems = [*sweep.problems, *more]
+    if problems:
+        return judged(None, unit, boundary=where, grade=grade, basis="total", reasons=problems)
+    rates = sweep.rates(rate)
+    notes = [*(note for figure in (*powers, *idles) for note in figure.reasons), _interpolated(sweep)]
+    value = curve(sweep.idle_w, sweep.powers_w, rates)
+    found = judged(value, unit, boundary=where, grade=grade, basis="total", notes=unique(notes))
+    if any(figure.budget is None for figure in (*powers, *idles)):
+        return found
+    return bounded(found, _terms(sweep, curve, rate or sweep.rate, uncertainty))
+
+
+def power_at(idle_w: float, powers_w: Values, rates: Values, wanted: Values) -> Values:
+    """Power at some rates, on straight lines between the levels."""
+    order = np.argsort(rates, kind="stable")
+    at = np.concatenate(([0.0], rates[order]))
+    return np.asarray(np.interp(wanted, at, np.concatenate(([idle_w], powers_w[order]))), dtype=np.float64)
+
+
+def _sweep(cells: list[MetricCell]) -> Sweep:
+    rate = GOOD if all(GOOD.figure in cell.figures for cell in cells) else TOKENS
+    used, left_out = [], []
+    for cell in cells:
+        figures = (cell.figures["power_mean_w"], cell.figures[rate.figure], cell.figures["output_tokens_per_s"])
+        problems = [problem for figure in figures for problem in invalid(figure)]
+        if not problems and not cell.figures[rate.figure].value:
+            problems = [reason("no_requests", "No request kept all limits in the window.")]
+        if problems:
+            left_out.append((cell.cell, unique(problems)))
+        else:
+            used.append(cell)
+    used.sort(key=lambda cell: (_value(cell, rate.figure), _value(cell, "output_tokens_per_s")))
+    if used and rate is GOOD:
+        full = _value(used[-1], "output_tokens_per_s")
+        beyond = [cell for cell in used if _value(cell, "output_tokens_per_s") > full]
+        used = [cell for cell in used if cell not in beyond]
+        text = "Beyond full load: more was asked than could be served within the limits, and goodput fell."
+        left_out += [(cell.cell, (reason("beyond_full_load", text),)) for cell in beyond]
+    first = cells[0]
+    return Sweep(first.machine, first.server, first.workload, rate, tuple(used), tuple(left_out), _problems(used, rate))
+
+
+def _problems(used: list[MetricCell], rate: Rate) -> tuple[Reason, ...]:
+    rates = [_value(cell, rate.figure) for cell in used]
+    if len(set(rates)) < MIN_LEVELS:
+        text = (
+            f"{len(set(rates))} usable level(s) of this workload: measure at least {MIN_LEVELS}, from little to full."
+        )
+        return (reason("no_load_sweep", text),)
+    absent = unique(problem for cell in used for problem in invalid(cell.idle["loaded"]))
+    if absent:
+        return (*absent, reason("no_load_sweep", "Without the power of the idle server the curve has no beginning."))
+    if len({cell.figures["power_mean_w"].boundary for cell in used}) > 1:
+        return (reason("mixed_boundaries", "The levels measured different parts of the machine."),)
+    shares = np.array([0.0, *rates]) / max(rates)
+    widest = int(np.argmax(np.diff(shares)))
+    if shares[widest + 1] - shares[widest] > MAX_GAP:
+        text = (
+            f"Nothing was measured between {shares[widest]:.0%} and {shares[widest + 1]:.0%} of full load: add a level."
+        )
+        return (reason("load_gap", text),)
+    return ()
+
+
+def _interpolated(sweep: Sweep) -> Reason:
+    count = len(sweep.levels)
+    text = f"Power is measured at {count} levels and without load; between them it was taken to lie on straight lines."
+    return reason("interpolated_levels", text)
+
+
+def _terms(sweep: Sweep, curve: Curve, rate: Rate, uncertainty: Uncertainty) -> tuple[Term, ...]:
+    by_idle, by_power, by_rate = _derivatives(curve, sweep.idle_w, sweep.powers_w, sweep.rates(rate))
+    found: list[Term] = []
+    parts: dict[str, float] = {}
+    for cell, watt, each in zip(sweep.levels, by_power.tolist(), by_rate.tolist(), strict=True):
+        found += [term.scaled(watt) for term in terms_of(cell.figures["power_mean_w"], *SCALE, LOAD)]
+        energy_j, counts = cell.bins.get("energy_total_j"), cell.bins.get(rate.count)
+        if energy_j is not None and counts is not None:
+            # Power and rate of a window fluctuate together.
+            found += fluctuation(watt * energy_j + each * counts, cell.lengths_s)
+        for name, whole_j in cell.devices.energies_j.items():
+            parts[name] = parts.get(name, 0.0) + watt * whole_j / cell.duration_s
+    for cell in sweep.idles:
+        own = by_idle / len(sweep.idles)
+        found += [term.scaled(own) for term in terms_of(cell.idle["loaded"], *SCALE)]
+        for name, power_w in cell.devices.idle_w["loaded"].items():
+            parts[name] = parts.get(name, 0.0) + own * power_w
+    known = {name: own for cell in sweep.levels for name, own in cell.devices.corrections.items()}
+    return merged([*found, *scale_of(parts, float(by_power.sum()) + by_idle, known, uncertainty)])
+
+
+def _derivatives(curve: Curve, idle_w: float, powers_w: Values, rates: Values) -> tuple[float, Values, Values]:
+    """Of the metric by the idle power, each power and each rate, by central differences."""
+    at = np.concatenate(([idle_w], powers_w, rates))
+    count = len(powers_w)
+
+    def metric(values: Values) -> float:
+        return curve(float(values[0]), values[1 : count + 1], values[count + 1 :])
+
+    slopes = np.zeros(len(at))
+    for place, value in enumerate(at.tolist()):
+        step = np.zeros(len(at))
+        step[place] = STEP * max(abs(value), 1e-9)
+        slopes[place] = (metric(at + step) - metric(at - step)) / (2 * step[place])
+    return float(slopes[0]), slopes[1 : count + 1], slopes[count + 1 :]
+
+
+def _value(cell: MetricCell, name: str) -> float:
+    return float(cell.figures[name].value or 0.0)

@@ -1,0 +1,34 @@
+"""Metric 8: water, what is consumed on site and what at the power station, apart.
+
+Formula:  site = E_IT WUE_site;  source = E_IT PUE EWIF_grid [L], and for 1000 output tokens
+Takes:    `water_site_l`, `water_source_l` (`impact.water`), `energy_total_per_output_token_j`.
+Needs:    `impact.water`, each factor with its source.
+Source:   The Green Grid, Water Usage Effectiveness (2011): WUE multiplies IT energy, never energy with the PUE inside.
+          Li, Yang, Islam, Ren, arXiv 2304.03271, for the two parts.
+Says:     consumption, not withdrawal. The two are of different places, and of different scarcity: their sum says less.
+"""
+
+from dataclasses import replace
+
+from inference_energy.analysis.figures import invalid, times
+from inference_energy.contracts.figure import Figure, worst
+from inference_energy.metrics.cells import MetricCell
+from inference_energy.metrics.propagate import like
+
+PARTS = ("site", "source")
+UNIT = "L/1k tokens"
+
+
+def water_per_token(cell: MetricCell) -> dict[str, Figure]:
+    """`water_site_per_1k_output_tokens_l` and `water_source_per_1k_output_tokens_l`."""
+    return {f"water_{part}_per_1k_output_tokens_l": _part(cell, cell.figures[f"water_{part}_l"]) for part in PARTS}
+
+
+def _part(cell: MetricCell, water: Figure) -> Figure:
+    energy, token = cell.figures["energy_total_j"], cell.figures["energy_total_per_output_token_j"]
+    problems = [*invalid(water), *invalid(token)]
+    if problems or water.value is None or not energy.value:
+        return like(water, None, UNIT, reasons=problems)
+    # From the energy of a token, whose budget knows how tokens and energy fluctuate together.
+    found = times(token, 1000 * water.value / energy.value, UNIT)
+    return replace(found, basis=water.basis, boundary=water.boundary, grade=worst([found.grade, water.grade]))

@@ -1,0 +1,117 @@
+"""The metric family on a terminal: the report's tables as text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES
+from inference_energy.present.metrics import tables
+from inference_energy.present.tables import Row, Table
+
+WIDTH = 180
+"""Columns of text that goes into a file or a pipe."""
+MOST_WORDS = 20
+"""Longer headings are broken into lines."""
+
+
+def print_metrics(summary: dict[str, Any], console: Console | None = None) -> None:
+    """Print every table of the family, each with the reasons that its numbers point to.
+
+    Args:
+        summary: summary.json with its `metrics`.
+        console: where to; by default standard output.
+    """
+    out = console or Console()
+    if not out.is_terminal:
+        out = Console(file=out.file, width=max(out.width, WIDTH))
+    cells = tables.metric_cells(summary)
+    sweeps = summary["metrics"]["sweeps"]
+    grades = {figure["grade"] for cell in cells for figure in cell["figures"].values()}
+    for grade in UNTRUSTED_GRADES:
+        if grade in grades:
+            out.print(f"Power is {grade}, not measured.", style="bold", markup=False)
+    _show(out, "Work for energy", tables.efficiency_table(cells))
+    _show(out, "Goodput for energy, and energy-delay products", tables.served_table(cells))
+    _show(out, "Energy of a request (total)", tables.request_table(cells))
+    _show(out, "What a token costs", tables.cost_table(summary))
+    _show(out, "Load proportionality", tables.sweep_table(sweeps))
+    for cell, why in tables.left_out(sweeps):
+        out.print(f"  not in a sweep: {cell}: {why}", markup=False, highlight=False)
+    day = tables.day_table(sweeps)
+    if day:
+        _show(out, "A day of traffic", day)
+    _show(out, "Carbon and water (total)", tables.impact_table(cells))
+    _show(out, "Quality", tables.quality_table(cells))
+    for title, front in tables.front_tables(summary, cells):
+        _show(out, f"Pareto front: {title}", front)
+
+
+def _show(out: Console, title: str, content: Table) -> None:
+    """One table; its groups stand below each other in columns of the same width."""
+    if not content.rows:
+        return
+    rows = [[_texts(content, row)] if row.group else _texts(content, row) for row in content.rows]
+    tags = {cell.tag for row in content.rows for cell in row.cells if cell.kind == "number"} - {""}
+    out.print()
+    out.print(f"{title} ({', '.join(sorted(tags))})" if tags else title, style="bold", markup=False, highlight=False)
+    headings = [_noted(heading, content.heading_notes(place)) for place, heading in enumerate(content.columns)]
+    widths = [
+        max(MOST_WORDS if len(heading) > MOST_WORDS else len(heading), *[len(r[place]) for r in rows if len(r) > 1])
+        for place, heading in enumerate(headings)
+    ]
+    shown = _empty(content, headings, widths, heads=True)
+    for texts in rows:
+        if len(texts) == 1:
+            _flush(out, shown)
+            out.print(texts[0][0], style="italic", markup=False, highlight=False)
+            shown = _empty(content, headings, widths, heads=False)
+        else:
+            shown.add_row(*texts)
+    _flush(out, shown)
+    if content.caption_notes:
+        out.print(f"  all numbers: note {content.caption_notes[0]}", highlight=False)
+    for number, text in enumerate(content.reasons, start=1):
+        out.print(f"  {number}) {text}", markup=False, highlight=False)
+
+
+def _empty(content: Table, headings: Sequence[str], widths: Sequence[int], *, heads: bool) -> RichTable:
+    shown = RichTable(box=None, pad_edge=False, header_style="dim", show_header=heads)
+    for place, (heading, width) in enumerate(zip(headings, widths, strict=True)):
+        left = place == 0 or content.textual(place)
+        shown.add_column(Text(heading), justify="left" if left else "right", width=width, no_wrap=place == 0)
+    return shown
+
+
+def _flush(out: Console, shown: RichTable) -> None:
+    # The header stands alone where the first row is that of a group.
+    if shown.row_count or shown.show_header:
+        out.print(shown)
+
+
+def _texts(content: Table, row: Row) -> list[Any]:
+    """The row's cells as text, one a column."""
+    texts: list[str] = []
+    for cell in row.cells:
+        if row.group:
+            return [cell.text]
+        # What a cell over several columns says would make its column as wide as itself.
+        if cell.span > 1:
+            texts += [_footnote(content, cell.text), *[""] * (cell.span - 1)]
+        else:
+            texts.append(_noted(cell.text, content.cell_notes(cell, len(texts))))
+    return texts
+
+
+def _footnote(content: Table, text: str) -> str:
+    """The words `not given` with a note, where a cell says a whole sentence."""
+    reason = text.removeprefix(f"{NOT_GIVEN}: ")
+    if reason not in content.reasons:
+        content.reasons.append(reason)
+    return f"{NOT_GIVEN} {content.reasons.index(reason) + 1})"
+
+
+def _noted(text: str, notes: tuple[int, ...]) -> str:
+    return f"{text} {','.join(map(str, notes))})" if notes else text

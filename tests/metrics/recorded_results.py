@@ -1,0 +1,55 @@
+"""Results of a sweep of three levels and a quiz, from raw files of known truth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
+
+import synthetic
+
+from inference_energy.contracts import answers, requests, schedule
+from inference_energy.contracts.tables import read_table, write_json, write_table
+from inference_energy.impact.recompute import chain
+from inference_energy.provenance.recompute import recompute_whole
+
+WINDOWS = (
+    synthetic.WindowSpec("a", rate_qps=2.0),
+    synthetic.WindowSpec("b", rate_qps=5.0),
+    synthetic.WindowSpec("c", rate_qps=9.0),
+    synthetic.WindowSpec("quiz", workload="quiz", process="closed", concurrency=2),
+)
+SETTINGS = {
+    "embodied": {"total_kg": 1500, "lifetime_years": 4, "share": 0.25, "source": "invented"},
+    "traffic": {"unit": "requests", "hourly": [3600.0] * 24, "replicas": 1},
+    "quality": {"floor": 0.3},
+}
+
+
+def build_results(root: Path) -> Path:
+    """A results folder with the derived files, the plan and the summary of a sweep and a quiz."""
+    truth = synthetic.build_session(root / "raw", windows=WINDOWS, sources=synthetic.NODE)
+    plan = synthetic.plan([truth])
+    plan["analysis"]["limits"] = {"ttft_s": 0.5, "tpot_s": 0.05}
+    plan["metrics"] = SETTINGS
+    write_json(root / "raw/bench/servers/small/model.json", {"parameters": 135_000_000})
+    asked = read_table(truth.folder / "requests.parquet", requests.SCHEMA)
+    quiz = asked[asked["cell"] == "quiz"]
+    ids = sorted(set(asked["prompt_id"]))
+    prompts = [{"prompt_id": i, "workload": "quiz", "text": f"question {i}", "answer": str(i)} for i in ids]
+    write_table(truth.folder / "prompts.parquet", prompts, schedule.PROMPTS)
+    # Three of four are right.
+    said = [str(i) if i % 4 else "unknown" for i in quiz["prompt_id"]]
+    kept = pd.DataFrame({"request_id": quiz["request_id"], "cell": "quiz", "text": said})
+    write_table(truth.folder / "answers.parquet", kept, answers.SCHEMA)
+    (parts,), fits = chain(root / "raw", plan)
+    folder = root / "derived/bench/base"
+    for name, content in (("energy", parts.energy), ("steady_load", parts.steady), ("carbon", parts.carbon)):
+        write_json(folder / f"{name}.json", content)
+    write_json(root / "derived/bench/fits/small.json", fits[0])
+    write_json(root / "synthetic/experiment.json", {"plan": plan, "config": {}, "project": {}})
+    write_json(root / "synthetic/summary.json", recompute_whole(root / "raw", plan))
+    return root

@@ -1,0 +1,48 @@
+"""Variance inflation and standard errors beside the fits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_cells import measured
+
+from inference_energy.analysis.validity import reason
+from inference_energy.contracts.figure import missing
+from inference_energy.metrics.token_cost import token_cost, variance_inflation
+
+
+def test_columns_at_right_angles_do_not_inflate():
+    assert variance_inflation(np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])) == pytest.approx([1.0, 1.0])
+
+
+@given(st.floats(0.1, 1.4))
+def test_two_columns_at_an_angle_inflate_by_its_sine(angle):
+    design = np.array([[1.0, np.cos(angle)], [0.0, np.sin(angle)]])
+    assert variance_inflation(design) == pytest.approx([1 / np.sin(angle) ** 2] * 2, rel=1e-6)
+
+
+def test_columns_that_are_one_or_nothing():
+    assert variance_inflation(np.array([[1.0, 2.0], [2.0, 4.0]])) is None
+    assert variance_inflation(np.array([[1.0, 0.0], [2.0, 0.0]])) is None
+
+
+def test_beside_a_fit():
+    cells = [
+        {
+            "cell": f"s.{n}",
+            "duration_s": 10.0,
+            "uncached_prompt_tokens": p,
+            "generated_tokens": g,
+            "energy_total_j": 1.0,
+        }
+        for n, p, g in (("a", 4.0, 0.0), ("b", 0.0, 3.0))
+    ]
+    refused = missing("J/token", "total", "gpu", "counter", reason("collinear", "Too alike."))
+    model = {
+        "energy_basis": "total",
+        "cells": ["s.a", "s.b"],
+        "coefficients": {"prompt": measured(2.0, "J/token").as_dict(), "generated": refused.as_dict()},
+    }
+    found = token_cost({"machine": "m", "server": "llama", "cells": cells, "models": {"two": model}})["models"]["two"]
+    assert found["standard_errors"] == {"prompt": pytest.approx(0.06), "generated": None}
+    assert found["vif"] == pytest.approx({"prompt": 1.0, "generated": 1.0})
