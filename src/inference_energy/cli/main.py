@@ -59,6 +59,12 @@ def _archive(part: typer.Typer) -> None:
     register(part)
 
 
+def _estimate(part: typer.Typer) -> None:
+    from inference_energy.cli.estimate.command import register
+
+    register(part)
+
+
 def _bench(part: typer.Typer) -> None:
     from inference_energy.cli.bench import register
 
@@ -77,6 +83,7 @@ COMMANDS = {
     "show": _experiment,
     "archive": _archive,
     "verify": _archive,
+    "estimate": _estimate,
     "bench": _bench,
     "stage": _analysis,
 }
