@@ -23,7 +23,8 @@ def prepare(spec: dict[str, Any], python: list[str], say: Say = print) -> dict[s
 
     Returns:
         `name`, `source`, `path`, `revision`, `license`, `license_source`, `weights` (real or dummy),
-        `vocabulary`, `parameters`, `files` (SHA-256 of each) and `missing` (the reason for each that is null).
+        `vocabulary`, `parameters`, `architecture` (the content of config.json), `files` (SHA-256 of each) and `missing`
+        (the reason for each that is null).
 
     Raises:
         InputError: the model is not there or cannot be used; the message names the key.
@@ -52,6 +53,7 @@ def prepare(spec: dict[str, Any], python: list[str], say: Say = print) -> dict[s
     facts |= {
         "vocabulary": architecture.get("vocab_size") or architecture.get("text_config", {}).get("vocab_size"),
         "parameters": _safetensors_parameters(path) if facts["weights"] == "real" else None,
+        "architecture": architecture,
     }
     reasons = {
         "revision": f"a {source} model has no hub revision; the files' SHA-256 stand for it",
@@ -73,7 +75,7 @@ def prepare(spec: dict[str, Any], python: list[str], say: Say = print) -> dict[s
 def _attached(name: str | None) -> dict[str, Any]:
     """What is known of the model of a server that was already running: its name at most."""
     reason = "the server was already running; its model's files cannot be seen"
-    keys = ("revision", "license", "license_source", "weights", "vocabulary", "parameters", "files")
+    keys = ("revision", "license", "license_source", "weights", "vocabulary", "parameters", "architecture", "files")
     return {
         "name": name,
         "source": "attached",

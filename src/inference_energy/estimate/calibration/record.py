@@ -1,5 +1,6 @@
 """The small JSON that holds a fitted energy roofline, and predictions from it."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,11 @@ class Calibration:
     record: dict[str, Any]
 
     @property
+    def sha256(self) -> str:
+        """What it is known by: the digest of its content, however the file is laid out."""
+        return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()
+
+    @property
     def has_prefill(self) -> bool:
         """Whether it can tell the energy of prompts."""
         return "prefill" in self.terms
@@ -94,6 +100,10 @@ def load_calibration(named: str) -> Calibration:
     """
     if named in SHIPPED:
         return shipped_calibration(named)
+    if not named.endswith(".json"):
+        raise InputError(
+            f"--calibration {named}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}"
+        )
     return parse_calibration(read_json(Path(named).expanduser()), named)
 
 
