@@ -16,6 +16,9 @@ from inference_energy.config.impact import ImpactConfig
 from inference_energy.contracts.tables import read_json, write_json
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration.record import Calibration, parse_calibration, shipped_calibration
+from inference_energy.estimate.calibration.shipped import fit_table
+from inference_energy.estimate.measured.rows import read_rows
+from inference_energy.estimate.measured.runs import rows_of_summaries
 from inference_energy.estimate.session.served import served_of
 from inference_energy.estimate.shapes.catalogue import models
 from inference_energy.impact.recompute import RawSession, session_parts
@@ -226,3 +229,42 @@ def test_a_lowered_power_limit_is_noted() -> None:
     capped = {"gpus": [{**ENVIRONMENT["gpus"][0], "power_limit_enforced_w": 400.0}]}
     assert "400 W" in served_of(MODEL, capped, launched(), None).notes[0]
     assert served_of(MODEL, ENVIRONMENT, launched(), None).notes == ()
+
+
+def test_finished_runs_are_a_table_that_can_be_fitted(tmp_path: Path) -> None:
+    """Two models on one card, each with loads of two sizes, a window of prompts and one that is not steady enough."""
+    summaries = []
+    windows = (
+        synthetic.WindowSpec("few", process="closed", rate_qps=None, concurrency=4),
+        synthetic.WindowSpec("many", process="closed", rate_qps=None, concurrency=16),
+        synthetic.WindowSpec("prompts", "prefill", "prefill", "closed", None, 2, 25.0, (1500, 2000), (2, 2)),
+        synthetic.WindowSpec("answers", "decode", "decode", "closed", None, 8, 25.0, (16, 16), (300, 400)),
+    )
+    for name, scale in (("Qwen3-8B", 1.0), ("Qwen3-32B", 3.0)):
+        recorded = Recorded(tmp_path / name, windows=windows, energy_model=(300.0 * scale, 0.006 * scale, 0.08 * scale))
+        recorded.write({"name": name, "architecture": models()[name]["config"], "missing": {}}, ENVIRONMENT)
+        summaries.append({"experiment": name, "estimates": [recorded.estimates()]})
+    table = rows_of_summaries(summaries)
+    assert len(table["rows"]) == 8
+    write_json(tmp_path / "rows.json", table)
+    rows = read_rows(tmp_path / "rows.json")
+    assert {row.shape.name for row in rows} == {"Qwen3-8B", "Qwen3-32B"}
+    (prompts,) = [row for row in rows if row.label.endswith("Qwen3-8B base.prompts")]
+    assert prompts.is_prefill
+    first = summaries[0]["estimates"][0]["windows"]["few"]
+    (few,) = [row for row in rows if row.label.endswith("Qwen3-8B base.few")]
+    assert few.output_j == pytest.approx(first["measured"]["energy_per_output_token_j"])
+    assert few.batch == pytest.approx(4, abs=0.2)
+    content = fit_table(tmp_path / "rows.json", "sweep")
+    assert content["prompts"] == "apart"
+    assert content["rows"] == 8
+    again = next(row for row in rows if row.label.endswith("Qwen3-32B base.many"))
+    assert again.output_j == pytest.approx(min(content["fitted_j"], key=lambda one: abs(one - again.output_j)))
+
+
+def test_runs_that_give_no_row_say_why(own: Recorded) -> None:
+    own.write(MODEL, {"gpus": None})
+    with pytest.raises(InputError, match="no GPU"):
+        rows_of_summaries([{"experiment": "cpu", "estimates": [own.estimates()]}])
+    with pytest.raises(InputError, match="no estimates"):
+        rows_of_summaries([{"experiment": "old"}])

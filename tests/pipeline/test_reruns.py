@@ -15,7 +15,8 @@ pytestmark = pytest.mark.pipeline
 
 FROM_SUMMARY = {"summary", "report", "archive"}
 FROM_CARBON = {"carbon", "experiment", *FROM_SUMMARY}
-FROM_INTEGRATE = {"integrate", "attribute", "fit", "power_trace", "carbon", *FROM_SUMMARY}
+FROM_ESTIMATE = {"estimate", *FROM_SUMMARY}
+FROM_INTEGRATE = {"integrate", "attribute", "fit", "power_trace", "carbon", *FROM_ESTIMATE}
 FROM_SESSION = {"session", "launch", "warmup", "steady_load", *FROM_INTEGRATE}
 
 EXTRA = {
@@ -38,10 +39,15 @@ def test_nothing_changed(finished: Project) -> None:
         ({"analysis": {"steadiness": {"max_power_trend": 0.2}}}, {"steady_load", "experiment", *FROM_INTEGRATE}),
         ({"analysis": {"counter_tolerance": 0.1}}, {"experiment", *FROM_INTEGRATE}),
         ({"analysis": {"attribution": "total_tokens"}}, {"attribute", "experiment", "report", "archive"}),
+        ({"estimate": {"gpu": "H200"}}, {"experiment", *FROM_ESTIMATE}),
+        ({"estimate": {"calibration": "h100-windows"}}, {"experiment", *FROM_ESTIMATE}),
         ({"idle": {"cold_s": 3}}, {"idle_baseline", "experiment", *FROM_SESSION}),
         ({"seed": 3}, {"prompts", "schedule", "experiment", *FROM_SESSION}),
     ],
-    ids=["carbon zone", "server flags", "trimming", "steadiness", "tolerance", "attribution", "idle duration", "seed"],
+    ids=[
+        *("carbon zone", "server flags", "trimming", "steadiness", "tolerance", "attribution"),
+        *("estimated gpu", "calibration of estimates", "idle duration", "seed"),
+    ],
 )
 def test_a_change_of_the_configuration(finished: Project, change: Mapping[str, Any], expected: set[str]) -> None:
     """A rule reruns when what it is told changes, and with it whatever is made from its output."""
@@ -113,6 +119,8 @@ def test_a_calibration_and_a_change_of_it_rerun_the_analysis_alone(finished: Pro
         ("analysis/steadiness.py", {"steady_load"}, {"session", "idle_baseline", "launch"}),
         ("analysis/fit/linear.py", {"fit"}, {"session", "integrate", "carbon"}),
         ("impact/water.py", {"carbon"}, {"session", "integrate", "fit"}),
+        ("estimate/estimators/tdp.py", {"estimate", "report"}, {"session", "integrate", "fit", "carbon"}),
+        ("estimate/data/gpus.csv", {"estimate"}, {"session", "integrate", "fit", "carbon"}),
         ("present/theme.py", {"report"}, {"session", "integrate", "summary"}),
         ("acquire/load/exchange/client.py", {"session"}, {"idle_baseline", "prompts"}),
         ("acquire/power/sampler.py", {"session", "idle_baseline"}, {"prompts", "model"}),

@@ -28,7 +28,8 @@ inference-energy estimate score
 FIT_EXAMPLES = """
 [bold]Examples[/bold]
 
-inference-energy estimate fit sweep.csv --output mine.json
+inference-energy estimate rows results/sweep-8b results/sweep-70b --output sweep.json
+inference-energy estimate fit sweep.json --output mine.json
 
 inference-energy estimate fit --shipped h100-published --output check.json
 """
@@ -50,6 +51,7 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     estimate.callback(epilog=EXAMPLES)(side_by_side)
     estimate.command("fit", epilog=FIT_EXAMPLES)(fit)
+    estimate.command("rows")(rows)
     estimate.command("score")(score)
     estimate.command("models")(models)
     estimate.command("gpus")(gpus)
@@ -156,6 +158,23 @@ def fit(
         return
     write_json(output, content)
     print_calibration(content, output)
+
+
+def rows(
+    experiments: Annotated[list[Path], typer.Argument(help="Result folders of runs, such as results/default.")],
+    output: Annotated[Path, typer.Option(help="JSON table to write, which `estimate fit` reads.")],
+) -> None:
+    """The measured windows of finished runs as a table of rows: what a calibration of your own is fitted to."""
+    from inference_energy.contracts.tables import read_json, write_json
+    from inference_energy.estimate.measured.runs import rows_of_summaries
+
+    if output.suffix != ".json":
+        raise InputError(f"--output {output}: the name must end in .json")
+    table = rows_of_summaries([read_json(folder / "summary.json") for folder in experiments])
+    write_json(output, table)
+    typer.echo(f"{len(table['rows'])} row(s) written: {output}")
+    for text in table["left_out"]:
+        typer.echo(f"left out: {text}")
 
 
 def score(

@@ -2,7 +2,8 @@
 
 A table has a row a measurement, with the columns (or keys)
 
-- `model`: a name that is shipped, or the path of a config.json; `gpu`: a name of the table of data sheets;
+- `model`: a name that is shipped, or the path of a config.json; in JSON also an object with `name` and `config`, the
+  content of the config.json; `gpu`: a name of the table of data sheets;
 - one of `energy_per_output_token_j` and `energy_per_prompt_token_j` (windows of prompts alone);
 - `batch`: the mean running batch;
 - optional: `label`, `source`, `note`, `tensor_parallel` (1), `precision` and `kv_precision` (as the config states),
@@ -12,6 +13,7 @@ A table has a row a measurement, with the columns (or keys)
 """
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from inference_energy.errors import InputError
 from inference_energy.estimate.cases import Cases
 from inference_energy.estimate.hardware.gpus import Gpu, gpu_of
 from inference_energy.estimate.shapes.catalogue import shape_of
+from inference_energy.estimate.shapes.read import shape_from_config
 from inference_energy.estimate.shapes.shape import ModelShape
 
 PUBLISHED = "published.csv"
@@ -137,17 +140,19 @@ def cases_of(rows: Sequence[MeasuredRow]) -> Cases:
 def _rows(records: list[Any], name: str) -> list[MeasuredRow]:
     if not records:
         raise InputError(f"{name}: holds no rows")
-    shapes: dict[tuple[str, str, str], ModelShape] = {}
+    shapes: dict[tuple[str, ...], ModelShape] = {}
     return [_row(record, f"{name}, row {place}", shapes) for place, record in enumerate(records, 1)]
 
 
-def _row(record: Any, where: str, shapes: dict[tuple[str, str, str], ModelShape]) -> MeasuredRow:
+def _row(record: Any, where: str, shapes: dict[tuple[str, ...], ModelShape]) -> MeasuredRow:
     if not isinstance(record, dict):
         raise InputError(f"{where}: an object with the columns is expected")
     strange = sorted(set(map(str, record)) - {*_TEXTS, *_NUMBERS})
     if strange:
         raise InputError(f"{where}: unknown column(s) {', '.join(strange)}; known: {', '.join((*_TEXTS, *_NUMBERS))}")
-    texts = {key: str(record.get(key) or "").strip() for key in _TEXTS}
+    inside = record.get("model") if isinstance(record.get("model"), dict) else None
+    named = record if inside is None else {**record, "model": str(inside.get("name") or "model")}
+    texts = {key: str(named.get(key) or "").strip() for key in _TEXTS}
     numbers = {key: _number(record.get(key), key, where) for key in _NUMBERS}
     for key in ("model", "gpu"):
         if not texts[key]:
@@ -156,10 +161,15 @@ def _row(record: Any, where: str, shapes: dict[tuple[str, str, str], ModelShape]
         raise InputError(f"{where}: write one of energy_per_output_token_j and energy_per_prompt_token_j")
     if texts["use"] and texts["use"] not in USES:
         raise InputError(f"{where}: use is {texts['use']!r}; write one of {', '.join(USES)}")
-    wanted = (texts["model"], texts["precision"], texts["kv_precision"])
+    precisions = texts["precision"] or None, texts["kv_precision"] or None
+    wanted = (texts["model"], *map(str, precisions), json.dumps(inside, sort_keys=True))
     try:
         if wanted not in shapes:
-            shapes[wanted] = shape_of(wanted[0], wanted[1] or None, wanted[2] or None)
+            shapes[wanted] = (
+                shape_of(texts["model"], *precisions)
+                if inside is None
+                else shape_from_config(_config(inside), texts["model"], *precisions)
+            )
         gpu = gpu_of(texts["gpu"])
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
@@ -181,6 +191,13 @@ def _row(record: Any, where: str, shapes: dict[tuple[str, str, str], ModelShape]
         use=texts["use"] or "score",
         note=texts["note"],
     )
+
+
+def _config(inside: dict[str, Any]) -> dict[str, Any]:
+    config = inside.get("config")
+    if not isinstance(config, dict):
+        raise InputError("model: an object needs `config`, the content of a config.json")
+    return config
 
 
 def _number(value: Any, key: str, where: str) -> float:

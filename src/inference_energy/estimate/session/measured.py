@@ -6,19 +6,22 @@ from inference_energy.contracts.figure import worst
 
 
 def gpu_energy(energy: dict[str, Any], load: dict[str, Any]) -> dict[str, Any]:
-    """J per output token of the GPUs, total, without subtraction.
+    """J per output token of the GPUs, total, without subtraction; of a window of prompts alone J per prompt token.
 
     Args:
         energy: the window in energy.json.
         load: the window in steady_load.json.
 
     Returns:
-        `energy_per_output_token_j`, `boundary` (gpu), `basis` (total), `grade`, and `unavailable`, the reason where
-        there is none: that of the window's own figure, or that no GPU was measured.
+        `energy_per_output_token_j` or `energy_per_prompt_token_j`, `boundary` (gpu), `basis` (total), `grade`, and
+        `unavailable`, the reason where there is none: that of the window's own figure, or that no GPU was measured.
     """
-    figure = energy["figures"]["energy_total_per_output_token_j"]
+    counts, of_prompts = load["counts"], load["kind"] == "prefill"
+    key = "energy_per_prompt_token_j" if of_prompts else "energy_per_output_token_j"
+    figure = energy["figures"]["energy_total_j" if of_prompts else "energy_total_per_output_token_j"]
+    tokens = counts["prompt_tokens"] - counts["cached_tokens"] if of_prompts else counts["output_tokens"]
     found: dict[str, Any] = {
-        "energy_per_output_token_j": None,
+        key: None,
         "boundary": "gpu",
         "basis": "total",
         "grade": figure["grade"],
@@ -32,9 +35,8 @@ def gpu_energy(energy: dict[str, Any], load: dict[str, Any]) -> dict[str, Any]:
         is_card = device["domain"] == "gpu" and device["energy_j"] is not None
         if is_card and (device["summed"] or device["device"] not in cards):
             cards[device["device"]] = device
-    tokens = load["counts"]["output_tokens"]
     if not cards or not tokens:
         return {**found, "unavailable": "no energy of a GPU was measured in the window."}
     joules = sum(float(card["energy_j"]) for card in cards.values())
     grade = worst([card["grade"] for card in cards.values()])
-    return {**found, "energy_per_output_token_j": joules / tokens, "grade": grade}
+    return {**found, key: joules / tokens, "grade": grade}

@@ -51,8 +51,8 @@ def estimate_session(
 
     Returns:
         `grade` (modelled), `model`, `architecture`, `gpu`, `gpus_per_copy`, `copies`, `unknown` (why nothing can be
-        estimated), `notes`, `windows` (of each steady one `load`, `measured` and `estimates` with their `ratio`) and
-        `scores` by estimator over the windows.
+        estimated), `notes`, `windows` (of each steady one `load`, `measured` and `estimates` with their `ratio`),
+        `fit_windows` (of the others `load` and `measured`) and `scores` by estimator over the steady windows.
 
     Raises:
         InputError: a file cannot be used, or the configuration names a GPU that is not known.
@@ -61,14 +61,18 @@ def estimate_session(
     described = read_json(model)
     served = served_of(described, read_json(environment), recorded, config.gpu)
     windows: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     if not served.unknown:
         asked = read_table(requests, requests_contract.SCHEMA)
         metrics = ServerMetrics(read_table(server_metrics, metrics_contract.SCHEMA))
         for name, load in steady["windows"].items():
+            window = Window(name, int(load["start_ns"]), int(load["end_ns"]))
+            known = load_of(window, asked[asked["cell"] == name], metrics, load)
+            measured = gpu_energy(energy["windows"][name], load)
             if load["kind"] == STEADY:
-                window = Window(name, int(load["start_ns"]), int(load["end_ns"]))
-                known = load_of(window, asked[asked["cell"] == name], metrics, load)
-                windows[name] = _window(served, known, gpu_energy(energy["windows"][name], load), calibration)
+                windows[name] = _window(served, known, measured, calibration)
+            else:
+                others[name] = {"kind": load["kind"], "load": known.as_dict(), "measured": measured}
     fitted = None if served.gpu is None else basis_for(served.gpu, calibration).calibration
     return {
         "version": 1,
@@ -84,6 +88,7 @@ def estimate_session(
         "unknown": list(served.unknown),
         "notes": list(served.notes),
         "windows": windows,
+        "fit_windows": others,
         "scores": _scores(windows),
     }
 
