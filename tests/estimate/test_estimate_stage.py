@@ -225,6 +225,14 @@ def test_slices_and_mixed_cards_are_not_estimated() -> None:
     assert served_of(MODEL, mixed, launched(gpus=["b"]), None).gpu is not None
 
 
+def test_a_simulated_gpu_has_the_data_sheet_of_the_one_it_stands_for() -> None:
+    bench = {"simulated": True, "gpus": [{"name": "NVIDIA H100 80GB HBM3 (simulated)", "uuid": UUID}]}
+    found = served_of(MODEL, bench, launched(), None)
+    assert found.gpu is not None
+    assert found.gpu.name == "H100-SXM"
+    assert "simulated" in found.notes[0]
+
+
 def test_a_lowered_power_limit_is_noted() -> None:
     capped = {"gpus": [{**ENVIRONMENT["gpus"][0], "power_limit_enforced_w": 400.0}]}
     assert "400 W" in served_of(MODEL, capped, launched(), None).notes[0]

@@ -15,6 +15,8 @@ from inference_energy.present.inputs import labels
 from inference_energy.present.sections import cell_title
 from inference_energy.present.tables import Cell, Table
 
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+
 
 def estimates_table(content: dict[str, Any]) -> Table:
     """A group for each steady window: the measured energy of its GPUs, and each estimator with its ratio to it."""
@@ -76,7 +78,7 @@ def estimates_figure(content: dict[str, Any]) -> go.Figure | None:
     cells = [cell for cell, _ in _windows(content)]
     windows = [window for _, window in _windows(content)]
     names = labels(cells)
-    height = 170 + 34 * len(names)
+    height = max(360, 190 + 34 * len(names))
     figure = go.Figure(layout=theme.layout("estimate (modelled) / measured", "", height=height, hovermode="closest"))
     for place, one in enumerate(ESTIMATORS):
         ratios = [window["estimates"][place]["ratio"] for window in windows]
@@ -97,7 +99,9 @@ def estimates_figure(content: dict[str, Any]) -> go.Figure | None:
         return None
     figure.add_vline(x=1, line={"color": theme.LIGHT["soft"], "width": 1, "dash": "dash"})
     figure.update_yaxes(autorange="reversed", rangemode="normal", showgrid=True)
-    figure.update_xaxes(type="log", rangemode="normal", showgrid=True, dtick="D2")
+    figure.update_xaxes(
+        type="log", rangemode="normal", showgrid=True, tickvals=TICKS, ticktext=[f"{t:g}" for t in TICKS]
+    )
     figure.update_layout(showlegend=True)
     return figure
 

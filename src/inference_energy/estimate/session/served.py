@@ -13,6 +13,9 @@ from inference_energy.estimate.hardware.gpus import Gpu, gpu_of, gpu_of_driver
 from inference_energy.estimate.shapes.read import shape_from_config
 from inference_energy.estimate.shapes.shape import ModelShape
 
+SIMULATED = " (simulated)"
+"""What the virtual bench adds to the name of the GPU that it stands in for."""
+
 _QUANTISATION = {"fp8": "fp8", "fbgemm_fp8": "fp8", "ptpc_fp8": "fp8"}
 """vLLM's `--quantization` where it makes 16 bit weights smaller as it loads them."""
 
@@ -109,13 +112,15 @@ def _gpu(
         unknown.append(f"the server had GPUs of different kinds: {', '.join(names)}")
         return None
     else:
-        found = gpu_of_driver(names[0])
+        found = gpu_of_driver(names[0].removesuffix(SIMULATED))
     if found is None:
         unknown.append(
             f"the GPU {names[0]} is not in the table of data sheets; name the row to use in estimate.gpu "
             "(`inference-energy estimate gpus` lists them)"
         )
         return None
+    if environment.get("simulated"):
+        notes.append(f"the GPU is simulated; the data sheet is that of {found.name}")
     limits_w = {float(card["power_limit_enforced_w"]) for card in cards if card.get("power_limit_enforced_w")}
     notes += [
         f"the card's power limit is {limit:.0f} W, the data sheet's {found.tdp_w:.0f} W"
