@@ -66,6 +66,8 @@ format: setup ## Write code in the project's style
 docs: setup ## Write what is generated: comments in the configurations, JSON schema, docs pages
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy document config.yaml config/*.yaml \
 	  --schema workflow/schemas/config.schema.json --page docs/configuration.md --reasons docs/reasons.md
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy estimate score \
+	  --page docs/validation/estimators.md --images docs/images > /dev/null
 
 images: setup ## Draw the pictures of docs/metrics.md anew, from results/metrics (needs Chromium)
 	@$(BIN)/python scripts/metric_images.py results/metrics docs/images

@@ -11,10 +11,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
 
 import synthetic
 
+from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import answers, requests, schedule
 from inference_energy.contracts.tables import read_table, write_json, write_table
-from inference_energy.impact.recompute import chain
-from inference_energy.provenance.recompute import recompute_whole
+from inference_energy.impact.recompute import fits, recompute_sessions
+from inference_energy.provenance.recompute import recompute_summary
 
 WINDOWS = (
     synthetic.WindowSpec("a", rate_qps=2.0),
@@ -45,11 +46,12 @@ def build_results(root: Path) -> Path:
     said = [str(i) if i % 4 else "unknown" for i in quiz["prompt_id"]]
     kept = pd.DataFrame({"request_id": quiz["request_id"], "cell": "quiz", "text": said})
     write_table(truth.folder / "answers.parquet", kept, answers.SCHEMA)
-    (parts,), fits = chain(root / "raw", plan)
+    (parts,) = sessions = recompute_sessions(root / "raw", plan)
+    (fit,) = fits(sessions, AnalysisConfig.model_validate(plan["analysis"]).uncertainty)
     folder = root / "derived/bench/base"
     for name, content in (("energy", parts.energy), ("steady_load", parts.steady), ("carbon", parts.carbon)):
         write_json(folder / f"{name}.json", content)
-    write_json(root / "derived/bench/fits/small.json", fits[0])
+    write_json(root / "derived/bench/fits/small.json", fit)
     write_json(root / "synthetic/experiment.json", {"plan": plan, "config": {}, "project": {}})
-    write_json(root / "synthetic/summary.json", recompute_whole(root / "raw", plan))
+    write_json(root / "synthetic/summary.json", recompute_summary(root / "raw", plan))
     return root

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.pipeline
 
 FROM_SUMMARY = {"summary", "report", "archive"}
 FROM_METRICS = {"metrics", *FROM_SUMMARY}
+FROM_ESTIMATE = {"estimate", *FROM_SUMMARY}
 FROM_CARBON = {"carbon", "experiment", *FROM_METRICS}
-FROM_INTEGRATE = {"integrate", "attribute", "fit", "power_trace", "carbon", *FROM_METRICS}
+FROM_INTEGRATE = {"integrate", "attribute", "fit", "power_trace", "carbon", *FROM_METRICS, *FROM_ESTIMATE}
 FROM_SESSION = {"session", "launch", "warmup", "steady_load", *FROM_INTEGRATE}
 
 EXTRA = {
@@ -40,19 +41,14 @@ def test_nothing_changed(finished: Project) -> None:
         ({"analysis": {"counter_tolerance": 0.1}}, {"experiment", *FROM_INTEGRATE}),
         ({"analysis": {"attribution": "total_tokens"}}, {"attribute", "experiment", *FROM_METRICS}),
         ({"metrics": {"quality": {"floor": 0.5}}}, {"experiment", *FROM_METRICS}),
+        ({"estimate": {"gpu": "H200"}}, {"experiment", *FROM_ESTIMATE}),
+        ({"estimate": {"calibration": "h100-windows"}}, {"experiment", *FROM_ESTIMATE}),
         ({"idle": {"cold_s": 3}}, {"idle_baseline", "experiment", *FROM_SESSION}),
         ({"seed": 3}, {"prompts", "schedule", "experiment", *FROM_SESSION}),
     ],
     ids=[
-        "carbon zone",
-        "server flags",
-        "trimming",
-        "steadiness",
-        "tolerance",
-        "attribution",
-        "quality floor",
-        "idle duration",
-        "seed",
+        *("carbon zone", "server flags", "trimming", "steadiness", "tolerance", "attribution", "quality floor"),
+        *("estimated gpu", "calibration of estimates", "idle duration", "seed"),
     ],
 )
 def test_a_change_of_the_configuration(finished: Project, change: Mapping[str, Any], expected: set[str]) -> None:
@@ -126,6 +122,8 @@ def test_a_calibration_and_a_change_of_it_rerun_the_analysis_alone(finished: Pro
         ("analysis/fit/linear.py", {"fit"}, {"session", "integrate", "carbon"}),
         ("metrics/sci.py", {"metrics", "summary"}, {"session", "integrate", "carbon", "fit"}),
         ("impact/water.py", {"carbon"}, {"session", "integrate", "fit"}),
+        ("estimate/estimators/tdp.py", {"estimate", "report"}, {"session", "integrate", "fit", "carbon"}),
+        ("estimate/data/gpus.csv", {"estimate"}, {"session", "integrate", "fit", "carbon"}),
         ("present/theme.py", {"report"}, {"session", "integrate", "summary"}),
         ("acquire/load/exchange/client.py", {"session"}, {"idle_baseline", "prompts"}),
         ("acquire/power/sampler.py", {"session", "idle_baseline"}, {"prompts", "model"}),

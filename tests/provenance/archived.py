@@ -13,13 +13,25 @@ import synthetic
 from inference_energy.contracts import receipts, schedule
 from inference_energy.contracts.tables import write_json, write_table
 from inference_energy.provenance.archive import prepare, write
-from inference_energy.provenance.recompute import recompute_whole
+from inference_energy.provenance.recompute import recompute_summary
 
 EXPERIMENT = "synthetic"
 SUMMARY = f"results/{EXPERIMENT}/summary.json"
 PLAN = f"results/{EXPERIMENT}/experiment.json"
 POWER = "results/raw/bench/sessions/base/power.parquet"
 Content = dict[str, bytes]
+
+ENVIRONMENT = {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-0", "power_limit_enforced_w": 700.0}]}
+ARCHITECTURE = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "torch_dtype": "bfloat16",
+}
 
 
 def build_project(project: Path) -> Path:
@@ -29,7 +41,12 @@ def build_project(project: Path) -> Path:
     (project / "requirements" / "requirements.lock").write_text("numpy==2.0\n")
     results = project / "results"
     truth = synthetic.build_session(results / "raw")
-    plan = synthetic.plan([truth])
+    plan = synthetic.plan([truth]) | {"estimate": {"calibration": None, "gpu": None}}
+    servers = results / "raw" / "bench" / "servers" / "small"
+    write_json(servers / "server_environment.json", {})
+    write_json(servers / "model.json", {"name": "small", "architecture": ARCHITECTURE})
+    for session in ("base", "foreign"):
+        write_json(results / "raw" / "bench" / "sessions" / session / "environment.json", ENVIRONMENT)
     experiment = results / EXPERIMENT
     write_json(experiment / "experiment.json", {"plan": plan, "config": {}, "project": {"version": "0.1.0"}})
     (experiment / "report.html").write_text("<p>report</p>\n")
@@ -43,15 +60,13 @@ def build_project(project: Path) -> Path:
         (logs / "server.log").write_text("INFO: started\n" * 1000)
         (logs / "power.arrows").write_bytes(b"partial samples")
         derived = results / "derived" / "bench" / session
-        for name in ("launch", "warmup", "steady_load", "energy", "carbon"):
+        for name in ("launch", "warmup", "steady_load", "energy", "carbon", "estimates"):
             write_json(derived / f"{name}.json", {"session": session})
         write_table(derived / "receipts.parquet", [], receipts.SCHEMA)
     write_json(results / "derived" / "bench" / "fits" / "small.json", {})
     write_json(results / "raw" / "bench" / "environment.json", {})
-    write_json(results / "raw" / "bench" / "servers" / "small" / "server_environment.json", {})
-    write_json(results / "raw" / "bench" / "servers" / "small" / "model.json", {})
     (results / "logs" / "bench" / "environment.log").write_text("captured\n")
-    write_json(experiment / "summary.json", recompute_whole(results / "raw", plan))
+    write_json(experiment / "summary.json", recompute_summary(results / "raw", plan))
     return project
 
 

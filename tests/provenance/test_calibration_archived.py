@@ -17,7 +17,7 @@ import calibrated
 from inference_energy.contracts.tables import read_json, write_json
 from inference_energy.errors import InputError
 from inference_energy.provenance.archive import prepare
-from inference_energy.provenance.recompute import recompute_whole
+from inference_energy.provenance.recompute import recompute_summary
 from inference_energy.provenance.verify import verify
 
 MEMBER = f"results/{EXPERIMENT}/calibration.json"
@@ -31,7 +31,7 @@ def with_meter(project: Path) -> Path:
     record = read_json(project / PLAN)
     record["plan"]["analysis"]["calibration"] = NAMED
     write_json(project / PLAN, record)
-    write_json(project / SUMMARY, recompute_whole(project / "results" / "raw", record["plan"], path))
+    write_json(project / SUMMARY, recompute_summary(project / "results" / "raw", record["plan"], path))
     return project
 
 

@@ -30,6 +30,7 @@ FILES = {
     "page/__init__.py": "",
     "page/report.py": "D = 4\n",
     "page/templates/report.html.j2": "<p>{{ text }}</p>\n",
+    "page/data/table.csv": "a,b\n1,2\n",
 }
 
 
@@ -113,6 +114,13 @@ def test_renaming_a_file_of_the_closure_changes_the_digest(package: Path) -> Non
     (package / "plain.py").rename(package / "simple.py")
     (package / "deep" / "first.py").write_text("from .. import simple\n")
     assert digest("sample.deep.first") != before
+
+
+def test_data_beside_a_module_count(package: Path) -> None:
+    before = digest("sample.page.report"), digest("sample.main")
+    (package / "page" / "data" / "table.csv").write_text("a,b\n1,3\n")
+    assert digest("sample.page.report") != before[0]
+    assert digest("sample.main") == before[1]
 
 
 def test_templates_beside_a_module_count(package: Path) -> None:

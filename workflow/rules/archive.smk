@@ -11,6 +11,7 @@ rule archive:
         environment=unique(of_sessions(raw("environment.json"))),
         receipts=of_sessions(derived("{session}/receipts.parquet")),
         calibration=CALIBRATION,
+        estimate_calibration=ESTIMATE_CALIBRATION,
         power_trace=of_sessions(derived("{session}/power_trace.html")),
     output:
         f"{EXPERIMENT}/{CONFIG.experiment}.zip",

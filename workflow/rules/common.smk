@@ -34,6 +34,10 @@ SPECS = Specs(
 )
 
 CALIBRATION = [CONFIG.analysis.calibration] if CONFIG.analysis.calibration else []
+# A shipped calibration is named, one of the user's is a file.
+ESTIMATE_CALIBRATION = [
+    path for path in [CONFIG.estimate.calibration] if path and path.endswith(".json")
+]
 
 EXPERIMENT = f"results/{CONFIG.experiment}"
 

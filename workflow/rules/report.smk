@@ -25,6 +25,7 @@ rule summary:
         energy=of_sessions(derived("{session}/energy.json")),
         carbon=of_sessions(derived("{session}/carbon.json")),
         fit=unique(of_sessions(derived("fits/{server}.json"))),
+        estimate=of_sessions(derived("{session}/estimates.json")),
         metrics=rules.metrics.output[0],
     output:
         report(
@@ -46,6 +47,7 @@ rule summary:
             *named("energy", input.energy),
             *named("carbon", input.carbon),
             *named("fit", input.fit),
+            *named("estimate", input.estimate),
             *named("metrics", [input.metrics]),
         ],
     message:

@@ -56,7 +56,11 @@ def in_order(parts: list[SessionParts], sessions: list[dict[str, str]]) -> list[
 
 
 def summary(
-    experiment: str, sessions: list[SessionParts], fits: list[dict[str, Any]], metrics: dict[str, Any] | None = None
+    experiment: str,
+    sessions: list[SessionParts],
+    fits: list[dict[str, Any]],
+    estimates: list[dict[str, Any]] | None = None,
+    metrics: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """summary.json of an experiment.
 
@@ -64,7 +68,11 @@ def summary(
         experiment: its name.
         sessions: the parts of each session, in the order of the result.
         fits: fit.json of each server and machine, in any order.
+        estimates: estimates.json of each session, in any order; None: of an experiment without them.
         metrics: metrics.json; None leaves `metrics` out.
+
+    Raises:
+        InputError: the estimates are not those of the sessions.
     """
     servers = list(dict.fromkeys((parts.energy["machine"], parts.energy["server"]) for parts in sessions))
     fits = sorted(fits, key=lambda fit: servers.index((fit["machine"], fit["server"])))
@@ -78,9 +86,19 @@ def summary(
         "idle": [_idle(parts) for parts in sessions],
         "sessions": [_session(parts) for parts in sessions],
         "fits": fits,
+        **({} if estimates is None else {"estimates": _estimates(sessions, estimates)}),
         "notes": _notes(sessions, fits),
         **({} if metrics is None else {"metrics": metrics}),
     }
+
+
+def _estimates(sessions: list[SessionParts], estimates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In the order of the sessions."""
+    given = {(content["machine"], content["session"]): content for content in estimates}
+    wanted = [(parts.energy["machine"], parts.energy["session"]) for parts in sessions]
+    if sorted(given) != sorted(wanted):
+        raise InputError("the estimates that are given are not those of the sessions, one each")
+    return [given[key] for key in wanted]
 
 
 def _cell(parts: SessionParts, name: str) -> dict[str, Any]:

@@ -18,12 +18,15 @@ from inference_energy.analysis.launch import launch as launch_facts
 from inference_energy.analysis.steady_load import steady_load as steady_windows
 from inference_energy.analysis.warmup import warmup as warmup_facts
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.estimate import EstimateConfig
 from inference_energy.config.impact import ImpactConfig
 from inference_energy.config.section import Section
 from inference_energy.contracts import receipts
 from inference_energy.contracts.calibration import read_calibrations
 from inference_energy.contracts.tables import read_json, write_json, write_table
 from inference_energy.errors import InputError
+from inference_energy.estimate.calibration.record import load_calibration
+from inference_energy.estimate.session.stage import estimate_session
 from inference_energy.impact.footprint import carbon_figures, footprint
 from inference_energy.plan.specs import parse
 
@@ -56,6 +59,7 @@ def register(app: typer.Typer, stage: typer.Typer) -> None:
     stage.command("integrate")(integrate)
     stage.command("attribute")(attribute)
     stage.command("fit")(fit)
+    stage.command("estimate")(estimate)
     stage.command("carbon")(carbon)
     stage.command("summary")(summary)
 
@@ -182,6 +186,34 @@ def fit(
     write_json(output, fit_server(sessions, config.uncertainty))
 
 
+def estimate(
+    *,
+    spec: Spec,
+    session: SessionFile,
+    model: Annotated[Path, typer.Option(help="model.json of the server")],
+    environment: Annotated[Path, typer.Option(help="environment.json of the session")],
+    requests: Requests,
+    server_metrics: Annotated[Path, typer.Option(help="server_metrics.parquet")],
+    steady_load: Annotated[Path, typer.Option(help="steady_load.json")],
+    energy: Annotated[Path, typer.Option(help="energy.json")],
+    output: Output,
+) -> None:
+    """Every estimator beside what was measured of every steady window: estimates.json."""
+    config = _section(EstimateConfig, spec, "estimate")
+    found = estimate_session(
+        session=session,
+        model=model,
+        environment=environment,
+        requests=requests,
+        server_metrics=server_metrics,
+        steady=read_json(steady_load),
+        energy=read_json(energy),
+        config=config,
+        calibration=load_calibration(config.calibration) if config.calibration else None,
+    )
+    write_json(output, found)
+
+
 def carbon(*, spec: Spec, energy: Annotated[Path, typer.Option(help="energy.json")], output: Output) -> None:
     """Carbon and water of every window: carbon.json."""
     write_json(output, footprint(read_json(energy), _section(ImpactConfig, spec, "impact")))
@@ -197,6 +229,7 @@ def summary(
     energy: Annotated[list[Path], typer.Option(help="energy.json; repeat.")],
     carbon: Annotated[list[Path], typer.Option(help="carbon.json; repeat.")],
     fit: Annotated[list[Path], typer.Option(help="fit.json of a server; repeat.")],
+    estimate: Annotated[list[Path], typer.Option(help="estimates.json; repeat.")],
     metrics: Annotated[Path, typer.Option(help="metrics.json")],
     output: Output,
 ) -> None:
@@ -211,8 +244,8 @@ def summary(
         carbon=[read_json(path) for path in carbon],
     )
     ordered = summary_stage.in_order(parts, plan["sessions"])
-    fits = [read_json(path) for path in fit]
-    write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, read_json(metrics)))
+    fits, estimates = ([read_json(path) for path in paths] for paths in (fit, estimate))
+    write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, estimates, read_json(metrics)))
 
 
 def _section(model: type[S], spec: str, name: str) -> S:

@@ -66,6 +66,12 @@ def _archive(part: typer.Typer) -> None:
     register(part)
 
 
+def _estimate(part: typer.Typer) -> None:
+    from inference_energy.cli.estimate.command import register
+
+    register(part)
+
+
 def _bench(part: typer.Typer) -> None:
     from inference_energy.cli.bench import register
 
@@ -85,6 +91,7 @@ COMMANDS = {
     "metrics": _metrics,
     "archive": _archive,
     "verify": _archive,
+    "estimate": _estimate,
     "bench": _bench,
     "stage": _analysis,
 }

@@ -5,6 +5,7 @@ import re
 from pydantic import Field, model_validator
 
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.estimate import EstimateConfig
 from inference_energy.config.impact import ImpactConfig
 from inference_energy.config.load.arrivals import ScheduleArrival
 from inference_energy.config.load.checks import phase_problems
@@ -42,6 +43,7 @@ class Config(Section):
     client: Client = Field(default_factory=Client, description="the load client")
     metrics_interval_s: float = Field(1.0, ge=0.1, le=60, description="period of reading the server's /metrics [s]")
     analysis: AnalysisConfig = Field(default_factory=AnalysisConfig, description="windows, integration, attribution")
+    estimate: EstimateConfig = Field(default_factory=EstimateConfig, description="estimates beside what is measured")
     impact: ImpactConfig = Field(description="carbon and water")
     metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="the metric family")
 

@@ -1,4 +1,7 @@
-"""The chain from raw folders to a summary without metrics, in memory: the functions of the stages, no Snakemake."""
+"""The chain from raw folders to carbon, in memory: the same functions as the pipeline's stages, no Snakemake.
+
+The archive's check uses it (`provenance.recompute`): what it gives must equal the stored summary.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,8 @@ class RawSession:
     power: Path
     idle: Path
     idle_power: Path
+    environment: Path
+    model: Path
 
     @classmethod
     def below(cls, raw_root: Path, machine: str, session: str, server: str) -> "RawSession":
@@ -43,22 +48,20 @@ class RawSession:
             power=here / "power.parquet",
             idle=idle / "idle.json",
             idle_power=idle / "power.parquet",
+            environment=here / "environment.json",
+            model=raw_root / machine / "servers" / server / "model.json",
         )
 
 
 def recompute(raw_root: Path, plan: dict[str, Any], calibration: Path | None = None) -> dict[str, Any]:
-    """summary.json of an experiment but for its metrics, from its raw files alone.
-
-    Args and errors are those of `chain`.
-    """
-    sessions, fitted = chain(raw_root, plan, calibration)
-    return summary(plan["experiment"], sessions, fitted)
+    """summary.json of an experiment without estimates, from its raw files alone; see `recompute_sessions`."""
+    sessions = recompute_sessions(raw_root, plan, calibration)
+    uncertainty = AnalysisConfig.model_validate(plan["analysis"]).uncertainty
+    return summary(plan["experiment"], sessions, fits(sessions, uncertainty))
 
 
-def chain(
-    raw_root: Path, plan: dict[str, Any], calibration: Path | None = None
-) -> tuple[list[SessionParts], list[dict[str, Any]]]:
-    """The parts of an experiment's sessions and its fits, from its raw files alone.
+def recompute_sessions(raw_root: Path, plan: dict[str, Any], calibration: Path | None = None) -> list[SessionParts]:
+    """The derived files of all sessions of an experiment, from their raw files alone.
 
     Args:
         raw_root: the folder that holds {machine}/sessions/{session}/ and {machine}/idle/{server}/.
@@ -77,13 +80,12 @@ def chain(
         if calibration is None:
             raise InputError(f"{KEY}: the plan names {analysis.calibration}, but that file is not given")
         calibrations = read_calibrations(calibration)
-    sessions = [
+    return [
         session_parts(
             RawSession.below(raw_root, s["machine"], s["session"], s["server"]), analysis, impact, calibrations
         )
         for s in plan["sessions"]
     ]
-    return sessions, fits(sessions, analysis.uncertainty)
 
 
 def session_parts(

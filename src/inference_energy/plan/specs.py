@@ -105,6 +105,10 @@ class Specs:
         content = self.config.analysis.model_dump()
         return {key: content[key] for key in sections} if sections else content
 
+    def estimate(self) -> Spec:
+        """For the rule `estimate`."""
+        return self.config.estimate.model_dump()
+
     def impact(self) -> Spec:
         """For the rule `carbon`."""
         return self.config.impact.model_dump()
@@ -123,6 +127,7 @@ class Specs:
         return {
             "experiment": self.config.experiment,
             "analysis": self.analysis(),
+            "estimate": self.estimate(),
             "impact": self.impact(),
             "metrics": self.metrics(),
             "sessions": [

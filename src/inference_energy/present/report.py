@@ -9,6 +9,7 @@ from inference_energy.present import (
     calibration,
     charts,
     checks,
+    estimates,
     fits,
     idle,
     latency,
@@ -92,6 +93,9 @@ def write_report(
         limits=latency.limits_table(cells),
         receipts=receipts.receipts_table(_receipts(cells, data)),
         fits=fits.fit_groups(content["fits"]),
+        estimates=estimates.estimates_table(content),
+        estimate_scores=estimates.scores_table(content),
+        estimate_texts=estimates.estimate_texts(content),
         impact=sections.impact_table(cells),
         factors=sections.factors(content),
         metrics=metrics,
@@ -120,6 +124,7 @@ def _figures(content: dict[str, Any], data: Sequence[SessionData]) -> dict[str, 
         "budgets": uncertainty.budget_figure(cells),
         "receipts": receipts.receipts_figure(_receipts(cells, data)),
         "fit": charts.fit_figure(fits.ratios(content["fits"])),
+        "estimates": estimates.estimates_figure(content),
     }
     for index, one in enumerate(data):
         cold_idle = beside_readings(_cold_idle(content["idle"], one), _row(content, one).get("calibration"))

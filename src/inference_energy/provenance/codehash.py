@@ -5,7 +5,7 @@ code can have changed. This module imports nothing of ours itself.
 
 Seen are import statements anywhere in a file: inside functions and under TYPE_CHECKING too. Not seen are modules that
 are only named in a string (`importlib.import_module`, `python -m`): whoever starts a module that way imports it too.
-Files below a folder `templates` beside a module of the closure count as its code.
+Files below a folder `templates` or `data` beside a module of the closure count as its code.
 """
 
 import ast
@@ -16,12 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-TEMPLATES = "templates"
+BESIDE = ("templates", "data")
 _DIGITS = 16
 
 
 def digest(*modules: str) -> str:
-    """A digest of the content of `closure(*modules)` and of its templates.
+    """A digest of the content of `closure(*modules)` and of its templates and data.
 
     It depends on the files' content and their place in the package, not on where the package lies nor on dates.
 
@@ -41,7 +41,7 @@ def digest(*modules: str) -> str:
             continue
         folder = file.path.parent
         top = _package_folder(_root_of(module)).parent
-        for path in (file.path, *_templates(folder)):
+        for path in (file.path, *_beside(folder)):
             files[path.relative_to(top).as_posix()] = path
     total = hashlib.sha256()
     for name in sorted(files):
@@ -157,8 +157,8 @@ def _package_folder(root: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _templates(folder: Path) -> Iterator[Path]:
-    for path in (folder / TEMPLATES).rglob("*"):
+def _beside(folder: Path) -> Iterator[Path]:
+    for path in (path for name in BESIDE for path in (folder / name).rglob("*")):
         inner = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in inner):
             yield path

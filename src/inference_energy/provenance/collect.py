@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from inference_energy.contracts.calibration import KEY, read_calibrations
 from inference_energy.contracts.tables import read_json
 from inference_energy.errors import InputError
+from inference_energy.estimate.calibration.record import SHIPPED, load_calibration
 from inference_energy.provenance.experiment import NAME, PlannedSession, plan_of, sessions
 from inference_energy.provenance.manifest import LeftOut
 
@@ -25,6 +26,7 @@ SESSION_FILES = (
     "server_metrics.parquet",
     "phases.parquet",
     "session.json",
+    "environment.json",
 )
 DERIVED_FILES = (
     "launch.json",
@@ -32,6 +34,7 @@ DERIVED_FILES = (
     "steady_load.json",
     "energy.json",
     "receipts.parquet",
+    "estimates.json",
     "carbon.json",
 )
 EXPERIMENT_FILES = (NAME, "summary.json", "report.html")
@@ -39,6 +42,9 @@ EXPERIMENT_FILES = (NAME, "summary.json", "report.html")
 RESULTS = "results"
 CALIBRATION = "calibration.json"
 """The name in the experiment's folder of the archive under which the file that `analysis.calibration` names lies."""
+
+ESTIMATE_CALIBRATION = "estimate_calibration.json"
+"""The same for the file that `estimate.calibration` names."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +108,28 @@ def collect_results(experiment: Path) -> Collection:
             collection.left_out.append(LeftOut(path=f"{RESULTS}/{inside}", why=why))
         else:
             collection.members.append(Member(f"{RESULTS}/{inside}", path))
-    calibration = _calibration(root, name, plan)
-    if calibration is not None:
-        others = [member for member in collection.members if member.name != calibration.name]
-        collection.members[:] = sorted([*others, calibration], key=lambda member: member.name)
+    for calibration in (_calibration(root, name, plan), _estimate_calibration(root, name, plan)):
+        if calibration is not None:
+            others = [member for member in collection.members if member.name != calibration.name]
+            collection.members[:] = sorted([*others, calibration], key=lambda member: member.name)
     return collection
+
+
+def _estimate_calibration(root: Path, name: str, plan: dict[str, Any]) -> Member | None:
+    """The calibration of the estimates, where it is a file; as it is now it must be the one that was used."""
+    estimate = plan.get("estimate")
+    named = estimate.get("calibration") if isinstance(estimate, dict) else None
+    if not named or named in SHIPPED:
+        return None
+    path = root.parent / named
+    fitted = load_calibration(str(path))
+    used = {row.get("calibration_sha256") for row in read_json(root / name / "summary.json").get("estimates", [])}
+    if used - {fitted.sha256, None}:
+        raise InputError(
+            f"estimate.calibration: {named} is not the file that the summary was made with; "
+            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it anew"
+        )
+    return Member(f"{RESULTS}/{name}/{ESTIMATE_CALIBRATION}", path)
 
 
 def _calibration(root: Path, name: str, plan: dict[str, Any]) -> Member | None:

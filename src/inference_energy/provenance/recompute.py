@@ -1,44 +1,91 @@
-"""The whole summary from raw folders, in memory: what an archive's check compares with the stored one."""
+"""The whole summary of an experiment from its raw files: what the summary in an archive must equal."""
 
 from pathlib import Path
 from typing import Any
 
 from inference_energy.analysis.attribute import attribute
-from inference_energy.analysis.summary import summary
+from inference_energy.analysis.summary import SessionParts, summary
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.estimate import EstimateConfig
 from inference_energy.contracts.tables import read_json
-from inference_energy.impact.recompute import RawSession, chain
+from inference_energy.errors import InputError
+from inference_energy.estimate.calibration.record import SHIPPED, Calibration, load_calibration
+from inference_energy.estimate.session.stage import estimate_session
+from inference_energy.impact.recompute import RawSession, fits, recompute_sessions
 from inference_energy.metrics.stage import SessionResults, Settings, metrics
 
+KEY = "estimate.calibration"
 
-def recompute_whole(raw_root: Path, plan: dict[str, Any], calibration: Path | None = None) -> dict[str, Any]:
+
+def recompute_summary(
+    raw_root: Path,
+    plan: dict[str, Any],
+    calibration: Path | None = None,
+    estimate_calibration: Path | None = None,
+) -> dict[str, Any]:
     """summary.json of an experiment, from its raw files alone.
 
     Args:
-        raw_root: the folder that holds {machine}/sessions/{session}/, {machine}/idle/{server}/ and
-            {machine}/servers/{server}/.
-        plan: that of experiment.json.
+        raw_root: the folder that holds {machine}/sessions/{session}/ and the rest.
+        plan: `experiment`, `analysis`, `impact`, `sessions`; `estimate` and `metrics` where the experiment had them.
         calibration: a copy of the file that `plan.analysis.calibration` names.
+        estimate_calibration: a copy of the file that `plan.estimate.calibration` names; none for a shipped one. No path
+            in the plan is followed, because the plan may be a stranger's.
 
     Raises:
-        InputError: a raw file or the calibration is missing or cannot be used.
+        InputError: a raw file or a calibration is missing or cannot be used.
     """
     analysis = AnalysisConfig.model_validate(plan["analysis"])
-    sessions, fits = chain(raw_root, plan, calibration)
-    results = []
-    for planned, parts in zip(plan["sessions"], sessions, strict=True):
-        machine, server = planned["machine"], planned["server"]
-        files = RawSession.below(raw_root, machine, planned["session"], server)
-        results.append(
-            SessionResults(
-                energy=parts.energy,
-                steady=parts.steady,
-                carbon=parts.carbon,
-                model=read_json(raw_root / machine / "servers" / server / "model.json"),
-                requests=files.requests,
-                prompts=files.requests.with_name("prompts.parquet"),
-                receipts=attribute(requests=files.requests, energy=parts.energy, config=analysis),
-            )
-        )
-    settings = Settings.of(plan["metrics"], analysis.uncertainty)
-    return summary(plan["experiment"], sessions, fits, metrics(plan["experiment"], results, fits, settings))
+    sessions = recompute_sessions(raw_root, plan, calibration)
+    files = [RawSession.below(raw_root, s["machine"], s["session"], s["server"]) for s in plan["sessions"]]
+    fitted = fits(sessions, analysis.uncertainty)
+    estimates = found = None
+    if "estimate" in plan:
+        config = EstimateConfig.model_validate(plan["estimate"])
+        used = _calibration(config, estimate_calibration)
+        estimates = [estimates_of(raw, parts, config, used) for raw, parts in zip(files, sessions, strict=True)]
+    if "metrics" in plan:
+        results = [results_of(raw, parts, analysis) for raw, parts in zip(files, sessions, strict=True)]
+        found = metrics(plan["experiment"], results, fitted, Settings.of(plan["metrics"], analysis.uncertainty))
+    return summary(plan["experiment"], sessions, fitted, estimates, found)
+
+
+def estimates_of(
+    files: RawSession, parts: SessionParts, config: EstimateConfig, calibration: Calibration | None
+) -> dict[str, Any]:
+    """estimates.json of one session."""
+    return estimate_session(
+        session=files.session,
+        model=files.model,
+        environment=files.environment,
+        requests=files.requests,
+        server_metrics=files.server_metrics,
+        steady=parts.steady,
+        energy=parts.energy,
+        config=config,
+        calibration=calibration,
+    )
+
+
+def results_of(files: RawSession, parts: SessionParts, analysis: AnalysisConfig) -> SessionResults:
+    """What the metrics take of one session."""
+    return SessionResults(
+        energy=parts.energy,
+        steady=parts.steady,
+        carbon=parts.carbon,
+        model=read_json(files.model),
+        requests=files.requests,
+        prompts=files.requests.with_name("prompts.parquet"),
+        receipts=attribute(requests=files.requests, energy=parts.energy, config=analysis),
+    )
+
+
+def _calibration(config: EstimateConfig, copy: Path | None) -> Calibration | None:
+    named = config.calibration
+    if named is None:
+        return None
+    if named in SHIPPED:
+        return load_calibration(named)
+    if copy is None:
+        raise InputError(f"{KEY}: the plan names {named}, but that file is not given")
+    return load_calibration(str(copy))

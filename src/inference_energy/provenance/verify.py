@@ -9,12 +9,12 @@ from inference_energy import __version__
 from inference_energy.contracts.tables import read_json
 from inference_energy.errors import InputError
 from inference_energy.provenance.code import PACKAGE_MEMBERS, changed_files
-from inference_energy.provenance.collect import CALIBRATION, RESULTS
+from inference_energy.provenance.collect import CALIBRATION, ESTIMATE_CALIBRATION, RESULTS
 from inference_energy.provenance.compare import compare_summaries
 from inference_energy.provenance.contents import Archive
 from inference_energy.provenance.experiment import NAME, plan_of
 from inference_energy.provenance.manifest import Manifest
-from inference_energy.provenance.recompute import recompute_whole
+from inference_energy.provenance.recompute import recompute_summary
 
 _RAW = f"{RESULTS}/raw/"
 
@@ -65,7 +65,7 @@ def verify(path: Path, tick: Callable[[int], None] | None = None) -> Verificatio
         for name in needed:
             if name not in listed:
                 raise InputError(f"{path}: the manifest lists no {name}: this is not the archive of an experiment")
-        used = {*needed, f"{stored}/{CALIBRATION}"}
+        used = {*needed, f"{stored}/{CALIBRATION}", f"{stored}/{ESTIMATE_CALIBRATION}"}
         found.members = archive.check(Path(folder), lambda name: name in used or name.startswith(_RAW), tick)
         _compare_code(found)
         damaged = sorted(name for name in found.members if name in used or name.startswith(_RAW))
@@ -80,8 +80,8 @@ def _recompute(found: Verification, folder: Path) -> None:
     stored = folder / RESULTS / found.manifest.experiment
     try:
         plan = plan_of(read_json(stored / NAME), NAME)
-        calibration = stored / CALIBRATION
-        summary = recompute_whole(folder / RESULTS / "raw", plan, calibration if calibration.is_file() else None)
+        copies = [path if path.is_file() else None for path in (stored / CALIBRATION, stored / ESTIMATE_CALIBRATION)]
+        summary = recompute_summary(folder / RESULTS / "raw", plan, *copies)
         comparison = compare_summaries(read_json(stored / "summary.json"), summary)
     except Exception as error:  # whatever bad content makes the analysis stumble is a finding about the archive
         words = str(error).replace(f"{folder}/", "")

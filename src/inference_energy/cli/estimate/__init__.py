@@ -1,0 +1,1 @@
+"""`estimate`: energy without a run, and its sub-commands."""

@@ -1,0 +1,1 @@
+"""The calibrated energy roofline: its terms, its fit and its file."""

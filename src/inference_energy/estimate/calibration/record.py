@@ -1,0 +1,145 @@
+"""The small JSON that holds a fitted energy roofline, and predictions from it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from inference_energy.contracts.tables import read_json
+from inference_energy.errors import InputError
+from inference_energy.estimate.calibration.terms import UNITS, Name, decode_columns, prompt_columns
+from inference_energy.estimate.cases import Cases
+from inference_energy.estimate.shapes.shape import Array
+
+KIND = "energy-roofline calibration"
+SHIPPED = ("h100-published", "h100-windows")
+"""The calibrations that are shipped; the first is the one for H100 unless another is named."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted J per token and its 95 % prediction interval, each of shape (cases,)."""
+
+    energy_j: Array
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted energy roofline.
+
+    Attributes:
+        name: how it is called.
+        gpus: names of the GPUs it was fitted on.
+        terms: the names of the coefficients.
+        values: the coefficients, shape (terms,).
+        covariance: of the coefficients, shape (terms, terms).
+        relative_std: standard deviation of a new row about the fit, as a share of its energy: that of the residuals or
+            that of the models left out, whichever is larger.
+        t_95: quantile of Student's t for two-sided 95 %.
+        prompts: `inside`: output tokens carry their prompts as the fitted rows did; `apart`: prompts have a term.
+        models: names of the models it was fitted on.
+        batches: smallest and largest batch fitted.
+        record: the whole file, with provenance and scores.
+    """
+
+    name: str
+    gpus: tuple[str, ...]
+    terms: tuple[Name, ...]
+    values: Array
+    covariance: Array
+    relative_std: float
+    t_95: float
+    prompts: Literal["inside", "apart"]
+    models: tuple[str, ...]
+    batches: tuple[float, float]
+    record: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """What it is known by: the digest of its content, however the file is laid out."""
+        return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def has_prefill(self) -> bool:
+        """Whether it can tell the energy of prompts."""
+        return "prefill" in self.terms
+
+    @property
+    def has_decode(self) -> bool:
+        """Whether it can tell the energy of output tokens."""
+        return "byte" in self.terms
+
+    def output_tokens(self, cases: Cases) -> Prediction:
+        """J per output token."""
+        return self._predict(decode_columns(cases, self.terms, prompts_apart=self.prompts == "apart"))
+
+    def prompt_tokens(self, cases: Cases) -> Prediction:
+        """J per prompt token."""
+        return self._predict(prompt_columns(cases, self.terms))
+
+    def _predict(self, columns: Array) -> Prediction:
+        """Variance of a new row: that of the coefficients, x C x', and its own scatter, (s E)^2."""
+        energy_j = columns @ self.values
+        variance = np.einsum("ij,jk,ik->i", columns, self.covariance, columns) + (self.relative_std * energy_j) ** 2
+        half = self.t_95 * np.sqrt(np.maximum(variance, 0.0))
+        return Prediction(energy_j, np.maximum(energy_j - half, 0.0), energy_j + half)
+
+
+def load_calibration(named: str) -> Calibration:
+    """A calibration by the path of its JSON, or one that is shipped by name.
+
+    Raises:
+        InputError: there is no such file, or it is not a calibration.
+    """
+    if named in SHIPPED:
+        return shipped_calibration(named)
+    if not named.endswith(".json"):
+        raise InputError(
+            f"--calibration {named}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}"
+        )
+    return parse_calibration(read_json(Path(named).expanduser()), named)
+
+
+@cache
+def shipped_calibration(name: str) -> Calibration:
+    """One of `SHIPPED`."""
+    text = files("inference_energy.estimate").joinpath("data", f"calibration-{name}.json").read_text()
+    return parse_calibration(json.loads(text), name)
+
+
+def parse_calibration(content: Any, where: str) -> Calibration:
+    """The calibration in a JSON object that `estimate fit` wrote.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise InputError(f"--calibration {where}: not a calibration; `inference-energy estimate fit` makes one")
+    try:
+        entries = content["coefficients"]
+        names = tuple(entry["term"] for entry in entries)
+        if unknown := [name for name in names if name not in UNITS]:
+            raise InputError(f"--calibration {where}: unknown term(s) {', '.join(map(str, unknown))}")
+        count = len(names)
+        return Calibration(
+            name=str(content["name"]),
+            gpus=tuple(content["gpus"]),
+            terms=cast("tuple[Name, ...]", names),
+            values=np.array([float(entry["value"]) for entry in entries]),
+            covariance=np.array(content["covariance"], dtype=np.float64).reshape(count, count),
+            relative_std=float(content["relative_std"]),
+            t_95=float(content["t_95"]),
+            prompts="apart" if content["prompts"] == "apart" else "inside",
+            models=tuple(content["models"]),
+            batches=(float(content["batches"][0]), float(content["batches"][1])),
+            record=content,
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"--calibration {where}: damaged: {error!r}; fit it anew") from error

@@ -1,0 +1,32 @@
+"""Nameplate: the GPUs draw their TDP all the while.
+
+    E = TDP * n_gpu / throughput
+
+Source: what ML CO2 Impact (Lacoste et al. 2019, arXiv 1910.09700) and Green Algorithms (Lannelongue et al. 2021,
+doi 10.1002/advs.202100707) do with hours and TDP. Green Algorithms also has E = t * (n_c * P_c * u_c + n_m * 0.3725
+W/GB) * PUE * PSF; memory, PUE and PSF are left out here, so that it can be set beside measured GPU energy.
+
+Limits: an upper bound for any load but the heaviest. On H100 the power of serving was 0.33 to 0.99 of TDP. The
+throughput is measured, so the method needs a run after all, or somebody else's.
+"""
+
+from inference_energy.estimate.cases import Cases
+from inference_energy.estimate.estimator import Basis, Estimator
+from inference_energy.estimate.result import Values
+
+
+def _compute(cases: Cases, basis: Basis) -> Values:
+    return Values.points(cases.tdp_w * cases.gpus / cases.throughput)
+
+
+ESTIMATOR = Estimator(
+    id="tdp",
+    title="nameplate",
+    formula="TDP * n_gpu / throughput",
+    source="ML CO2 Impact (arXiv 1910.09700); Green Algorithms (doi 10.1002/advs.202100707)",
+    boundary="gpu",
+    assumes=("every GPU draws its TDP all the while",),
+    leaves_out=("CPU, memory, fans, PUE", "that power falls with load"),
+    needs=("throughput",),
+    compute=_compute,
+)

@@ -1,0 +1,1 @@
+"""Measured rows: published ones that are shipped, and the user's own tables."""

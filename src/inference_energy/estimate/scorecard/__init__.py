@@ -1,0 +1,1 @@
+"""How far the estimators are from measured figures."""

@@ -1,0 +1,171 @@
+"""The estimators against the rows that are shipped.
+
+Nothing is scored on what it was fitted to or looked up in: of `lookup` and `scale` the rows of the scored model are
+taken away first; the energy roofline is fitted without the scored model's rows, and its figures in sample stand apart,
+labelled.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+
+from inference_energy.estimate.calibration.fit import fit_rows
+from inference_energy.estimate.calibration.record import Calibration, parse_calibration, shipped_calibration
+from inference_energy.estimate.calibration.shipped import dense_16_bit
+from inference_energy.estimate.cases import Cases
+from inference_energy.estimate.estimator import Basis
+from inference_energy.estimate.estimators.ecologits import gpu_energy_j
+from inference_energy.estimate.estimators.registry import ESTIMATORS, estimator_of
+from inference_energy.estimate.estimators.scale import BASELINE_MODEL
+from inference_energy.estimate.measured.rows import PUBLISHED, WINDOWS, MeasuredRow, cases_of, shipped_rows
+from inference_energy.estimate.result import Problem, Values
+from inference_energy.estimate.scorecard.scores import Score, score
+from inference_energy.estimate.shapes.shape import Array
+from inference_energy.estimate.side_by_side import scored_rows
+
+SPECIAL = {
+    "lookup": "lookup, without the rows of the scored model",
+    "hungry": "hungry, the GPUs' part",
+    "energy-roofline": "energy-roofline, fitted without the scored model",
+    "scale": f"scale, middle of the band, {BASELINE_MODEL} as the baseline and not scored",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one kind, and how far each estimator is from them.
+
+    Attributes:
+        title: what the rows are.
+        rows: the rows.
+        estimates: J per output token by estimator, shape (rows,), NaN where there is none or it may not be scored.
+        scores: one an estimator.
+    """
+
+    title: str
+    rows: tuple[MeasuredRow, ...]
+    estimates: dict[str, Array]
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """All groups, and the rows that are shown but not scored, with the estimates beside them."""
+
+    groups: tuple[Group, ...]
+    shown: tuple[MeasuredRow, ...]
+    shown_estimates: dict[str, Array] = field(default_factory=dict)
+
+
+def published_scorecard() -> Scorecard:
+    """The scorecard of all shipped rows."""
+    fitted = tuple(dense_16_bit())
+    others = [row for row in scored_rows() if row not in fitted]
+    windows = tuple(row for row in shipped_rows(WINDOWS) if not row.is_prefill)
+    shown = tuple(row for row in shipped_rows(PUBLISHED) if row.use != "score")
+    calibration = shipped_calibration("h100-published")
+    groups = [
+        _fitted_group("Published H100 rows of dense models with 16 bit weights", fitted),
+        *(
+            _group(title, tuple(row for row in others if row.shape.is_moe == moe))
+            for title, moe in (
+                ("Published H100 rows of Llama-3.1-405B-FP8, which the energy roofline was not fitted to", False),
+                ("Published H100 rows of Qwen3-30B-A3B (experts), which the energy roofline was not fitted to", True),
+            )
+        ),
+        _group("All published H100 rows together", (*fitted, *others)),
+        _group("Measured H100 windows of the Llama-3.1-8B shape, whose throughput is known", windows),
+    ]
+    cases = cases_of(shown)
+    beside = {
+        one.id: one.estimate(cases, Basis(scored_rows(), calibration)).scored
+        for one in ESTIMATORS
+        if one.id not in ("scale",)
+    }
+    return Scorecard(tuple(groups), shown, beside)
+
+
+@cache
+def calibration_without(name: str) -> Calibration:
+    """`h100-published` fitted without the rows of a model; as it is shipped where it has none of them."""
+    shipped = shipped_calibration("h100-published")
+    if name not in shipped.models:
+        return shipped
+    rows = [row for row in dense_16_bit() if row.shape.name != name]
+    return parse_calibration(fit_rows(rows, f"{shipped.name} without {name}", {}), name)
+
+
+def without_model(name: str) -> Basis:
+    """What estimators may rest on when a model is scored: no row of that model, and nothing fitted to one."""
+    rows = tuple(row for row in scored_rows() if row.shape.name != name)
+    return Basis(rows, calibration_without(name))
+
+
+def fair_estimates(rows: tuple[MeasuredRow, ...], name: str) -> Values:
+    """An estimator's values for measured rows, each from a basis without the rows of its own model.
+
+    `scale` keeps its baseline, and gives nothing for the baseline's own model.
+    """
+    one = estimator_of(name)
+    parts = []
+    for row in rows:
+        own = name == "scale" and row.shape.name == BASELINE_MODEL
+        basis = Basis((), None) if own else without_model(row.shape.name)
+        parts.append(one.estimate(cases_of([row]), basis))
+    return _joined(parts)
+
+
+def _fitted_group(title: str, rows: tuple[MeasuredRow, ...]) -> Group:
+    """A group that the shipped calibration is fitted to: its figures in sample stand apart."""
+    group = _group(title, rows)
+    in_sample = shipped_calibration("h100-published").output_tokens(cases_of(rows)).energy_j
+    line = score("(in sample: energy-roofline fitted to these rows)", in_sample, _measured(rows))
+    return replace(group, scores=(*group.scores, line))
+
+
+def _group(title: str, rows: tuple[MeasuredRow, ...]) -> Group:
+    cases, measured = cases_of(rows), _measured(rows)
+    estimates: dict[str, Array] = {}
+    scores: list[Score] = []
+    for name in (one.id for one in ESTIMATORS):
+        values = fair_estimates(rows, name)
+        estimates[name] = values.scored
+        why = "; ".join(dict.fromkeys(problem.detail for problem in values.problems)) or None
+        banded = name in ("scale", "energy-roofline")
+        scores.append(
+            score(
+                SPECIAL.get(name, name),
+                values.scored,
+                measured,
+                values.low if banded else None,
+                values.high if banded else None,
+                why,
+            )
+        )
+        if name == "ecologits" and not np.isnan(cases.batch).all():
+            scores.append(score("ecologits with the true batch and GPUs", _true_ecologits(cases), measured))
+    return Group(title, rows, estimates, tuple(scores))
+
+
+def _true_ecologits(cases: Cases) -> Array:
+    return gpu_energy_j(cases.active / 1e9, cases.batch) * cases.gpus
+
+
+def _measured(rows: tuple[MeasuredRow, ...]) -> Array:
+    return np.array([row.output_j for row in rows])
+
+
+def _joined(parts: list[Values]) -> Values:
+    def together(name: str) -> Array:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    problems = tuple(dict.fromkeys(problem.detail for part in parts for problem in part.problems))
+    everywhere = np.ones(len(parts), dtype=bool)
+    return Values(
+        together("point"),
+        together("low"),
+        together("high"),
+        tuple(Problem(everywhere, detail) for detail in problems),
+        gpu=together("gpu") if all(part.gpu is not None for part in parts) else None,
+    )

@@ -1,0 +1,1 @@
+"""Estimates of a recorded session's windows, beside what was measured."""

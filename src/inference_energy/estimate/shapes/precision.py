@@ -1,0 +1,133 @@
+"""Precision of weights and of the key-value cache: bytes a number takes.
+
+A quantised checkpoint keeps some weights in 16 bit: the embedding, the output layer, norms and routers, and whatever
+its `modules_to_not_convert` names. `scope` says which weights are quantised: those of all linear layers, or those of
+the experts alone. The scales that come with 4 bit weights count: MXFP4 has 8 bit for each 32 weights (OCP
+Microscaling Formats specification 1.0), GPTQ and AWQ 16 bit for each group, mostly 128.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from inference_energy.errors import InputError
+
+Precision = Literal["bf16", "fp8", "int8", "int4"]
+Scope = Literal["none", "linear", "experts"]
+
+PRECISIONS: tuple[Precision, ...] = ("bf16", "fp8", "int8", "int4")
+BITS: dict[Precision, float] = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0}
+_16_BIT = ("bfloat16", "float16", "float32", "half", "auto")
+_EXPERTS_ONLY = ("mxfp4",)
+
+
+@dataclass(frozen=True)
+class WeightPrecision:
+    """How weights are kept.
+
+    Attributes:
+        name: of the quantised weights; `bf16` where none are.
+        scope: which weights these are; the others take 16 bit.
+        bits: of a quantised weight, with its share of the scales.
+        source: where this is known from, in words.
+    """
+
+    name: Precision
+    scope: Scope
+    bits: float
+    source: str
+
+    @property
+    def bytes_quantised(self) -> float:
+        """Bytes of a quantised weight."""
+        return self.bits / 8
+
+
+def asked(name: str) -> WeightPrecision:
+    """A precision that the user names: all linear layers.
+
+    Raises:
+        InputError: there is no such precision.
+    """
+    if name not in BITS:
+        raise InputError(f"precision: write one of {', '.join(PRECISIONS)}, not {name!r}")
+    known: Precision = name
+    scope: Scope = "none" if known == "bf16" else "linear"
+    return WeightPrecision(known, scope, BITS[known], "as asked for")
+
+
+def of_config(config: Mapping[str, Any]) -> WeightPrecision:
+    """The precision that a config.json states.
+
+    Raises:
+        InputError: its `quantization_config` is of a kind that is not known.
+    """
+    quantised = config.get("quantization_config")
+    if not quantised:
+        dtype = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16")
+        if dtype not in _16_BIT:
+            raise InputError(f"config.json: torch_dtype {dtype!r} is not known; name the precision (--precision)")
+        note = ", served in 16 bit as vLLM does" if dtype == "float32" else ""
+        return WeightPrecision("bf16", "none", 16.0, f"torch_dtype {dtype}{note}")
+    method = str(quantised.get("quant_method", ""))
+    source = f"quantization_config: {method or 'no quant_method'}"
+    if method in _EXPERTS_ONLY:
+        return WeightPrecision("int4", "experts", 4.25, source)
+    if method in ("fp8", "fbgemm_fp8"):
+        return WeightPrecision("fp8", "linear", 8.0, source)
+    if method in ("gptq", "awq", "gptq_marlin", "awq_marlin", "auto-round"):
+        return _integers(int(quantised.get("bits", quantised.get("w_bit", 4))), quantised, source)
+    if method == "bitsandbytes":
+        return _integers(4 if quantised.get("load_in_4bit") else 8, {"group_size": 64}, source)
+    if method == "compressed-tensors":
+        return _compressed_tensors(quantised, source)
+    if method == "modelopt":
+        algorithm = str(quantised.get("quant_algo", "")).upper()
+        if algorithm == "FP8":
+            return WeightPrecision("fp8", "linear", 8.0, f"{source}, {algorithm}")
+        if algorithm == "NVFP4":
+            return WeightPrecision("int4", "linear", 4.5, f"{source}, {algorithm}")
+    raise InputError(
+        f"config.json: quantization_config.quant_method {method!r} is not known; name the precision (--precision)"
+    )
+
+
+def kv_bytes(config: Mapping[str, Any], asked_for: str | None) -> tuple[float, str]:
+    """Bytes of one number in the key-value cache, and where this is known from.
+
+    Raises:
+        InputError: there is no such precision.
+    """
+    if asked_for is not None:
+        if asked_for not in BITS:
+            raise InputError(f"KV precision: write one of {', '.join(PRECISIONS)}, not {asked_for!r}")
+        return BITS[asked_for] / 8, "as asked for"
+    quantised = config.get("quantization_config") or {}
+    scheme = quantised.get("kv_cache_scheme")
+    if isinstance(scheme, Mapping) and scheme.get("num_bits"):
+        return float(scheme["num_bits"]) / 8, f"kv_cache_scheme: {scheme['num_bits']} bit"
+    algorithm = quantised.get("kv_cache_quant_algo")
+    if algorithm and str(algorithm).upper() == "FP8":
+        return 1.0, "kv_cache_quant_algo: FP8"
+    return 2.0, "16 bit, as vLLM keeps it unless told otherwise"
+
+
+def _integers(bits: int, quantised: Mapping[str, Any], source: str) -> WeightPrecision:
+    group = int(quantised.get("group_size") or quantised.get("q_group_size") or 128)
+    scales = 16.0 / group if group > 0 else 0.0
+    if bits not in (4, 8):
+        raise InputError(f"config.json: quantization_config with {bits} bits; 4 and 8 are known")
+    return WeightPrecision("int4" if bits == 4 else "int8", "linear", bits + scales, f"{source}, {bits} bit")
+
+
+def _compressed_tensors(quantised: Mapping[str, Any], source: str) -> WeightPrecision:
+    for group in (quantised.get("config_groups") or {}).values():
+        weights = group.get("weights") or {}
+        bits, kind = int(weights.get("num_bits", 0)), str(weights.get("type", ""))
+        if bits == 8 and kind == "float":
+            return WeightPrecision("fp8", "linear", 8.0, source)
+        if bits in (4, 8) and kind == "int":
+            return _integers(bits, {"group_size": weights.get("group_size") or -1}, source)
+        if bits == 4 and kind == "float":
+            return WeightPrecision("int4", "linear", 4.5, source)
+    raise InputError("config.json: quantization_config.config_groups states no weights of 4 or 8 bit")

@@ -1,0 +1,27 @@
+"""Estimates beside what was measured."""
+
+
+rule estimate:
+    input:
+        session=raw("sessions/{session}/session.json"),
+        model=of_server(raw("servers/{server}/model.json")),
+        environment=raw("sessions/{session}/environment.json"),
+        requests=raw("sessions/{session}/requests.parquet"),
+        server_metrics=raw("sessions/{session}/server_metrics.parquet"),
+        steady_load=rules.steady_load.output,
+        energy=rules.integrate.output,
+        calibration=ESTIMATE_CALIBRATION,
+    output:
+        derived("{session}/estimates.json"),
+    log:
+        logs("derived/{session}/estimate.log"),
+    localrule: True
+    params:
+        spec=as_text(SPECS.estimate()),
+        code=digest("inference_energy.estimate.session.stage"),
+    message:
+        "Estimate: every estimator beside the windows of `{wildcards.session}`"
+    shell:
+        "inference-energy stage estimate --spec {params.spec:q} --session {input.session} --model {input.model}"
+        " --environment {input.environment} --requests {input.requests} --server-metrics {input.server_metrics}"
+        " --steady-load {input.steady_load} --energy {input.energy} --output {output} 2> {log}"
