@@ -133,16 +133,18 @@ def day_figure(sweeps: Sweeps) -> go.Figure | None:
     figure = go.Figure(layout=theme.layout("hour of the day", "W", height=300))
     for index, sweep in enumerate(sweep for sweep in sweeps if sweep["hours"]):
         colour, dash = theme.series(index)
-        rows = sweep["hours"]
+        # The last hour has an end too.
+        rows = [*sweep["hours"], {**sweep["hours"][-1], "hour": len(sweep["hours"])}]
         figure.add_scatter(
             x=[row["hour"] for row in rows],
             y=[row["power_w"] for row in rows],
             text=[f"{significant(row['rate'])} / s" for row in rows],
-            name=sweep_title(sweep, sweeps),
+            name=sweep_title(sweep, sweeps) + _graded([sweep["figures"]["daily_energy_kwh"]]),
             mode="lines",
             line={"color": colour, "dash": dash, "width": 2, "shape": "hv"},
             hovertemplate="%{y:.4g} W at %{text}",
         )
+    figure.update_layout(showlegend=True)
     return figure if figure.data else None
 
 

@@ -18,7 +18,8 @@ class MetricSection:
     requests: Table
     costs: Table
     sweeps: Table
-    day: Table | None
+    daily: Table
+    hours: Table | None
     impact: Table
     quality: Table
     fronts: list[tuple[str, str, Table]]
@@ -49,7 +50,8 @@ def metric_section(summary: dict[str, Any]) -> MetricSection | None:
         requests=tables.request_table(cells),
         costs=tables.cost_table(summary),
         sweeps=tables.sweep_table(sweeps),
-        day=tables.day_table(sweeps),
+        daily=tables.daily_table(sweeps),
+        hours=tables.hours_table(sweeps),
         impact=tables.impact_table(cells),
         quality=tables.quality_table(cells),
         fronts=[

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from inference_energy.present.fits import TERMS, title
-from inference_energy.present.formats import NOT_GIVEN, Place, Scale, place, sentence, significant
+from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES, Place, Scale, place, sentence, significant
 from inference_energy.present.latency import PERCENT
 from inference_energy.present.sections import BASES, cell_title
 from inference_energy.present.tables import Cell, Table
@@ -114,9 +114,9 @@ def quality_table(cells: Cells) -> Table:
 
 
 def sweep_table(sweeps: Sequence[dict[str, Any]]) -> Table:
-    """Load proportionality and daily use, a row for each workload on each server."""
-    headings = ["levels", "full load", "proportionality (EP)", "idle / peak power (%)", "work / J over all levels"]
-    table = Table(["sweep", *headings, "kWh a day", "kg CO₂e a day", "L a day, site", "L a day, source"])
+    """Load proportionality, a row for each workload on each server."""
+    headings = ["proportionality (EP)", "idle / peak power (%)", "work / J over all levels"]
+    table = Table(["sweep", "levels", "full load", *headings])
     for sweep in sweeps:
         figures = sweep["figures"]
         overall = next(name for name in figures if name.startswith("overall_"))
@@ -125,16 +125,19 @@ def sweep_table(sweeps: Sequence[dict[str, Any]]) -> Table:
             place(figures["idle_to_peak_share"], PERCENT),
             place(figures[overall]),
         ]
-        daily = ("daily_energy_kwh", "daily_carbon_kg", "daily_water_site_l", "daily_water_source_l")
-        day = [place(figures[name], PLAIN) for name in daily]
         full = f"{significant(sweep['grid'][-1]['rate'])} {LOADS[sweep['rate']]}" if sweep["grid"] else "–"
-        table.add(
-            Cell(sweep_title(sweep, sweeps), "head"),
-            Cell(str(len(sweep["levels"])), "number"),
-            Cell(full),
-            *table.numbers(curve),
-            *table.numbers(day),
-        )
+        head, levels = Cell(sweep_title(sweep, sweeps), "head"), Cell(str(len(sweep["levels"])), "number")
+        table.add(head, levels, Cell(full), *table.numbers(curve))
+    return table
+
+
+def daily_table(sweeps: Sequence[dict[str, Any]]) -> Table:
+    """What a day of traffic takes."""
+    names = ("daily_energy_kwh", "daily_carbon_kg", "daily_water_site_l", "daily_water_source_l")
+    table = Table(["sweep", "kWh", "kg CO₂e", "L on site", "L at the source"])
+    for sweep in sweeps:
+        shown = [place(sweep["figures"][name], PLAIN) for name in names]
+        table.add(Cell(sweep_title(sweep, sweeps), "head"), *table.numbers(shown))
     return table
 
 
@@ -153,12 +156,14 @@ def left_out(sweeps: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-def day_table(sweeps: Sequence[dict[str, Any]]) -> Table | None:
-    """Power in each hour of the day's traffic; None where there is no day."""
+def hours_table(sweeps: Sequence[dict[str, Any]]) -> Table | None:
+    """What is asked in each hour of the day, and the power it takes; None where there is no day."""
     given = [sweep for sweep in sweeps if sweep["hours"]]
     if not given:
         return None
-    table = Table(["hour", *[f"{sweep_title(sweep, sweeps)}: asked / s" for sweep in given], *["W"] * len(given)])
+    grades = [str(sweep["figures"]["daily_energy_kwh"]["grade"]) for sweep in given]
+    powers = [f"W, {grade}" if grade in UNTRUSTED_GRADES else "W" for grade in grades]
+    table = Table(["hour", *[f"{sweep_title(sweep, sweeps)}: asked / s" for sweep in given], *powers])
     for hour in range(len(given[0]["hours"])):
         rows = [sweep["hours"][hour] for sweep in given]
         rates = [Cell(significant(row["rate"]), "number") for row in rows]

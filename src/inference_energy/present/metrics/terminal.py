@@ -11,7 +11,7 @@ from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES
 from inference_energy.present.metrics import tables
 from inference_energy.present.tables import Row, Table
 
-WIDTH = 180
+WIDTH = 240
 """Columns of text that goes into a file or a pipe."""
 MOST_WORDS = 20
 """Longer headings are broken into lines."""
@@ -35,15 +35,16 @@ def print_metrics(summary: dict[str, Any], console: Console | None = None) -> No
             out.print(f"Power is {grade}, not measured.", style="bold", markup=False)
     _show(out, "Work for energy", tables.efficiency_table(cells))
     _show(out, "Goodput for energy, and energy-delay products", tables.served_table(cells))
-    _show(out, "Energy of a request (total)", tables.request_table(cells))
+    _show(out, "Energy of a request, total", tables.request_table(cells))
     _show(out, "What a token costs", tables.cost_table(summary))
     _show(out, "Load proportionality", tables.sweep_table(sweeps))
     for cell, why in tables.left_out(sweeps):
         out.print(f"  not in a sweep: {cell}: {why}", markup=False, highlight=False)
-    day = tables.day_table(sweeps)
-    if day:
-        _show(out, "A day of traffic", day)
-    _show(out, "Carbon and water (total)", tables.impact_table(cells))
+    _show(out, "A day of traffic", tables.daily_table(sweeps))
+    hours = tables.hours_table(sweeps)
+    if hours:
+        _show(out, "The day, hour by hour", hours)
+    _show(out, "Carbon and water, total", tables.impact_table(cells))
     _show(out, "Quality", tables.quality_table(cells))
     for title, front in tables.front_tables(summary, cells):
         _show(out, f"Pareto front: {title}", front)
@@ -56,10 +57,10 @@ def _show(out: Console, title: str, content: Table) -> None:
     rows = [[_texts(content, row)] if row.group else _texts(content, row) for row in content.rows]
     tags = {cell.tag for row in content.rows for cell in row.cells if cell.kind == "number"} - {""}
     out.print()
-    out.print(f"{title} ({', '.join(sorted(tags))})" if tags else title, style="bold", markup=False, highlight=False)
+    out.print(", ".join([title, *sorted(tags)]), style="bold", markup=False, highlight=False)
     headings = [_noted(heading, content.heading_notes(place)) for place, heading in enumerate(content.columns)]
     widths = [
-        max(MOST_WORDS if len(heading) > MOST_WORDS else len(heading), *[len(r[place]) for r in rows if len(r) > 1])
+        max(_least(heading), *[len(texts[place]) for texts in rows if len(texts) > 1])
         for place, heading in enumerate(headings)
     ]
     shown = _empty(content, headings, widths, heads=True)
@@ -75,6 +76,11 @@ def _show(out: Console, title: str, content: Table) -> None:
         out.print(f"  all numbers: note {content.caption_notes[0]}", highlight=False)
     for number, text in enumerate(content.reasons, start=1):
         out.print(f"  {number}) {text}", markup=False, highlight=False)
+
+
+def _least(heading: str) -> int:
+    """Columns that a heading needs: it is broken between words where it is long."""
+    return max(min(len(heading), MOST_WORDS), *map(len, heading.split()))
 
 
 def _empty(content: Table, headings: Sequence[str], widths: Sequence[int], *, heads: bool) -> RichTable:
