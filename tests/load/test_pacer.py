@@ -5,7 +5,7 @@ import time
 
 import pytest
 import uvloop
-from tests.load.virtual_time import run_virtually
+from tests.load.virtual_time import HastyLoop, run_virtually
 
 from inference_energy.acquire.load.pacer import pacer as pacer_module
 from inference_energy.acquire.load.pacer.pacer import Pacer
@@ -69,6 +69,22 @@ def test_a_delayed_loop_releases_all_that_became_due_and_keeps_the_times_that_fo
 
     # What fell due in the pause came right after it, and the pause did not shift what came later.
     assert run_virtually(main()) == [55 * MS] * 6 + [60 * MS, 70 * MS, 80 * MS, 90 * MS]
+
+
+def test_a_timer_that_comes_too_early_calls_nothing_before_its_time() -> None:
+    async def main() -> list[int]:
+        pacer = Pacer(kernel=False)
+        begun_ns = time.monotonic_ns()
+        called: list[int] = []
+        for number in range(1, 4):
+            pacer.call_at(begun_ns + number * 10 * MS, lambda: called.append(time.monotonic_ns() - begun_ns))
+        await pacer.sleep_until(begun_ns + 40 * MS)
+        pacer.close()
+        return called
+
+    called = run_virtually(main(), HastyLoop)
+    assert [round(at_ns / MS, 2) for at_ns in called] == [10, 20, 30]
+    assert all(at_ns >= number * 10 * MS for number, at_ns in enumerate(called, 1))
 
 
 def test_the_kernels_timer_too_makes_nothing_up() -> None:
