@@ -229,8 +229,8 @@ def summary(
     energy: Annotated[list[Path], typer.Option(help="energy.json; repeat.")],
     carbon: Annotated[list[Path], typer.Option(help="carbon.json; repeat.")],
     fit: Annotated[list[Path], typer.Option(help="fit.json of a server; repeat.")],
-    estimate: Annotated[list[Path], typer.Option(help="estimates.json; repeat.")],
     output: Output,
+    estimate: Annotated[list[Path] | None, typer.Option(help="estimates.json of a session; repeat.")] = None,
 ) -> None:
     """Everything of an experiment: summary.json. The spec holds `experiment` and `sessions`, which give the order."""
     plan = parse(spec)
@@ -243,7 +243,8 @@ def summary(
         carbon=[read_json(path) for path in carbon],
     )
     ordered = summary_stage.in_order(parts, plan["sessions"])
-    fits, estimates = ([read_json(path) for path in paths] for paths in (fit, estimate))
+    fits = [read_json(path) for path in fit]
+    estimates = [read_json(path) for path in estimate] if estimate else None
     write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, estimates))
 
 
