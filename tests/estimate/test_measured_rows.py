@@ -75,7 +75,7 @@ def test_shipped_rows_have_their_source_and_their_use() -> None:
     assert {row.gpu.name for row in scored} == {"H100-SXM"}
     artefacts = [row.label for row in rows if row.use == "artefact"]
     assert len(artefacts) == 3
-    assert "first toolkit Llama-3.1-8B" in artefacts
+    assert "earlier toolkit Llama-3.1-8B" in artefacts
 
 
 def test_shipped_windows_are_the_measured_ones() -> None:

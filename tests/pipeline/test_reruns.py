@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tests.pipeline.conftest import MACHINE, Project
 
+from inference_energy.estimate.calibration.record import shipped_calibration
+
 pytestmark = pytest.mark.pipeline
 
 FROM_SUMMARY = {"summary", "report", "archive"}
@@ -113,6 +115,28 @@ def test_a_calibration_and_a_change_of_it_rerun_the_analysis_alone(finished: Pro
         assert archive.read("results/short/calibration.json") == path.read_bytes()
     write(1.06)
     assert calibrated.would_run(change) == FROM_INTEGRATE
+
+
+def test_a_calibration_of_the_estimates_and_a_change_of_it_rerun_them_alone(finished: Project, tmp_path: Path) -> None:
+    fitted = finished.copy(tmp_path / "fitted")
+    path = fitted.folder / "fits" / "mine.json"
+    path.parent.mkdir()
+    record = shipped_calibration("h100-published").record
+
+    def write(name: str) -> None:
+        path.write_text(json.dumps({**record, "name": name}))
+
+    write("mine")
+    change = {"estimate": {"calibration": "fits/mine.json"}}
+    assert fitted.would_run(change) == {"experiment", *FROM_ESTIMATE}
+    fitted.snakemake(change=change)
+    assert fitted.would_run(change) == set()
+    summary = json.loads((fitted.folder / "results/short/summary.json").read_text())
+    assert "no GPU" in summary["estimates"][0]["unknown"][0] + summary["estimates"][0]["unknown"][-1]
+    with zipfile.ZipFile(fitted.folder / "results/short/short.zip") as archive:
+        assert archive.read("results/short/estimate_calibration.json") == path.read_bytes()
+    write("other")
+    assert fitted.would_run(change) == FROM_ESTIMATE
 
 
 @pytest.mark.parametrize(

@@ -229,9 +229,9 @@ def summary(
     energy: Annotated[list[Path], typer.Option(help="energy.json; repeat.")],
     carbon: Annotated[list[Path], typer.Option(help="carbon.json; repeat.")],
     fit: Annotated[list[Path], typer.Option(help="fit.json of a server; repeat.")],
-    estimate: Annotated[list[Path], typer.Option(help="estimates.json; repeat.")],
-    metrics: Annotated[Path, typer.Option(help="metrics.json")],
     output: Output,
+    estimate: Annotated[list[Path] | None, typer.Option(help="estimates.json of a session; repeat.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="metrics.json")] = None,
 ) -> None:
     """Everything of an experiment: summary.json. The spec holds `experiment` and `sessions`, which give the order."""
     plan = parse(spec)
@@ -244,8 +244,10 @@ def summary(
         carbon=[read_json(path) for path in carbon],
     )
     ordered = summary_stage.in_order(parts, plan["sessions"])
-    fits, estimates = ([read_json(path) for path in paths] for paths in (fit, estimate))
-    write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, estimates, read_json(metrics)))
+    fits = [read_json(path) for path in fit]
+    estimates = [read_json(path) for path in estimate] if estimate else None
+    found = read_json(metrics) if metrics else None
+    write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, estimates, found))
 
 
 def _section(model: type[S], spec: str, name: str) -> S:

@@ -4,7 +4,7 @@
           * (BW_b / BW_t) * (TDP_t / TDP_b) * eta
 
 with k 0.90 to 1.10, mu 0.75 to 1.8, a 0.10 to 0.15, eta 0.70 to 1.15; N are active parameters, G the GPUs.
-Source: the note "energy estimation bounds" of the first toolkit.
+Source: a note on energy estimation bounds of an earlier toolkit.
 
 The baseline is a published row of Llama-3.1-8B on one H100, the one whose batch is nearest, since the formula has no
 batch; another one can be named.
@@ -86,7 +86,7 @@ ESTIMATOR = Estimator(
     id="scale",
     title="scaling from one baseline",
     formula="E_b * (N_t/N_b) * k^log2(N_t/N_b) * mu * links * (BW_b/BW_t) * (TDP_t/TDP_b) * eta",
-    source="the first toolkit's note on energy estimation bounds",
+    source="an earlier toolkit's note on energy estimation bounds",
     boundary="as the baseline's: gpu",
     assumes=("the batch of the baseline", "k 0.90-1.10, mu 0.75-1.8, a 0.10-0.15, eta 0.70-1.15"),
     leaves_out=("batch and context of the case",),

@@ -49,7 +49,7 @@ def load_of(window: Window, requests: pd.DataFrame, metrics: ServerMetrics, load
         metrics: of the session.
         load: the window in steady_load.json.
     """
-    throughput = load["figures"]["output_tokens_per_s"]["value"]
+    throughput = load["figures"]["output_tokens_per_s"]["value"] or None
     means = metrics.block_means("running", np.array([window.start_ns, window.end_ns], dtype=np.int64))
     ok = requests[requests["status"] == "ok"]
     ended = ok[within(ok["last_token_ns"].fillna(ok["end_ns"]), window)]
