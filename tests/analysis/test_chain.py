@@ -217,8 +217,11 @@ def test_the_stages_give_what_recompute_gives(experiment, tmp_path):
     invoke("stage", "fit", "--spec", analysis, *repeated("energy", "steady-load"), "--output", tmp_path / "fit.json")
     every = repeated(*lists)
     summary = tmp_path / "summary.json"
-    invoke("stage", "summary", "--spec", json.dumps(plan), *every, "--fit", tmp_path / "fit.json", "--output", summary)
-    assert read_json(summary) == json.loads(json.dumps(found))
+    more = {"version": 1, "cells": []}
+    write_json(tmp_path / "metrics.json", more)
+    whole = ("--fit", tmp_path / "fit.json", "--metrics", tmp_path / "metrics.json")
+    invoke("stage", "summary", "--spec", json.dumps(plan), *every, *whole, "--output", summary)
+    assert read_json(summary) == json.loads(json.dumps({**found, "metrics": more}))
 
 
 def test_stages_name_what_is_wrong(experiment, tmp_path):
