@@ -37,7 +37,8 @@ def metrics(
     experiment: Annotated[Path, typer.Argument(help="Result folder of an experiment, such as results/default.")],
     *,
     pareto: Annotated[
-        list[str] | None, typer.Option(metavar="A,B", help="Pareto front over these two figures, in place of those configured; repeat.")
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Pareto front over these two figures, in place of those configured; repeat."),
     ] = None,
     traffic: Annotated[
         Path | None,
