@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_energy.contracts.figure import Figure, Reason, missing
-from inference_energy.present.formats import place, plain, scale_for, significant
+from inference_energy.present.formats import place, plain, scale_for, sentence, significant
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,17 @@ def test_a_figure_that_the_summary_lacks_says_so():
 
 def test_plain_values():
     assert [plain(v) for v in (None, True, 1.5, [], ["a", 2], {"k": 1})] == ["–", "yes", "1.5", "none", "a, 2", "k 1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no request ended", "No request ended."),
+        ("impact.water.source is not given", "impact.water.source is not given."),
+        ("trim_end_s: too long", "trim_end_s: too long."),
+        ("is that so?", "Is that so?"),
+        ("  ", "No reason was recorded."),
+    ],
+)
+def test_reasons_become_sentences_and_keys_stay_as_they_are(text: str, shown: str) -> None:
+    assert sentence(text) == shown

@@ -210,8 +210,10 @@ def plain(value: Any) -> str:
 
 
 def sentence(text: str) -> str:
-    """A text with a capital first letter and a full stop."""
+    """A text with a capital first letter and a full stop; a key of the configuration keeps its small one."""
     stripped = text.strip()
     if not stripped:
         return "No reason was recorded."
-    return stripped[0].upper() + stripped[1:] + ("" if stripped[-1] in ".!?" else ".")
+    first = stripped.split()[0].rstrip(".:,")
+    begun = stripped if "." in first or "_" in first else stripped[0].upper() + stripped[1:]
+    return begun + ("" if stripped[-1] in ".!?" else ".")
