@@ -38,6 +38,7 @@ def measured(project: Project) -> list[Path]:
         ({"idle": {"cold": 20}}, "idle.cold: unknown key"),
         ({"idle": {"cold_s": "20s"}}, "idle.cold_s"),
         ({"run": ["nothing"]}, "run: 'nothing'"),
+        ({"metrics": {"pareto": [["tpot_p50_s", "nonsense"]]}}, "metrics.pareto: nonsense"),
         ({"analysis": {"calibration": "none.json"}}, "analysis.calibration: none.json: cannot be read"),
         ({"windows": {"short-low": {"duration_s": 0.3}}}, "windows.short-low.duration_s"),
     ],

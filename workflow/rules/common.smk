@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from inference_energy.acquire.vllm.detect import gpu_count, installed_interpreter
+from inference_energy.cli.named import check_names
 from inference_energy.config.read import validate
 from inference_energy.errors import InputError
 from inference_energy.plan.machine import machine_name
@@ -16,6 +17,7 @@ from inference_energy.provenance.codehash import digest
 MACHINE = machine_name()
 try:
     CONFIG = validate(config)
+    check_names(CONFIG)
     for name in CONFIG.machines:
         if name != MACHINE and not Path("results/raw", name).is_dir():
             raise InputError(

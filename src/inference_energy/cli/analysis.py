@@ -209,7 +209,7 @@ def estimate(
         steady=read_json(steady_load),
         energy=read_json(energy),
         config=config,
-        calibration=load_calibration(config.calibration) if config.calibration else None,
+        calibration=load_calibration(config.calibration, "estimate.calibration") if config.calibration else None,
     )
     write_json(output, found)
 

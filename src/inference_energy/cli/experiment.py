@@ -33,11 +33,13 @@ def check(
     """Check a configuration, and whether this machine has what it asks for, before anything starts."""
     from inference_energy.acquire.session.check import check_server
     from inference_energy.acquire.vllm.detect import gpu_count, installed_interpreter
+    from inference_energy.cli.named import check_names
     from inference_energy.config.read import read_merged
     from inference_energy.plan.machine import machine_name
     from inference_energy.plan.specs import Specs
 
     config = read_merged(configs)
+    check_names(config)
     specs = Specs(config, machine_name(), lambda: gpu_count() > 0, lambda: installed_interpreter() is not None)
     for session in config.run:
         server = config.sessions[session].server

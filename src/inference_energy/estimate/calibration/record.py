@@ -92,8 +92,8 @@ class Calibration:
         return Prediction(energy_j, np.maximum(energy_j - half, 0.0), energy_j + half)
 
 
-def load_calibration(named: str) -> Calibration:
-    """A calibration by the path of its JSON, or one that is shipped by name.
+def load_calibration(named: str, key: str = "--calibration") -> Calibration:
+    """A calibration by the path of its JSON, or one that is shipped by name; `key` is what a message calls that place.
 
     Raises:
         InputError: there is no such file, or it is not a calibration.
@@ -102,9 +102,9 @@ def load_calibration(named: str) -> Calibration:
         return shipped_calibration(named)
     if not named.endswith(".json"):
         raise InputError(
-            f"--calibration {named}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}"
+            f"{key}: {named}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}"
         )
-    return parse_calibration(read_json(Path(named).expanduser()), named)
+    return parse_calibration(read_json(Path(named).expanduser()), named, key)
 
 
 @cache
@@ -114,19 +114,19 @@ def shipped_calibration(name: str) -> Calibration:
     return parse_calibration(json.loads(text), name)
 
 
-def parse_calibration(content: Any, where: str) -> Calibration:
+def parse_calibration(content: Any, where: str, key: str = "--calibration") -> Calibration:
     """The calibration in a JSON object that `estimate fit` wrote.
 
     Raises:
         InputError: it is something else.
     """
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise InputError(f"--calibration {where}: not a calibration; `inference-energy estimate fit` makes one")
+        raise InputError(f"{key}: {where}: not a calibration; `inference-energy estimate fit` makes one")
     try:
         entries = content["coefficients"]
         names = tuple(entry["term"] for entry in entries)
         if unknown := [name for name in names if name not in UNITS]:
-            raise InputError(f"--calibration {where}: unknown term(s) {', '.join(map(str, unknown))}")
+            raise InputError(f"{key}: {where}: unknown term(s) {', '.join(map(str, unknown))}")
         count = len(names)
         return Calibration(
             name=str(content["name"]),
@@ -142,4 +142,4 @@ def parse_calibration(content: Any, where: str) -> Calibration:
             record=content,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"--calibration {where}: damaged: {error!r}; fit it anew") from error
+        raise InputError(f"{key}: {where}: damaged: {error!r}; fit it anew") from error

@@ -59,8 +59,8 @@ def gpus() -> dict[str, Gpu]:
     return {row["name"]: _gpu(row) for row in csv.DictReader(text.splitlines())}
 
 
-def gpu_of(name: str) -> Gpu:
-    """The GPU of this name or alias, whatever its capitals.
+def gpu_of(name: str, key: str = "--gpu") -> Gpu:
+    """The GPU of this name or alias, whatever its capitals; `key` is what a message calls the place of the name.
 
     Raises:
         InputError: there is none.
@@ -69,7 +69,7 @@ def gpu_of(name: str) -> Gpu:
     for gpu in gpus().values():
         if wanted in (one.lower() for one in (gpu.name, *gpu.aliases)):
             return gpu
-    raise InputError(f"--gpu {name}: not in the table of data sheets; there are: {', '.join(gpus())}")
+    raise InputError(f"{key}: {name} is not in the table of data sheets; there are: {', '.join(gpus())}")
 
 
 def gpu_of_driver(driver_name: str) -> Gpu | None:

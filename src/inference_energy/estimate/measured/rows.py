@@ -170,7 +170,7 @@ def _row(record: Any, where: str, shapes: dict[tuple[str, ...], ModelShape]) -> 
                 if inside is None
                 else shape_from_config(_config(inside), texts["model"], *precisions)
             )
-        gpu = gpu_of(texts["gpu"])
+        gpu = gpu_of(texts["gpu"], "gpu")
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return MeasuredRow(

@@ -104,10 +104,7 @@ def _gpu(
         return None
     names = list(dict.fromkeys(str(card.get("name")) for card in cards))
     if named is not None:
-        try:
-            found: Gpu | None = gpu_of(named)
-        except InputError as error:
-            raise InputError(f"estimate.gpu: {error}") from error
+        found: Gpu | None = gpu_of(named, "estimate.gpu")
     elif len(names) > 1:
         unknown.append(f"the server had GPUs of different kinds: {', '.join(names)}")
         return None
