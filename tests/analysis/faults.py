@@ -314,6 +314,10 @@ def counter_not_checked(case):
     case.edit("power", change)
 
 
+def counter_alone(case):
+    case.edit("power", lambda log: log[log["energy_counter_j"].notna() | (log["domain"] != "gpu")])
+
+
 def server_restarted(case):
     def change(table):
         half_ns = case.window["start_ns"] + 40_000_000_000

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference_energy.analysis.chunks import arrivals, gaps, longest_gaps_s, read_chunks
@@ -73,6 +73,7 @@ def test_a_request_without_usage_has_no_tokens_to_place():
     assert arrivals(asked, None) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50), st.integers(1, 5)), min_size=1, max_size=30),
     st.lists(st.integers(1, 40), min_size=4, max_size=4),

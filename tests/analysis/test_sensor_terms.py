@@ -48,6 +48,13 @@ def test_a_slow_call_leaves_open_when_the_counter_was_read():
     assert slow == pytest.approx(math.hypot(quick, 600.0 * 0.05 * math.sqrt(2 / 12)))
 
 
+@pytest.mark.parametrize("make", [alone, lambda power_w: power_channel(power_w, 60.0)])
+def test_at_the_ends_of_a_log_power_is_taken_from_the_side_where_it_is_known(make):
+    made = make(level(600.0))
+    whole, inside = edge_term(made, 0, 60 * S).u, edge_term(made, 5 * S, 45 * S).u
+    assert whole == pytest.approx(inside)
+
+
 def test_what_was_used_just_before_an_edge_is_what_the_counter_lacks_there():
     """From 100 to 700 W it lacks 5 J at the start and 35 J at the end on average, which do not cancel."""
     u = edge_term(alone(lambda at_s: np.where(np.asarray(at_s) < 5.0, 100.0, 700.0)), 5 * S, 45 * S).u

@@ -68,7 +68,9 @@ def _bound_j(channel: Channel, start_ns: int, end_ns: int) -> float:
     for edge_ns in (start_ns, end_ns):
         place = int(np.clip(np.searchsorted(times_ns, edge_ns), 1, len(times_ns) - 1))
         spacing_s = float(times_ns[place] - times_ns[place - 1]) / 1e9
-        around_w = (channel.power_near_w(edge_ns, -1.0), channel.power_near_w(edge_ns, 1.0))
+        around_w = [channel.power_near_w(edge_ns, side_s) for side_s in (-1.0, 1.0)]
+        # At the first or last reading of a log there is nothing on one side.
+        around_w = [one or other for one, other in zip(around_w, reversed(around_w), strict=True)]
         update_s = COUNTER_UPDATE_S.get(channel.source, spacing_s) if channel.counted else 0.0
         call_s = channel.counter_call_s if channel.counted else 0.0
         u2 += around_w[0] ** 2 * (update_s**2 + call_s**2) / 12
