@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from inference_energy.acquire.load.live import LiveCounts
-from inference_energy.acquire.session.power import added_power
+from inference_energy.acquire.power.simulated import VARIABLE
+from inference_energy.acquire.session.power import labelled_power
 from inference_energy.acquire.session.progress import Progress
 from inference_energy.acquire.session.so_far import Figures, SoFar, words
 from inference_energy.cli.load.view import Screen, view_for
@@ -20,7 +22,7 @@ class Load:
         self.now_s = 100.0
         self.counts: LiveCounts | None = LiveCounts()
         self.power = power or {}
-        self.so_far = SoFar(lambda: self.counts, None, lambda: self.power, added_power, lambda: self.now_s)
+        self.so_far = SoFar(lambda: self.counts, None, lambda: labelled_power(self.power), lambda: self.now_s)
 
     def advance(self, seconds: float, *, offered: int = 0, ok: int = 0, tokens: int = 0) -> None:
         for _ in range(round(seconds / 0.25)):
@@ -59,19 +61,28 @@ def test_a_closed_loop_offers_no_rate() -> None:
 
 
 def test_energy_per_token_counts_each_part_once_from_the_stages_begin() -> None:
-    load = Load({"gpu": 200.0, "gpu_memory": 50.0, "cpu (modelled)": 100.0})
+    load = Load({"gpu": 200.0, "gpu_memory": 50.0, "cpu": 100.0})
     load.advance(5, ok=1, tokens=100)
     load.so_far.begin()
     load.advance(10, ok=1, tokens=50)
     # The first tick of a stage only says where it begins.
     assert load.figures.energy_per_token_j == pytest.approx(300 * 9.75 / (50 * 39))
-    assert load.figures.modelled
+    assert words(load.figures)["power"] == "gpu 200.0 W + cpu (modelled) 100.0 W"
     assert "(modelled)" in words(load.figures)["energy so far"]
     load.power = {"node": 700.0, "gpu": 200.0}
     load.so_far.begin()
     load.advance(10, tokens=50)
     assert load.figures.energy_per_token_j == pytest.approx(700 * 9.75 / (50 * 39))
-    assert not load.figures.modelled
+    assert words(load.figures)["power"] == "node 700.0 W"
+    assert "modelled" not in words(load.figures)["energy so far"]
+
+
+def test_all_power_of_a_virtual_node_is_called_simulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    load = Load({"gpu": 200.0, "gpu_memory": 50.0})
+    load.advance(5, ok=1, tokens=100)
+    assert words(load.figures)["power"] == "gpu (simulated) 200.0 W"
+    assert "(simulated)" in words(load.figures)["energy so far"]
 
 
 def test_without_load_there_is_only_power() -> None:
@@ -130,7 +141,7 @@ def test_a_terminal_is_drawn_in_place_at_most_four_times_a_second() -> None:
 def test_what_is_drawn() -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=100)
-    load = Load({"cpu (modelled)": 20.0})
+    load = Load({"cpu": 20.0})
     view = Screen(console, [("load-test", 10.0)], load.so_far)
     with view:
         view.begin("load-test")

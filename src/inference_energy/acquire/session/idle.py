@@ -66,7 +66,7 @@ def measure_idle(
     gpus = gpus_of(spec.server, spec.server_settings)
     log = logs / "power.arrows"
     sampler = SamplerProcess(sampler_spec(spec.power, gpus, status=logs / "no-server.json"), log)
-    so_far = SoFar(power=lambda: labelled_power(sampler))
+    so_far = SoFar(power=lambda: labelled_power(sampler.latest()))
     progress = Progress(f"idle {spec.server}", [("cold idle", spec.cold_s)], so_far)
 
     async def measure() -> tuple[int, int]:

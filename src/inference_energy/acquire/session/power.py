@@ -6,7 +6,8 @@ from typing import Any
 
 from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.characterise.profiles import averaging_windows_s
-from inference_energy.acquire.power.process import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.process import SamplerStats
+from inference_energy.acquire.power.simulated import simulated_node
 from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.acquire.power.stream import compact
 from inference_energy.contracts.power import summed_domains
@@ -58,12 +59,18 @@ def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def labelled_power(sampler: SamplerProcess) -> dict[str, float]:
-    """The newest power of each domain [W] for progress lines; `cpu`, which no sensor has, says `modelled`."""
-    return {f"{domain} (modelled)" if domain == "cpu" else domain: w for domain, w in sampler.latest().items()}
+def labelled_power(latest: Mapping[str, float]) -> dict[str, float]:
+    """The newest power of the domains that may be added up [W], for progress lines.
+
+    Args:
+        latest: the newest power of each domain. `cpu`, which no sensor has, is then called modelled, and all of a
+            virtual node simulated.
+    """
+    summed = summed_domains(latest)
+    return {_labelled(domain): power_w for domain, power_w in latest.items() if domain in summed}
 
 
-def added_power(labelled: Mapping[str, float]) -> dict[str, float]:
-    """Of what `labelled_power` gives, the domains that may be added up."""
-    summed = summed_domains(name.partition(" ")[0] for name in labelled)
-    return {name: power_w for name, power_w in labelled.items() if name.partition(" ")[0] in summed}
+def _labelled(domain: str) -> str:
+    if simulated_node() is not None:
+        return f"{domain} (simulated)"
+    return f"{domain} (modelled)" if domain == "cpu" else domain

@@ -28,7 +28,6 @@ from inference_energy.acquire.server.spec import LaunchSpec, command
 from inference_energy.acquire.session.load import SessionLoad
 from inference_energy.acquire.session.partial import clear_partial, keep_partial
 from inference_energy.acquire.session.power import (
-    added_power,
     finish_log,
     labelled_power,
     log_tail_s,
@@ -89,7 +88,7 @@ class SessionRun:
             environment = read_json(files.environment)
             self.launch_spec = launch_spec(spec.server, spec.server_settings, environment, self.model, files.logs)
             check_before_launch(spec.server, self.launch_spec)
-        so_far = SoFar(self.load.live, self._generated_tokens, added=added_power)
+        so_far = SoFar(self.load.live, self._generated_tokens)
         self.progress = Progress(spec.session, spec.planned_s(), so_far)
 
     async def measure(self) -> None:
@@ -174,7 +173,7 @@ class SessionRun:
         self.facts["sampler"] = sampler.stop()
 
     def _watch(self, sampler: SamplerProcess) -> Watch:
-        self.progress.so_far.power = lambda: labelled_power(sampler)
+        self.progress.so_far.power = lambda: labelled_power(sampler.latest())
         return Watch(self.progress, sampler)
 
     def _generated_tokens(self) -> int:

@@ -13,7 +13,8 @@ from inference_energy.acquire.load.live import LiveCounts
 
 SPAN_S = 5.0
 """Rates are those of the last seconds."""
-MODELLED = "modelled"
+UNMEASURED = ("simulated", "modelled")
+"""What the name of a domain says of power that no sensor has."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Figures:
         tokens_per_s: output tokens, a second.
         in_flight, failed: requests.
         ttft_p50_s, ttft_p99_s: from when requests were due, over the whole stage.
-        power_w: by domain, whose name says `modelled` where the power is.
-        energy_per_token_j: since the stage began, of the domains that may be added up; `modelled` says if a part is.
+        power_w: by domain, whose name says where it is modelled or simulated.
+        energy_per_token_j: since the stage began, of these domains together; `unmeasured` is the word if a part is so.
     """
 
     offered_qps: float | None = None
@@ -39,7 +40,7 @@ class Figures:
     ttft_p99_s: float | None = None
     power_w: Mapping[str, float] = field(default_factory=dict)
     energy_per_token_j: float | None = None
-    modelled: bool = False
+    unmeasured: str | None = None
 
 
 class SoFar:
@@ -48,12 +49,11 @@ class SoFar:
     Args:
         load: gives the counts of the cell under way; None while nothing is sent.
         tokens: gives output tokens so far, a count that only grows; without it those of the answers that have ended.
-        power: gives the newest power by domain [W].
-        added: which of the domains may be added up.
+        power: gives the newest power by domain [W], of domains that may be added up.
         clock: the monotonic time [s].
 
     Attributes:
-        power, added: as given; may be set later.
+        power: as given; may be set later.
     """
 
     def __init__(
@@ -61,13 +61,11 @@ class SoFar:
         load: Callable[[], LiveCounts | None] = lambda: None,
         tokens: Callable[[], int] | None = None,
         power: Callable[[], Mapping[str, float]] = dict,
-        added: Callable[[Mapping[str, float]], Mapping[str, float]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
         self._tokens = tokens or (lambda: (load() or LiveCounts()).completion_tokens)
         self.power = power
-        self.added = added
         self._clock = clock
         self.begin()
 
@@ -84,7 +82,7 @@ class SoFar:
         counts, now_s = self._load(), self._clock()
         if counts is None:
             return
-        if (power := self.added(self.power())) and self._seen_s is not None:
+        if (power := self.power()) and self._seen_s is not None:
             self._energy_j += sum(power.values()) * (now_s - self._seen_s)
         self._seen_s = now_s
         tokens = self._tokens()
@@ -105,7 +103,6 @@ class SoFar:
             (new - old) / span_s if span_s else None for new, old in zip(now[1:], then[1:], strict=True)
         )
         tokens = now[3] - (self._first_tokens or 0)
-        added = self.added(power)
         return Figures(
             offered_qps=None if self._closed else offered,
             achieved_qps=achieved,
@@ -115,8 +112,8 @@ class SoFar:
             ttft_p50_s=counts.ttft.quantile_s(0.5),
             ttft_p99_s=counts.ttft.quantile_s(0.99),
             power_w=power,
-            energy_per_token_j=self._energy_j / tokens if added and tokens > 0 and self._energy_j else None,
-            modelled=any(MODELLED in name for name in added),
+            energy_per_token_j=self._energy_j / tokens if power and tokens > 0 and self._energy_j else None,
+            unmeasured=next((word for word in UNMEASURED if any(word in name for name in power)), None),
         )
 
 
@@ -136,7 +133,7 @@ def words(figures: Figures) -> dict[str, str]:
     if figures.power_w:
         found["power"] = " + ".join(f"{name} {power_w:.1f} W" for name, power_w in figures.power_w.items())
     if figures.energy_per_token_j is not None:
-        grade = f" ({MODELLED})" if figures.modelled else ""
+        grade = f" ({figures.unmeasured})" if figures.unmeasured else ""
         found["energy so far"] = f"{_joules(figures.energy_per_token_j)}/token{grade}"
     return found
 

@@ -178,7 +178,7 @@ def _power(options: LoadOptions, prepared: Prepared, folder: Path, so_far: SoFar
         return
     from inference_energy.acquire.power.process import SamplerProcess
     from inference_energy.acquire.power.spec import SamplerSpec
-    from inference_energy.acquire.session.power import added_power, labelled_power
+    from inference_energy.acquire.session.power import labelled_power
 
     try:
         spec = SamplerSpec.parse(
@@ -193,7 +193,7 @@ def _power(options: LoadOptions, prepared: Prepared, folder: Path, so_far: SoFar
         sampler.start()
     except InputError as error:
         raise InputError(f"--power: {error}") from error
-    so_far.power, so_far.added = lambda: labelled_power(sampler), added_power
+    so_far.power = lambda: labelled_power(sampler.latest())
     try:
         time.sleep(POWER_BEYOND_S)
         yield sampler
