@@ -130,7 +130,7 @@ def test_other_sources_go_on_while_one_is_being_opened(run: Callable[..., Run]) 
     running.until(lambda: others.reads > before + 10 and stats.last_error == "its source is being opened anew")
     assert others.errors == 0
     slow.opening.set()
-    running.until(lambda: stats.reopened == 1 and running.poller.polled[0].failing == 0)
+    running.until(lambda: stats.reopened >= 1 and running.poller.polled[0].failing == 0)
 
 
 def test_a_channel_beside_working_ones_of_its_device_does_not_stop_them(run: Callable[..., Run]) -> None:

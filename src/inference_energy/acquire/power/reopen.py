@@ -46,11 +46,8 @@ class Reopener:
             self._pause_s = FIRST_PAUSE_S
             if not self._incomplete:
                 return
-        now_s = time.monotonic()
-        if now_s < self._next_s:
+        if time.monotonic() < self._next_s:
             return
-        self._next_s = now_s + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._thread = threading.Thread(target=self._reopen, daemon=True, name=f"reopen-{self.source.name}")
         self._thread.start()
 
@@ -79,6 +76,9 @@ class Reopener:
                 held.append(polled)
             self._open()
         finally:
+            # The pause begins here: its readings need time to show that they work, however long the opening took.
+            self._next_s = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             for polled in held:
                 polled.lock.release()
 
