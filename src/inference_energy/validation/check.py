@@ -1,5 +1,6 @@
 """`make bench`: simulated sessions and one live run, and whether this installation finds the truth in them."""
 
+import itertools
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -63,17 +64,26 @@ def wide_console() -> Console:
 
 
 def trials_with_progress(seeds: Sequence[int], workers: int | None = None) -> list[Trial]:
-    """All trials, with a progress bar on the terminal and nothing elsewhere."""
+    """All trials, with a progress bar on the terminal and elsewhere a line for each tenth of them."""
+    console, total = Console(stderr=True), len(seeds) * len(SCENARIOS)
+    if not console.is_terminal:
+        count = itertools.count(1)
+
+        def said(_: Trial) -> None:
+            if (done := next(count)) % max(1, total // 10) == 0:
+                console.print(f"offline: {done} of {total} simulated sessions")
+
+        return run_trials(seeds, workers=workers, done=said)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
     )
     with bar:
-        task = bar.add_task("offline: simulated sessions", total=len(seeds) * len(SCENARIOS))
+        task = bar.add_task("offline: simulated sessions", total=total)
         return run_trials(seeds, workers=workers, done=lambda _: bar.advance(task))
 
 
