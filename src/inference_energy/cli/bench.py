@@ -107,7 +107,7 @@ def coverage(
     workers: Workers = None,
     page: Annotated[Path | None, typer.Option(help="Write the whole page here, in Markdown.")] = None,
 ) -> None:
-    """Bias, spread and coverage of every figure over many simulated sessions (about 0.3 s each on a core)."""
+    """Bias, spread and coverage of every figure over many simulated sessions (1 to 2 s each on a core)."""
     from inference_energy.validation.calibration import compare
     from inference_energy.validation.check import trials_with_progress, wide_console
     from inference_energy.validation.coverage import summarise
