@@ -38,6 +38,9 @@ AUTO = QualityConfig()
         ("  paris.\nIt is in France.", "Paris", True),
         ("The Sun", "Sun", True),
         ("It is Paris", "Paris", False),
+        (' \nThe answer is "Paris"', "Paris", True),
+        ("Answer: Paris, of course", "Paris", False),
+        ("The answer is Rome", "Paris", False),
         ("", "Paris", False),
     ],
 )

@@ -1,7 +1,8 @@
 """Is an answer right? Three graders, each a rule that anyone can apply by hand.
 
     exact             both texts after normalising: lower case, no punctuation, no articles, single spaces; of the
-                      answer its first line that is not empty (normalising as in SQuAD: Rajpurkar et al., EMNLP 2016)
+                      answer its first line that is not empty, or the first behind `answer is` or `answer:`
+                      (normalising as in SQuAD: Rajpurkar et al., EMNLP 2016)
     multiple_choice   the first capital letter from A to H that stands alone: in parentheses, before `)`, `.` or `:`, or
                       at the end of a line; looked for behind `answer is` or `answer:` first
     numeric           the number behind `####`, `answer is` or `answer:`, else the last number of the text; equal within
@@ -39,7 +40,8 @@ def is_right(answer: str, right: str, grader: Grader) -> bool:
     said = _THOUGHT.sub("", answer)
     match grader:
         case "exact":
-            return normalised(_first_line(said)) == normalised(right)
+            lines = (_first_line(part) for part in (said, _behind_marker(said) or ""))
+            return normalised(right) in {normalised(line) for line in lines if line}
         case "multiple_choice":
             return letter(said) == right.strip()
         case "numeric":
