@@ -35,7 +35,7 @@ run: setup ## Set up and measure: the experiment in config.yaml (up to 12 minute
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake $(if $(filter-out config.yaml,$(CONFIG)),--configfile $(CONFIG)) --quiet rules; \
 	echo "==> run: done in $$((SECONDS - start)) s"
 
-test: setup lint ## Set up and pass all tests: unit, real CPU vLLM, real Snakemake runs, lint (about 14 minutes on 2 cores)
+test: setup lint ## Set up and pass all tests: unit, real CPU vLLM, real Snakemake runs, lint (half an hour on 2 cores)
 	@echo "==> test: all tests"
 	@start=$$SECONDS; \
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --durations=10; \
