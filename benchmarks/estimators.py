@@ -25,10 +25,12 @@ def timed(work: Callable[[], object]) -> float:
 def main() -> None:
     """Print the times."""
     began = time.perf_counter()
-    from inference_energy.estimate.cases import Cases
-    from inference_energy.estimate.hardware.gpus import gpu_of
-    from inference_energy.estimate.shapes.catalogue import models, shape_of
-    from inference_energy.estimate.side_by_side import Request, basis_for, estimate_all, side_by_side
+    from inference_energy.estimate.batch import Cases
+    from inference_energy.estimate.compare import EstimateRequest as Request
+    from inference_energy.estimate.compare import basis_for, estimate_all, side_by_side
+    from inference_energy.estimate.gpus import find_gpu as gpu_of
+    from inference_energy.estimate.shapes.config_json import catalogue_models as models
+    from inference_energy.estimate.shapes.config_json import shape_of
 
     imports_s = time.perf_counter() - began
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from inference_energy.bench.live.truth_files import EVENTS, SERVER, STEPS, read
-from inference_energy.bench.parts.node import Node
+from inference_energy.bench.config import Node
+from inference_energy.bench.live.truth_files import EVENTS, SERVER, STEPS, read_truth
 from inference_energy.bench.truth.step import StepPhysics
 
 MODEL = "llama-3.1-8b"
@@ -138,7 +138,7 @@ def core_busy_s(core: int) -> float:
 
 def lateness(truth: Path, streams: int) -> dict[str, float]:
     """The figures, from the server's own record of the time in which all streams ran."""
-    events, steps = read(truth, EVENTS).to_pandas(), read(truth, STEPS).to_pandas()
+    events, steps = read_truth(truth, EVENTS).to_pandas(), read_truth(truth, STEPS).to_pandas()
     full = steps[steps["decoding"] == streams]
     began_ns = full["start_ns"].iloc[0] + WARM_UP_SHARE * (full["end_ns"].iloc[-1] - full["start_ns"].iloc[0])
     late_ms = (events["sent_ns"] - events["due_ns"])[events["due_ns"] >= began_ns].to_numpy() / 1e6

@@ -36,8 +36,7 @@ from typing import Any
 
 from load.scenarios import BARE, GENERAL, PLAIN, VLLM, Setting
 
-from inference_energy.acquire.cache import VARIABLE
-from inference_energy.acquire.vllm.build import ensure_environment
+from inference_energy.acquire.vllm_environment import CACHE_VARIABLE, ensure_environment
 from inference_energy.errors import RunError
 from load import scenarios
 
@@ -123,7 +122,7 @@ def vllm_environment() -> Path:
     Raises:
         SystemExit: it cannot be made.
     """
-    os.environ.setdefault(VARIABLE, str(ROOT / ".cache"))
+    os.environ.setdefault(CACHE_VARIABLE, str(ROOT / ".cache"))
     try:
         return ensure_environment("cpu", ROOT / "envs" / "cpu", lambda text: print(text, file=sys.stderr, flush=True))
     except RunError as error:

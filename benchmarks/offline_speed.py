@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from inference_energy.bench.config import Node
+from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import simulate
-from inference_energy.bench.offline.write import write_session
-from inference_energy.bench.parts.node import Node
 from inference_energy.validation.scenarios import Scenario, Stretch
 
 

@@ -78,9 +78,9 @@ def main() -> None:
 
 def on_eight_gpus(python: Path, child: str, interval_s: float, seconds: float) -> dict[str, Any]:
     """Run one child on a fresh virtual node; what it found."""
+    from inference_energy.bench.config import Node
+    from inference_energy.bench.live.cli_wrapper import bench_environment
     from inference_energy.bench.live.node import make_node
-    from inference_energy.bench.live.wrapper import bench_environment
-    from inference_energy.bench.parts.node import Node
 
     with tempfile.TemporaryDirectory(prefix="sampler-") as name:
         made = make_node(Path(name) / "node", Node.parse({"model": "llama-3.1-70b", "tensor_parallel": GPUS}))
@@ -133,9 +133,9 @@ def measure_sampler(interval_s: float, seconds: float) -> dict[str, Any]:
     import pynvml
 
     from inference_energy.acquire.power import sampler
-    from inference_energy.acquire.power.base import Channel
+    from inference_energy.acquire.power.base import SensorChannel as Channel
     from inference_energy.acquire.power.choose import candidates, choose
-    from inference_energy.acquire.power.spec import SamplerSpec
+    from inference_energy.acquire.power.settings import SamplerSpec
 
     within_nvml, within_reads = CpuMeter(), CpuMeter()
     for name in vars(pynvml):
@@ -161,7 +161,7 @@ def measure_sampler(interval_s: float, seconds: float) -> dict[str, Any]:
         begun = [now()]
         timer = threading.Timer(WARM_UP_S, lambda: begun.append(now()))
         timer.start()
-        sampler.stay_calm()
+        sampler.tune_sampler_process()
         counts = sampler.Sampler(spec, sources, Path(folder) / "power.arrows").run()
         wall_s, cpu_s, reads_s, nvml_s = (end - start for end, start in zip(now(), begun[-1], strict=True))
     fast = next(channel for channel in counts["channels"] if channel["period_s"] == interval_s)
@@ -183,8 +183,7 @@ def measure_sampler(interval_s: float, seconds: float) -> dict[str, Any]:
 
 def measure_bare(interval_s: float, seconds: float) -> dict[str, float]:
     """How late a program wakes that only waits for such deadlines, as the sampler waits for them."""
-    from inference_energy.acquire.power.deadlines import Deadlines
-    from inference_energy.acquire.power.polled import Lateness
+    from inference_energy.acquire.power.polling import Deadlines, Lateness
 
     never, lateness = threading.Event(), Lateness()
     start_ns = time.monotonic_ns()

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from inference_energy.contracts.tables import read_json
+from inference_energy.contracts.io import read_json
 from inference_energy.present.metrics.section import metric_section
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

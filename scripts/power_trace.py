@@ -7,8 +7,8 @@ Output: `page`.
 from pathlib import Path
 from typing import Any
 
-from inference_energy.contracts.tables import read_json
-from inference_energy.present.inputs import SessionFiles
+from inference_energy.contracts.io import read_json
+from inference_energy.present.report_inputs import SessionFiles
 from inference_energy.present.trace import beside_readings, write_trace_page
 
 

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from inference_energy.present.inputs import SessionFiles
 from inference_energy.present.report import write_report
+from inference_energy.present.report_inputs import SessionFiles
 
 KINDS = ("power", "phases", "requests", "receipts", "session", "idle", "server_environment", "model")
 

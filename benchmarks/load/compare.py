@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from inference_energy.acquire.load.log.merge import merge
-from inference_energy.acquire.load.test import LOGS
+from inference_energy.acquire.load.request_log import merge_request_logs
+from inference_energy.acquire.load.standalone import LOGS
 from load.plans import FIRST_KEY
 
 
@@ -41,7 +41,7 @@ class Result:
 
 def of_ours(folder: Path) -> Result:
     """From the logs of the load processes."""
-    merge(folder / LOGS, folder / "requests.parquet")
+    merge_request_logs(folder / LOGS, folder / "requests.parquet")
     chunks = folder / "chunks.parquet"
     return read(folder / "requests.parquet", chunks if chunks.exists() else None)
 

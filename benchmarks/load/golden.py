@@ -10,8 +10,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from inference_energy.bench.live.truth_files import EVENTS, REQUESTS, read
-from inference_energy.bench.parts.node import Node
+from inference_energy.bench.config import Node
+from inference_energy.bench.live.truth_files import EVENTS, REQUESTS, read_truth
 from load.compare import Result
 from load.plans import FIRST_KEY
 from load.watch import environment, placed
@@ -65,8 +65,8 @@ def prompt_tokens(number: int) -> int:
 
 def write_truth(truth: Path, target: Path) -> None:
     """The bench's truth as `server.py` writes its own: for `compare.fidelity`."""
-    requests = read(truth, REQUESTS).to_pandas().sort_values("arrival_ns")
-    events = read(truth, EVENTS).to_pandas().sort_values(["request_id", "token"])
+    requests = read_truth(truth, REQUESTS).to_pandas().sort_values("arrival_ns")
+    events = read_truth(truth, EVENTS).to_pandas().sort_values(["request_id", "token"])
     sent = {number: group.tolist() for number, group in events.groupby("request_id")["sent_ns"]}
     seen: dict[int, int] = {}
     noted = []

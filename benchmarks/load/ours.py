@@ -8,14 +8,14 @@ import json
 import sys
 from pathlib import Path
 
-from inference_energy.acquire.load.test import TestSettings, run_test
+from inference_energy.acquire.load.standalone import LoadRun, run_test
 
 
 def main() -> None:
     """Run one job."""
     job = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(job["folder"])
-    settings = TestSettings(
+    settings = LoadRun(
         endpoints=(job["endpoint"],),
         model="m",
         duration_s=job["seconds"],

@@ -11,7 +11,7 @@ import time
 
 import uvloop
 
-from inference_energy.acquire.load.pacer.pacer import Pacer
+from inference_energy.acquire.load.pacer import Pacer
 from load.compare import spread
 from load.plans import poisson_ns
 

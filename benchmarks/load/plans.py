@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from inference_energy.acquire.load.test import CELL
+from inference_energy.acquire.load.standalone import CELL
+from inference_energy.contracts.io import write_table
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.contracts.tables import write_table
 
 PROMPT_TOKENS = 16
 FIRST_KEY = 1000

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference_energy.acquire.model.dummy import write_dummy
+from inference_energy.acquire.model_files import write_dummy
 from load.compare import Result, fidelity, of_aiohttp_loop, of_ours, of_vllm, read, spread
 from load.golden import BenchServer, first_token_ms, prompt_tokens, within, write_truth
 from load.plans import FIRST_KEY, PROMPT_TOKENS, poisson_ns, request, write_plan

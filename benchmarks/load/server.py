@@ -23,8 +23,8 @@ from pathlib import Path
 
 import uvloop
 
-from inference_energy.acquire.load.pacer.pacer import Pacer
-from inference_energy.acquire.load.worker.housekeeping import stay_calm
+from inference_energy.acquire.load.pacer import Pacer
+from inference_energy.acquire.load.worker_runtime import tune_process
 
 FIRST_NS, NEXT_NS = 50_000_000, 10_000_000
 BURST_FROM = 1000
@@ -208,7 +208,7 @@ async def main() -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     server = await loop.create_server(lambda: Connection(service.take), "127.0.0.1", 0, backlog=4096, ssl=tls)
-    stay_calm()
+    tune_process()
     print(server.sockets[0].getsockname()[1], flush=True)
     await ended.wait()
     if given.truth and not isinstance(service, Burst):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import synthetic
 
-from inference_energy.contracts.tables import write_json
+from inference_energy.contracts.io import write_json
 from inference_energy.impact.recompute import recompute
 
 GPU_CHANNEL = "nvml GPU-0 gpu"

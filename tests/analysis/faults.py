@@ -8,8 +8,8 @@ import pandas as pd
 import synthetic
 
 from inference_energy.contracts import phases, power, requests, server_metrics
+from inference_energy.contracts.io import read_json, read_metadata, read_table, write_json, write_table
 from inference_energy.contracts.schedule import SCHEDULE
-from inference_energy.contracts.tables import read_json, read_metadata, read_table, write_json, write_table
 
 SCHEMAS = {
     "power": power.SCHEMA,

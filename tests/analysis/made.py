@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from inference_energy.analysis.channels import Channel
+from inference_energy.analysis.power_series import PowerSeries
 
 S = 1_000_000_000
 NOTHING = np.zeros(0, dtype=np.int64)
 
 
-def power_channel(power_w: Callable, duration_s: float, step_s: float = 0.1, **changed) -> Channel:
+def power_channel(power_w: Callable, duration_s: float, step_s: float = 0.1, **changed) -> PowerSeries:
     """Power readings from 0 to the duration, without a counter."""
     at_s = np.arange(0.0, duration_s + step_s / 2, step_s)
     return _channel(reading="average", times_ns=ns(at_s), power_w=values(power_w, at_s), **changed)
 
 
-def counter_channel(power_w: Callable, duration_s: float, step_s: float = 0.5, **changed) -> Channel:
+def counter_channel(power_w: Callable, duration_s: float, step_s: float = 0.5, **changed) -> PowerSeries:
     """A counter that is exact when it is read, and power readings every 0.1 s."""
     fine_s = np.arange(0.0, duration_s + 0.0005, 0.001)
     grown_j = np.concatenate(([0.0], np.cumsum(np.diff(fine_s) * values(power_w, fine_s)[:-1])))
@@ -44,7 +44,7 @@ def values(power_w, at_s):
     return np.asarray(power_w(at_s), dtype=np.float64)
 
 
-def _channel(**changed) -> Channel:
+def _channel(**changed) -> PowerSeries:
     given = {
         "source": "nvml",
         "device": "GPU-0",
@@ -60,4 +60,4 @@ def _channel(**changed) -> Channel:
         "event_bits": NOTHING,
         "averaging_s": 1.0,
     }
-    return Channel(**{**given, **changed})
+    return PowerSeries(**{**given, **changed})

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference_energy.acquire.server.guardian import Status
+from inference_energy.acquire.server.guardian import GuardianStatus
 from inference_energy.contracts import phases, power, requests, server_metrics
-from inference_energy.contracts.tables import write_json, write_table
+from inference_energy.contracts.io import write_json, write_table
 
 ORIGIN_NS = 5_000_000_000_000
 UNIX_NS = 1_780_000_000_000_000_000
@@ -349,7 +349,9 @@ def _grades(sources: tuple[Source, ...]) -> list[dict]:
 
 def stop_status(**values) -> dict:
     """The guardian's last status, with the keys that it writes."""
-    return Status("guardian.json").values | {"state": "stopped", "return_code": 0, "stop_duration_s": 0.3} | values
+    return (
+        GuardianStatus("guardian.json").values | {"state": "stopped", "return_code": 0, "stop_duration_s": 0.3} | values
+    )
 
 
 def _arrival(spec: WindowSpec) -> dict:

@@ -7,7 +7,7 @@ import synthetic
 from test_chain import invoke
 
 from inference_energy.contracts import power, requests
-from inference_energy.contracts.tables import read_json, read_metadata, read_table, write_table
+from inference_energy.contracts.io import read_json, read_metadata, read_table, write_table
 from inference_energy.errors import InputError
 
 NOW_S = 1_780_000_000.0

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.channels import Channel, channels
+from inference_energy.analysis.power_series import PowerSeries, channels
 from inference_energy.analysis.sensor_checks import check_channel
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.power import SCHEMA
@@ -12,7 +12,7 @@ from inference_energy.contracts.power import SCHEMA
 S = 1_000_000_000
 
 
-def one(source: str = "nvml", counter: bool = False, reading: str = "average", **facts: float | None) -> Channel:
+def one(source: str = "nvml", counter: bool = False, reading: str = "average", **facts: float | None) -> PowerSeries:
     times_ns = (np.arange(0, 20, 0.1) * S).astype(np.int64)
     flicker_w = 200 + np.sin(7.3 * times_ns / S)
     known = {"timestamp_ns": times_ns, "source": source, "device": "GPU-a", "domain": "gpu"}
@@ -50,7 +50,7 @@ def test_a_channel_that_averages_nothing_is_not_moved() -> None:
     assert one(mig=None).averaging_s == 0.0
 
 
-def codes(found: Channel) -> dict[str, str]:
+def codes(found: PowerSeries) -> dict[str, str]:
     return {r.code: r.detail for r in check_channel(found, 2 * S, 15 * S, 0.1, AnalysisConfig())}
 
 

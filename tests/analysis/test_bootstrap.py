@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from inference_energy.analysis.uncertainty.bootstrap import block_length, ratio_error, resamples
+from inference_energy.analysis.uncertainty.budget import block_length, ratio_error, resamples
 
 SERIES = 300
 

@@ -5,9 +5,8 @@ import math
 import pytest
 from scipy import stats
 
-from inference_energy.analysis.figures import times
-from inference_energy.analysis.uncertainty.budget import Budget, Term, load_budget, merged, with_budget
-from inference_energy.analysis.validity import judged, reason
+from inference_energy.analysis.figures import make_figure, reason, scaled
+from inference_energy.analysis.uncertainty.budget import Budget, Term, budget_from_dict, merged, with_budget
 
 
 def term(u, dof=math.inf, name="some", kind="B"):
@@ -15,7 +14,7 @@ def term(u, dof=math.inf, name="some", kind="B"):
 
 
 def figure(value, *terms):
-    return with_budget(judged(value, "J", boundary="gpu", grade="counter", basis="total"), terms)
+    return with_budget(make_figure(value, "J", boundary="gpu", grade="counter", basis="total"), terms)
 
 
 # JCGM 100:2008, example H.1 (calibration of an end gauge), table H.1: components u_i(l) in nm and degrees of freedom.
@@ -64,7 +63,7 @@ def test_an_interval_is_the_value_and_the_expanded_uncertainty():
 def test_terms_of_nothing_are_left_out_and_give_no_interval():
     assert figure(100.0, term(0.0)).interval_95 is None
     assert [t["name"] for t in figure(100.0, term(0.0, name="none"), term(1.0, name="one")).budget["terms"]] == ["one"]
-    absent = judged(None, "J", boundary="gpu", grade="counter", reasons=[reason("gap", "A hole.")])
+    absent = make_figure(None, "J", boundary="gpu", grade="counter", reasons=[reason("gap", "A hole.")])
     assert with_budget(absent, [term(1.0)]) == absent
 
 
@@ -77,17 +76,17 @@ def test_scaling_scales_every_term_and_keeps_the_freedom():
 
 def test_a_budget_comes_back_from_json():
     budget = Budget((term(3.0, 9, kind="A"), term(4.0)))
-    assert load_budget(budget.as_dict()) == budget
+    assert budget_from_dict(budget.as_dict()) == budget
 
 
 def test_a_figure_in_another_unit_keeps_its_budget():
-    found = times(figure(3.6e6, term(3.6e4, 9), term(7.2e4)), 1 / 3.6e6, "kWh")
+    found = scaled(figure(3.6e6, term(3.6e4, 9), term(7.2e4)), 1 / 3.6e6, "kWh")
     whole = figure(3.6e6, term(3.6e4, 9), term(7.2e4))
     assert found.unit == "kWh"
     assert [t["u"] for t in found.budget["terms"]] == pytest.approx([0.01, 0.02])
     assert found.interval_95 == pytest.approx(tuple(edge / 3.6e6 for edge in whole.interval_95))
     assert found.budget["dof"] == pytest.approx(whole.budget["dof"])
-    assert times(figure(1.0), 2.0, "J").budget is None
+    assert scaled(figure(1.0), 2.0, "J").budget is None
 
 
 def test_merging_adds_what_has_the_same_name_and_kind():

@@ -8,9 +8,8 @@ import synthetic
 from calibrated import GPU_CHANNEL, entry, plan_with, summary_with, terms, write
 from nvml_rows import nvml_power
 
-from inference_energy.analysis.attribute import attribute
-from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.config.impact import ImpactConfig
+from inference_energy.analysis.attribution import attribute_session
+from inference_energy.config.analysis import AnalysisConfig, ImpactConfig
 from inference_energy.contracts.calibration import read_calibrations
 from inference_energy.errors import InputError
 from inference_energy.impact.recompute import RawSession, recompute, session_parts
@@ -119,7 +118,7 @@ def test_bins_and_receipts_sum_to_the_calibrated_energy(gpu):
     config = AnalysisConfig.model_validate(plan["analysis"])
     files = RawSession.below(folder / "raw", "bench", "base", "small")
     parts = session_parts(files, config, ImpactConfig.model_validate(plan["impact"]), read_calibrations(path))
-    receipts = attribute(requests=files.requests, energy=parts.energy, config=config)
+    receipts = attribute_session(requests=files.requests, energy=parts.energy, config=config)
     for name, window in parts.energy["windows"].items():
         total_j = window["figures"]["energy_total_j"]["value"]
         seconds = window["figures"]["duration_s"]["value"]

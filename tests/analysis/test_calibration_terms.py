@@ -9,12 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import S, counter_channel, flickering, power_channel
 
-from inference_energy.analysis.correction import Correction
-from inference_energy.analysis.fit.cells import Bins, Cell
+from inference_energy.analysis.fit.cells import Bins, FitCell
 from inference_energy.analysis.fit.models import MODELS, fit_model
-from inference_energy.analysis.uncertainty.edges import edge_term
-from inference_energy.analysis.uncertainty.scale import scale_terms
-from inference_energy.analysis.uncertainty.sensors import gap_term, sampling_term
+from inference_energy.analysis.power_series import Correction
+from inference_energy.analysis.uncertainty.terms import edge_term, gap_term, sampling_term, scale_terms
 from inference_energy.config.analysis import Uncertainty
 
 CHANNELS = {
@@ -115,7 +113,7 @@ def cells(known, gain=1.0, offset_w=0.0):
         total_j = float(energy_j.sum())
         active_j = total_j - (gain * 300.0 + offset_w) * 60.0
         made.append(
-            Cell(
+            FitCell(
                 *(f"w{place}", "steady", 60.0, 60.0 * prompts, 60.0 * outputs, total_j, active_j, "gpu", "counter"),
                 bins=bins,
                 devices_j=(total_j,),

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.cell_counts import Span, compare, prompt_lengths, spans
-from inference_energy.analysis.server_counts import ServerMetrics
+from inference_energy.analysis.counts import Span, compare_totals, prompt_lengths, spans
+from inference_energy.analysis.server_metrics import ServerMetrics
 
 S = 1_000_000_000
 SPAN = Span(10 * S, 40 * S, 45 * S)
@@ -63,7 +63,7 @@ EXACT = {"generated": 500, "prompt": 1000, "cached": 200, "preemptions": 0}
 
 
 def judged(rises, finished=None, tolerance=0.02, planned=None, **kind):
-    found, reasons = compare(requests(**kind), planned, ServerMetrics(metrics(rises, finished)), SPAN, tolerance)
+    found, reasons = compare_totals(requests(**kind), planned, ServerMetrics(metrics(rises, finished)), SPAN, tolerance)
     return found, [r.code for r in reasons], [r.detail for r in reasons]
 
 
@@ -128,7 +128,7 @@ def test_cached_tokens_give_no_reason_against_and_need_the_servers_word():
     _, codes, _ = judged({**EXACT, "cached": 900})
     assert codes == ["tokens_differ"]
     untold = requests().assign(cached_tokens=pd.NA)
-    found, reasons = compare(untold, None, ServerMetrics(metrics(EXACT)), SPAN, 0.02)
+    found, reasons = compare_totals(untold, None, ServerMetrics(metrics(EXACT)), SPAN, 0.02)
     assert found["tokens"]["cached"] is None
     assert reasons == []
 
@@ -136,7 +136,7 @@ def test_cached_tokens_give_no_reason_against_and_need_the_servers_word():
 def test_a_restart_is_said_and_nothing_compared():
     table = metrics(EXACT)
     table.loc[table["timestamp_ns"] > 20 * S, "value"] -= 900
-    found, reasons = compare(requests(), None, ServerMetrics(table), SPAN, 0.02)
+    found, reasons = compare_totals(requests(), None, ServerMetrics(table), SPAN, 0.02)
     assert [r.code for r in reasons] == ["server_restarted"]
     assert "restarted" in found["why"]
     assert "tokens" not in found
@@ -144,14 +144,14 @@ def test_a_restart_is_said_and_nothing_compared():
 
 @pytest.mark.parametrize("times_s", [(12, 13, 25, 41, 44), (5, 10, 25, 38, 39), (5, 10, 25, 46, 47)])
 def test_without_scrapes_on_both_sides_nothing_is_compared(times_s):
-    found, reasons = compare(requests(), None, ServerMetrics(metrics(EXACT, times_s=times_s)), SPAN, 0.02)
+    found, reasons = compare_totals(requests(), None, ServerMetrics(metrics(EXACT, times_s=times_s)), SPAN, 0.02)
     assert "were not read" in found["why"]
     assert reasons == []
 
 
 def test_sglang_tells_the_same_under_its_names():
     rises = {"generated": 500, "prompt": 1000, "cached": 200, "ended": 12, "aborted": 2}
-    found, reasons = compare(requests(), None, ServerMetrics(metrics(rises, engine="sglang")), SPAN, 0.02)
+    found, reasons = compare_totals(requests(), None, ServerMetrics(metrics(rises, engine="sglang")), SPAN, 0.02)
     assert reasons == []
     assert found["engine"] == "SGLang"
     assert found["finished"] == {"ended": {"client": 10, "server": 10}, "not ok": {"client": 0, "server": 2}}
@@ -160,7 +160,7 @@ def test_sglang_tells_the_same_under_its_names():
 def test_the_order_of_requests_does_not_matter():
     mixed = requests(cut=3).sample(frac=1.0, random_state=1)
     args = (schedule(13), ServerMetrics(metrics(EXACT)), SPAN, 0.02)
-    assert compare(mixed, *args) == compare(requests(cut=3), *args)
+    assert compare_totals(mixed, *args) == compare_totals(requests(cut=3), *args)
 
 
 def test_a_cells_span_ends_where_the_next_begins():

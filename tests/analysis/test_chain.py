@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from inference_energy.cli.analysis import register
 from inference_energy.contracts import receipts
-from inference_energy.contracts.tables import read_json, read_table, write_json
+from inference_energy.contracts.io import read_json, read_table, write_json
 from inference_energy.errors import InputError
 from inference_energy.impact.recompute import recompute
 

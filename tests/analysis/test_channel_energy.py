@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import S, counter_channel, flickering, level, ns, power_channel
 
-from inference_energy.analysis.bins import bin_edges
-from inference_energy.analysis.channels import channels
+from inference_energy.analysis.power_series import channels
 from inference_energy.analysis.sensor_checks import check_channel, counter_ratio
-from inference_energy.analysis.windows import Window, snapped
+from inference_energy.analysis.windows import Window, align_to_readings, bin_edges
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.power import SCHEMA
 
@@ -151,22 +150,22 @@ READINGS = ns(np.arange(0.2, 100.0, 0.5))
 
 
 def test_a_window_is_snapped_to_the_readings_in_it():
-    found = snapped(Window("w", 10 * S, 50 * S), READINGS)
+    found = align_to_readings(Window("w", 10 * S, 50 * S), READINGS)
     assert (found.start_ns, found.end_ns) == (round(10.2 * S), round(49.7 * S))
     on_them = Window("w", round(10.2 * S), round(49.7 * S))
-    assert snapped(on_them, READINGS) == on_them
+    assert align_to_readings(on_them, READINGS) == on_them
 
 
 @pytest.mark.parametrize("kept", [lambda r: r[:0], lambda r: r[:1], lambda r: r[r > 14 * S], lambda r: r[r < 46 * S]])
 def test_it_stays_as_it_is_where_that_would_cut_off_much(kept):
     window = Window("w", 10 * S, 50 * S)
-    assert snapped(window, kept(READINGS)) == window
+    assert align_to_readings(window, kept(READINGS)) == window
 
 
 def test_a_counters_edges_are_where_it_has_moved():
     stuck = changed(lambda t_s, j: np.where((t_s >= 9) & (t_s < 11.5), np.interp(9, t_s, j), j))
     assert codes(stuck, 10, 50) == []  # 2.5 s are not stuck yet
-    window = snapped(Window("w", 10 * S, 50 * S), stuck.counter_moved_ns)
+    window = align_to_readings(Window("w", 10 * S, 50 * S), stuck.counter_moved_ns)
     assert window.start_ns == round(11.5 * S)
     sound = EITHER["counter"].energy_j(window.start_ns, window.end_ns)
     assert stuck.energy_j(window.start_ns, window.end_ns) == pytest.approx(sound, rel=1e-12)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_energy.analysis.chunks import arrivals, gaps, longest_gaps_s, read_chunks
+from inference_energy.analysis.token_times import arrivals, gaps, longest_gaps_s, read_chunks
 from inference_energy.analysis.windows import TokenTimes
-from inference_energy.contracts import chunks as contract
+from inference_energy.contracts import requests as contract
 from inference_energy.contracts import requests as requests_contract
-from inference_energy.contracts.tables import write_table
+from inference_energy.contracts.io import write_table
 
 S = 1_000_000_000
 
@@ -38,7 +38,7 @@ def chunks(*rows):
     """(id, time in s, events, running count or None) of each."""
     frame = pd.DataFrame(
         [(number, "w", round(at * S), events, said) for number, at, events, said in rows],
-        columns=contract.SCHEMA.names,
+        columns=contract.CHUNKS_SCHEMA.names,
     )
     return frame.astype({"completion_tokens": "Int64"})
 
@@ -108,7 +108,7 @@ def test_gaps_are_per_token_and_within_a_request():
 def test_chunks_of_an_earlier_session_are_left_alone(tmp_path):
     write_table(tmp_path / "requests.parquet", [], requests_contract.SCHEMA, clock_anchor={"monotonic_ns": 2})
     assert read_chunks(tmp_path / "requests.parquet") is None
-    write_table(tmp_path / "chunks.parquet", chunks(*BURSTS), contract.SCHEMA, clock_anchor={"monotonic_ns": 1})
+    write_table(tmp_path / "chunks.parquet", chunks(*BURSTS), contract.CHUNKS_SCHEMA, clock_anchor={"monotonic_ns": 1})
     assert read_chunks(tmp_path / "requests.parquet") is None
-    write_table(tmp_path / "chunks.parquet", chunks(*BURSTS), contract.SCHEMA, clock_anchor={"monotonic_ns": 2})
+    write_table(tmp_path / "chunks.parquet", chunks(*BURSTS), contract.CHUNKS_SCHEMA, clock_anchor={"monotonic_ns": 2})
     assert len(read_chunks(tmp_path / "requests.parquet")) == 3

@@ -4,16 +4,15 @@ import dataclasses
 
 import pytest
 
-from inference_energy.analysis.fit.cells import Cell
-from inference_energy.analysis.fit.models import MODELS, fit_model
-from inference_energy.analysis.fit.stage import fit, missing_cells
+from inference_energy.analysis.fit.cells import FitCell
+from inference_energy.analysis.fit.models import MODELS, fit_model, fit_server, missing_cells
 from inference_energy.errors import InputError
 
 TWO_TERM, POWER_TERM = MODELS
 
 
 def cell(name, duration_s, prompt, generated, energy_j, kind="steady", active_j=None):
-    return Cell(name, kind, duration_s, prompt, generated, energy_j, active_j, "gpu", "sampled")
+    return FitCell(name, kind, duration_s, prompt, generated, energy_j, active_j, "gpu", "sampled")
 
 
 # Five windows of an 8B model on one H100: s, prompt tokens, generated tokens, J (measured; energy is the total).
@@ -178,4 +177,4 @@ def test_missing_cells_are_named():
 def test_servers_are_not_mixed():
     one, other = ({"machine": "m", "server": s, "session": s, "windows": {}} for s in ("a", "b"))
     with pytest.raises(InputError, match="one server"):
-        fit([(one, {"windows": {}}), (other, {"windows": {}})])
+        fit_server([(one, {"windows": {}}), (other, {"windows": {}})])

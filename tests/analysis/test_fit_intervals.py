@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from inference_energy.analysis.fit.cells import Bins, Cell
+from inference_energy.analysis.fit.cells import Bins, FitCell
 from inference_energy.analysis.fit.models import MODELS, fit_model
 from inference_energy.analysis.uncertainty.budget import Term
 from inference_energy.config.analysis import Uncertainty
@@ -34,7 +34,7 @@ def windows(random, seconds=60, spread=0.02, gain=1.0, devices=1):
         energy_j = gain * energy_j * (1 + spread * noise(random, seconds))
         total_j = float(energy_j.sum())
         made.append(
-            Cell(
+            FitCell(
                 f"w{place}",
                 "steady",
                 float(seconds),
@@ -124,7 +124,7 @@ def two_term_windows(random, cold_u_w=0.3, cold_w=70.0, seconds=60, spread=0.002
         energy_j = cold_w + energy_j * (1 + spread * noise(random, seconds))
         total_j = float(energy_j.sum())
         made.append(
-            Cell(
+            FitCell(
                 f"w{place}",
                 "steady",
                 float(seconds),

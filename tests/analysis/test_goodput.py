@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import synthetic
 
-from inference_energy.analysis.chunks import Arrivals
-from inference_energy.analysis.goodput import goodput
+from inference_energy.analysis.latency import goodput
+from inference_energy.analysis.token_times import ChunkTimes
 from inference_energy.analysis.windows import Window
 from inference_energy.config.analysis import Limits
 from inference_energy.impact.recompute import recompute
@@ -53,7 +53,7 @@ def test_end_to_end_and_the_edge_of_a_limit():
 
 
 def test_the_longest_time_between_tokens_counts():
-    arrived = Arrivals(np.zeros(3, dtype=np.int64), np.array([1100, 1150, 1600]) * MS, np.array([1, 5, 5]))
+    arrived = ChunkTimes(np.zeros(3, dtype=np.int64), np.array([1100, 1150, 1600]) * MS, np.array([1, 5, 5]))
     assert judge(GOOD, arrived=arrived, itl_s=0.1).figures["good_requests"].value == 1
     assert judge(GOOD, arrived=arrived, itl_s=0.08).figures["good_requests"].value == 0
     withheld = judge(GOOD, itl_s=0.1)

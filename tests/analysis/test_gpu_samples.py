@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.channels import boundary, channels, summed
+from inference_energy.analysis.power_series import boundary, channels, summed
 from inference_energy.contracts.power import GPU_SAMPLES, SCHEMA
 
 SOURCES = [{"name": "nvml", "grade": "counter"}]

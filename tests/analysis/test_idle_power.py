@@ -7,7 +7,7 @@ import pytest
 from made import S, counter_channel, level, power_channel
 
 from inference_energy.analysis.idle import IdlePhase, idle_power
-from inference_energy.analysis.uncertainty.edges import COUNTER_UPDATE_S
+from inference_energy.analysis.uncertainty.terms import COUNTER_UPDATE_S
 from inference_energy.config.analysis import AnalysisConfig
 
 CONFIG = AnalysisConfig.model_validate({"uncertainty": {"gain": 0.03, "offset_w": 1.0}})

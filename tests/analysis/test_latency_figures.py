@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.chunks import Arrivals
+from inference_energy.analysis.figures import reason
 from inference_energy.analysis.latency import failed_samples, figure_name, lag_s, latency_figures, samples
-from inference_energy.analysis.validity import reason
+from inference_energy.analysis.token_times import ChunkTimes
 from inference_energy.analysis.windows import Window
 
 MS = 1_000_000
@@ -83,7 +83,7 @@ def test_reasons_invalidate_and_notes_do_not():
 def test_time_between_tokens_comes_from_arrivals_alone():
     assert not [name for name in figures(alike(6)) if name.startswith("itl")]
     times = np.array([0, 30, 60, 160]) * MS
-    arrived = Arrivals(np.zeros(4, dtype=np.int64), times, np.array([1, 1, 3, 2]))
+    arrived = ChunkTimes(np.zeros(4, dtype=np.int64), times, np.array([1, 1, 3, 2]))
     sample = samples(alike(1), arrived)["itl"]
     assert sample.values_s.tolist() == pytest.approx([0.03, 0.01, 0.01, 0.01, 0.05, 0.05])
     assert sample.unit == "s/token"

@@ -6,7 +6,7 @@ from nvml_rows import nvml_power
 
 from inference_energy.analysis.sensor_checks import EVENTS
 from inference_energy.contracts import power
-from inference_energy.contracts.tables import read_table
+from inference_energy.contracts.io import read_table
 from inference_energy.impact.recompute import recompute
 
 

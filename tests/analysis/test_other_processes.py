@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference_energy.analysis.others import others_reasons
+from inference_energy.analysis.sensor_checks import others_reasons
 
 START_NS, END_NS = 100_000_000_000, 160_000_000_000
 

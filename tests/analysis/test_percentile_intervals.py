@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inference_energy.analysis.bins import bin_edges
-from inference_energy.analysis.percentiles import needed, percentiles
+from inference_energy.analysis.latency import needed, percentiles
+from inference_energy.analysis.windows import bin_edges
 
 S = 1_000_000_000
 WINDOW_S = 60

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.queueing import interpolated, queue_figures
-from inference_energy.analysis.server_counts import Histogram, ServerMetrics
+from inference_energy.analysis.server_metrics import Histogram, ServerMetrics, interpolated, queue_figures
 
 S = 1_000_000_000
 NAME = "vllm:request_queue_time_seconds"

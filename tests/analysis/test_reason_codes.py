@@ -73,7 +73,7 @@ from faults import (
     zero_without_counter,
 )
 
-from inference_energy.analysis.validity import CODES, judged, reason
+from inference_energy.analysis.figures import CODES, make_figure, reason
 from inference_energy.impact.recompute import recompute
 
 TOTAL, PER_TOKEN = "energy_total_j", "energy_total_per_output_token_j"
@@ -290,7 +290,7 @@ def test_unknown_codes_are_refused_and_summaries_use_known_ones(case):
     with pytest.raises(KeyError, match="no reason code 'made_up'"):
         reason("made_up", "No.")
     with pytest.raises(ValueError, match="needs a reason"):
-        judged(None, "J", boundary="gpu", grade="sampled", reasons=[reason("power_cap", "A note.")])
+        make_figure(None, "J", boundary="gpu", grade="sampled", reasons=[reason("power_cap", "A note.")])
     assert json.loads(json.dumps(recompute(case.raw, case.plan), allow_nan=False))
 
 

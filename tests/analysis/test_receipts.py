@@ -6,12 +6,10 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.analysis.attribute import attribute
-from inference_energy.analysis.attribution.proportional import proportional
-from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.config.impact import ImpactConfig
+from inference_energy.analysis.attribution import attribute_session, proportional
+from inference_energy.config.analysis import AnalysisConfig, ImpactConfig
 from inference_energy.contracts import receipts, requests
-from inference_energy.contracts.tables import read_table, write_table
+from inference_energy.contracts.io import read_table, write_table
 from inference_energy.impact.recompute import RawSession, session_parts
 
 weights = st.lists(st.integers(0, 100_000), min_size=1, max_size=50).map(lambda w: np.array(w, dtype=np.int64))
@@ -54,7 +52,7 @@ def session(tmp_path_factory):
 @pytest.mark.parametrize("policy", ["completion_tokens", "total_tokens"])
 def test_receipts_of_a_session(session, tmp_path, policy):
     truth, files, parts, config = session
-    found = attribute(
+    found = attribute_session(
         requests=files.requests, energy=parts.energy, config=config.model_copy(update={"attribution": policy})
     )
     write_table(tmp_path / "receipts.parquet", found, receipts.SCHEMA)
@@ -73,7 +71,7 @@ def test_receipts_of_a_session(session, tmp_path, policy):
 
 def test_a_request_is_charged_for_its_tokens_inside(session):
     truth, files, parts, config = session
-    found = attribute(requests=files.requests, energy=parts.energy, config=config).set_index("request_id")
+    found = attribute_session(requests=files.requests, energy=parts.energy, config=config).set_index("request_id")
     window = truth.windows["low"]
     per_token_j = parts.energy["windows"]["low"]["figures"]["energy_total_per_output_token_j"]["value"]
     asked = read_table(files.requests, requests.SCHEMA)
@@ -92,7 +90,7 @@ def test_no_valid_energy_no_receipts(session):
     broken = {**figures["energy_total_j"], "value": None, "valid": False}
     broken["reasons"] = [{"code": "gap", "detail": "A hole."}]
     windows = {"low": {**parts.energy["windows"]["low"], "figures": {**figures, "energy_total_j": broken}}}
-    found = attribute(requests=files.requests, energy={**parts.energy, "windows": windows}, config=config)
+    found = attribute_session(requests=files.requests, energy={**parts.energy, "windows": windows}, config=config)
     assert len(found) > 0
     assert found["energy_j"].isna().all()
     assert found["idle_energy_j"].isna().all()
@@ -101,7 +99,7 @@ def test_no_valid_energy_no_receipts(session):
 def test_under_total_tokens_prompts_are_charged_too(session):
     truth, files, parts, config = session
     policy = config.model_copy(update={"attribution": "total_tokens"})
-    found = attribute(requests=files.requests, energy=parts.energy, config=policy).set_index("request_id")
+    found = attribute_session(requests=files.requests, energy=parts.energy, config=policy).set_index("request_id")
     window = truth.windows["high"]
     total_j = parts.energy["windows"]["high"]["figures"]["energy_total_j"]["value"]
     per_token_j = total_j / (window["output_tokens"] + window["prompt_tokens"])

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from made import S, counter_channel, flickering, level, power_channel
 
-from inference_energy.analysis.uncertainty.edges import edge_term
-from inference_energy.analysis.uncertainty.sensors import gain_term, gap_term, offset_term, sampling_term
+from inference_energy.analysis.uncertainty.terms import edge_term, gain_term, gap_term, offset_term, sampling_term
 from inference_energy.config.analysis import Uncertainty
 
 STATED = Uncertainty(gain=0.03, offset_w=2.0)

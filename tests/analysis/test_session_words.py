@@ -3,10 +3,10 @@
 import pytest
 import synthetic
 
-from inference_energy.acquire.server.guardian import Status
-from inference_energy.analysis.launch import launch
-from inference_energy.analysis.recorded import load_text
-from inference_energy.contracts.tables import read_json, write_json
+from inference_energy.acquire.server.guardian import GuardianStatus
+from inference_energy.analysis.session_facts import load_description
+from inference_energy.analysis.warmup import launch
+from inference_energy.contracts.io import read_json, write_json
 from inference_energy.impact.recompute import recompute
 
 
@@ -29,7 +29,7 @@ from inference_energy.impact.recompute import recompute
     ],
 )
 def test_a_load_in_words(arrival, text):
-    assert load_text({"arrival": arrival, "workload": "chat"}) == text
+    assert load_description({"arrival": arrival, "workload": "chat"}) == text
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_whole_node_leaves_nothing_to_say(tmp_path):
 def test_what_the_guardian_says_of_the_stop(tmp_path, values, words):
     folder = synthetic.build_session(tmp_path).folder
     session = read_json(folder / "session.json")
-    assert set(session["stop"]) == set(Status("").values)
+    assert set(session["stop"]) == set(GuardianStatus("").values)
     write_json(folder / "session.json", session | {"stop": synthetic.stop_status(**values)})
     found = launch(session=folder / "session.json", phases=folder / "phases.parquet")
     assert [r["detail"] for r in found["reasons"]] == words

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy.signal import lfilter
 
-from inference_energy.analysis.steadiness import block_edges, geweke, judge, mser5, trend
-from inference_energy.analysis.window_steadiness import requests_in_flight
+from inference_energy.analysis.steadiness import block_edges, geweke, judge, mser5, requests_in_flight, trend
 from inference_energy.config.analysis import Steadiness
 
 S = 1_000_000_000

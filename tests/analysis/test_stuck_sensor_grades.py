@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inference_energy.analysis.channels import Channel
+from inference_energy.analysis.power_series import PowerSeries
 from inference_energy.analysis.sensor_checks import check_channel
 from inference_energy.config.analysis import AnalysisConfig
 
@@ -14,7 +14,7 @@ from inference_energy.config.analysis import AnalysisConfig
 def test_only_a_model_may_stand_still(grade, found):
     times_ns = np.arange(100) * 100_000_000
     nothing = np.array([], dtype=np.int64)
-    channel = Channel(
+    channel = PowerSeries(
         source="nvml",
         device="GPU-0",
         domain="gpu",

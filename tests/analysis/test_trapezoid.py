@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.analysis.trapezoid import counter_energy, integrate, shortfall_s
+from inference_energy.analysis.integration import counter_energy, integrate, shortfall_s
 from inference_energy.errors import InputError
 
 ORIGIN_NS = 8_000_000_000_000

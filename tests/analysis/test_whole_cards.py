@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.channels import boundary, boundary_note, channels, summed
-from inference_energy.analysis.others import others_reasons
-from inference_energy.analysis.validity import CODES
+from inference_energy.analysis.figures import CODES
+from inference_energy.analysis.power_series import boundary, boundary_note, channels, summed
+from inference_energy.analysis.sensor_checks import others_reasons
 from inference_energy.contracts.power import GPU_MODULE, SCHEMA
 
 CARD, ONE, TWO = "GPU-a", "MIG-1", "MIG-2"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_energy.config.read import validate
+from inference_energy.config.loader import validate
 from inference_energy.contracts.calibration import read_calibrations
 from inference_energy.errors import InputError
 

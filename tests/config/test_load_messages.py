@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_energy.config.read import validate
+from inference_energy.config.loader import validate
 from inference_energy.errors import InputError
 
 ROOT = Path(__file__).parents[2]

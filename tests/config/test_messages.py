@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_energy.config.read import merge, read_merged, validate
+from inference_energy.config.loader import overlay, read_merged, validate
 from inference_energy.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def test_the_shipped_configurations_are_valid() -> None:
 
 
 def test_mappings_are_merged_and_lists_replaced() -> None:
-    assert merge({"a": {"x": 1, "y": 2}, "l": [1, 2]}, {"a": {"y": 3}, "l": [4]}) == {
+    assert overlay({"a": {"x": 1, "y": 2}, "l": [1, 2]}, {"a": {"y": 3}, "l": [4]}) == {
         "a": {"x": 1, "y": 3},
         "l": [4],
     }

@@ -6,18 +6,18 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from inference_energy.acquire.power import settings
-from inference_energy.acquire.power.spec import SamplerSpec
-from inference_energy.config import meters
+from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.config import power
 from inference_energy.config.power import PowerConfig, SourceName
 
 PAIRS = [
-    (meters.NvidiaSmi, settings.NvidiaSmiSettings),
-    (meters.PcmPower, settings.PcmPowerSettings),
-    (meters.Redfish, settings.RedfishSettings),
-    (meters.Ipmi, settings.IpmiSettings),
-    (meters.SmartPlug, settings.SmartPlugSettings),
-    (meters.Pdu, settings.PduSettings),
-    (meters.Dcgm, settings.DcgmSettings),
+    (power.NvidiaSmi, settings.NvidiaSmiSettings),
+    (power.PcmPower, settings.PcmPowerSettings),
+    (power.Redfish, settings.RedfishSettings),
+    (power.Ipmi, settings.IpmiSettings),
+    (power.SmartPlug, settings.SmartPlugSettings),
+    (power.Pdu, settings.PduSettings),
+    (power.Dcgm, settings.DcgmSettings),
 ]
 
 
@@ -56,7 +56,7 @@ def test_every_source_can_be_named() -> None:
 
 
 def test_a_login_in_a_url_is_refused_and_not_repeated() -> None:
-    from inference_energy.config.read import read_yaml, validate
+    from inference_energy.config.loader import read_yaml, validate
     from inference_energy.errors import InputError
 
     raw = read_yaml(Path(__file__).parents[2] / "config.yaml")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_energy.config.read import validate
+from inference_energy.config.loader import validate
 from inference_energy.contracts.traffic import Traffic, read_traffic
 from inference_energy.errors import InputError
 

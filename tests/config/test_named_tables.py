@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_energy.cli.named import check_names
-from inference_energy.config.read import validate
+from inference_energy.cli.experiment import check_names
+from inference_energy.config.loader import validate
 from inference_energy.errors import InputError
 
 RAW = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inference_energy.analysis.steadiness import BLOCK_S, MIN_BLOCKS
-from inference_energy.config.read import read_merged
+from inference_energy.config.loader import read_merged
 
 ROOT = Path(__file__).parents[2]
 SNAPPED_S = 1.0

@@ -12,11 +12,16 @@ import pynvml
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.environment.capture import capture, write
-from inference_energy.acquire.environment.cpu import cpu_facts, memory_facts
-from inference_energy.acquire.environment.gpu import cuda_facts, gpu_facts
-from inference_energy.acquire.environment.software import project_facts
-from inference_energy.acquire.environment.system import os_facts
+from inference_energy.acquire.machine_environment import (
+    capture,
+    cpu_facts,
+    cuda_facts,
+    gpu_facts,
+    memory_facts,
+    os_facts,
+    project_facts,
+    write_environment,
+)
 
 CPUINFO = "".join(
     f"processor\t: {cpu}\nmodel name\t: Example CPU 9000\nphysical id\t: {cpu // 2}\nflags\t\t: fpu {flag}\n\n"
@@ -50,13 +55,13 @@ def test_every_null_has_a_reason_and_every_reason_a_null(gpus: list[FakeGpu] | N
 
 def test_the_file_holds_no_user_and_no_path_and_is_the_same_twice(tmp_path: Path) -> None:
     nvml = FakeNvml([FakeGpu("GPU-a")])
-    written = write(tmp_path / "deep" / "environment.json", nvml)
+    written = write_environment(tmp_path / "deep" / "environment.json", nvml)
     text = (tmp_path / "deep" / "environment.json").read_text()
     assert json.loads(text) == written
     assert list(written) == ["simulated", "gpus", "cpu", "memory", "os", "python", "cuda", "project", "missing"]
     for private in (str(Path.home()) + "/", str(Path.cwd()), f"/{getpass.getuser()}/"):
         assert private not in text
-    write(tmp_path / "again.json", nvml)
+    write_environment(tmp_path / "again.json", nvml)
     assert (tmp_path / "again.json").read_text() == text
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["environment.json"]
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from inference_energy.estimate.calibration.record import Calibration, parse_calibration
-from inference_energy.estimate.cases import Cases
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.calibration import EnergyCalibration, parse_calibration
 from inference_energy.estimate.estimator import Basis
-from inference_energy.estimate.hardware.gpus import Gpu
-from inference_energy.estimate.measured.rows import MeasuredRow
+from inference_energy.estimate.gpus import GpuSheet
+from inference_energy.estimate.reference_rows import MeasuredRow
 from inference_energy.estimate.shapes.precision import WeightPrecision
 from inference_energy.estimate.shapes.shape import Attention, ModelShape
 
@@ -45,7 +45,7 @@ def experts(**changes: Any) -> ModelShape:
     return shape("round-moe", **{**own, **changes})
 
 
-def gpu(name: str = "H100-SXM", **changes: Any) -> Gpu:
+def gpu(name: str = "H100-SXM", **changes: Any) -> GpuSheet:
     """500 W, 2 TB/s, 1000 TFLOP/s."""
     content: dict[str, Any] = {
         "name": name,
@@ -61,16 +61,16 @@ def gpu(name: str = "H100-SXM", **changes: Any) -> Gpu:
         "source": "made",
         "note": "",
     }
-    return Gpu(**{**content, **changes})
+    return GpuSheet(**{**content, **changes})
 
 
-def cases(model: ModelShape | None = None, card: Gpu | None = None, **load: Any) -> Cases:
+def cases(model: ModelShape | None = None, card: GpuSheet | None = None, **load: Any) -> Cases:
     """One case, batch 10, prompts of 100 and answers of 200 tokens, 1000 tokens/s unless told otherwise."""
     given: dict[str, Any] = {"batch": 10.0, "input_tokens": 100.0, "output_tokens": 200.0, "throughput": 1000.0}
     return Cases.of([model or shape()], [card or gpu()], **{**given, **load})
 
 
-def calibration(**changes: Any) -> Calibration:
+def calibration(**changes: Any) -> EnergyCalibration:
     """200 pJ/byte, 2 pJ/FLOP, 10 mJ/token, known exactly; rows scatter by 5 %."""
     content: dict[str, Any] = {
         "kind": "energy-roofline calibration",

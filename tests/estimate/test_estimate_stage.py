@@ -10,22 +10,19 @@ import pandas as pd
 import pytest
 import synthetic
 
-from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.config.estimate import EstimateConfig
-from inference_energy.config.impact import ImpactConfig
-from inference_energy.contracts.tables import read_json, write_json
+from inference_energy.config.analysis import AnalysisConfig, EstimateConfig, ImpactConfig
+from inference_energy.contracts.io import read_json, write_json
 from inference_energy.errors import InputError
-from inference_energy.estimate.calibration.record import Calibration, parse_calibration, shipped_calibration
-from inference_energy.estimate.calibration.shipped import fit_table
-from inference_energy.estimate.measured.rows import read_rows
-from inference_energy.estimate.measured.runs import rows_of_summaries
-from inference_energy.estimate.session.served import served_of
-from inference_energy.estimate.shapes.catalogue import models
+from inference_energy.estimate.calibration import EnergyCalibration, parse_calibration, shipped_calibration
+from inference_energy.estimate.calibration_fit import fit_table
+from inference_energy.estimate.reference_rows import read_rows, rows_of_summaries
+from inference_energy.estimate.session_inputs import read_served_model
+from inference_energy.estimate.shapes.config_json import catalogue_models
 from inference_energy.impact.recompute import RawSession, session_parts
 from inference_energy.provenance.recompute import estimates_of
 
 UUID = "GPU-0"
-ARCHITECTURE = models()["Llama-3.1-8B"]["config"]
+ARCHITECTURE = catalogue_models()["Llama-3.1-8B"]["config"]
 ENVIRONMENT = {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "uuid": UUID, "power_limit_enforced_w": 700.0}]}
 MODEL = {"name": "llama", "architecture": ARCHITECTURE, "missing": {}}
 WINDOWS = (
@@ -51,7 +48,7 @@ class Recorded:
     def session(self, **changes: Any) -> None:
         write_json(self.files.session, {**read_json(self.files.session), **changes})
 
-    def estimates(self, calibration: Calibration | None = None, **config: Any) -> dict[str, Any]:
+    def estimates(self, calibration: EnergyCalibration | None = None, **config: Any) -> dict[str, Any]:
         analysis = AnalysisConfig.model_validate(self.plan["analysis"])
         parts = session_parts(self.files, analysis, ImpactConfig.model_validate(self.plan["impact"]))
         found = estimates_of(self.files, parts, EstimateConfig(**config), calibration)
@@ -167,7 +164,7 @@ def test_a_window_whose_energy_is_not_given_is_not_scored(own: Recorded) -> None
     rows = pd.read_parquet(own.files.requests)
     rows.loc[rows["cell"] == "eight", "completion_tokens"] *= 2
     from inference_energy.contracts import requests
-    from inference_energy.contracts.tables import write_table
+    from inference_energy.contracts.io import write_table
 
     write_table(own.files.requests, rows, requests.SCHEMA, clock_anchor=synthetic.ANCHOR)
     found = own.estimates()
@@ -210,8 +207,10 @@ def test_gpus_share_a_copy_and_copies_share_the_load(own: Recorded) -> None:
 
 
 def test_flags_of_the_server_change_the_shape() -> None:
-    plain = served_of(MODEL, ENVIRONMENT, launched(), None).shape
-    fp8 = served_of(MODEL, ENVIRONMENT, launched("--kv-cache-dtype", "fp8_e4m3", "--quantization=fp8"), None).shape
+    plain = read_served_model(MODEL, ENVIRONMENT, launched(), None).shape
+    fp8 = read_served_model(
+        MODEL, ENVIRONMENT, launched("--kv-cache-dtype", "fp8_e4m3", "--quantization=fp8"), None
+    ).shape
     assert plain is not None
     assert fp8 is not None
     assert fp8.kv_bytes_per_token == plain.kv_bytes_per_token / 2
@@ -219,15 +218,15 @@ def test_flags_of_the_server_change_the_shape() -> None:
 
 
 def test_slices_and_mixed_cards_are_not_estimated() -> None:
-    assert "MIG" in served_of(MODEL, ENVIRONMENT, launched(gpus=["MIG-1"]), None).unknown[0]
+    assert "MIG" in read_served_model(MODEL, ENVIRONMENT, launched(gpus=["MIG-1"]), None).unknown[0]
     mixed = {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "uuid": "a"}, {"name": "NVIDIA L4", "uuid": "b"}]}
-    assert "different kinds" in served_of(MODEL, mixed, launched(gpus=["a", "b"]), None).unknown[0]
-    assert served_of(MODEL, mixed, launched(gpus=["b"]), None).gpu is not None
+    assert "different kinds" in read_served_model(MODEL, mixed, launched(gpus=["a", "b"]), None).unknown[0]
+    assert read_served_model(MODEL, mixed, launched(gpus=["b"]), None).gpu is not None
 
 
 def test_a_simulated_gpu_has_the_data_sheet_of_the_one_it_stands_for() -> None:
     bench = {"simulated": True, "gpus": [{"name": "NVIDIA H100 80GB HBM3 (simulated)", "uuid": UUID}]}
-    found = served_of(MODEL, bench, launched(), None)
+    found = read_served_model(MODEL, bench, launched(), None)
     assert found.gpu is not None
     assert found.gpu.name == "H100-SXM"
     assert "simulated" in found.notes[0]
@@ -235,8 +234,8 @@ def test_a_simulated_gpu_has_the_data_sheet_of_the_one_it_stands_for() -> None:
 
 def test_a_lowered_power_limit_is_noted() -> None:
     capped = {"gpus": [{**ENVIRONMENT["gpus"][0], "power_limit_enforced_w": 400.0}]}
-    assert "400 W" in served_of(MODEL, capped, launched(), None).notes[0]
-    assert served_of(MODEL, ENVIRONMENT, launched(), None).notes == ()
+    assert "400 W" in read_served_model(MODEL, capped, launched(), None).notes[0]
+    assert read_served_model(MODEL, ENVIRONMENT, launched(), None).notes == ()
 
 
 def test_finished_runs_are_a_table_that_can_be_fitted(tmp_path: Path) -> None:
@@ -250,7 +249,7 @@ def test_finished_runs_are_a_table_that_can_be_fitted(tmp_path: Path) -> None:
     )
     for name, scale in (("Qwen3-8B", 1.0), ("Qwen3-32B", 3.0)):
         recorded = Recorded(tmp_path / name, windows=windows, energy_model=(300.0 * scale, 0.006 * scale, 0.08 * scale))
-        recorded.write({"name": name, "architecture": models()[name]["config"], "missing": {}}, ENVIRONMENT)
+        recorded.write({"name": name, "architecture": catalogue_models()[name]["config"], "missing": {}}, ENVIRONMENT)
         summaries.append({"experiment": name, "estimates": [recorded.estimates()]})
     table = rows_of_summaries(summaries)
     assert len(table["rows"]) == 8

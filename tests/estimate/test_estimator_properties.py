@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.estimate.configurations import basis, cases, experts, gpu, shape
 
-from inference_energy.estimate.calibration.terms import decode_columns
-from inference_energy.estimate.cases import Cases
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.calibration import decode_columns
+from inference_energy.estimate.compare import basis_for
+from inference_energy.estimate.estimator import Values
 from inference_energy.estimate.estimators.registry import ESTIMATORS, estimator_of
-from inference_energy.estimate.hardware.gpus import gpus
-from inference_energy.estimate.result import Values
-from inference_energy.estimate.shapes.catalogue import models, shape_of
+from inference_energy.estimate.gpus import gpus
+from inference_energy.estimate.shapes.config_json import catalogue_models, shape_of
 from inference_energy.estimate.shapes.shape import touched_share
-from inference_energy.estimate.side_by_side import basis_for
 
-SHAPES = [shape_of(name) for name in models()]
+SHAPES = [shape_of(name) for name in catalogue_models()]
 CARDS = list(gpus().values())
 BASIS = basis_for(gpus()["H100-SXM"])
 

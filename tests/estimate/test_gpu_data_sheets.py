@@ -3,7 +3,7 @@
 import pytest
 
 from inference_energy.errors import InputError
-from inference_energy.estimate.hardware.gpus import gpu_of, gpu_of_driver, gpus
+from inference_energy.estimate.gpus import find_gpu, gpu_of_driver, gpus
 
 WANTED = [
     *("V100-SXM2", "V100-PCIe", "A100-40-PCIe", "A100-40-SXM", "A100-80-PCIe", "A100-80-SXM", "A10", "L4", "L40S"),
@@ -34,17 +34,17 @@ def test_peaks_are_dense(name: str) -> None:
     [("H100-SXM", 700, 3350, 989.4, 80), ("A100-80-SXM", 400, 2039, 312, 80), ("L4", 72, 300, 121, 24)],
 )
 def test_some_rows_by_hand(name: str, tdp_w: float, gb_per_s: float, tflops: float, memory_gb: float) -> None:
-    gpu = gpu_of(name)
+    gpu = find_gpu(name)
     assert (gpu.tdp_w, gpu.bandwidth_bytes_per_s, gpu.bf16_flops, gpu.memory_bytes) == pytest.approx(
         (tdp_w, gb_per_s * 1e9, tflops * 1e12, memory_gb * 1e9)
     )
 
 
 def test_names_aliases_and_capitals() -> None:
-    assert gpu_of("h100") is gpu_of("H100-SXM5") is gpu_of("H100-SXM")
-    assert gpu_of("RTX 4090") is gpu_of("rtx4090")
+    assert find_gpu("h100") is find_gpu("H100-SXM5") is find_gpu("H100-SXM")
+    assert find_gpu("RTX 4090") is find_gpu("rtx4090")
     with pytest.raises(InputError, match="MI300X"):
-        gpu_of("H1000")
+        find_gpu("H1000")
 
 
 def test_names_belong_to_one_gpu() -> None:
@@ -57,11 +57,11 @@ def test_what_drivers_call_them() -> None:
     found = gpu_of_driver("NVIDIA H100 80GB HBM3")
     assert found is not None
     assert found.name == "H100-SXM"
-    assert gpu_of_driver("NVIDIA A100-SXM4-80GB") is gpu_of("A100-80-SXM")
+    assert gpu_of_driver("NVIDIA A100-SXM4-80GB") is find_gpu("A100-80-SXM")
     assert gpu_of_driver("NVIDIA GH200 480GB") is None
 
 
 def test_the_peak_is_that_of_the_precision_or_of_16_bit() -> None:
-    assert gpu_of("H100-SXM").peak_flops("fp8") == pytest.approx(1978.9e12)
-    assert gpu_of("A100-80-SXM").peak_flops("fp8") == pytest.approx(312e12)
-    assert gpu_of("H100-SXM").peak_flops("int4") == pytest.approx(989.4e12)
+    assert find_gpu("H100-SXM").peak_flops("fp8") == pytest.approx(1978.9e12)
+    assert find_gpu("A100-80-SXM").peak_flops("fp8") == pytest.approx(312e12)
+    assert find_gpu("H100-SXM").peak_flops("int4") == pytest.approx(989.4e12)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inference_energy.errors import InputError
-from inference_energy.estimate.measured.rows import PUBLISHED, WINDOWS, read_rows, shipped_rows
+from inference_energy.estimate.reference_rows import PUBLISHED, WINDOWS, read_rows, shipped_rows
 
 HEAD = "model,gpu,batch,energy_per_output_token_j"
 

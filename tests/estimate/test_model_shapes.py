@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from inference_energy.errors import InputError
-from inference_energy.estimate.shapes.catalogue import models, shape_of
-from inference_energy.estimate.shapes.read import shape_from_config
+from inference_energy.estimate.shapes.config_json import catalogue_models, shape_from_config, shape_of
 
 TINY: dict[str, Any] = {
     "model_type": "llama",
@@ -50,10 +49,10 @@ def test_all_parameters_to_the_last_one(name: str, count: int) -> None:
     assert shape_of(name).parameters == count
 
 
-@pytest.mark.parametrize("name", list(models()))
+@pytest.mark.parametrize("name", list(catalogue_models()))
 def test_all_parameters_as_published(name: str) -> None:
     """Within half a per cent of the rounded figure on the model's card; of gemma the vision encoder is not counted."""
-    published = models()[name]["published"]["parameters_billion"] * 1e9
+    published = catalogue_models()[name]["published"]["parameters_billion"] * 1e9
     tolerance = 0.04 if name == "gemma-3-12b" else 0.005
     assert shape_of(name).parameters == pytest.approx(published, rel=tolerance)
 

@@ -10,14 +10,21 @@ import pytest
 from numpy.typing import NDArray
 from tests.estimate.configurations import row, shape
 
-from inference_energy.contracts.tables import write_json
+from inference_energy.contracts.io import write_json
 from inference_energy.errors import InputError
-from inference_energy.estimate.calibration.fit import Design, design_of, fit_rows, leave_models_out, solve
-from inference_energy.estimate.calibration.record import SHIPPED, load_calibration, shipped_calibration
-from inference_energy.estimate.calibration.shipped import fit_shipped, fit_table
-from inference_energy.estimate.hardware.gpus import gpu_of
-from inference_energy.estimate.measured.rows import MeasuredRow, cases_of
-from inference_energy.estimate.shapes.catalogue import shape_of
+from inference_energy.estimate.calibration import SHIPPED, read_calibration, shipped_calibration
+from inference_energy.estimate.calibration_fit import (
+    Design,
+    design_of,
+    fit_rows,
+    fit_shipped,
+    fit_table,
+    leave_models_out,
+    solve,
+)
+from inference_energy.estimate.gpus import find_gpu
+from inference_energy.estimate.reference_rows import MeasuredRow, cases_of
+from inference_energy.estimate.shapes.config_json import shape_of
 
 BYTE, FLOP, TOKEN, PREFILL = 200e-12, 2e-12, 0.015, 1e-12
 MODELS = ("Qwen3-8B", "Qwen3-14B", "Qwen3-32B", "gemma-3-12b", "Llama-3.1-70B")
@@ -42,7 +49,7 @@ def made(rows: list[MeasuredRow], noise: NDArray[np.float64] | float = 0.0, pref
 
 
 def sweep(**changes: Any) -> list[MeasuredRow]:
-    card = gpu_of("H100-SXM")
+    card = find_gpu("H100-SXM")
     return [
         row(
             label=f"{name} {batch}", shape=shape_of(name), gpu=card, batch=float(batch), context_tokens=500.0, **changes
@@ -150,7 +157,7 @@ def test_prompts_apart_have_a_term_of_their_own() -> None:
         row(
             label=f"prompts {name}",
             shape=shape_of(name),
-            gpu=gpu_of("H100-SXM"),
+            gpu=find_gpu("H100-SXM"),
             output_j=float("nan"),
             prompt_j=1.0,
             input_tokens=2000.0,
@@ -185,7 +192,7 @@ def test_a_negative_term_is_left_out() -> None:
     [
         ([], "no rows"),
         ([row(use="show")], "no rows"),
-        ([row(), row(gpu=gpu_of("L4"))], "different GPUs"),
+        ([row(), row(gpu=find_gpu("L4"))], "different GPUs"),
         ([row(batch=float("nan"))], "batch"),
         ([row(context_tokens=float("nan"))], "context_tokens"),
         ([row(), row(shape=shape("big", mlp=9)), row(batch=20.0)], "more rows"),
@@ -202,7 +209,7 @@ def test_what_cannot_be_fitted_is_said(rows: list[MeasuredRow], word: str) -> No
 def test_a_file_predicts_as_what_it_was_fitted_to(tmp_path: Path) -> None:
     rows = made(sweep())
     write_json(tmp_path / "mine.json", fit_rows(rows, "mine", {"by": "hand"}))
-    found = load_calibration(str(tmp_path / "mine.json")).output_tokens(cases_of(rows))
+    found = read_calibration(str(tmp_path / "mine.json")).output_tokens(cases_of(rows))
     np.testing.assert_allclose(found.energy_j, [one.output_j for one in rows])
 
 
@@ -242,7 +249,7 @@ def test_what_is_not_a_calibration_is_refused(tmp_path: Path, content: Any) -> N
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="--calibration"):
-        load_calibration(str(path))
+        read_calibration(str(path))
 
 
 def test_a_table_is_fitted_from_its_file(tmp_path: Path) -> None:

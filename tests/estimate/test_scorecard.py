@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference_energy.estimate.calibration.fit import design_of, leave_models_out
-from inference_energy.estimate.calibration.shipped import dense_16_bit
-from inference_energy.estimate.scorecard.page import page
-from inference_energy.estimate.scorecard.published import (
+from inference_energy.estimate.calibration_fit import dense_16_bit, design_of, leave_models_out
+from inference_energy.estimate.scorecard import (
     Scorecard,
     calibration_without,
     fair_estimates,
+    page,
     published_scorecard,
+    score,
     without_model,
 )
-from inference_energy.estimate.scorecard.scores import score
-from inference_energy.present.estimate_plots import estimate_plots
+from inference_energy.present.estimates import estimate_plots
 
 PROJECT = Path(__file__).parents[2]
 

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_energy.analysis.figures import reason
 from inference_energy.analysis.uncertainty.budget import Term, with_budget
-from inference_energy.analysis.validity import reason
-from inference_energy.config.impact import WaterConfig
-from inference_energy.contracts.figure import Figure, missing
-from inference_energy.impact.carbon import carbon_figure, carbon_g
-from inference_energy.impact.water import site_water_l, source_water_l, water_figures
+from inference_energy.config.analysis import WaterConfig
+from inference_energy.contracts.figure import Figure, missing_figure
+from inference_energy.impact.footprint import carbon_figure, carbon_g, site_water_l, source_water_l, water_figures
 
 amounts = st.floats(0, 1e6)
 factors = st.floats(0, 100)
@@ -53,7 +52,7 @@ def test_carbon_per_thousand_tokens():
 
 
 def test_a_missing_energy_leaves_no_carbon_and_says_why():
-    absent = missing("J", "active", "gpu", "sampled", reason("cold_idle_missing", "No cold idle."))
+    absent = missing_figure("J", "active", "gpu", "sampled", reason("cold_idle_missing", "No cold idle."))
     figure = carbon_figure(absent, 1, 344.0, 1.0, "gCO2e")
     assert figure.value is None
     assert [r.code for r in figure.reasons] == ["cold_idle_missing"]
@@ -121,7 +120,7 @@ def test_water_of_an_energy_without_an_interval_has_none():
 
 
 def test_water_of_a_missing_energy_says_why_once():
-    absent = missing("kWh", "total", "gpu", "sampled", reason("gap", "A hole of 40 s."))
+    absent = missing_figure("kWh", "total", "gpu", "sampled", reason("gap", "A hole of 40 s."))
     for figure in water_figures(absent, FACTORS, pue=1.2).values():
         assert (figure.value, figure.interval_95) == (None, None)
         assert [r.code for r in figure.reasons] == ["gap"]

@@ -11,10 +11,8 @@ import numpy as np
 import uvloop
 from exchange_server import Seen, client_of
 
-from inference_energy.acquire.load.exchange.body import prompt_fragment
-from inference_energy.acquire.load.exchange.request import PlannedRequest, RequestRecord
-from inference_energy.acquire.load.exchange.settings import WorkloadSettings
-from inference_energy.bench.live.truth_files import EVENTS, REQUESTS, read
+from inference_energy.acquire.load.http.request import PlannedRequest, RequestRecord, WorkloadSettings, prompt_fragment
+from inference_energy.bench.live.truth_files import EVENTS, REQUESTS, read_truth
 
 
 class Arrivals(Seen):
@@ -83,9 +81,9 @@ def compare(seen: Arrivals, truth: Path) -> Errors:
     """The client's times beside the server's truth, token by token."""
     records = {record.prompt_tokens: record for record, _ in seen.ended_with}
     assert {record.error for record in records.values()} == {None}
-    asked = read(truth, REQUESTS).to_pandas().set_index("request_id")["prompt_tokens"]
+    asked = read_truth(truth, REQUESTS).to_pandas().set_index("request_id")["prompt_tokens"]
     assert sorted(asked) == sorted(number or 0 for number in records)
-    told = read(truth, EVENTS).to_pandas().sort_values(["request_id", "token"]).groupby("request_id")
+    told = read_truth(truth, EVENTS).to_pandas().sort_values(["request_id", "token"]).groupby("request_id")
     made, late, first, itl, gaps = [], [], [], [], []
     for number, tokens in told:
         record, sent_ns = records[asked[number]], tokens["sent_ns"].to_numpy()

@@ -9,10 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference_energy.acquire.load.exchange.body import prompt_fragment
-from inference_energy.acquire.load.exchange.client import LoadClient, Outcome
-from inference_energy.acquire.load.exchange.request import PlannedRequest, RequestRecord
-from inference_energy.acquire.load.exchange.settings import ClientSettings, WorkloadSettings
+from inference_energy.acquire.load.http.client import LoadClient, RequestResult
+from inference_energy.acquire.load.http.request import (
+    ClientSettings,
+    PlannedRequest,
+    RequestRecord,
+    WorkloadSettings,
+    prompt_fragment,
+)
 
 COMPLETIONS = WorkloadSettings()
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -182,7 +186,7 @@ async def client_of(
 
 async def send(
     client: LoadClient, number: int = 0, workload: WorkloadSettings = COMPLETIONS, **options: Any
-) -> Outcome:
+) -> RequestResult:
     return await client.send(planned(number, workload.api, **options), workload, time.monotonic_ns(), 0)
 
 

@@ -14,7 +14,7 @@ import psutil
 import uvloop
 from exchange_server import COMPLETIONS, Seen, client_of, planned
 
-from inference_energy.acquire.load.exchange.request import RequestRecord
+from inference_energy.acquire.load.http.request import RequestRecord
 
 
 class Counting(Seen):

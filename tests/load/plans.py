@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from inference_energy.acquire.load.log.merge import merge
-from inference_energy.acquire.load.test import CELL, TestResult, TestSettings, run_test
-from inference_energy.acquire.load.worker.spec import CellSettings, LoadSpec
-from inference_energy.acquire.load.worker.team import LoadTeam
+from inference_energy.acquire.load.request_log import merge_request_logs
+from inference_energy.acquire.load.settings import CellSettings, LoadSpec
+from inference_energy.acquire.load.standalone import CELL, LoadRun, LoadRunResult, run_test
+from inference_energy.acquire.load.worker_pool import WorkerPool
+from inference_energy.contracts.io import read_table, write_table
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.contracts.tables import read_table, write_table
 
 Row = dict[str, Any]
 
@@ -41,18 +41,18 @@ def write_plan(folder: Path, rows: Sequence[Row], prompts: Sequence[Row] = ({"to
     write_table(folder / "schedule.parquet", list(rows), SCHEDULE)
 
 
-def settings(endpoint: str, duration_s: float, workload: Row | None = None, **client: Any) -> TestSettings:
+def settings(endpoint: str, duration_s: float, workload: Row | None = None, **client: Any) -> LoadRun:
     """A load test on a stub server; `client` are settings of the client."""
     asked = {"ignore_eos": True, **(workload or {})}
     given = {"request_timeout_s": 20.0, "drain_s": 10.0, **client}
-    return TestSettings((endpoint,), "stub", duration_s, workload=asked, client=given)
+    return LoadRun((endpoint,), "stub", duration_s, workload=asked, client=given)
 
 
 async def run_cells(
     endpoint: str, model: str, folder: Path, cells: Mapping[str, tuple[float, Row]], **client: Any
 ) -> pd.DataFrame:
     """Run cells (duration [s] and settings of the workload) of a plan in a folder, one after another."""
-    async with LoadTeam(load_spec(endpoint, model, folder, cells, **client)) as team:
+    async with WorkerPool(load_spec(endpoint, model, folder, cells, **client)) as team:
         for name in cells:
             await team.run_cell(name)
     return logged(folder)
@@ -75,7 +75,7 @@ def load_spec(
 
 def logged(folder: Path) -> pd.DataFrame:
     """What the processes logged."""
-    merge(folder / "load", folder / "requests.parquet")
+    merge_request_logs(folder / "load", folder / "requests.parquet")
     return read_table(folder / "requests.parquet", SCHEMA)
 
 
@@ -87,7 +87,7 @@ def run(
     prompts: Sequence[Row] = ({"token_ids": [1, 2, 3]},),
     workload: Row | None = None,
     **client: Any,
-) -> tuple[pd.DataFrame, TestResult]:
+) -> tuple[pd.DataFrame, LoadRunResult]:
     """Write a plan, run it, and read what was recorded."""
     write_plan(folder, rows, prompts)
     result = asyncio.run(run_test(folder, settings(endpoint, duration_s, workload, **client)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.load.plans import closed_rows, logged, open_rows, row, run, settings, write_plan
 
-from inference_energy.acquire.load.test import run_test
+from inference_energy.acquire.load.standalone import run_test
 
 Start = Callable[..., str]
 

@@ -11,16 +11,16 @@ from tests.bench.live_server.conftest import SMALL_8B
 from tests.bench.live_server.servers import LiveServer
 from tests.load.plans import load_spec, logged, row, write_plan
 
-from inference_energy.acquire.load.test import CELL
-from inference_energy.acquire.load.worker.team import LoadTeam
-from inference_energy.acquire.model.dummy import write_dummy
-from inference_energy.acquire.server.access import Access
-from inference_energy.analysis.cell_counts import Span, compare
-from inference_energy.analysis.server_counts import ServerMetrics
-from inference_energy.bench.parts.faults import ServerFaults
-from inference_energy.cli.load.counters import read_counters, scrape
+from inference_energy.acquire.load.standalone import CELL
+from inference_energy.acquire.load.worker_pool import WorkerPool
+from inference_energy.acquire.model_files import write_dummy
+from inference_energy.acquire.server.attach import Access
+from inference_energy.analysis.counts import Span, compare_totals
+from inference_energy.analysis.server_metrics import ServerMetrics
+from inference_energy.bench.config import ServerFaults
+from inference_energy.cli.load.prepare import read_counters, scrape
+from inference_energy.contracts.io import read_table
 from inference_energy.contracts.schedule import SCHEDULE
-from inference_energy.contracts.tables import read_table
 
 REQUESTS, GAP_S, TOKENS, PROMPT = 24, 0.05, 8, 20
 LONG_S = 10.0
@@ -81,7 +81,7 @@ async def load(server: LiveServer, folder: Path, duration_s: float) -> pd.DataFr
         request_timeout_s=TIMEOUT_S,
         drain_s=30.0,
     )
-    async with LoadTeam(spec) as team:
+    async with WorkerPool(spec) as team:
         await scrape([server.url], folder / "before", Access())
         await team.run_cell(CELL)
         await scrape([server.url], folder / "after", Access())
@@ -105,7 +105,7 @@ def compared(folder: Path, sent: pd.DataFrame) -> dict[str, Any]:
     metrics, why = read_counters(folder / "before", folder / "after", (1, 9))
     assert metrics is not None, why
     schedule = read_table(folder / "schedule.parquet", SCHEDULE)
-    return compare(sent, schedule, ServerMetrics(metrics), Span(2, 8, None), 0.0)[0]
+    return compare_totals(sent, schedule, ServerMetrics(metrics), Span(2, 8, None), 0.0)[0]
 
 
 @pytest.mark.parametrize("name", TABLE)

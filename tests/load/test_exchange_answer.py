@@ -8,16 +8,17 @@ from exchange_server import DONE, GOOD, Seen, event, token, usage_event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.acquire.load.exchange.answer import Answer, ExchangeError
-from inference_energy.acquire.load.exchange.events import decode_events
-from inference_energy.acquire.load.exchange.request import RequestRecord
+from inference_energy.acquire.load.http.request import RequestRecord
+from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer, decode_events
 
 
-def read(*pieces: bytes, stream: bool = True, chunk_times: bool = False, status: int = 200) -> tuple[Answer, Seen, Any]:
+def read(
+    *pieces: bytes, stream: bool = True, chunk_times: bool = False, status: int = 200
+) -> tuple[SseAnswer, Seen, Any]:
     """Feed pieces at times 1, 2, ...; returns the answer, what was observed, and the record."""
     record = RequestRecord(0, "c", 0, "e", 0, None, 0)
     seen = Seen()
-    answer = Answer(record, seen, stream=stream, chunk_times=chunk_times, keep_text=True)
+    answer = SseAnswer(record, seen, stream=stream, chunk_times=chunk_times, keep_text=True)
     answer.start(status)
     for now_ns, piece in enumerate(pieces, 1):
         answer.feed(piece, now_ns)

@@ -5,9 +5,16 @@ from typing import Any
 
 import pytest
 
-from inference_energy.acquire.load.exchange.body import BodyMaker, assistant_message, prompt_fragment
-from inference_energy.acquire.load.exchange.request import COLUMNS, PlannedRequest, RequestRecord
-from inference_energy.acquire.load.exchange.settings import ClientSettings, WorkloadSettings
+from inference_energy.acquire.load.http.request import (
+    COLUMNS,
+    BodyMaker,
+    ClientSettings,
+    PlannedRequest,
+    RequestRecord,
+    WorkloadSettings,
+    assistant_message,
+    prompt_fragment,
+)
 from inference_energy.errors import InputError
 
 

@@ -31,10 +31,14 @@ from exchange_server import (
     whole,
 )
 
-from inference_energy.acquire.load.exchange.body import prompt_fragment
-from inference_energy.acquire.load.exchange.client import LoadClient
-from inference_energy.acquire.load.exchange.request import PlannedRequest, RequestRecord
-from inference_energy.acquire.load.exchange.settings import ClientSettings, WorkloadSettings
+from inference_energy.acquire.load.http.client import LoadClient
+from inference_energy.acquire.load.http.request import (
+    ClientSettings,
+    PlannedRequest,
+    RequestRecord,
+    WorkloadSettings,
+    prompt_fragment,
+)
 from inference_energy.errors import InputError
 
 both = pytest.mark.parametrize("transport", ["plain", "aiohttp"])

@@ -29,8 +29,7 @@ from exchange_server import (
 )
 from tests.conftest import unused_port
 
-from inference_energy.acquire.load.exchange.request import RequestRecord
-from inference_energy.acquire.load.exchange.settings import WorkloadSettings
+from inference_energy.acquire.load.http.request import RequestRecord, WorkloadSettings
 
 both = pytest.mark.parametrize("transport", ["plain", "aiohttp"])
 

@@ -11,7 +11,7 @@ from exchange_golden import Errors, compare, drive
 from tests.bench.live_server.conftest import SMALL_8B
 from tests.bench.live_server.servers import LiveServer
 
-from inference_energy.acquire.model.dummy import write_dummy
+from inference_energy.acquire.model_files import write_dummy
 
 STEP_S = 0.06
 

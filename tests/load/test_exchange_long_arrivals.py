@@ -8,10 +8,9 @@ from exchange_server import DONE, Seen, event, token, usage_event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.acquire.load.exchange import answer as answers
-from inference_energy.acquire.load.exchange.answer import Answer, ExchangeError
-from inference_energy.acquire.load.exchange.events import decode_ends
-from inference_energy.acquire.load.exchange.request import RequestRecord
+from inference_energy.acquire.load.http import sse as answers
+from inference_energy.acquire.load.http.request import RequestRecord
+from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer, decode_ends
 
 ERROR = event({"error": {"message": "out of memory", "code": 500}})
 ROLE = event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]})
@@ -22,7 +21,7 @@ END, USAGE = token(" end", "length"), usage_event()
 def outcome(pieces: list[bytes], *, keep_text: bool) -> tuple[Any, str | None, list[tuple[str, int]]]:
     """The record, why it failed, and what was observed. With its text kept every event is looked at."""
     record, seen = RequestRecord(0, "c", 0, "e", 0, None, 0), Seen()
-    answer = Answer(record, seen, stream=True, chunk_times=False, keep_text=keep_text)
+    answer = SseAnswer(record, seen, stream=True, chunk_times=False, keep_text=keep_text)
     answer.start(200)
     for now_ns, piece in enumerate(pieces, 1):
         answer.feed(piece, now_ns)

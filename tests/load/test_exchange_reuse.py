@@ -21,7 +21,7 @@ from exchange_server import (
     whole,
 )
 
-from inference_energy.acquire.load.exchange.transport.pool import Pool
+from inference_energy.acquire.load.http.transport_httptools import Pool
 
 both = pytest.mark.parametrize("transport", ["plain", "aiohttp"])
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inference_energy.acquire.load.live import Histogram, LiveCounts
+from inference_energy.acquire.load.live_counts import Histogram, LiveCounts
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])

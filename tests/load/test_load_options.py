@@ -12,10 +12,9 @@ import pytest
 import typer
 
 from inference_energy.cli.load.command import register
-from inference_energy.cli.load.contradictions import refuse_contradictions
-from inference_energy.cli.load.models import cells_of, client_of, limits_of
-from inference_energy.cli.load.options import LoadOptions, prompts_of
-from inference_energy.cli.load.spelled import LENGTHS, TIMES, distribution
+from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, distribution
+from inference_energy.cli.load.options import LoadOptions, prompts_of, refuse_contradictions
+from inference_energy.cli.load.plan import cells_of, client_of, limits_of
 from inference_energy.errors import InputError
 
 SYNTHETIC = {"prompt_length": "normal:256:64"}
@@ -207,7 +206,7 @@ def test_the_process_that_stays_beside_the_load_takes_in_neither_arrow_nor_numpy
         "import sys; sys.argv = ['x', 'load-test', '--help']\n"
         "from inference_energy.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "import inference_energy.cli.load.run, inference_energy.cli.load.outcome, json\n"
+        "import inference_energy.cli.load.run, inference_energy.cli.load.run, json\n"
         "print(json.dumps([n for n in ('numpy', 'pandas', 'pyarrow', 'aiohttp') if n in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from inference_energy.acquire.server.access import Access
-from inference_energy.cli.load.counters import read_counters, scrape
-from inference_energy.cli.load.figures import Recorded, summary_of
-from inference_energy.cli.load.options import Sent
+from inference_energy.acquire.server.attach import Access
+from inference_energy.cli.load.options import SentLoad
+from inference_energy.cli.load.prepare import read_counters, scrape
+from inference_energy.cli.load.render import LoadRunRecord, summary_of
 from inference_energy.config.analysis import AnalysisConfig, Limits
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
-from inference_energy.present.load_summary import load_summary
+from inference_energy.present.load_tables import load_summary
 
 S = 1_000_000_000
 START = 1000 * S
@@ -56,7 +56,7 @@ def counters(rise: dict[str, int]) -> pd.DataFrame:
 
 
 CLIENT = {"cells": {"load-test": {"cpu_s": 2.0}}}
-WHOLE = Sent(START, START + 100 * S, START + 101 * S, client=CLIENT)
+WHOLE = SentLoad(START, START + 100 * S, START + 101 * S, client=CLIENT)
 
 
 def summary(
@@ -64,10 +64,10 @@ def summary(
     *,
     scheduled: bool = True,
     limits: Limits | None = None,
-    sent: Sent = WHOLE,
+    sent: SentLoad = WHOLE,
     scrapes: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
-    test = Recorded(rows, pd.DataFrame(columns=SCHEDULE.names), None, sent, scheduled)
+    test = LoadRunRecord(rows, pd.DataFrame(columns=SCHEDULE.names), None, sent, scheduled)
     read = (scrapes, None if scrapes is not None else "no /metrics at e (404)")
     about = {"files": {"requests": "r.csv"}, "interrupted": False}
     return {**about, **summary_of(test, read, limits, AnalysisConfig())}
@@ -220,7 +220,7 @@ def test_failures_are_counted_by_what_they_say() -> None:
 def test_prompts_of_another_length_at_the_server_are_told() -> None:
     rows = requests(1000)
     planned = pd.DataFrame({"request_id": range(1000), "prompt_tokens": [7] * 990 + [5] * 10, "max_tokens": 11})
-    test = Recorded(rows, planned, None, WHOLE, True)
+    test = LoadRunRecord(rows, planned, None, WHOLE, True)
     found = {**summary(rows), **summary_of(test, (None, "none"), None, AnalysisConfig())}
     assert found["prompt_lengths"]["different"] == 10
     assert "10 of 1000 prompts" in " ".join(shown(found).split())
@@ -228,13 +228,13 @@ def test_prompts_of_another_length_at_the_server_are_told() -> None:
 
 
 def test_nothing_sent_is_no_error() -> None:
-    found = summary(requests(1000).iloc[:0], sent=Sent(stopped_ns=START))
+    found = summary(requests(1000).iloc[:0], sent=SentLoad(stopped_ns=START))
     assert found["figures"] == {}
     assert "0 sent: none ended" in shown(found)
 
 
 def test_an_interrupted_load_counts_up_to_when_it_was_stopped() -> None:
-    found = summary(requests(100), sent=Sent(stopped_ns=START + 20 * S))
+    found = summary(requests(100), sent=SentLoad(stopped_ns=START + 20 * S))
     assert found["sent_s"] == pytest.approx(20)
     assert found["figures"]["offered_requests_per_s"]["value"] == pytest.approx(5)
 

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from inference_energy.acquire.load.log.merge import merge
+from inference_energy.acquire.load.request_log import merge_request_logs
 
 Start = Callable[..., str]
 PROGRAM = [sys.executable, "-c", "from inference_energy.cli.main import main; main()"]
@@ -259,7 +259,7 @@ def test_if_the_summing_up_fails_the_logs_are_left(
     assert process.returncode == 1
     (kept,) = (tmp_path / "temporary").glob("load-test-*")
     assert f"The logs of the load are kept in {kept}." in words
-    assert merge(kept / "load", tmp_path / "merged.parquet").rows > 5
+    assert merge_request_logs(kept / "load", tmp_path / "merged.parquet").rows > 5
 
 
 def test_while_load_is_sent_all_processes_together_are_small(stub_endpoint: Start, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from tests.load.certificates import self_signed
 from tests.load.counted_server import PROMPT_TOKENS, TOKENS, serving
 from tests.load.test_load_test_cli import command
 
-from inference_energy.acquire.server.access import Access
-from inference_energy.acquire.server.attach import attach
+from inference_energy.acquire.server.attach import Access, attach
 from inference_energy.errors import InputError
 
 KEY = "sesame-4711"

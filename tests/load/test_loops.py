@@ -11,12 +11,18 @@ from itertools import pairwise
 import pytest
 from tests.load.virtual_time import run_virtually
 
-from inference_energy.acquire.load.exchange.client import Outcome
-from inference_energy.acquire.load.exchange.request import PlannedRequest, RequestRecord
-from inference_energy.acquire.load.loops.cell import CellLoad, CellTimes, run_cell
-from inference_energy.acquire.load.loops.conversation import CELL_OVER, TURN_CUT_OFF, TURN_FAILED
-from inference_energy.acquire.load.loops.repeat import Repeater
-from inference_energy.acquire.load.pacer.pacer import Pacer
+from inference_energy.acquire.load.http.client import RequestResult
+from inference_energy.acquire.load.http.request import PlannedRequest, RequestRecord
+from inference_energy.acquire.load.loops import (
+    CELL_OVER,
+    TURN_CUT_OFF,
+    TURN_FAILED,
+    CellLoad,
+    CellTimes,
+    RequestRepeater,
+    run_cell,
+)
+from inference_energy.acquire.load.pacer import Pacer
 
 MS = 1_000_000
 
@@ -47,7 +53,7 @@ class Sender:
     histories: dict[int, bytes] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
 
-    async def send(self, request: PlannedRequest, scheduled_ns: int, history: bytes = b"") -> Outcome:
+    async def send(self, request: PlannedRequest, scheduled_ns: int, history: bytes = b"") -> RequestResult:
         record = RequestRecord(request.request_id, "c", 0, "e", 0, request.turn, scheduled_ns, user=request.user)
         record.sent_ns = time.monotonic_ns()
         self.records.append(record)
@@ -60,7 +66,7 @@ class Sender:
             record.status = "failed" if request.request_id in self.failing else "ok"
         finally:
             record.end_ns = time.monotonic_ns()
-        return Outcome(record, f"a{request.request_id}")
+        return RequestResult(record, f"a{request.request_id}")
 
     def skip(self, request: PlannedRequest, scheduled_ns: int, reason: str) -> None:
         assert scheduled_ns > 0
@@ -82,7 +88,7 @@ def run(
             load,
             pacer,
             sender,
-            Repeater(1000, 1, 3),
+            RequestRepeater(1000, 1, 3),
             start_ns=time.monotonic_ns() + 5 * MS,
             duration_s=duration_ms / 1e3,
             drain_s=drain_s,
@@ -181,7 +187,7 @@ def test_a_user_sends_its_own_requests_in_order_and_then_again_under_new_ids() -
 
 
 def test_repeats_of_a_workload_that_reuses_prefixes_carry_no_salt() -> None:
-    repeater = Repeater(100, 0, 1)
+    repeater = RequestRepeater(100, 0, 1)
     repeater.salt = False
     assert [request.salt for request in repeater.repeat([planned(1), planned(2, salt=True)])] == [False, True]
 

@@ -7,8 +7,8 @@ import pytest
 import uvloop
 from tests.load.virtual_time import HastyLoop, run_virtually
 
-from inference_energy.acquire.load.pacer import pacer as pacer_module
-from inference_energy.acquire.load.pacer.pacer import Pacer
+from inference_energy.acquire.load import pacer as pacer_module
+from inference_energy.acquire.load.pacer import Pacer
 
 MS = 1_000_000
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from inference_energy.acquire.load.exchange.request import RequestRecord
-from inference_energy.acquire.load.log.merge import merge
-from inference_energy.acquire.load.log.names import clear
-from inference_energy.acquire.load.log.recorder import Recorder
-from inference_energy.contracts import answers, chunks, requests
-from inference_energy.contracts.tables import read_metadata, read_table
+from inference_energy.acquire.load.http.request import RequestRecord
+from inference_energy.acquire.load.request_log import RequestLogger, clear, merge_request_logs
+from inference_energy.contracts import requests
+from inference_energy.contracts import requests as answers
+from inference_energy.contracts import requests as chunks
+from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.errors import RunError
 
 ANCHOR = {"monotonic_ns": 5, "unix_ns": 7}
@@ -23,7 +23,7 @@ def record(number: int, scheduled_ns: int, worker: int = 0) -> RequestRecord:
 
 def log(folder: Path, worker: int, numbers: list[int], *, flush_each: bool = False, close: bool = True) -> Path:
     """A worker's log of requests: later numbers are due earlier."""
-    recorder = Recorder(folder, worker)
+    recorder = RequestLogger(folder, worker)
     recorder.begin_cell(chunk_times=True, keep_answers=True)
     for number in numbers:
         one = record(number, 1000 - number, worker)
@@ -41,27 +41,27 @@ def log(folder: Path, worker: int, numbers: list[int], *, flush_each: bool = Fal
 def test_logs_of_all_workers_are_merged_in_the_order_of_the_schedule(tmp_path: Path) -> None:
     log(tmp_path, 0, [4, 1, 7])
     log(tmp_path, 11, [2, 9], close=False)
-    merged = merge(tmp_path, tmp_path / "out" / "requests.parquet", clock_anchor=ANCHOR)
+    merged = merge_request_logs(tmp_path, tmp_path / "out" / "requests.parquet", clock_anchor=ANCHOR)
     assert (merged.rows, merged.truncated) == (5, [])
     table = read_table(tmp_path / "out" / "requests.parquet", requests.SCHEMA)
     assert table["request_id"].tolist() == [9, 7, 4, 2, 1]
     assert table["worker"].tolist() == [11, 0, 0, 11, 0]
     assert read_metadata(tmp_path / "out" / "requests.parquet")["clock_anchor"] == ANCHOR
-    came = read_table(tmp_path / "out" / "chunks.parquet", chunks.SCHEMA)
+    came = read_table(tmp_path / "out" / "chunks.parquet", chunks.CHUNKS_SCHEMA)
     assert came["request_id"].tolist() == [4, 1, 7, 2, 9]
     assert came["timestamp_ns"].tolist() == [1004, 1001, 1007, 1002, 1009]
     assert came["completion_tokens"].isna().tolist() == [False, True, True, False, True]
     assert read_metadata(tmp_path / "out" / "chunks.parquet")["clock_anchor"] == ANCHOR
-    said = read_table(tmp_path / "out" / "answers.parquet", answers.SCHEMA)
+    said = read_table(tmp_path / "out" / "answers.parquet", answers.ANSWERS_SCHEMA)
     assert said["text"].tolist() == ["text 4", "text 1", "text 7", "text 2", "text 9"]
 
 
 def test_equal_times_are_ordered_by_id(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, 0)
+    recorder = RequestLogger(tmp_path, 0)
     for number in (5, 3, 4):
         recorder.ended(record(number, 100), None)
     recorder.close()
-    merge(tmp_path, tmp_path / "requests.parquet")
+    merge_request_logs(tmp_path, tmp_path / "requests.parquet")
     assert read_table(tmp_path / "requests.parquet", requests.SCHEMA)["request_id"].tolist() == [3, 4, 5]
 
 
@@ -73,7 +73,7 @@ def test_a_log_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> None:
     for length in range(len(whole), 0, -61):
         path.write_bytes(whole[:length])
         try:
-            merged = merge(tmp_path, tmp_path / "out" / "requests.parquet")
+            merged = merge_request_logs(tmp_path, tmp_path / "out" / "requests.parquet")
         except RunError as error:
             assert "nothing can be read" in str(error)  # not even the schema is there
             seen.add("none")
@@ -87,24 +87,24 @@ def test_a_log_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> None:
 def test_a_batch_that_was_cut_off_is_named(tmp_path: Path) -> None:
     path = log(tmp_path, 0, [1, 2], flush_each=True, close=False)
     path.write_bytes(path.read_bytes()[:-100])
-    assert merge(tmp_path, tmp_path / "out" / "requests.parquet").truncated == ["requests-0.arrows"]
+    assert merge_request_logs(tmp_path, tmp_path / "out" / "requests.parquet").truncated == ["requests-0.arrows"]
 
 
 def test_files_of_an_earlier_run_that_are_not_made_again_go(tmp_path: Path) -> None:
     log(tmp_path, 0, [1])
-    merge(tmp_path, tmp_path / "run-7.parquet")
+    merge_request_logs(tmp_path, tmp_path / "run-7.parquet")
     assert (tmp_path / "run-7-chunks.parquet").exists()
     for path in tmp_path.glob("*.arrows"):
         path.unlink()
     (tmp_path / "chunks.parquet").write_text("another run's")
-    Recorder(tmp_path, 0).close()
-    merge(tmp_path, tmp_path / "run-7.parquet")
+    RequestLogger(tmp_path, 0).close()
+    merge_request_logs(tmp_path, tmp_path / "run-7.parquet")
     assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["chunks.parquet", "run-7.parquet"]
 
 
 def test_no_log_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no log"):
-        merge(tmp_path, tmp_path / "requests.parquet")
+        merge_request_logs(tmp_path, tmp_path / "requests.parquet")
 
 
 def test_logs_of_an_earlier_run_with_more_workers_are_removed(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_logs_of_an_earlier_run_with_more_workers_are_removed(tmp_path: Path) ->
 
 
 def test_what_was_counted(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, 0)
+    recorder = RequestLogger(tmp_path, 0)
     failed, aborted, skipped = record(2, 100), record(3, 200), record(4, 300)
     failed.status, failed.error = "failed", "why"
     aborted.status = "aborted"

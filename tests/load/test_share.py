@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.load.plans import Row, row, write_plan
 
-from inference_energy.acquire.load.exchange.request import PlannedRequest
-from inference_energy.acquire.load.worker.share import Share, check_plan
+from inference_energy.acquire.load.http.request import PlannedRequest
+from inference_energy.acquire.load.schedule_partition import SchedulePartition, check_plan
 from inference_energy.errors import InputError
 
 APIS = {"a": "completions", "b": "completions"}
@@ -38,7 +38,7 @@ def schedules(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-def units(share: Share) -> list[tuple[str, list[PlannedRequest]]]:
+def units(share: SchedulePartition) -> list[tuple[str, list[PlannedRequest]]]:
     return [
         (name, turns)
         for name, load in share.cells.items()
@@ -53,7 +53,7 @@ def test_the_union_is_the_schedule_and_what_belongs_together_stays_together(rows
         folder = Path(name)
         write_plan(folder, rows, PROMPTS)
         shares = [
-            Share(folder / "schedule.parquet", folder / "prompts.parquet", APIS, worker, workers)
+            SchedulePartition(folder / "schedule.parquet", folder / "prompts.parquet", APIS, worker, workers)
             for worker in range(workers)
         ]
     given_to: dict[int, int] = {}
@@ -82,7 +82,7 @@ def test_arrivals_are_in_order_and_users_keep_theirs(rows: list[Row]) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_plan(folder, rows, PROMPTS)
-        share = Share(folder / "schedule.parquet", folder / "prompts.parquet", APIS, 0, 1)
+        share = SchedulePartition(folder / "schedule.parquet", folder / "prompts.parquet", APIS, 0, 1)
     for name, load in share.cells.items():
         due_ns = [turns[0].arrival_ns for turns in load.arrivals]
         assert due_ns == sorted(due_ns)
@@ -93,7 +93,7 @@ def test_arrivals_are_in_order_and_users_keep_theirs(rows: list[Row]) -> None:
 
 def test_cells_that_are_not_asked_for_are_left_out(tmp_path: Path) -> None:
     write_plan(tmp_path, [row(0, cell="a", arrival_ns=0), row(9, cell="other", arrival_ns=0)], PROMPTS)
-    share = Share(tmp_path / "schedule.parquet", tmp_path / "prompts.parquet", APIS, 0, 1)
+    share = SchedulePartition(tmp_path / "schedule.parquet", tmp_path / "prompts.parquet", APIS, 0, 1)
     assert [request.request_id for _, turns in units(share) for request in turns] == [0]
     assert share.first_id == 10
 
@@ -102,10 +102,10 @@ def test_a_prompt_that_is_missing_or_does_not_fit_is_named(tmp_path: Path) -> No
     files = tmp_path / "schedule.parquet", tmp_path / "prompts.parquet"
     write_plan(tmp_path, [row(0, cell="a", prompt_id=5, arrival_ns=0)], PROMPTS)
     with pytest.raises(InputError, match="prompt 5"):
-        Share(*files, APIS, 0, 1)
+        SchedulePartition(*files, APIS, 0, 1)
     write_plan(tmp_path, [row(0, cell="a", arrival_ns=0)], PROMPTS)
     with pytest.raises(InputError, match="token ids"):
-        Share(*files, {"a": "chat"}, 0, 1)
+        SchedulePartition(*files, {"a": "chat"}, 0, 1)
 
 
 def test_a_plan_that_is_none_is_refused(tmp_path: Path) -> None:

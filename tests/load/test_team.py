@@ -15,17 +15,17 @@ import psutil
 import pytest
 from tests.load.plans import closed_rows, load_spec, logged, open_rows, run, settings, write_plan
 
-from inference_energy.acquire.load.live import LiveCounts
-from inference_energy.acquire.load.test import CELL, run_test
-from inference_energy.acquire.load.worker.spec import LoadSpec
-from inference_energy.acquire.load.worker.team import LoadTeam
+from inference_energy.acquire.load.live_counts import LiveCounts
+from inference_energy.acquire.load.settings import LoadSpec
+from inference_energy.acquire.load.standalone import CELL, run_test
+from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.errors import InputError, RunError
 
 Start = Callable[..., str]
 
 PARENT = """
 import asyncio, pickle, sys
-from inference_energy.acquire.load.worker.team import LoadTeam
+from inference_energy.acquire.load.worker_pool import LoadTeam
 async def main():
     async with LoadTeam(pickle.loads(sys.stdin.buffer.read())) as team:
         print(*team.pids, flush=True)
@@ -54,7 +54,7 @@ def test_a_killed_worker_is_an_error_and_what_it_logged_is_kept(stub_endpoint: S
     killed: list[int] = []
 
     async def main() -> None:
-        async with LoadTeam(spec(stub_endpoint(tokens_per_s=100), tmp_path)) as team:
+        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path)) as team:
             task = asyncio.create_task(team.run_cell(CELL))
             await asyncio.sleep(2.0)  # four flushes
             killed.append(team.pids[1])
@@ -96,7 +96,7 @@ def test_sigint_is_for_the_parent_and_sigterm_ends_a_worker(
     write_plan(tmp_path, closed_rows(2, 2))
 
     async def main() -> int:
-        async with LoadTeam(spec(stub_endpoint(tokens_per_s=100), tmp_path, duration_s=1.5)) as team:
+        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path, duration_s=1.5)) as team:
             task = asyncio.create_task(team.run_cell(CELL))
             await asyncio.sleep(0.5)
             os.kill(team.pids[0], number)
@@ -166,7 +166,7 @@ def test_several_cells_one_after_another(stub_endpoint: Start, tmp_path: Path) -
     told = replace(told, cells=dict.fromkeys((CELL, "b", "c"), told.cells[CELL]))
 
     async def main() -> list[int]:
-        async with LoadTeam(told) as team:
+        async with WorkerPool(told) as team:
             counts = []
             for name in told.cells:
                 await team.run_cell(name)
@@ -202,7 +202,7 @@ def test_a_worker_needs_neither_pandas_nor_numpy(stub_endpoint: Start, tmp_path:
     write_plan(tmp_path, closed_rows(2, 1))
 
     async def main() -> list[str]:
-        async with LoadTeam(spec(stub_endpoint(tokens_per_s=100), tmp_path, workers=1, duration_s=0.5)) as team:
+        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path, workers=1, duration_s=0.5)) as team:
             await team.run_cell(CELL)
             maps = Path(f"/proc/{team.pids[0]}/maps").read_text()
             return [name for name in ("numpy", "pandas", "_http_parser") if name in maps]

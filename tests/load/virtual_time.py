@@ -7,11 +7,10 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 from unittest import mock
 
-from inference_energy.acquire.load.exchange.client import Outcome
-from inference_energy.acquire.load.exchange.request import PlannedRequest, RequestRecord
-from inference_energy.acquire.load.loops.cell import CellLoad, run_cell
-from inference_energy.acquire.load.loops.repeat import Repeater
-from inference_energy.acquire.load.pacer.pacer import Pacer
+from inference_energy.acquire.load.http.client import RequestResult
+from inference_energy.acquire.load.http.request import PlannedRequest, RequestRecord
+from inference_energy.acquire.load.loops import CellLoad, RequestRepeater, run_cell
+from inference_energy.acquire.load.pacer import Pacer
 
 Result = TypeVar("Result")
 
@@ -69,9 +68,9 @@ class _Noting:
     def __init__(self) -> None:
         self.sent: list[tuple[int, int]] = []
 
-    async def send(self, request: PlannedRequest, scheduled_ns: int, history: bytes = b"") -> Outcome:
+    async def send(self, request: PlannedRequest, scheduled_ns: int, history: bytes = b"") -> RequestResult:
         self.sent.append((request.request_id, time.monotonic_ns()))
-        return Outcome(
+        return RequestResult(
             RequestRecord(request.request_id, request.cell, 0, "e", 0, None, scheduled_ns, status="ok"), None
         )
 
@@ -89,7 +88,7 @@ def sent_virtually(load: CellLoad, duration_s: float) -> list[tuple[int, int]]:
     async def send() -> int:
         pacer = Pacer(kernel=False)
         start_ns = time.monotonic_ns() + 100_000_000
-        repeater = Repeater(1 << 40, 0, 1)
+        repeater = RequestRepeater(1 << 40, 0, 1)
         await run_cell(
             load, pacer, sender, repeater, start_ns=start_ns, duration_s=duration_s, drain_s=1.0, keep_history=False
         )

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from inference_energy.analysis.figures import reason
 from inference_energy.analysis.uncertainty.budget import Term, with_budget
-from inference_energy.analysis.validity import reason
 from inference_energy.config.analysis import Uncertainty
-from inference_energy.contracts.figure import Figure, missing
+from inference_energy.contracts.figure import Figure, missing_figure
 from inference_energy.metrics.cells import Devices, MetricCell
 
 SECOND = 1_000_000_000
@@ -127,7 +127,9 @@ def made_cell(
         bins["good_requests"] = np.full(duration_s, float(good_per_s))
         bins["good_output_tokens"] = bins["good_requests"] * tokens_per_request
         for basis, energy_j in energies_j.items():
-            none = missing("J/request", basis, "gpu", "counter", reason("no_requests", "No request kept all limits."))
+            none = missing_figure(
+                "J/request", basis, "gpu", "counter", reason("no_requests", "No request kept all limits.")
+            )
             each = measured(energy_j / good, "J/request", basis) if good else none
             figures[f"energy_{basis}_per_good_request_j"] = each
     given = {
@@ -155,7 +157,7 @@ def made_cell(
 def without(cell: MetricCell, name: str, code: str = "gap") -> MetricCell:
     """The cell with one figure missing."""
     old = cell.figures[name]
-    figure = missing(old.unit, old.basis, old.boundary, old.grade, reason(code, "Taken away by the test."))
+    figure = missing_figure(old.unit, old.basis, old.boundary, old.grade, reason(code, "Taken away by the test."))
     return MetricCell(**{**vars(cell), "figures": {**cell.figures, name: figure}})
 
 

@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-
 import synthetic
 
 from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.contracts import answers, requests, schedule
-from inference_energy.contracts.tables import read_table, write_json, write_table
+from inference_energy.contracts import requests, schedule
+from inference_energy.contracts import requests as answers
+from inference_energy.contracts.io import read_table, write_json, write_table
 from inference_energy.impact.recompute import fits, recompute_sessions
 from inference_energy.provenance.recompute import recompute_summary
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
+
 
 WINDOWS = (
     synthetic.WindowSpec("a", rate_qps=2.0),
@@ -45,7 +46,7 @@ def build_results(root: Path) -> Path:
     # Three of four are right.
     said = [str(i) if i % 4 else "unknown" for i in quiz["prompt_id"]]
     kept = pd.DataFrame({"request_id": quiz["request_id"], "cell": "quiz", "text": said})
-    write_table(truth.folder / "answers.parquet", kept, answers.SCHEMA)
+    write_table(truth.folder / "answers.parquet", kept, answers.ANSWERS_SCHEMA)
     (parts,) = sessions = recompute_sessions(root / "raw", plan)
     (fit,) = fits(sessions, AnalysisConfig.model_validate(plan["analysis"]).uncertainty)
     folder = root / "derived/bench/base"

@@ -10,7 +10,7 @@ from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.traffic import Traffic
 from inference_energy.metrics.cells import Devices
 from inference_energy.metrics.daily_use import daily_use, hours
-from inference_energy.metrics.load_proportionality import (
+from inference_energy.metrics.energy_proportionality import (
     grid,
     idle_to_peak,
     load_proportionality,

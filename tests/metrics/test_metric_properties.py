@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_cells import UNCERTAINTY, made_cell
 
-from inference_energy.config.metrics import EmbodiedConfig, QualityConfig
+from inference_energy.config.analysis import EmbodiedConfig, QualityConfig
 from inference_energy.metrics.energy_delay import energy_delay
+from inference_energy.metrics.energy_per_answer import energy_per_answer
 from inference_energy.metrics.energy_per_token import energy_per_token
 from inference_energy.metrics.goodput_per_joule import goodput_per_joule
-from inference_energy.metrics.quality.energy_per_answer import energy_per_answer
-from inference_energy.metrics.quality.grades import grades
+from inference_energy.metrics.quality import grades
 from inference_energy.metrics.request_energy import request_energy, whole_requests
 from inference_energy.metrics.sci import embodied_g, sci
 from inference_energy.metrics.water import water_per_token

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_energy.contracts.tables import read_json, write_json
+from inference_energy.contracts.io import read_json, write_json
 from inference_energy.present.metrics.section import MetricSection, metric_section
 from inference_energy.present.report import write_report
 from inference_energy.present.tables import Table

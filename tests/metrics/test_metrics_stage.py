@@ -10,15 +10,15 @@ import pytest
 from recorded_results import SETTINGS
 from typer.testing import CliRunner
 
-from inference_energy.analysis.attribute import attribute
-from inference_energy.analysis.figures import load_figure
+from inference_energy.analysis.attribution import attribute_session
+from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.cli.main import app
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import receipts
-from inference_energy.contracts.tables import read_json, write_json, write_table
+from inference_energy.contracts.io import read_json, write_json, write_table
 from inference_energy.errors import InputError
 from inference_energy.impact.recompute import RawSession
-from inference_energy.plan.specs import as_text
+from inference_energy.plan.workflow_params import as_text
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_each_window_has_every_metric(found: dict) -> None:
     assert len(names) == 1
     for each in found["cells"]:
         for content in each["figures"].values():
-            figure = load_figure(content)
+            figure = figure_from_dict(content)
             assert figure.valid or figure.reasons
 
 
@@ -68,7 +68,7 @@ def test_the_stage_writes_what_the_recomputation_gives(results: Path, found: dic
     files = RawSession.below(results / "raw", "bench", "base", "small")
     plan = read_json(results / "synthetic/experiment.json")["plan"]
     config = AnalysisConfig.model_validate(plan["analysis"])
-    paid = attribute(requests=files.requests, energy=read_json(derived / "base/energy.json"), config=config)
+    paid = attribute_session(requests=files.requests, energy=read_json(derived / "base/energy.json"), config=config)
     write_table(tmp_path / "receipts.parquet", paid, receipts.SCHEMA)
     spec = {"experiment": "synthetic", "metrics": SETTINGS, "uncertainty": config.uncertainty.model_dump()}
     words = ["stage", "metrics", "--spec", as_text(spec), "--output", str(tmp_path / "metrics.json")]

@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 from made_cells import codes, made_cell
 
-from inference_energy.config.metrics import QualityConfig
-from inference_energy.metrics.quality.energy_per_answer import energy_per_answer, goodput_at_floor
-from inference_energy.metrics.quality.graders import grader_of, is_right
-from inference_energy.metrics.quality.grades import accuracy, grades
-from inference_energy.plan.prompts.questions import questions
+from inference_energy.config.analysis import QualityConfig
+from inference_energy.metrics.energy_per_answer import energy_per_answer, goodput_at_floor
+from inference_energy.metrics.quality import accuracy, grader_of, grades, is_right
+from inference_energy.plan.prompts.files import questions
 
 AUTO = QualityConfig()
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_cells import measured
 
-from inference_energy.analysis.validity import reason
-from inference_energy.contracts.figure import missing
+from inference_energy.analysis.figures import reason
+from inference_energy.contracts.figure import missing_figure
 from inference_energy.metrics.token_cost import token_cost, variance_inflation
 
 
@@ -37,7 +37,7 @@ def test_beside_a_fit():
         }
         for n, p, g in (("a", 4.0, 0.0), ("b", 0.0, 3.0))
     ]
-    refused = missing("J/token", "total", "gpu", "counter", reason("collinear", "Too alike."))
+    refused = missing_figure("J/token", "total", "gpu", "counter", reason("collinear", "Too alike."))
     model = {
         "energy_basis": "total",
         "cells": ["s.a", "s.b"],

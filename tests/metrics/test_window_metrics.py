@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from made_cells import DURATION_S, SECOND, START_NS, UNCERTAINTY, codes, made_cell, measured, without
 
-from inference_energy.config.metrics import EmbodiedConfig
+from inference_energy.config.analysis import EmbodiedConfig
 from inference_energy.contracts.figure import Figure
 from inference_energy.metrics.energy_delay import energy_delay
 from inference_energy.metrics.energy_per_token import energy_per_token
-from inference_energy.metrics.ess import ess
 from inference_energy.metrics.goodput_per_joule import goodput_per_joule
-from inference_energy.metrics.propagate import inverse
+from inference_energy.metrics.ml_ecolyzer_ess import ess
 from inference_energy.metrics.request_energy import request_energy
 from inference_energy.metrics.sci import sci
+from inference_energy.metrics.uncertainty import inverse
 from inference_energy.metrics.water import water_per_token
 
 EMBODIED = EmbodiedConfig(total_kg=1500.0, lifetime_years=4.0, share=0.25, source="invented")

@@ -13,14 +13,14 @@ import pytest
 import yaml
 from tests.pipeline.conftest import Project
 
+from inference_energy.bench.config import Node
+from inference_energy.bench.live.cli_wrapper import STAND_IN
 from inference_energy.bench.live.node import open_node
-from inference_energy.bench.live.wrapper import STAND_IN
-from inference_energy.bench.parts.node import Node
-from inference_energy.config.read import read_merged
+from inference_energy.config.loader import read_merged
 from inference_energy.contracts import requests
-from inference_energy.contracts.tables import read_metadata, read_table
+from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.validation.experiment import simulate_experiment
-from inference_energy.validation.live import LiveTruth, compare_live
+from inference_energy.validation.make_bench import LiveTruth, compare_live
 
 pytestmark = pytest.mark.pipeline
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.pipeline.conftest import MACHINE, Project
 
-from inference_energy.estimate.calibration.record import shipped_calibration
+from inference_energy.estimate.calibration import shipped_calibration
 
 pytestmark = pytest.mark.pipeline
 
@@ -143,15 +143,15 @@ def test_a_calibration_of_the_estimates_and_a_change_of_it_rerun_them_alone(fini
     ("module", "reruns", "spares"),
     [
         ("analysis/steadiness.py", {"steady_load"}, {"session", "idle_baseline", "launch"}),
-        ("analysis/fit/linear.py", {"fit"}, {"session", "integrate", "carbon"}),
+        ("analysis/fit/uncertainty.py", {"fit"}, {"session", "integrate", "carbon"}),
         ("metrics/sci.py", {"metrics", "summary"}, {"session", "integrate", "carbon", "fit"}),
-        ("impact/water.py", {"carbon"}, {"session", "integrate", "fit"}),
+        ("impact/footprint.py", {"carbon"}, {"session", "integrate", "fit"}),
         ("estimate/estimators/tdp.py", {"estimate", "report"}, {"session", "integrate", "fit", "carbon"}),
         ("estimate/data/gpus.csv", {"estimate"}, {"session", "integrate", "fit", "carbon"}),
-        ("present/theme.py", {"report"}, {"session", "integrate", "summary"}),
-        ("acquire/load/exchange/client.py", {"session"}, {"idle_baseline", "prompts"}),
+        ("present/page.py", {"report"}, {"session", "integrate", "summary"}),
+        ("acquire/load/http/client.py", {"session"}, {"idle_baseline", "prompts"}),
         ("acquire/power/sampler.py", {"session", "idle_baseline"}, {"prompts", "model"}),
-        ("config/document.py", set(), {"session", "integrate", "summary", "report"}),
+        ("config/docgen.py", set(), {"session", "integrate", "summary", "report"}),
         ("cli/main.py", set(), {"session", "integrate", "summary", "report"}),
     ],
 )

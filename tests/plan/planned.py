@@ -9,9 +9,7 @@ from pydantic import TypeAdapter
 from inference_energy.config.load.arrivals import Arrival
 from inference_energy.config.load.workload import Workload
 from inference_energy.plan.cells import Cell
-from inference_energy.plan.prompts.make import make_prompts
-from inference_energy.plan.requests import session_requests
-from inference_energy.plan.schedule import make_schedule
+from inference_energy.plan.schedule import make_prompts, make_schedule, session_requests
 
 POISSON = {"process": "poisson", "rate_qps": 20.0}
 SYNTHETIC = {"source": "synthetic"}

@@ -14,10 +14,10 @@ from tests.load.plans import row, write_plan
 from tests.load.virtual_time import sent_virtually
 from tests.plan.planned import arrival
 
-from inference_energy.acquire.load.test import CELL
-from inference_energy.acquire.load.worker.share import Share
-from inference_energy.plan.arrivals.draw import offsets_ns, rate_of
-from inference_energy.plan.seeds import generator
+from inference_energy.acquire.load.schedule_partition import SchedulePartition
+from inference_energy.acquire.load.standalone import CELL
+from inference_energy.plan.arrivals.processes import arrival_rate, offsets_ns
+from inference_energy.plan.distributions import generator
 
 DRAWS = 100_000
 RATE_QPS = 50.0
@@ -42,7 +42,7 @@ def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("plan")
     write_plan(folder, [row(number, arrival_ns=int(offset)) for number, offset in enumerate(offsets)])
     files = folder / "schedule.parquet", folder / "prompts.parquet"
-    shares = [Share(*files, {CELL: "completions"}, worker, workers) for worker in range(workers)]
+    shares = [SchedulePartition(*files, {CELL: "completions"}, worker, workers) for worker in range(workers)]
     everything = [one for share in shares for one in sent_virtually(share.cells[CELL], DURATION_S)]
     times_ns = np.array([time_ns for _, time_ns in sorted(everything)])
     assert np.array_equal(times_ns, offsets), "each request once, at its time to the nanosecond"
@@ -141,7 +141,7 @@ def test_arrivals_of_a_changing_rate_are_the_unit_process_in_rescaled_time(name:
     extra = {} if kind == "poisson" else {"burstiness": shape}
     changing = arrival(**RATES[name], kind=kind, **extra)
     offsets = offsets_ns(changing, DURATION_S, generator(3, name, kind))
-    rescaled = rate_of(changing, DURATION_S).expected(offsets / 1e9)
+    rescaled = arrival_rate(changing, DURATION_S).expected(offsets / 1e9)
     gaps = np.diff(rescaled)
     assert len(gaps) > 80_000
     assert stats.kstest(gaps, "gamma", args=(shape, 0, 1 / shape)).pvalue > LEVEL

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.plan.planned import arrival
 
-from inference_energy.config.load.checks import expected_requests
-from inference_energy.plan.arrivals.draw import offsets_ns, rate_of
-from inference_energy.plan.seeds import generator
+from inference_energy.config.load.workload import expected_requests
+from inference_energy.plan.arrivals.processes import arrival_rate, offsets_ns
+from inference_energy.plan.distributions import generator
 
 RATE = st.floats(0.05, 200)
 UNIT = st.one_of(
@@ -75,7 +75,7 @@ def test_offsets_are_sorted_inside_and_reproducible(keys: dict[str, Any], durati
 def test_as_many_as_the_integral_of_the_rate(keys: dict[str, Any], duration_s: float) -> None:
     """The mean over seeds, within four standard errors; a constant process within one arrival."""
     process = arrival(**keys)
-    expected = float(rate_of(process, duration_s).expected(np.array([duration_s]))[0])
+    expected = float(arrival_rate(process, duration_s).expected(np.array([duration_s]))[0])
     counts = np.array([len(draw(keys, duration_s, seed)) for seed in range(40)])
     assert abs(counts.mean() - expected) <= 1 + 4 * counts.std(ddof=1) / np.sqrt(len(counts))
 
@@ -83,7 +83,7 @@ def test_as_many_as_the_integral_of_the_rate(keys: dict[str, Any], duration_s: f
 @settings(max_examples=100)
 @given(keys=PROCESSES, duration_s=st.floats(0.1, 100))
 def test_the_time_of_an_expected_count_is_the_inverse(keys: dict[str, Any], duration_s: float) -> None:
-    rate = rate_of(arrival(**keys), duration_s)
+    rate = arrival_rate(arrival(**keys), duration_s)
     total = float(rate.expected(np.array([duration_s]))[0])
     counts = np.linspace(0, total, 101)[:-1]
     times_s = rate.time_s(counts)
@@ -95,7 +95,7 @@ def test_the_time_of_an_expected_count_is_the_inverse(keys: dict[str, Any], dura
 @given(keys=PROCESSES.filter(lambda keys: keys["process"] not in ("day",)), duration_s=st.floats(0.5, 100))
 def test_the_check_of_the_configuration_expects_as_many(keys: dict[str, Any], duration_s: float) -> None:
     process = arrival(**keys)
-    expected = float(rate_of(process, duration_s).expected(np.array([duration_s]))[0])
+    expected = float(arrival_rate(process, duration_s).expected(np.array([duration_s]))[0])
     assert expected_requests(process, duration_s) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 

@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from scipy import stats
 
-from inference_energy.config.load.lengths import Length, Turns
-from inference_energy.config.load.times import Time
+from inference_energy.config.load.arrivals import Time
+from inference_energy.config.load.prompts import Length, Turns
 from inference_energy.errors import InputError
-from inference_energy.plan.lengths import lengths, turns
-from inference_energy.plan.seeds import generator
-from inference_energy.plan.times import times_ns
+from inference_energy.plan.distributions import generator, lengths, times_ns, turns
 
 COUNT = 20_000
 

@@ -10,9 +10,8 @@ from tests.plan.planned import WORDS, cell, plan
 from inference_energy.config.load.workload import Workload
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.errors import InputError
-from inference_energy.plan.cells import Cell
-from inference_energy.plan.files import write_plan
-from inference_energy.plan.sources import plan_files
+from inference_energy.plan.cells import Cell, plan_files
+from inference_energy.plan.tables import write_plan
 
 CLOSED = {
     "process": "closed",

@@ -14,14 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.plan.planned import WORDS, cell, plan, rows
 
+from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.contracts.tables import read_metadata, read_table
 from inference_energy.errors import InputError, RunError
 from inference_energy.plan.cells import Cell
-from inference_energy.plan.files import digests, read_prompts, write_plan
-from inference_energy.plan.prompts.make import make_prompts
-from inference_energy.plan.requests import session_requests
-from inference_energy.plan.schedule import make_schedule
+from inference_energy.plan.schedule import make_prompts, make_schedule, session_requests
+from inference_energy.plan.tables import digests, read_prompts, write_plan
 
 ROOT = Path(__file__).parents[2]
 THINK = {"distribution": "exponential", "mean_s": 3.0}
@@ -202,8 +200,8 @@ def test_a_file_of_another_kind_is_no_prompts(tmp_path: Path) -> None:
 
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     """The commands of the pipeline, under different seeds of Python's own hashes."""
-    from inference_energy.contracts.tables import write_json
-    from inference_energy.plan.specs import as_text
+    from inference_energy.contracts.io import write_json
+    from inference_energy.plan.workflow_params import as_text
 
     text = tmp_path / "prompts.txt"
     text.write_text("one\ntwo\n")

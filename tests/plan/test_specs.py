@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_energy.config.read import validate
-from inference_energy.plan.specs import Specs, as_text
+from inference_energy.config.loader import validate
+from inference_energy.plan.workflow_params import Specs, as_text
 
 ROOT = Path(__file__).parents[2]
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -12,7 +12,7 @@ from tests.plan.planned import cell, plan
 
 from inference_energy.config.load.arrivals import TraceArrival
 from inference_energy.errors import InputError
-from inference_energy.plan.arrivals.traces.trace import Rows, replayed
+from inference_energy.plan.arrivals.traces import Rows, replayed
 
 AZURE_2023 = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44

@@ -4,10 +4,10 @@ import json
 import traceback
 from pathlib import Path
 
-from inference_energy.acquire.power.base import Channel, PowerSource, SourceError
+from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceError
+from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.power.sampler import Sampler, stats_path
-from inference_energy.acquire.power.spec import SamplerSpec
-from inference_energy.acquire.power.stream import compact
+from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.errors import RunError
 
 
@@ -26,7 +26,7 @@ def chain(error: BaseException) -> str:
     return "\n".join(texts)
 
 
-def error_of(channel: Channel) -> str:
+def error_of(channel: SensorChannel) -> str:
     """The exception that a read raises, and nothing where it raises none."""
     try:
         channel.read()
@@ -55,7 +55,7 @@ def run_of(source: PowerSource, folder: Path, duration_s: float = 0.4) -> str:
         counts = Sampler(SamplerSpec.parse({"duration_s": duration_s}), [source], output).run()
     except RunError as error:
         return chain(error)
-    compact(output, folder / "power.parquet")
+    compact_power_log(output, folder / "power.parquet")
     log = output.read_bytes() + (folder / "power.parquet").read_bytes()
     return json.dumps(counts) + stats_path(output).read_text() + log.decode("latin-1")
 

@@ -7,24 +7,24 @@ from pathlib import Path
 import pytest
 from fake_amdsmi import DRIVER_NOT_LOADED, IO, NO_PERM, NOT_FOUND, NOT_SUPPORTED, FakeAmdSmi, FakeGpu
 
-from inference_energy.acquire.power.base import Channel, SourceError
+from inference_energy.acquire.power.base import SensorChannel, SourceError
 from inference_energy.acquire.power.sources.amd_smi import AmdSmiSource
 
 A, B = "b8ff74a1-0000-1000-80cd-aaaaaaaaaaaa", "18ff74a1-0000-1000-80cd-bbbbbbbbbbbb"
 J = 1e6 / 15.3
 
 
-def channels_of(*gpus: FakeGpu) -> tuple[FakeAmdSmi, list[Channel]]:
+def channels_of(*gpus: FakeGpu) -> tuple[FakeAmdSmi, list[SensorChannel]]:
     smi = FakeAmdSmi(list(gpus))
     return smi, AmdSmiSource(amdsmi=smi).channels()
 
 
-def one(channels: list[Channel], grade: str) -> Channel:
+def one(channels: list[SensorChannel], grade: str) -> SensorChannel:
     (found,) = [channel for channel in channels if channel.grade == grade]
     return found
 
 
-def energy_j(channel: Channel) -> float:
+def energy_j(channel: SensorChannel) -> float:
     energy = channel.read().energy_counter_j
     assert energy is not None
     return energy

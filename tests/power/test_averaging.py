@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power.characterise.profiles import averaging_windows_s
+from inference_energy.acquire.power.characterize.profile import averaging_windows_s
 from inference_energy.acquire.power.choose import candidates
+from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.power.sampler import Sampler
-from inference_energy.acquire.power.sources.averaging import average_window_s, usage_window_s
+from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
-from inference_energy.acquire.power.spec import SamplerSpec
-from inference_energy.acquire.power.stream import compact
-from inference_energy.acquire.session.power import sampler_spec
+from inference_energy.acquire.power.sources.sanity import average_window_s, usage_window_s
+from inference_energy.acquire.session.run import sampler_spec
+from inference_energy.contracts.io import read_metadata
 from inference_energy.contracts.power import channel_facts
-from inference_energy.contracts.tables import read_metadata
 
 A = "GPU-aaaa1111-0000"
 
@@ -81,7 +81,7 @@ def test_the_log_says_it_for_each_device_and_domain(tmp_path: Path) -> None:
     log, target = tmp_path / "power.arrows", tmp_path / "power.parquet"
     nvml = FakeNvml([FakeGpu(A), FakeGpu("GPU-b", capability=(8, 0), has_average=False, memory_w=None)])
     Sampler(SamplerSpec(interval_s=0.05, duration_s=0.2), [NvmlSource(nvml=nvml)], log).run()
-    compact(log, target)
+    compact_power_log(log, target)
     sources = read_metadata(target)["source"]
     assert [(source["name"], source["grade"]) for source in sources] == [("nvml", "counter")]
     facts = channel_facts(sources)

@@ -12,16 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceState
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceState
 from inference_energy.acquire.power.calibrate import measure
-from inference_energy.acquire.power.calibrate.line import Line, fit_line
-from inference_energy.acquire.power.calibrate.measure import Plan, calibrate
-from inference_energy.acquire.power.calibrate.meters import METERS, meter_source
-from inference_energy.acquire.power.calibrate.phases import Phase, PhaseMeans, phase_means, power_of, track_of
-from inference_energy.acquire.power.calibrate.record import record, save
+from inference_energy.acquire.power.calibrate.measure import (
+    METERS,
+    Phase,
+    PhaseMeans,
+    Plan,
+    calibrate,
+    meter_source,
+    phase_means,
+    power_of,
+    record,
+    save,
+    track_of,
+)
+from inference_energy.acquire.power.calibrate.york_fit import Line, fit_line
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
+from inference_energy.bench.config import Node
 from inference_energy.bench.live.node import VARIABLE, make_node
-from inference_energy.bench.parts.node import Node
 from inference_energy.bench.stand_in import pynvml as virtual
 from inference_energy.cli.main import app
 from inference_energy.contracts.calibration import Calibration, read_calibrations
@@ -32,13 +41,15 @@ LEVELS_W = (75.0, 690.0, 400.0, 125.0, 695.0, 405.0, 127.0)
 SHELLY = '{"kind": "shelly", "address": "http://plug.lan"}'
 
 
-def readings(levels_w: tuple[float, ...], period_s: float, noise_w: float, seed: int, phase_s: float) -> list[Reading]:
+def readings(
+    levels_w: tuple[float, ...], period_s: float, noise_w: float, seed: int, phase_s: float
+) -> list[PowerSample]:
     draw = np.random.default_rng(seed)
     times_s = np.arange(0, len(levels_w) * phase_s + 1, period_s)
     level_w = np.array(levels_w)[np.minimum((times_s / phase_s).astype(int), len(levels_w) - 1)]
     power_w = level_w + noise_w * draw.standard_normal(len(times_s))
     return [
-        Reading(int(at_s * 1e9), 10.0, power_average_w=float(watts))
+        PowerSample(int(at_s * 1e9), 10.0, power_average_w=float(watts))
         for at_s, watts in zip(times_s, power_w, strict=True)
     ]
 
@@ -116,14 +127,16 @@ def test_too_little_to_tell_a_gain_is_refused() -> None:
 
 
 def test_a_counter_comes_before_power_where_it_may() -> None:
-    rows = [Reading(k * SECOND_NS, 1.0, power_average_w=50.0, energy_counter_j=1000.0 + 100.0 * k) for k in range(31)]
+    rows = [
+        PowerSample(k * SECOND_NS, 1.0, power_average_w=50.0, energy_counter_j=1000.0 + 100.0 * k) for k in range(31)
+    ]
     phase = Phase("x", 5 * SECOND_NS, 25 * SECOND_NS)
     assert power_of([track_of("gpu", rows, counted=True)], phase) == pytest.approx((100.0, 0.0))
     assert power_of([track_of("plug", rows, counted=False)], phase) == pytest.approx((50.0, 0.0))
 
 
 def test_a_channel_that_fell_silent_is_named() -> None:
-    rows = [Reading(k * SECOND_NS, 1.0, power_average_w=50.0) for k in range(10)]
+    rows = [PowerSample(k * SECOND_NS, 1.0, power_average_w=50.0) for k in range(10)]
     track = track_of("pdu a/1 node", rows, counted=False)
     with pytest.raises(RunError, match="pdu a/1 node gave 0 readings in the phase rest 1"):
         power_of([track], Phase("rest 1", 20 * SECOND_NS, 30 * SECOND_NS))
@@ -191,7 +204,7 @@ class _Meter(PowerSource):
     def state(self) -> SourceState:
         return SourceState(self.name, True, "a stub", ["plug"])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         self._nvml = NvmlSource()
         return [_MeterChannel(self._nvml.channels()[0])]
 
@@ -200,15 +213,15 @@ class _Meter(PowerSource):
             self._nvml.close()
 
 
-class _MeterChannel(Channel):
-    def __init__(self, board: Channel) -> None:
+class _MeterChannel(SensorChannel):
+    def __init__(self, board: SensorChannel) -> None:
         super().__init__("stub-meter", "plug", "node", "metered", 0.2)
         self._board = board
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         reading = self._board.read()
         assert reading.power_average_w is not None
-        return Reading(reading.timestamp_ns, 1.0, power_average_w=1.08 * reading.power_average_w + 40)
+        return PowerSample(reading.timestamp_ns, 1.0, power_average_w=1.08 * reading.power_average_w + 40)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from inference_energy.acquire.power.characterise.profiles import profiles_of
+from inference_energy.acquire.power.characterize.profile import profiles_of
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.cli.main import app
 from inference_energy.errors import InputError
@@ -110,7 +110,7 @@ def test_a_gpu_in_use_is_refused(tmp_path: Path) -> None:
 def test_a_gpu_that_is_being_measured_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fake_nvml import FakeGpu, FakeNvml
 
-    from inference_energy.acquire.power.characterise.measure import measure
+    from inference_energy.acquire.power.characterize.measure import measure
 
     monkeypatch.setenv("INFERENCE_ENERGY_LOCK_DIRECTORY", str(tmp_path))
     with acquire_locks(["GPU-1"]), pytest.raises(InputError, match="--gpu: GPU GPU-1 is being measured by"):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from inference_energy.acquire.power.characterise import step_load
-from inference_energy.acquire.power.characterise.step_load import VARIABLE, StepLoad, load_command
+from inference_energy.acquire.power.characterize import square_wave
+from inference_energy.acquire.power.characterize.square_wave import VARIABLE, StepLoad, load_command
 from inference_energy.acquire.power.simulated import VARIABLE as SIMULATED
 from inference_energy.errors import InputError, RunError
 
@@ -35,7 +35,7 @@ class cuda:
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (VARIABLE, SIMULATED, step_load.PYTHON_VARIABLE):
+    for name in (VARIABLE, SIMULATED, square_wave.PYTHON_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -80,7 +80,7 @@ def test_where_no_python_has_torch_the_message_says_what_to_do(monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
     with pytest.raises(InputError, match=r"--load-python or INFERENCE_ENERGY_VLLM_PYTHON, or use --no-load"):
         load_command()
-    monkeypatch.setenv(step_load.PYTHON_VARIABLE, "/somewhere/python")
+    monkeypatch.setenv(square_wave.PYTHON_VARIABLE, "/somewhere/python")
     assert load_command()[0] == "/somewhere/python"
 
 
@@ -114,7 +114,7 @@ def test_a_load_that_dies_is_an_error_with_its_last_words() -> None:
 
 
 def test_a_silent_load_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_load, "START_LIMIT_S", 0.2)
+    monkeypatch.setattr(square_wave, "START_LIMIT_S", 0.2)
     text = "import sys; sys.stdin.read()"
     with pytest.raises(RunError, match="said nothing"), StepLoad(script(text), "GPU-1", STEPS):
         pass

@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power.characterise.gpu import MISSING, open_gpu
-from inference_energy.acquire.power.characterise.polls import Background, call_costs_us, column, poll
-from inference_energy.acquire.power.characterise.profiles import profile_path, profiles_of
-from inference_energy.acquire.power.characterise.statistics import block_mean, integral_over_counter
-from inference_energy.acquire.power.characterise.updates import grid, intervals_s, stamps, updates_of
+from inference_energy.acquire.power.characterize.gpu import MISSING, open_gpu
+from inference_energy.acquire.power.characterize.profile import profile_path, profiles_of
+from inference_energy.acquire.power.characterize.sensor_timing import (
+    Background,
+    block_mean,
+    call_costs_us,
+    column,
+    grid,
+    integral_over_counter,
+    intervals_s,
+    poll,
+    stamps,
+    updates_of,
+)
 from inference_energy.errors import InputError, RunError
 
 UUID = "GPU-1234"

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_energy.acquire.power.characterise.polls import Floats
-from inference_energy.acquire.power.characterise.wave import LEAD_S, Wave, edges_in_ns, steps_for
-from inference_energy.acquire.power.characterise.window import GROUPS, SHORTEST_S, WindowFit, fit_window
+from inference_energy.acquire.power.characterize.averaging_window import GROUPS, SHORTEST_S, WindowFit, fit_window
+from inference_energy.acquire.power.characterize.sensor_timing import Floats
+from inference_energy.acquire.power.characterize.square_wave import LEAD_S, Wave, edges_in_ns, steps_for
 
 REST_W, STEP_W = 120.0, 560.0
 WARMS_W_PER_S = 0.4

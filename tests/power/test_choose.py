@@ -5,10 +5,10 @@ from typing import ClassVar, get_args
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power.base import Channel, PowerSource, SourceState
+from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceState
 from inference_energy.acquire.power.choose import all_states, candidates, choose
+from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
-from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.config.power import SourceName
 from inference_energy.errors import InputError
 
@@ -28,7 +28,7 @@ class Stub(PowerSource):
     def state(self) -> SourceState:
         return SourceState(self.name, self._works, f"because {self.name}", [])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         return []
 
 

@@ -9,7 +9,7 @@ from emitted import errors_of, run_of, said
 from fake_dcgm import A, B, Cluster
 from fake_http import FakeDevice, Response, device, self_signed
 
-from inference_energy.acquire.power.base import Channel, SourceError
+from inference_energy.acquire.power.base import SensorChannel, SourceError
 from inference_energy.acquire.power.settings import DcgmSettings
 from inference_energy.acquire.power.sources import dcgm_feeds
 from inference_energy.acquire.power.sources.dcgm import DcgmSource
@@ -27,14 +27,14 @@ def prometheus(fake: FakeDevice, gpus: list[str | int] | None = None, **settings
     return source(fake, gpus, **given)
 
 
-def by_grade(channels: list[Channel], uuid: str = A) -> tuple[Channel, Channel]:
+def by_grade(channels: list[SensorChannel], uuid: str = A) -> tuple[SensorChannel, SensorChannel]:
     """The power and the energy channel of a GPU."""
     power, energy = [channel for channel in channels if channel.device == uuid]
     assert (power.grade, energy.grade) == ("sampled", "counter")
     return power, energy
 
 
-def later(channel: Channel) -> None:
+def later(channel: SensorChannel) -> None:
     """Wait until a new look is taken for this channel."""
     assert channel.period_s is not None
     time.sleep(channel.period_s / 2 + 0.02)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inference_energy.acquire.power.base import Channel, SourceError
+from inference_energy.acquire.power.base import SensorChannel, SourceError
 from inference_energy.acquire.power.settings import IpmiSettings
 from inference_energy.acquire.power.sources import ipmi
 from inference_energy.acquire.power.sources.ipmi import IpmiSource
@@ -33,7 +33,7 @@ class Bmc:
     def source(self, **settings: Any) -> IpmiSource:
         return IpmiSource(IpmiSettings(command=[sys.executable, str(TOOL), str(self.file)], **settings))
 
-    def channel(self, **settings: Any) -> Channel:
+    def channel(self, **settings: Any) -> SensorChannel:
         (channel,) = self.source(**settings).channels()
         return channel
 

@@ -5,9 +5,9 @@ import os
 import pytest
 from fake_nvml import FakeGpu, FakeInstance, FakeNvml
 
-from inference_energy.acquire.environment.gpu import gpu_facts
 from inference_energy.acquire.gpus import cards_of, gpu_uuids
-from inference_energy.acquire.power.base import Channel, SourceError
+from inference_energy.acquire.machine_environment import gpu_facts
+from inference_energy.acquire.power.base import SensorChannel, SourceError
 from inference_energy.acquire.power.sources.nvml.processes import ProcessesChannel
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.server.preflight import check_gpus
@@ -23,7 +23,7 @@ def card(*instances: FakeInstance, **changes: object) -> FakeGpu:
     return FakeGpu(A, mig=True, instances=ones, **changes)
 
 
-def board(channels: list[Channel]) -> Channel:
+def board(channels: list[SensorChannel]) -> SensorChannel:
     return next(channel for channel in channels if (channel.domain, channel.grade) == ("gpu", "sampled"))
 
 

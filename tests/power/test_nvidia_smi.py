@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from inference_energy.acquire.power.base import Reading, SourceError
+from inference_energy.acquire.power.base import PowerSample, SourceError
 from inference_energy.acquire.power.settings import NvidiaSmiSettings
 from inference_energy.acquire.power.sources.nvidia_smi import NvidiaSmiSource
 
@@ -98,7 +98,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
         source.close()
 
 
-def until(read: Callable[[], Reading], good: Callable[[Reading], bool], timeout_s: float = 15.0) -> Reading:
+def until(read: Callable[[], PowerSample], good: Callable[[PowerSample], bool], timeout_s: float = 15.0) -> PowerSample:
     """Read, through errors, until a reading is as wanted."""
     until_s = time.monotonic() + timeout_s
     last: object = None
@@ -264,7 +264,7 @@ def test_a_tool_that_died_is_started_again_and_a_cut_line_is_no_reading(node: No
     (channel,) = node.source().channels()
     seen: list[float | None] = []
 
-    def read() -> Reading:
+    def read() -> PowerSample:
         reading = channel.read()
         seen.append(reading.power_average_w)
         return reading

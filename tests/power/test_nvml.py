@@ -7,18 +7,18 @@ import pynvml
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power.base import Channel, SourceError
+from inference_energy.acquire.power.base import SensorChannel, SourceError
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 
 A, B = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000"
 
 
-def channels_of(*gpus: FakeGpu) -> tuple[FakeNvml, list[Channel]]:
+def channels_of(*gpus: FakeGpu) -> tuple[FakeNvml, list[SensorChannel]]:
     nvml = FakeNvml(list(gpus))
     return nvml, NvmlSource(nvml=nvml).channels()
 
 
-def one(channels: list[Channel], domain: str, grade: str) -> Channel:
+def one(channels: list[SensorChannel], domain: str, grade: str) -> SensorChannel:
     (found,) = [channel for channel in channels if (channel.domain, channel.grade) == (domain, grade)]
     return found
 

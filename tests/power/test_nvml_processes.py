@@ -9,7 +9,7 @@ import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power.base import SourceError
-from inference_energy.acquire.power.process import SamplerStats
+from inference_energy.acquire.power.sampler_handle import SamplerStats
 from inference_energy.acquire.power.sources.nvml.processes import ProcessesChannel, ServerPid
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 

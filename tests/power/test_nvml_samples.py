@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power.base import Channel, SourceError
+from inference_energy.acquire.power.base import SensorChannel, SourceError
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.contracts.power import GPU_SAMPLES
 
@@ -21,7 +21,7 @@ def ring(newest_us: int, count: int = 119, power_w: float = 100.0) -> list[tuple
     return [(newest_us - PERIOD_US * back, power_w + back) for back in reversed(range(count))]
 
 
-def opened(gpu: FakeGpu) -> tuple[FakeNvml, Channel]:
+def opened(gpu: FakeGpu) -> tuple[FakeNvml, SensorChannel]:
     nvml = FakeNvml([gpu])
     (channel,) = [channel for channel in NvmlSource(nvml=nvml).channels() if channel.domain == GPU_SAMPLES]
     return nvml, channel

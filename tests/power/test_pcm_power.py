@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from inference_energy.acquire.power.base import Channel, Reading, SourceError
+from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError
 from inference_energy.acquire.power.settings import PcmPowerSettings
 from inference_energy.acquire.power.sources import pcm_power
 from inference_energy.acquire.power.sources.pcm_power import PcmPowerSource
@@ -69,12 +69,12 @@ def node(tmp_path: Path) -> Iterator[Node]:
         source.close()
 
 
-def one(channels: list[Channel], device: str, domain: str) -> Channel:
+def one(channels: list[SensorChannel], device: str, domain: str) -> SensorChannel:
     (found,) = [channel for channel in channels if (channel.device, channel.domain) == (device, domain)]
     return found
 
 
-def failing(channel: Channel, timeout_s: float = 15.0) -> str:
+def failing(channel: SensorChannel, timeout_s: float = 15.0) -> str:
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
         try:
@@ -84,7 +84,7 @@ def failing(channel: Channel, timeout_s: float = 15.0) -> str:
     raise AssertionError(f"no error within {timeout_s:g} s")
 
 
-def working(channel: Channel, timeout_s: float = 15.0) -> Reading:
+def working(channel: SensorChannel, timeout_s: float = 15.0) -> PowerSample:
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
         try:
@@ -94,7 +94,7 @@ def working(channel: Channel, timeout_s: float = 15.0) -> Reading:
     raise AssertionError(f"no reading within {timeout_s:g} s")
 
 
-def counter_j(channel: Channel) -> float:
+def counter_j(channel: SensorChannel) -> float:
     energy_j = channel.read().energy_counter_j
     assert energy_j is not None
     return energy_j
@@ -141,7 +141,7 @@ def test_the_newer_layout_with_a_separator_at_the_end_is_read_too() -> None:
     assert blocks.take("S1; Consumed DRAM energy units: 8; Consumed DRAM Joules: 2.50; DRAM Watts: 2.50;", 5)
     assert blocks.take("S1; Consumed energy units: 9; Consumed Joules: 7.50; Watts: 7.50; Headroom: 41 °C;", 6)
     reading = blocks.unread.take(("package-1", "dram"))
-    assert reading == [Reading(5, 0.0, power_average_w=2.5, energy_counter_j=2.5)]
+    assert reading == [PowerSample(5, 0.0, power_average_w=2.5, energy_counter_j=2.5)]
 
 
 @pytest.mark.parametrize(

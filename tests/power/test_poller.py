@@ -8,26 +8,26 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.acquire.power.base import STILL_LIMIT_S, Channel, Reading, SourceError
-from inference_energy.acquire.power.deadlines import Deadlines
-from inference_energy.acquire.power.polled import Lateness
-from inference_energy.acquire.power.poller import Poller
+from inference_energy.acquire.power.base import STILL_LIMIT_S, PowerSample, SensorChannel, SourceError
+from inference_energy.acquire.power.polling import Deadlines, Lateness, Poller
 from inference_energy.contracts.power import GPU_SAMPLES
 
 
-class Scripted(Channel):
+class Scripted(SensorChannel):
     def __init__(self, device: str, read: Callable[[int], float], period_s: float | None = None) -> None:
         super().__init__("stub", device, "gpu", "sampled", period_s)
         self._read = read
         self.count = 0
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         self.count += 1
-        return Reading(time.monotonic_ns(), 1.0, power_instant_w=self._read(self.count))
+        return PowerSample(time.monotonic_ns(), 1.0, power_instant_w=self._read(self.count))
 
 
-def poll(channels: list[Channel], until: Callable[[Poller], bool]) -> tuple[Poller, list[tuple[Channel, Reading]]]:
-    rows: list[tuple[Channel, Reading]] = []
+def poll(
+    channels: list[SensorChannel], until: Callable[[Poller], bool]
+) -> tuple[Poller, list[tuple[SensorChannel, PowerSample]]]:
+    rows: list[tuple[SensorChannel, PowerSample]] = []
 
     def collect() -> None:
         rows.extend((channel, reading) for channel, readings in poller.collect() for reading in readings)
@@ -65,7 +65,11 @@ def test_a_failing_channel_is_tried_again_and_the_others_go_on() -> None:
     def broken(_: int) -> float:
         raise ZeroDivisionError("a bug")
 
-    channels: list[Channel] = [Scripted("flaky", flaky), Scripted("broken", broken), Scripted("good", lambda _: 5.0)]
+    channels: list[SensorChannel] = [
+        Scripted("flaky", flaky),
+        Scripted("broken", broken),
+        Scripted("good", lambda _: 5.0),
+    ]
     poller, rows = poll(channels, lambda poller: poller.stats()[2].reads >= 10)
     by_device = {stats.device: stats for stats in poller.stats()}
     assert by_device["good"].reads >= 10
@@ -101,12 +105,12 @@ def test_a_hanging_slow_channel_holds_up_nobody_and_is_named() -> None:
 
 def test_no_reading_is_lost_or_doubled_while_threads_read_and_one_collects() -> None:
     class Burst(Scripted):
-        def read_many(self) -> list[Reading]:
+        def read_many(self) -> list[PowerSample]:
             first = 50 * self.count
             self.count += 1
-            return [Reading(first + place, 1.0, power_instant_w=1.0) for place in range(50)]
+            return [PowerSample(first + place, 1.0, power_instant_w=1.0) for place in range(50)]
 
-    channels: list[Channel] = [Burst(f"GPU-{number}", float, period_s=0.0005) for number in range(4)]
+    channels: list[SensorChannel] = [Burst(f"GPU-{number}", float, period_s=0.0005) for number in range(4)]
     poller, rows = poll(channels, lambda poller: min(stats.reads for stats in poller.stats()) >= 100)
     for channel, stats in zip(channels, poller.stats(), strict=True):
         times = [reading.timestamp_ns for of, reading in rows if of is channel]
@@ -137,7 +141,7 @@ def test_a_phase_puts_the_later_deadlines_between_the_first_and_a_period_on() ->
     assert Deadlines(1_000, 100, phase_ns=30).advance(1_250) == 1_330
 
 
-class Ring(Channel):
+class Ring(SensorChannel):
     """Several readings a read, and none at first."""
 
     def __init__(self) -> None:
@@ -145,12 +149,12 @@ class Ring(Channel):
         self.optional = True
         self.count = 0
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         raise SourceError("read_many is what is asked")
 
-    def read_many(self) -> list[Reading]:
+    def read_many(self) -> list[PowerSample]:
         self.count += 1
-        return [Reading(time.monotonic_ns(), 1.0, power_instant_w=9.0)] * (3 if self.count > 1 else 0)
+        return [PowerSample(time.monotonic_ns(), 1.0, power_instant_w=9.0)] * (3 if self.count > 1 else 0)
 
     def notes(self) -> dict[str, Any]:
         return {"asked": self.count}
@@ -167,7 +171,7 @@ def test_one_call_may_give_many_readings_or_none() -> None:
 
 def test_an_optional_channel_is_not_waited_for() -> None:
     class Mute(Ring):
-        def read_many(self) -> list[Reading]:
+        def read_many(self) -> list[PowerSample]:
             raise SourceError("never")
 
     poller, _ = poll([Mute(), Scripted("good", lambda _: 5.0)], lambda poller: poller.stats()[1].reads >= 1)
@@ -200,6 +204,6 @@ def test_only_a_model_may_give_one_value_for_ever() -> None:
     assert Named("nvml", "GPU-a", "gpu", "sampled").still_limit_s == STILL_LIMIT_S
 
 
-class Named(Channel):
-    def read(self) -> Reading:
+class Named(SensorChannel):
+    def read(self) -> PowerSample:
         raise AssertionError("these tests do not read it")

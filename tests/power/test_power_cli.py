@@ -11,11 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from inference_energy.acquire.power.process import SamplerStats
-from inference_energy.acquire.power.ticks import by_instant
+from inference_energy.acquire.power.power_log import by_instant
+from inference_energy.acquire.power.sampler_handle import SamplerStats
 from inference_energy.cli.power import register, summary
 from inference_energy.contracts import power
-from inference_energy.contracts.tables import read_metadata, read_table
+from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.errors import InputError
 
 APP = typer.Typer(rich_markup_mode="rich")

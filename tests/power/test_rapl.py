@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.acquire.power.base import Channel, SourceError
+from inference_energy.acquire.power.base import SensorChannel, SourceError
 from inference_energy.acquire.power.sources import rapl
 from inference_energy.acquire.power.sources.rapl import CounterAccumulator, RaplSource, find_zones
 
@@ -51,7 +51,7 @@ class Powercap:
         return RaplSource(self.root, sleep=tick)
 
 
-def names(channels: list[Channel]) -> list[tuple[str, str]]:
+def names(channels: list[SensorChannel]) -> list[tuple[str, str]]:
     return [(channel.device, channel.domain) for channel in channels]
 
 

@@ -11,7 +11,7 @@ from fake_http import FakeDevice, Request, Response, device, self_signed
 
 from inference_energy.acquire.power.base import SourceError
 from inference_energy.acquire.power.settings import RedfishSettings
-from inference_energy.acquire.power.sources import redfish_login
+from inference_energy.acquire.power.sources import redfish
 from inference_energy.acquire.power.sources.redfish import RedfishSource
 
 USER, PASSWORD, TOKEN = "meter", "bmc-pässword:1", "session-token-77aa"
@@ -46,7 +46,7 @@ class Bmc:
 
     def __call__(self, request: Request) -> Response:
         basic = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        if request.path == redfish_login.SESSIONS and request.method == "POST":
+        if request.path == redfish.SESSIONS and request.method == "POST":
             return self._log_in(json.loads(request.body))
         allowed = self.login == "basic" and request.headers.get("Authorization") == basic
         allowed |= request.headers.get("X-Auth-Token", "none") in self.sessions
@@ -64,7 +64,7 @@ class Bmc:
         if self.login != "session" or content != {"UserName": USER, "Password": PASSWORD}:
             return Response({}, 401)
         self.sessions.append(f"{TOKEN}-{self.attempts}")
-        location = f"https://bmc.example{redfish_login.SESSIONS}/1"
+        location = f"https://bmc.example{redfish.SESSIONS}/1"
         return Response({}, 201, {"X-Auth-Token": self.sessions[-1], "Location": location})
 
 
@@ -191,7 +191,7 @@ def test_a_session_is_opened_where_basic_is_refused_renewed_and_closed() -> None
         assert channel.read().power_w == 612
         metered.close()
         assert bmc.sessions == []
-        assert (fake.requests[-1].method, fake.requests[-1].path) == ("DELETE", f"{redfish_login.SESSIONS}/1")
+        assert (fake.requests[-1].method, fake.requests[-1].path) == ("DELETE", f"{redfish.SESSIONS}/1")
 
 
 def test_a_token_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,8 +219,8 @@ def test_refused_credentials_are_not_tried_again_and_again(monkeypatch: pytest.M
                 metered.channels()
         assert bmc.attempts <= 3
         bmc.login = "basic"
-        start_s = redfish_login.time.monotonic()
-        monkeypatch.setattr(redfish_login.time, "monotonic", lambda: start_s + redfish_login.REFUSED_S + 1)
+        start_s = redfish.time.monotonic()
+        monkeypatch.setattr(redfish.time, "monotonic", lambda: start_s + redfish.REFUSED_S + 1)
         assert channel.read().power_w == 612
 
 

@@ -9,29 +9,29 @@ import pynvml
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power import reopen
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState
-from inference_energy.acquire.power.poller import Poller
-from inference_energy.acquire.power.reopen import Reopener
+from inference_energy.acquire.power import reconnect
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState
+from inference_energy.acquire.power.polling import Poller
+from inference_energy.acquire.power.reconnect import SourceReconnector
 from inference_energy.acquire.power.sampler import Sampler
+from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
-from inference_energy.acquire.power.spec import SamplerSpec
 
 TIMEOUT_S = 20
 
 
-class Meter(Channel):
+class Meter(SensorChannel):
     def __init__(self, owner: "Meters", device: str, domain: str, optional: bool = False) -> None:
         super().__init__("meters", device, domain, "sampled")
         self.optional = optional
         self._owner = owner
         self._session = owner.session
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         assert self._session == self._owner.session, "a closed source was read"
         if (self.device, self.domain) in self._owner.lost:
             raise SourceError("lost")
-        return Reading(time.monotonic_ns(), 1.0, power_instant_w=1.0)
+        return PowerSample(time.monotonic_ns(), 1.0, power_instant_w=1.0)
 
 
 class Meters(PowerSource):
@@ -54,7 +54,7 @@ class Meters(PowerSource):
     def state(self) -> SourceState:
         return SourceState(self.name, True, "", [])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         self.opening.wait(TIMEOUT_S)
         self.opened.append(time.monotonic())
         self.session += 1
@@ -70,7 +70,7 @@ class Meters(PowerSource):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reopen, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(reconnect, "FIRST_PAUSE_S", 0.05)
 
 
 class Run:
@@ -78,7 +78,7 @@ class Run:
         opened = [(source, source.channels()) for source in sources]
         self.poller = Poller([c for _, channels in opened for c in channels], 0.005)
         by_channel = {polled.channel: polled for polled in self.poller.polled}
-        self.reopeners = [Reopener(s, [by_channel[c] for c in channels]) for s, channels in opened]
+        self.reopeners = [SourceReconnector(s, [by_channel[c] for c in channels]) for s, channels in opened]
 
     def until(self, done: Callable[[], bool]) -> None:
         end_s = time.monotonic() + TIMEOUT_S
@@ -113,7 +113,7 @@ def test_a_lost_device_comes_back_when_its_source_is_opened_anew(run: Callable[.
     running.until(lambda: first.reopened == 1)
     seen = first.reads
     running.until(lambda: first.reads > seen + 3)
-    assert first.errors >= reopen.ERRORS_BEFORE_REOPENING
+    assert first.errors >= reconnect.ERRORS_BEFORE_REOPENING
     assert second.reopened == 1
     assert len(meters.opened) == 2
     assert running.poller.polled[0].failing == 0
@@ -138,7 +138,7 @@ def test_a_channel_beside_working_ones_of_its_device_does_not_stop_them(run: Cal
     running = run(meters)
     meters.lost.add(("a", "gpu_memory"))
     power, memory = (polled.stats for polled in running.poller.polled)
-    running.until(lambda: memory.errors > 4 * reopen.ERRORS_BEFORE_REOPENING)
+    running.until(lambda: memory.errors > 4 * reconnect.ERRORS_BEFORE_REOPENING)
     assert len(meters.opened) == 1
     assert power.errors == 0
 
@@ -148,7 +148,7 @@ def test_an_optional_channel_neither_saves_nor_costs_a_device(run: Callable[...,
     running = run(meters)
     package, dram = (polled.stats for polled in running.poller.polled)
     meters.lost.add(("a", "dram"))
-    running.until(lambda: dram.errors > 4 * reopen.ERRORS_BEFORE_REOPENING)
+    running.until(lambda: dram.errors > 4 * reconnect.ERRORS_BEFORE_REOPENING)
     assert len(meters.opened) == 1
     meters.lost = {("a", "cpu_package")}
     running.until(lambda: package.reopened == 1)
@@ -233,7 +233,7 @@ def test_the_sampler_brings_nvml_back_after_the_driver_was_reloaded(tmp_path: Pa
     thread.join(TIMEOUT_S)
     (channel,) = counts["channels"]
     assert channel["reopened"] == 1
-    assert channel["errors"] >= reopen.ERRORS_BEFORE_REOPENING
+    assert channel["errors"] >= reconnect.ERRORS_BEFORE_REOPENING
     assert (
         str(pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)) in channel["last_error"]
         or "anew" in channel["last_error"]

@@ -17,12 +17,12 @@ import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power import sampler as sampler_module
-from inference_energy.acquire.power.process import SamplerProcess, start_timeout_s
+from inference_energy.acquire.power.power_log import compact_power_log, read_stream
 from inference_energy.acquire.power.sampler import FLUSH_PERIOD_S, Sampler, stats_path
-from inference_energy.acquire.power.sources.nvml.samples import SAMPLES_PERIOD_S
+from inference_energy.acquire.power.sampler_handle import SamplerProcess, start_timeout_s
+from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.acquire.power.sources.nvml.power import SAMPLES_PERIOD_S
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
-from inference_energy.acquire.power.spec import SamplerSpec
-from inference_energy.acquire.power.stream import compact, read_stream
 from inference_energy.errors import InputError, RunError
 
 MODELLED = SamplerSpec.parse(
@@ -64,7 +64,7 @@ def test_sigkill_leaves_a_log_that_can_be_compacted(tmp_path: Path) -> None:
         process.kill()
         process.wait(TIMEOUT_S)
     assert not stats_path(output).exists()
-    assert compact(output, tmp_path / "power.parquet").rows >= 20
+    assert compact_power_log(output, tmp_path / "power.parquet").rows >= 20
     kept_ns = read_stream(output)[0]["timestamp_ns"].to_numpy()
     assert FLUSH_PERIOD_S + SAMPLES_PERIOD_S <= 1.0, "nor is more than a second of a GPU's own samples"
     assert killed_ns - kept_ns[-1] < 5e9, "only what was read since the last flush is lost"

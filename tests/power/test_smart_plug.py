@@ -15,7 +15,7 @@ from requests.auth import _basic_auth_str
 
 from inference_energy.acquire.power.base import SourceError, SourceState
 from inference_energy.acquire.power.settings import SmartPlugSettings
-from inference_energy.acquire.power.sources import plausible
+from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
 
 PASSWORD = "pl&g-s3cret/€"
@@ -185,7 +185,7 @@ def test_a_counter_that_was_reset_is_told_once_and_given_up(shelly: tuple[Shelly
 
 
 def test_a_counter_that_stands_still_under_load_is_stuck() -> None:
-    counter = plausible.GrowingCounter("counter", watched=True)
+    counter = sanity.GrowingCounter("counter", watched=True)
     for second in range(150):
         assert counter.add(1.0, 300.0, int(second * 1e9)) == 1.0
     with pytest.raises(SourceError, match="300 W: the meter is stuck"):

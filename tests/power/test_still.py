@@ -2,18 +2,18 @@
 
 import pytest
 
-from inference_energy.acquire.power.base import Reading
-from inference_energy.acquire.power.still import Stillness
+from inference_energy.acquire.power.base import PowerSample
+from inference_energy.acquire.power.stuck import StuckDetector
 
 
 def follow(values: list[float], step_s: float = 1.0, *, counter: bool = False, powered: bool = True) -> str | None:
-    still = Stillness(30.0)
+    still = StuckDetector(30.0)
     for index, value in enumerate(values):
         time_ns = round(index * step_s * 1e9)
         if counter:
-            still.take([Reading(time_ns, 1.0, energy_counter_j=value)], powered)
+            still.take([PowerSample(time_ns, 1.0, energy_counter_j=value)], powered)
         else:
-            still.take([Reading(time_ns, 1.0, power_average_w=value)])
+            still.take([PowerSample(time_ns, 1.0, power_average_w=value)])
     return still.fault()
 
 
@@ -39,9 +39,9 @@ def test_only_zeros_are_told_sooner_and_a_zero_now_and_then_is_none() -> None:
 
 def test_many_readings_at_once_are_as_each_after_the_other() -> None:
     values = [1.0, *[70.0] * 45, 2.0, 3.0]
-    readings = [Reading(index * 10**9, 1.0, power_instant_w=value) for index, value in enumerate(values)]
+    readings = [PowerSample(index * 10**9, 1.0, power_instant_w=value) for index, value in enumerate(values)]
     for size in (1, 7, 20, 48):
-        still = Stillness(30.0)
+        still = StuckDetector(30.0)
         for first in range(0, len(readings), size):
             still.take(readings[first : first + size])
         assert still.fault() == "gave the same value, 70, for 44 s: it seems stuck"

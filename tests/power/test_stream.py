@@ -6,19 +6,19 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from inference_energy.acquire.power.base import Channel, Reading
+from inference_energy.acquire.power.base import PowerSample, SensorChannel
+from inference_energy.acquire.power.power_log import PowerStream, compact_power_log, read_stream
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
 from inference_energy.acquire.power.sources.modelled import ModelledSource
-from inference_energy.acquire.power.stream import PowerStream, compact, read_stream
 from inference_energy.contracts import power
-from inference_energy.contracts.tables import read_metadata, read_table
+from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.errors import RunError
 
 ANCHOR = {"monotonic_ns": 5, "unix_ns": 1_700_000_000_000_000_000}
 
 
-class Named(Channel):
-    def read(self) -> Reading:
+class Named(SensorChannel):
+    def read(self) -> PowerSample:
         raise AssertionError("these tests do not read it")
 
 
@@ -29,13 +29,13 @@ def write(path: Path, batches: int, rows: int = 10) -> PowerStream:
     stream = PowerStream(path, ANCHOR, [ModelledSource(MachineCpuTime(), 65, 10)])
     for batch in range(batches):
         times_ns = reversed(range(batch * rows, (batch + 1) * rows))
-        stream.write([(CHANNEL, [Reading(at, 3.5, power_average_w=100.0, sm_clock_mhz=1980) for at in times_ns])])
+        stream.write([(CHANNEL, [PowerSample(at, 3.5, power_average_w=100.0, sm_clock_mhz=1980) for at in times_ns])])
     return stream
 
 
 def test_parquet_keeps_the_rows_in_order_with_their_metadata(tmp_path: Path) -> None:
     write(tmp_path / "log.arrows", batches=3).close()
-    stats = compact(tmp_path / "log.arrows", tmp_path / "deep" / "power.parquet")
+    stats = compact_power_log(tmp_path / "log.arrows", tmp_path / "deep" / "power.parquet")
     assert (stats.rows, stats.batches, stats.truncated) == (30, 3, False)
     frame = read_table(tmp_path / "deep" / "power.parquet", power.SCHEMA)
     assert frame["timestamp_ns"].tolist() == list(range(30))
@@ -55,7 +55,7 @@ def test_rows_can_be_read_once_flushed_while_the_stream_is_still_open(tmp_path: 
     stream.write([(CHANNEL, [])])
     table, stats = read_stream(tmp_path / "log.arrows")
     assert (table.num_rows, stats.truncated) == (20, False)
-    stream.write([(CHANNEL, [Reading(99, 1.0)])])
+    stream.write([(CHANNEL, [PowerSample(99, 1.0)])])
     assert read_stream(tmp_path / "log.arrows")[0].num_rows == 21
     stream.close()
     assert read_stream(tmp_path / "log.arrows")[1].batches == 3
@@ -83,7 +83,7 @@ def test_a_log_without_even_its_head_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.arrows").write_bytes(b"")
     for name in ("empty.arrows", "none.arrows"):
         with pytest.raises(RunError, match=name):
-            compact(tmp_path / name, tmp_path / "power.parquet")
+            compact_power_log(tmp_path / name, tmp_path / "power.parquet")
     assert not (tmp_path / "power.parquet").exists()
 
 
@@ -91,7 +91,7 @@ def test_a_batch_holds_the_readings_of_many_channels_each_under_its_name(tmp_pat
     stream = PowerStream(tmp_path / "log.arrows", ANCHOR, [])
     channels = [Named("nvml", f"GPU-{number}", "gpu", "sampled") for number in range(4)]
     stream.write(
-        (channel, [Reading(at, 1.0, power_average_w=float(place), sm_clock_mhz=at or None) for at in range(place)])
+        (channel, [PowerSample(at, 1.0, power_average_w=float(place), sm_clock_mhz=at or None) for at in range(place)])
         for place, channel in enumerate(channels)
     )
     stream.close()
@@ -103,7 +103,7 @@ def test_a_batch_holds_the_readings_of_many_channels_each_under_its_name(tmp_pat
         assert rows["timestamp_ns"].tolist() == list(range(place))
         assert (rows["power_average_w"] == place).all()
         assert rows["sm_clock_mhz"].isna().sum() == min(place, 1)
-    assert set(Reading._fields) | {"source", "device", "domain"} == set(power.SCHEMA.names)
+    assert set(PowerSample._fields) | {"source", "device", "domain"} == set(power.SCHEMA.names)
 
 
 def test_metadata_is_json_in_the_stream_itself(tmp_path: Path) -> None:

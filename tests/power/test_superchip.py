@@ -3,7 +3,7 @@
 import pynvml
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power.poller import Poller
+from inference_energy.acquire.power.polling import Poller
 from inference_energy.acquire.power.sources.nvml import power
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.contracts.power import DOMAINS, GPU_MODULE, summed_keys

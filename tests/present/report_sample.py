@@ -8,9 +8,9 @@ import numpy as np
 from summary_sample import COLD_W, LOADED_W, RATES, SECOND, WATTS, make_summary
 
 from inference_energy.contracts import phases, power, receipts, requests
-from inference_energy.contracts.figure import Grade, Reason, missing
-from inference_energy.contracts.tables import write_json, write_table
-from inference_energy.present.inputs import SessionFiles
+from inference_energy.contracts.figure import Grade, Reason, missing_figure
+from inference_energy.contracts.io import write_json, write_table
+from inference_energy.present.report_inputs import SessionFiles
 
 
 @dataclass
@@ -110,7 +110,7 @@ def invalidate(summary: dict[str, Any], cell: int, names: str, reason: Reason) -
     for name, figure in figures.items():
         if name.startswith(names):
             basis, boundary, grade = figure["basis"], figure["boundary"], figure["grade"]
-            figures[name] = missing(figure["unit"], basis, boundary, grade, reason).as_dict()
+            figures[name] = missing_figure(figure["unit"], basis, boundary, grade, reason).as_dict()
 
 
 def _timeline() -> list[tuple[str, str | None, int, int]]:

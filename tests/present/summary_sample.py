@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from inference_energy.analysis.uncertainty.budget import Term, with_budget
-from inference_energy.contracts.figure import Figure, Grade, Reason, missing
+from inference_energy.contracts.figure import Figure, Grade, Reason, missing_figure
 
 SECOND = 1_000_000_000
 RATES = {"q04": 4, "q16": 16, "q48": 48}
@@ -101,7 +101,9 @@ def _cell(cell: str, start: int, end: int, grade: Grade, boundary: str) -> dict[
         measured(f"carbon_{basis}_per_1k_output_tokens_g", value, "gCO2e/1k tokens", basis)
     measured("carbon_per_request_g", grams / count, "gCO2e/request", "total")
     for name in ("water_site_l", "water_source_l"):
-        figures[name] = missing("L", "total", boundary, grade, Reason("no_factor", "No water factor is configured."))
+        figures[name] = missing_figure(
+            "L", "total", boundary, grade, Reason("no_factor", "No water factor is configured.")
+        )
     trends = {
         name: {"change_share": 0.012, "p_value": 0.4, "limit": 0.1, "exceeded": False}
         for name in ("power_w", "output_tokens_per_s", "running_requests")
@@ -180,7 +182,7 @@ def _fit(cells: list[dict[str, Any]], grade: Grade, boundary: str) -> dict[str, 
             "refused": [{"code": refusal.code, "detail": refusal.detail}] if refused else [],
             "coefficients": {
                 term: (
-                    missing(unit, "total", boundary, grade, refusal)
+                    missing_figure(unit, "total", boundary, grade, refusal)
                     if refused
                     else bounded(Figure(value, unit, "total", boundary, grade))
                 ).as_dict()

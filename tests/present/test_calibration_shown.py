@@ -4,8 +4,8 @@ import pytest
 from report_sample import make_sample, page_text
 from test_report import report
 
-from inference_energy.present.calibration import calibration_facts, calibration_texts, meters
-from inference_energy.present.sections import devices_table
+from inference_energy.present.cell_tables import devices_table
+from inference_energy.present.characterize import calibration_facts, calibration_texts, meters
 from inference_energy.present.summary_line import five_lines
 
 ENTRY = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from inference_energy.errors import InputError
-from inference_energy.present.characterise import (
+from inference_energy.present.characterize import (
     histogram_figure,
     idle_figure,
     lines,

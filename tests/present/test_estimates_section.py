@@ -5,23 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_sample import Sample, make_sample
+
+from inference_energy.estimate.compare import EstimateRequest, basis_for, side_by_side
+from inference_energy.estimate.gpus import find_gpu
+from inference_energy.estimate.shapes.config_json import shape_of
+from inference_energy.present.estimates import estimate_texts, estimates_figure, estimates_table, scores_table
+from inference_energy.present.report import write_report
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from report_sample import Sample, make_sample
-
-from inference_energy.estimate.hardware.gpus import gpu_of
-from inference_energy.estimate.shapes.catalogue import shape_of
-from inference_energy.estimate.side_by_side import Request, basis_for, side_by_side
-from inference_energy.present.estimates import estimate_texts, estimates_figure, estimates_table, scores_table
-from inference_energy.present.report import write_report
 
 MEASURED_J = 0.2
 
 
 def window(measured_j: float | None = MEASURED_J, **load: Any) -> dict[str, Any]:
     given = {"batch": 40.0, "input_tokens": 256.0, "output_tokens": 256.0, "throughput": 3000.0, **load}
-    rows = side_by_side(Request(shape_of("Llama-3.1-8B"), gpu_of("H100"), **given), basis_for(gpu_of("H100")))
+    rows = side_by_side(
+        EstimateRequest(shape_of("Llama-3.1-8B"), find_gpu("H100"), **given), basis_for(find_gpu("H100"))
+    )
     for row in rows["estimates"]:
         point = row["energy_per_output_token_j"]
         compared = point if point is not None else (row["low"] * row["high"]) ** 0.5 if row["low"] else None

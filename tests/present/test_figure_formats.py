@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.contracts.figure import Figure, Reason, missing
-from inference_energy.present.formats import place, plain, scale_for, sentence, significant
+from inference_energy.contracts.figure import Figure, Reason, missing_figure
+from inference_energy.present.figures_text import format_figure, plain, scale_for, sentence, significant
 
 
 @pytest.mark.parametrize(
@@ -48,33 +48,33 @@ def test_figures_side_by_side_share_a_unit(values, unit, shown):
 
 
 def test_kwh_becomes_wh_with_the_right_number():
-    shown = place(Figure(0.0034, "kWh", "total", "gpu", "counter").as_dict())
+    shown = format_figure(Figure(0.0034, "kWh", "total", "gpu", "counter").as_dict())
     assert shown.text == "3.40 Wh"
 
 
 def test_a_count_is_shown_whole():
-    assert place(Figure(675_843, "token", "none", "client", "counted").as_dict()).text == "675,843 tokens"
+    assert format_figure(Figure(675_843, "token", "none", "client", "counted").as_dict()).text == "675,843 tokens"
 
 
 def test_an_invalid_figure_has_no_number_and_its_reason():
-    figure = missing("J", "active", "gpu", "counter", Reason("gap", "the power log has a hole")).as_dict()
-    shown = place(figure)
+    figure = missing_figure("J", "active", "gpu", "counter", Reason("gap", "the power log has a hole")).as_dict()
+    shown = format_figure(figure)
     assert (shown.text, shown.number, shown.why) == ("not given", "", "The power log has a hole.")
 
 
 def test_a_figure_marked_invalid_shows_no_number_even_with_a_value():
     figure = {**Figure(3.0, "J", "total", "gpu", "counter").as_dict(), "valid": False}
-    assert place(figure).text == "not given"
+    assert format_figure(figure).text == "not given"
 
 
 def test_modelled_is_flagged_and_named():
-    shown = place(Figure(1.0, "J", "total", "cpu (modelled)", "modelled").as_dict())
+    shown = format_figure(Figure(1.0, "J", "total", "cpu (modelled)", "modelled").as_dict())
     assert shown.modelled
     assert "modelled" in shown.qualifiers
 
 
 def test_a_figure_that_the_summary_lacks_says_so():
-    assert "no such figure" in place(None).why
+    assert "no such figure" in format_figure(None).why
 
 
 def test_plain_values():

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from report_sample import make_sample
 
-from inference_energy.contracts.figure import Figure, Reason, missing
-from inference_energy.present.inputs import SessionFiles, read_session
+from inference_energy.contracts.figure import Figure, Reason, missing_figure
+from inference_energy.present.cell_tables import headlines
 from inference_energy.present.latency import latency_table, limits_table
-from inference_energy.present.load import client_table, counts_table
-from inference_energy.present.load_course import course_figure
+from inference_energy.present.load_tables import client_table, counts_table
+from inference_energy.present.plot_load_timeline import course_figure
 from inference_energy.present.report import write_report
-from inference_energy.present.sections import headlines
+from inference_energy.present.report_inputs import SessionFiles, read_session_page
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def told(sample):
         "goodput_share": figure(0.6, "share"),
         "goodput_requests_per_s": figure(2.4, "request/s"),
         "ttft_p50_s": figure(0.08, interval_95=(0.07, 0.1)),
-        "ttft_p99_s": missing("s", "none", "client", "counted", Reason("few_samples", "Needs 368.")).as_dict(),
+        "ttft_p99_s": missing_figure("s", "none", "client", "counted", Reason("few_samples", "Needs 368.")).as_dict(),
     }
     cell["client"] = {
         "cpu_s": 1.25,
@@ -131,7 +131,7 @@ def test_a_headline_has_the_highest_percentile_that_is_given(sample):
 
 
 def test_the_course_shows_offered_sent_in_flight_and_first_tokens(sample):
-    data = read_session(sample.session)
+    data = read_session_page(sample.session)
     drawn = {trace.name: trace for trace in course_figure(data, 0.2).data}
     assert set(drawn) == {"offered", "sent", "in flight", "TTFT", "limit of TTFT"}
     width = np.diff(drawn["sent"].x)[0]
@@ -148,13 +148,13 @@ def test_a_closed_loop_offers_nothing(sample):
     content = json.loads(sample.session.session.read_text())
     closed = {name: {"arrival": {"process": "closed"}} for name in ("q04", "q16", "q48", "prefill", "decode")}
     sample.session.session.write_text(json.dumps(content | {"windows": closed}))
-    drawn = {trace.name: trace for trace in course_figure(read_session(sample.session)).data}
+    drawn = {trace.name: trace for trace in course_figure(read_session_page(sample.session)).data}
     assert drawn["offered"].y.sum() == 0
     assert drawn["sent"].y.sum() > 0
 
 
 def test_no_requests_no_course():
-    assert course_figure(read_session(SessionFiles("s", "m"))) is None
+    assert course_figure(read_session_page(SessionFiles("s", "m"))) is None
 
 
 def test_the_report_draws_limits_and_holds_the_tables(sample):

@@ -4,9 +4,9 @@ import pytest
 from report_sample import make_sample
 
 from inference_energy.contracts import power
-from inference_energy.contracts.tables import write_table
-from inference_energy.present.inputs import SessionFiles, read_session
-from inference_energy.present.trace import Channel, channels, thin, total, trace_figure, write_trace_page
+from inference_energy.contracts.io import write_table
+from inference_energy.present.report_inputs import SessionFiles, read_session_page
+from inference_energy.present.trace import TraceLine, thin, total, trace_figure, trace_lines, write_trace_page
 
 
 def table(*rows):
@@ -22,7 +22,7 @@ def readings(domain, column, values, source="nvml", step_s=1.0):
 
 def test_a_device_without_a_name_of_its_own_is_named_once():
     rows = readings("cpu", "power_average_w", [30.0] * 5, source="modelled")
-    (found,) = channels(table(*[row | {"device": "cpu"} for row in rows]), 0, {"modelled": "modelled"})
+    (found,) = trace_lines(table(*[row | {"device": "cpu"} for row in rows]), 0, {"modelled": "modelled"})
     assert found.name == "cpu (modelled)"
 
 
@@ -43,14 +43,14 @@ def test_a_short_series_is_not_thinned():
 
 
 def test_power_of_an_energy_counter_is_its_slope_and_a_reset_leaves_a_hole():
-    found = channels(table(*readings("cpu_package", "energy_counter_j", [0.0, 50.0, 150.0, 3.0, 53.0])), 0, {})
+    found = trace_lines(table(*readings("cpu_package", "energy_counter_j", [0.0, 50.0, 150.0, 3.0, 53.0])), 0, {})
     assert found[0].power_w.tolist() == [50.0, 100.0, 50.0]
 
 
 def test_the_sum_holds_each_part_once():
     rows = readings("gpu", "power_average_w", [100.0] * 5) + readings("gpu_memory", "power_average_w", [40.0] * 5)
     rows += readings("cpu_package", "power_average_w", [30.0] * 5, source="rapl")
-    parts = channels(table(*rows), 0, {})
+    parts = trace_lines(table(*rows), 0, {})
     assert {part.name.split()[0]: part.summed for part in parts} == {
         "gpu": True,
         "gpu_memory": False,
@@ -62,12 +62,12 @@ def test_the_sum_holds_each_part_once():
 
 
 def test_one_part_needs_no_sum():
-    assert total(channels(table(*readings("gpu", "power_average_w", [1.0, 2.0])), 0, {})) is None
+    assert total(trace_lines(table(*readings("gpu", "power_average_w", [1.0, 2.0])), 0, {})) is None
 
 
 def test_the_figure_shades_phases_and_names_what_is_modelled(tmp_path):
     sample = make_sample(tmp_path, grade="modelled")
-    figure = trace_figure(read_session(sample.session), sample.summary["idle"][0]["cold_power_w"])
+    figure = trace_figure(read_session_page(sample.session), sample.summary["idle"][0]["cold_power_w"])
     assert figure is not None
     names = [trace.name for trace in figure.data]
     assert any("modelled" in name and name.startswith("sum") for name in names)
@@ -80,9 +80,9 @@ def test_the_figure_shades_phases_and_names_what_is_modelled(tmp_path):
 def test_the_cold_idle_is_drawn_with_its_interval_and_not_at_all_where_it_is_not_given(tmp_path):
     sample = make_sample(tmp_path)
     cold = sample.summary["idle"][0]["cold_power_w"]
-    figure = trace_figure(read_session(sample.session), cold)
+    figure = trace_figure(read_session_page(sample.session), cold)
     assert "cold idle, 71.0 ± 4.3 W" in [trace.name for trace in figure.data]
-    figure = trace_figure(read_session(sample.session), cold | {"valid": False})
+    figure = trace_figure(read_session_page(sample.session), cold | {"valid": False})
     assert not [trace.name for trace in figure.data if "cold idle" in trace.name]
 
 
@@ -110,7 +110,7 @@ def test_a_session_without_a_log_says_so(tmp_path):
 )
 def test_the_sum_says_how_much_of_it_was_not_measured(grades: tuple[str, str], name: str) -> None:
     times_s = np.array([0.0, 1.0, 2.0])
-    parts = [Channel(f"part {i}", grade, True, times_s, np.ones(3)) for i, grade in enumerate(grades)]
+    parts = [TraceLine(f"part {i}", grade, True, times_s, np.ones(3)) for i, grade in enumerate(grades)]
     found = total(parts)
     assert found is not None
     assert found.name == name

@@ -8,8 +8,8 @@ from report_sample import invalidate, make_sample, page_text
 
 from inference_energy.contracts.figure import Reason
 from inference_energy.errors import InputError
-from inference_energy.present.inputs import SessionFiles
 from inference_energy.present.report import write_report
+from inference_energy.present.report_inputs import SessionFiles
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "col"}
 HOLE = Reason("gap", "The power log has a hole of 40 s.")

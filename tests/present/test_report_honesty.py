@@ -8,8 +8,8 @@ import pytest
 from report_sample import invalidate, make_sample
 from test_report import parse, report
 
-from inference_energy.contracts.figure import Reason, missing
-from inference_energy.present import charts
+from inference_energy.contracts.figure import Reason, missing_figure
+from inference_energy.present import plots
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def test_loads_that_differ_in_more_than_size_are_points(sample, change):
 
 def test_a_closed_loop_has_no_curve_from_a_schedule(sample):
     requests = pd.read_parquet(sample.session.requests)
-    assert "ttft_from_schedule" in charts.latencies(requests)
-    assert "ttft_from_schedule" not in charts.latencies(requests, scheduled=False)
+    assert "ttft_from_schedule" in plots.latencies(requests)
+    assert "ttft_from_schedule" not in plots.latencies(requests, scheduled=False)
     for cell in sample.summary["cells"]:
         cell["load"]["arrival"] = {"process": "closed", "concurrency": 2}
     page = report(sample)
@@ -76,7 +76,7 @@ def test_a_refused_fit_shows_its_errors_and_neither_coefficients_nor_r2(sample):
     model["leave_one_out"] |= {"mean_abs_relative_error": 0.57, "worst_abs_relative_error": 2.27}
     model["refused"] = [{"code": reason.code, "detail": reason.detail}]
     model["coefficients"] = {
-        term: missing(f["unit"], "total", "gpu", "counter", reason).as_dict()
+        term: missing_figure(f["unit"], "total", "gpu", "counter", reason).as_dict()
         for term, f in model["coefficients"].items()
     }
     (section,) = re.findall(r'<section id="fit">(.*?)</section>', report(sample).read_text(), re.DOTALL)

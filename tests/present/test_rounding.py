@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.contracts.figure import Figure, Reason, missing
-from inference_energy.present.formats import place
-from inference_energy.present.rounding import rounded
+from inference_energy.contracts.figure import Figure, Reason, missing_figure
+from inference_energy.present.figures_text import format_figure, rounded
 
 
 def number(text):
@@ -75,7 +74,7 @@ def test_what_is_printed_holds_the_printed_value_and_is_near_the_figure(value, b
 @given(value=st.floats(min_value=1e-6, max_value=1e9), share=st.floats(min_value=1e-4, max_value=2))
 def test_a_figures_place_has_the_unit_and_the_interval_of_its_number(value, share):
     figure = Figure(value, "J", "total", "gpu", "counter", interval_95=(value * (1 - share), value * (1 + share)))
-    shown = place(figure.as_dict())
+    shown = format_figure(figure.as_dict())
     assert shown.text == f"{shown.number} {shown.spread} {shown.unit}"
     low, high = (number(text) for text in shown.interval.split(" to "))
     assert low < number(shown.number) < high
@@ -84,7 +83,7 @@ def test_a_figures_place_has_the_unit_and_the_interval_of_its_number(value, shar
 
 def test_the_interval_is_in_the_unit_of_the_number():
     figure = Figure(0.060, "J/token", "total", "gpu", "counter", interval_95=(0.055, 0.065)).as_dict()
-    shown = place(figure)
+    shown = format_figure(figure)
     assert (shown.text, shown.interval) == ("60.0 ± 5.0 mJ / token", "55.0 to 65.0")
 
 
@@ -101,16 +100,16 @@ def test_the_interval_is_in_the_unit_of_the_number():
     ],
 )
 def test_a_figure_without_an_interval_says_why(unit, grade, why):
-    shown = place(Figure(3.0, unit, "total", "gpu", grade).as_dict())
+    shown = format_figure(Figure(3.0, unit, "total", "gpu", grade).as_dict())
     assert why in shown.unbounded
     assert (shown.spread, shown.interval, shown.tip) == ("", "", "")
 
 
 def test_an_interval_says_nothing_on_why_there_is_none():
-    assert not place(Figure(3.0, "J", "total", "gpu", "counter", interval_95=(2.0, 4.0)).as_dict()).unbounded
+    assert not format_figure(Figure(3.0, "J", "total", "gpu", "counter", interval_95=(2.0, 4.0)).as_dict()).unbounded
 
 
 def test_an_invalid_figure_shows_neither_number_nor_interval():
-    figure = missing("J", "total", "gpu", "counter", Reason("gap", "a hole")).as_dict()
-    shown = place({**figure, "value": 3.0, "interval_95": [2.0, 4.0]})
+    figure = missing_figure("J", "total", "gpu", "counter", Reason("gap", "a hole")).as_dict()
+    shown = format_figure({**figure, "value": 3.0, "interval_95": [2.0, 4.0]})
     assert (shown.text, shown.interval, shown.tip, shown.unbounded) == ("not given", "", "", "")

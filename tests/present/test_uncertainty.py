@@ -7,15 +7,13 @@ import pytest
 from report_sample import invalidate, make_sample
 from test_report import parse, report
 
-from inference_energy.analysis.figures import load_figure
-from inference_energy.config.impact import WaterConfig
+from inference_energy.analysis.figures import figure_from_dict
+from inference_energy.config.analysis import WaterConfig
 from inference_energy.contracts.figure import Reason
-from inference_energy.impact.water import water_figures
-from inference_energy.present import charts
-from inference_energy.present.checks import checks_table
-from inference_energy.present.idle import idle_rows
-from inference_energy.present.sections import devices_table, work_table
-from inference_energy.present.tables import Cell
+from inference_energy.impact.footprint import water_figures
+from inference_energy.present import plots
+from inference_energy.present.cell_tables import checks_table, devices_table, work_table
+from inference_energy.present.tables import TableCell, idle_rows
 from inference_energy.present.uncertainty import budget_figure, budget_table, freedom
 
 HOLE = Reason("gap", "The power log has a hole of 40 s.")
@@ -144,7 +142,7 @@ def test_a_figure_without_a_budget_says_why_in_its_place(cells):
 def watered(cells):
     """The cells with water, on site a third of what it is at the source."""
     for cell in cells:
-        energy_kwh = load_figure(cell["figures"]["energy_total_kwh"])
+        energy_kwh = figure_from_dict(cell["figures"]["energy_total_kwh"])
         factors = WaterConfig(wue_site_l_per_kwh=0.5, ewif_grid_l_per_kwh=1.5, source="invented")
         cell["figures"] |= {name: f.as_dict() for name, f in water_figures(energy_kwh, factors, 1.0).items()}
 
@@ -198,7 +196,7 @@ def test_degrees_of_freedom(dof, shown):
 
 
 def test_points_of_the_load_chart_have_bars_and_say_95_percent(cells):
-    figure = charts.load_figure(cells[:3])
+    figure = plots.plot_energy_vs_load(cells[:3])
     active = next(line for line in figure.data if line.name == "active")
     low, high = cells[0]["figures"]["energy_active_per_output_token_j"]["interval_95"]
     assert active.y[0] - active.error_y.arrayminus[0] == pytest.approx(low)
@@ -207,7 +205,7 @@ def test_points_of_the_load_chart_have_bars_and_say_95_percent(cells):
 
 
 def test_points_without_an_interval_have_no_bars(tmp_path):
-    figure = charts.load_figure(make_sample(tmp_path, grade="modelled").summary["cells"][:3])
+    figure = plots.plot_energy_vs_load(make_sample(tmp_path, grade="modelled").summary["cells"][:3])
     assert all(line.error_y.array is None for line in figure.data)
     assert all("95 %" not in text for line in figure.data for text in line.text)
 
@@ -271,7 +269,7 @@ def test_a_window_too_short_to_judge_says_so_once(cells):
 )
 def test_token_counts_that_could_not_be_told_apart_are_not_said_to_agree(cells, verdicts, kind, words):
     reconciliation = cells[0]["checks"]["reconciliation"]
-    plain = Cell("").kind
+    plain = TableCell("").kind
     for name, verdict in zip(("generated", "prompt"), verdicts, strict=True):
         reconciliation[name] = {**reconciliation[name], "agrees": verdict, "share": -0.1}
     cell = checks_table(cells).rows[0].cells[4]

@@ -11,8 +11,8 @@ from pathlib import Path
 import synthetic
 
 from inference_energy.contracts import receipts, schedule
-from inference_energy.contracts.tables import write_json, write_table
-from inference_energy.provenance.archive import prepare, write
+from inference_energy.contracts.io import write_json, write_table
+from inference_energy.provenance.archive import prepare_archive, write_archive
 from inference_energy.provenance.recompute import recompute_summary
 
 EXPERIMENT = "synthetic"
@@ -71,7 +71,7 @@ def build_project(project: Path) -> Path:
 
 
 def pack(project: Path, output: Path) -> Path:
-    write(prepare(project / "results" / EXPERIMENT, project), output)
+    write_archive(prepare_archive(project / "results" / EXPERIMENT, project), output)
     return output
 
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from inference_energy.errors import InputError, RunError
-from inference_energy.provenance.archive import prepare, write
-from inference_energy.provenance.code import PACKAGE
+from inference_energy.provenance.archive import prepare_archive, write_archive
+from inference_energy.provenance.archive_members import PACKAGE
 
 
 def test_the_manifest_tells_size_and_sha256_of_every_member(master_zip: Path) -> None:
@@ -109,13 +109,13 @@ def test_an_archive_in_the_experiments_own_folder_does_not_hold_the_one_before(p
 def test_a_missing_file_is_named_with_the_command_that_makes_it(project: Path, name: str, remedy: str) -> None:
     (project / "results" / name).unlink()
     with pytest.raises(InputError, match=remedy):
-        prepare(project / "results" / archived.EXPERIMENT, project)
+        prepare_archive(project / "results" / archived.EXPERIMENT, project)
 
 
 def test_a_project_without_a_lock_file_is_refused(project: Path) -> None:
     (project / "requirements" / "requirements.lock").unlink()
     with pytest.raises(InputError, match=r"requirements\.lock.*--project"):
-        prepare(project / "results" / archived.EXPERIMENT, project)
+        prepare_archive(project / "results" / archived.EXPERIMENT, project)
 
 
 def test_names_in_the_plan_cannot_leave_the_results(project: Path) -> None:
@@ -124,7 +124,7 @@ def test_names_in_the_plan_cannot_leave_the_results(project: Path) -> None:
     content["plan"]["sessions"][0]["machine"] = "../elsewhere"
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"plan\.sessions\[0\]"):
-        prepare(project / "results" / archived.EXPERIMENT, project)
+        prepare_archive(project / "results" / archived.EXPERIMENT, project)
 
 
 def test_only_zip_names_are_written(project: Path, tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_a_secret_in_a_log_is_refused_without_telling_it(project: Path, tmp_path
     log = project / "results" / "logs" / "bench" / "sessions" / "base" / "server.log"
     # Across the border of two pieces that are read one after the other.
     log.write_text("x" * ((1 << 20) - 5) + "hf_verysecret\n")
-    packing = prepare(project / "results" / archived.EXPERIMENT, project)
+    packing = prepare_archive(project / "results" / archived.EXPERIMENT, project)
     with pytest.raises(InputError, match=variable) as caught:
-        write(packing, tmp_path / "a.zip", environ={variable: "hf_verysecret"})
+        write_archive(packing, tmp_path / "a.zip", environ={variable: "hf_verysecret"})
     assert str(log) in str(caught.value)
     assert "verysecret" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["project"]
@@ -164,7 +164,11 @@ def test_a_secret_in_a_log_is_refused_without_telling_it(project: Path, tmp_path
 def test_a_quoted_secret_is_found(project: Path, tmp_path: Path, form: str, value: str) -> None:
     (project / "results" / archived.EXPERIMENT / "report.html").write_text(form)
     with pytest.raises(InputError, match="X_PASSWORD"):
-        write(prepare(project / "results" / archived.EXPERIMENT, project), tmp_path / "a.zip", {"X_PASSWORD": value})
+        write_archive(
+            prepare_archive(project / "results" / archived.EXPERIMENT, project),
+            tmp_path / "a.zip",
+            {"X_PASSWORD": value},
+        )
 
 
 def test_a_secret_in_a_compressed_column_is_found(project: Path, tmp_path: Path) -> None:
@@ -172,9 +176,9 @@ def test_a_secret_in_a_compressed_column_is_found(project: Path, tmp_path: Path)
     texts = [f"{number} failed: 401 for Bearer hf_verysecret" for number in range(1000)]
     pq.write_table(pa.table({"error": texts}), path, compression="zstd", write_statistics=False)
     assert b"hf_verysecret" not in path.read_bytes()
-    packing = prepare(project / "results" / archived.EXPERIMENT, project)
+    packing = prepare_archive(project / "results" / archived.EXPERIMENT, project)
     with pytest.raises(InputError, match=r"requests\.parquet: holds the value .* HF_TOKEN"):
-        write(packing, tmp_path / "a.zip", {"HF_TOKEN": "hf_verysecret"})
+        write_archive(packing, tmp_path / "a.zip", {"HF_TOKEN": "hf_verysecret"})
 
 
 @pytest.mark.parametrize("where", ["variable", "file"])
@@ -192,18 +196,18 @@ def test_what_the_configuration_names_as_secret_is_one(project: Path, tmp_path: 
     plan.write_text(json.dumps(content))
     log = project / "results" / "logs" / "bench" / "sessions" / "base" / "server.log"
     environ = {"MINE": "sesame-4711"}
-    write(prepare(plan.parent, project), tmp_path / "sound.zip", environ)
+    write_archive(prepare_archive(plan.parent, project), tmp_path / "sound.zip", environ)
     log.write_text("401 for administrator: " + ("sesame-4711" if where == "variable" else "correct-horse"))
     with pytest.raises(
         InputError, match="variable MINE" if where == "variable" else "credentials_file .*bmc"
     ) as caught:
-        write(prepare(plan.parent, project), tmp_path / "a.zip", environ)
+        write_archive(prepare_archive(plan.parent, project), tmp_path / "a.zip", environ)
     assert not any(secret in str(caught.value) for secret in ("sesame", "horse"))
 
 
 def test_short_values_and_other_variables_are_no_secrets(project: Path, tmp_path: Path) -> None:
     environ = {"HF_TOKEN": "INFO", "GREETING": "INFO: started", "TOKENIZERS": "INFO: started"}
-    write(prepare(project / "results" / archived.EXPERIMENT, project), tmp_path / "a.zip", environ)
+    write_archive(prepare_archive(project / "results" / archived.EXPERIMENT, project), tmp_path / "a.zip", environ)
     assert (tmp_path / "a.zip").exists()
 
 

@@ -7,18 +7,18 @@ import sys
 from pathlib import Path
 
 import archived
+import calibrated
 import pytest
 from archived import EXPERIMENT, PLAN, SUMMARY, edit_json, read_members, tampered
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-
-import calibrated
-
-from inference_energy.contracts.tables import read_json, write_json
+from inference_energy.contracts.io import read_json, write_json
 from inference_energy.errors import InputError
-from inference_energy.provenance.archive import prepare
+from inference_energy.provenance.archive import prepare_archive
 from inference_energy.provenance.recompute import recompute_summary
 from inference_energy.provenance.verify import verify
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
+
 
 MEMBER = f"results/{EXPERIMENT}/calibration.json"
 NAMED = "meters/rack.json"
@@ -86,7 +86,7 @@ def test_without_the_file_nothing_is_recomputed_nor_a_path_of_the_plan_followed(
 def test_one_that_changed_since_is_not_packed(with_meter: Path) -> None:
     calibrated.write(with_meter / NAMED, {"GPU-0": calibrated.entry(gain=1.05)})
     with pytest.raises(InputError, match=r"analysis.calibration: meters/rack.json is not the file .*snakemake"):
-        prepare(with_meter / "results" / EXPERIMENT, with_meter)
+        prepare_archive(with_meter / "results" / EXPERIMENT, with_meter)
     (with_meter / NAMED).unlink()
     with pytest.raises(InputError, match=r"analysis.calibration: .*rack.json: cannot be read"):
-        prepare(with_meter / "results" / EXPERIMENT, with_meter)
+        prepare_archive(with_meter / "results" / EXPERIMENT, with_meter)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_energy.provenance.codehash import closure, digest, direct_imports
+from inference_energy.provenance.code_digest import closure, digest, direct_imports
 
 FILES = {
     "__init__.py": '"""Root."""\nVERSION = "1"\n',
@@ -99,7 +99,7 @@ def test_the_digest_is_16_hexadecimal_digits_and_stays(package: Path) -> None:
 
 def test_a_package_that_moved_has_the_same_digest(package: Path, tmp_path: Path) -> None:
     shutil.move(package, tmp_path / "there" / "sample")
-    program = "import sys; from inference_energy.provenance.codehash import digest; print(digest(sys.argv[1]))"
+    program = "import sys; from inference_energy.provenance.code_digest import digest; print(digest(sys.argv[1]))"
     values = set()
     for folder in ("there", "elsewhere/again"):
         if not (tmp_path / folder).exists():
@@ -165,4 +165,4 @@ def test_nothing_is_imported(package: Path) -> None:
 
 
 def test_it_imports_nothing_of_its_own_package() -> None:
-    assert direct_imports("inference_energy.provenance.codehash") == frozenset()
+    assert direct_imports("inference_energy.provenance.code_digest") == frozenset()

@@ -9,10 +9,10 @@ import archived
 import pytest
 from archived import EXPERIMENT, PLAN, SUMMARY, edit_json, read_members, tampered
 
-from inference_energy.contracts.tables import read_json, write_json
+from inference_energy.contracts.io import read_json, write_json
 from inference_energy.errors import InputError
-from inference_energy.estimate.calibration.record import shipped_calibration
-from inference_energy.provenance.archive import prepare
+from inference_energy.estimate.calibration import shipped_calibration
+from inference_energy.provenance.archive import prepare_archive
 from inference_energy.provenance.recompute import recompute_summary
 from inference_energy.provenance.verify import verify
 
@@ -80,7 +80,7 @@ def test_without_its_calibration_an_archive_cannot_be_checked(with_fit: Path, tm
 def test_a_calibration_that_was_changed_since_is_not_packed(with_fit: Path) -> None:
     write_json(with_fit / NAMED, {**read_json(with_fit / NAMED), "t_95": 9.0})
     with pytest.raises(InputError, match=r"estimate\.calibration"):
-        prepare(with_fit / "results" / EXPERIMENT, with_fit)
+        prepare_archive(with_fit / "results" / EXPERIMENT, with_fit)
 
 
 def test_a_plan_without_estimates_still_verifies(project: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from inference_energy.provenance.record import git_state
+from inference_energy.provenance.experiment_json import git_state
 
 
 def repository(folder: Path) -> str:

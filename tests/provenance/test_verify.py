@@ -236,9 +236,9 @@ def test_other_code_is_told(master_zip: Path, tmp_path: Path) -> None:
     other = tampered(master_zip, tmp_path / "a.zip", change, fix_manifest=True)
     found = verify(other)
     assert found.agrees
-    assert found.changed_code == ["impact/carbon.py"]
+    assert found.changed_code == ["impact/footprint.py"]
     checked = CliRunner().invoke(cli(), ["verify", str(other)])
-    assert "warning  1 file(s) of the code differ from those here: impact/carbon.py" in checked.output
+    assert "warning  1 file(s) of the code differ from those here: impact/footprint.py" in checked.output
 
 
 def test_nothing_is_left_behind(master_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_nothing_is_left_behind(master_zip: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_numbers_of_another_kind_are_differences() -> None:
-    from inference_energy.provenance.compare import compare_summaries
+    from inference_energy.provenance.verify import compare_summaries
 
     stored = {"a": True, "b": 0.0, "c": 1, "d": None, "toolkit": {"version": "1"}, "e": (1, 2)}
     assert compare_summaries(json.loads(json.dumps(stored)), stored | {"toolkit": {"version": "2"}}).differences == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.server.settings import LaunchSpec
 
 STUB = Path(__file__).parents[1] / "stub_server.py"
 

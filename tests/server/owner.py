@@ -13,8 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from inference_energy.acquire.server.launch import RunningServer, launch
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.server.launch import RunningServer, launch_server
+from inference_energy.acquire.server.settings import LaunchSpec
 from inference_energy.errors import RunError
 
 
@@ -41,7 +41,7 @@ async def main(folder: Path, port: int, then: str, environment: dict[str, str]) 
         ready_timeout_s=60.0,
         grace_s=1.0,
     )
-    async with await launch(spec) as server:
+    async with await launch_server(spec) as server:
         (folder / "ready").touch()
         await work(server, folder, then)
 

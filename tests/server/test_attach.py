@@ -6,14 +6,14 @@ from collections.abc import Callable
 import pytest
 
 from inference_energy.acquire.server.attach import AttachedServer, attach
-from inference_energy.acquire.server.launch import launch
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.server.launch import launch_server
+from inference_energy.acquire.server.settings import LaunchSpec
 from inference_energy.errors import InputError
 
 
 def test_attach(stub_spec: Callable[..., LaunchSpec]) -> None:
     async def use() -> None:
-        async with await launch(stub_spec()) as server:
+        async with await launch_server(stub_spec()) as server:
             for endpoint, model in ((server.base_url, None), (f"{server.base_url}/v1/", "stub")):
                 assert await attach("a", endpoint, model) == AttachedServer(
                     server.base_url, "stub", ("stub",), server.server_pid, "0.0.0+stub"

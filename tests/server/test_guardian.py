@@ -17,9 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inference_energy.acquire.server.ancestors import is_snakemake
 from inference_energy.acquire.server.guardian import is_gone, process_stat
-from inference_energy.acquire.server.handle import Guardian, GuardianSpec
+from inference_energy.acquire.server.guardian_client import Guardian, GuardianSpec, is_snakemake
 
 OWNER = Path(__file__).with_name("owner.py")
 LIMIT_S = 60.0

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inference_energy.acquire.server.environment import recorded_environment, server_environment
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.server.launch import recorded_environment, server_environment
+from inference_energy.acquire.server.settings import LaunchSpec
 
 Make = Callable[..., LaunchSpec]
 

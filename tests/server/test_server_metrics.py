@@ -8,14 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from inference_energy.acquire.server.launch import launch
-from inference_energy.acquire.server.metrics import MetricsPoller
-from inference_energy.acquire.server.metrics_log import MetricsLog, compact
-from inference_energy.acquire.server.metrics_page import PageReader, Series
-from inference_energy.acquire.server.spec import LaunchSpec
-from inference_energy.contracts.engines import SGLANG, VLLM, engine_of
+from inference_energy.acquire.server.launch import launch_server
+from inference_energy.acquire.server.metrics import MetricsLog, MetricsPoller, PageReader, Series, compact_metrics_log
+from inference_energy.acquire.server.settings import LaunchSpec
+from inference_energy.contracts.engine_metrics import SGLANG, VLLM, engine_of
+from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.contracts.server_metrics import SCHEMA
-from inference_energy.contracts.tables import read_metadata, read_table
 from inference_energy.errors import RunError
 
 PAGE = b"""\
@@ -94,7 +92,7 @@ def test_the_engine_shows_in_the_names() -> None:
 
 
 def logged(path: Path) -> pd.DataFrame:
-    compact(path, path.with_suffix(".parquet"), clock_anchor={"monotonic_ns": 1})
+    compact_metrics_log(path, path.with_suffix(".parquet"), clock_anchor={"monotonic_ns": 1})
     return read_table(path.with_suffix(".parquet"), SCHEMA)
 
 
@@ -124,7 +122,7 @@ def test_a_log_that_was_cut_off_is_read_up_to_there(tmp_path: Path, share: float
     write_log(path, 40)
     whole = logged(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    assert compact(path, tmp_path / "m.parquet").truncated
+    assert compact_metrics_log(path, tmp_path / "m.parquet").truncated
     cut = read_table(tmp_path / "m.parquet", SCHEMA)
     assert 0 < len(cut) < len(whole)
     pd.testing.assert_frame_equal(cut, whole[: len(cut)])
@@ -134,15 +132,15 @@ def test_an_empty_log_is_an_empty_table_and_none_is_an_error(tmp_path: Path) -> 
     write_log(tmp_path / "m.arrows", 0)
     assert logged(tmp_path / "m.arrows").empty
     with pytest.raises(RunError, match="no such log"):
-        compact(tmp_path / "missing.arrows", tmp_path / "m.parquet")
+        compact_metrics_log(tmp_path / "missing.arrows", tmp_path / "m.parquet")
     (tmp_path / "m.arrows").write_bytes(b"")
     with pytest.raises(RunError, match="nothing can be read"):
-        compact(tmp_path / "m.arrows", tmp_path / "m.parquet")
+        compact_metrics_log(tmp_path / "m.arrows", tmp_path / "m.parquet")
 
 
 def test_poller_follows_a_server_and_outlives_it(stub_spec: Callable[..., LaunchSpec], tmp_path: Path) -> None:
     async def poll() -> tuple[MetricsPoller, int]:
-        async with await launch(stub_spec()) as server:
+        async with await launch_server(stub_spec()) as server:
             poller = MetricsPoller(server.base_url, 0.05, tmp_path / "m.arrows")
             poller.start()
             while poller.scrapes < 4:

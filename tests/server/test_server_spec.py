@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_energy.acquire.server.spec import LaunchSpec, command
+from inference_energy.acquire.server.settings import LaunchSpec, command
 from inference_energy.errors import InputError
 
 FIELDS = {

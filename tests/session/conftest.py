@@ -9,18 +9,16 @@ import pyarrow as pa
 import pytest
 from tests.conftest import unused_port
 
-from inference_energy.acquire.model.dummy import write_dummy
+from inference_energy.acquire.model_files import write_dummy
 from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
 from inference_energy.acquire.session.run import SessionFiles
-from inference_energy.acquire.session.spec import SessionSpec
-from inference_energy.config.load.client import Client
+from inference_energy.acquire.session.settings import SessionSpec
+from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.workload import Workload
+from inference_energy.contracts.io import write_json, write_table
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.contracts.tables import write_json, write_table
 from inference_energy.plan.cells import Cell
-from inference_energy.plan.prompts.make import prompt_tables
-from inference_energy.plan.requests import session_requests
-from inference_energy.plan.schedule import make_schedule
+from inference_energy.plan.schedule import make_schedule, prompt_tables, session_requests
 
 FAKE_VLLM = Path(__file__).parents[1] / "fake_vllm"
 LENGTH = {"distribution": "fixed", "tokens": 12}
@@ -90,7 +88,7 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
                 "loaded_idle_s": 1.0,
                 "post_idle_s": 1.0,
                 "settle_s": 0.2,
-                "client": Client(request_timeout_s=10.0, drain_s=5.0, workers=workers).model_dump(),
+                "client": ClientConfig(request_timeout_s=10.0, drain_s=5.0, workers=workers).model_dump(),
                 "metrics_interval_s": 0.2,
                 "cells": [item.as_dict() for item in cells],
             }

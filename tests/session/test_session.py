@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inference_energy.acquire.load.log.merge import merge
+from inference_energy.acquire.load.request_log import merge_request_logs
 from inference_energy.acquire.session.run import SessionFiles, run_session
-from inference_energy.acquire.session.spec import SessionSpec
-from inference_energy.analysis.analyze import analyze
+from inference_energy.acquire.session.settings import SessionSpec
+from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import phases, power, requests, server_metrics
-from inference_energy.contracts.tables import read_json, read_table
+from inference_energy.contracts.io import read_json, read_table
 from inference_energy.errors import InputError, RunError
 
 Make = Callable[..., tuple[SessionSpec, SessionFiles]]
@@ -116,7 +116,7 @@ def test_a_server_that_dies_ends_the_session_with_its_last_words_and_what_was_me
     assert "power over" in note
     assert not files.output.exists()
     sent = read_table(partial / "requests.parquet", requests.SCHEMA)
-    logged = merge(files.logs / "load", tmp_path / "logged.parquet")
+    logged = merge_request_logs(files.logs / "load", tmp_path / "logged.parquet")
     assert len(sent) == logged.rows
     assert (sent["status"] == "ok").sum() >= 20, "the stub dies in the middle of the 25th; some may be beside it"
     assert set(sent.loc[sent["status"] != "ok", "error"].str.partition(":")[0]) <= {
@@ -131,7 +131,7 @@ def test_a_server_that_dies_ends_the_session_with_its_last_words_and_what_was_me
     watts = read_table(partial / "power.parquet", power.SCHEMA)
     assert watts["timestamp_ns"].min() < times["start_ns"].min()
     assert watts["timestamp_ns"].max() >= sent["end_ns"].max()
-    figures = analyze(partial / "power.parquet", partial / "requests.parquet", None, AnalysisConfig())["figures"]
+    figures = analyze_logs(partial / "power.parquet", partial / "requests.parquet", None, AnalysisConfig())["figures"]
     assert figures["energy_total_j"]["value"] > 0, "its energy is there to be computed"
     facts = read_json(partial / "session.json")
     assert facts["under_way"] == "window low"

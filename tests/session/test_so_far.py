@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from inference_energy.acquire.load.live import LiveCounts
+from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.power.simulated import VARIABLE
-from inference_energy.acquire.session.power import labelled_power
-from inference_energy.acquire.session.progress import Progress
-from inference_energy.acquire.session.so_far import Figures, SoFar, words
-from inference_energy.cli.load.view import Screen, view_for
+from inference_energy.acquire.session.live_stats import Figures, LiveStats, Progress, format_stats
+from inference_energy.acquire.session.run import labelled_power
+from inference_energy.cli.load.render import Screen, view_for
 
 
 class Load:
@@ -22,7 +21,7 @@ class Load:
         self.now_s = 100.0
         self.counts: LiveCounts | None = LiveCounts()
         self.power = power or {}
-        self.so_far = SoFar(lambda: self.counts, None, lambda: labelled_power(self.power), lambda: self.now_s)
+        self.so_far = LiveStats(lambda: self.counts, None, lambda: labelled_power(self.power), lambda: self.now_s)
 
     def advance(self, seconds: float, *, offered: int = 0, ok: int = 0, tokens: int = 0) -> None:
         for _ in range(round(seconds / 0.25)):
@@ -67,29 +66,29 @@ def test_energy_per_token_counts_each_part_once_from_the_stages_begin() -> None:
     load.advance(10, ok=1, tokens=50)
     # The first tick of a stage only says where it begins.
     assert load.figures.energy_per_token_j == pytest.approx(300 * 9.75 / (50 * 39))
-    assert words(load.figures)["power"] == "gpu 200.0 W + cpu (modelled) 100.0 W"
-    assert "(modelled)" in words(load.figures)["energy so far"]
+    assert format_stats(load.figures)["power"] == "gpu 200.0 W + cpu (modelled) 100.0 W"
+    assert "(modelled)" in format_stats(load.figures)["energy so far"]
     load.power = {"node": 700.0, "gpu": 200.0}
     load.so_far.begin()
     load.advance(10, tokens=50)
     assert load.figures.energy_per_token_j == pytest.approx(700 * 9.75 / (50 * 39))
-    assert words(load.figures)["power"] == "node 700.0 W"
-    assert "modelled" not in words(load.figures)["energy so far"]
+    assert format_stats(load.figures)["power"] == "node 700.0 W"
+    assert "modelled" not in format_stats(load.figures)["energy so far"]
 
 
 def test_all_power_of_a_virtual_node_is_called_simulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     load = Load({"gpu": 200.0, "gpu_memory": 50.0})
     load.advance(5, ok=1, tokens=100)
-    assert words(load.figures)["power"] == "gpu (simulated) 200.0 W"
-    assert "(simulated)" in words(load.figures)["energy so far"]
+    assert format_stats(load.figures)["power"] == "gpu (simulated) 200.0 W"
+    assert "(simulated)" in format_stats(load.figures)["energy so far"]
 
 
 def test_without_load_there_is_only_power() -> None:
     load = Load({"gpu": 60.0})
     load.counts = None
     load.advance(2)
-    assert words(load.figures) == {"power": "gpu 60.0 W"}
+    assert format_stats(load.figures) == {"power": "gpu 60.0 W"}
     load.power = {}
     assert load.so_far.figures() is None
 

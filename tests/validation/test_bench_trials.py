@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from inference_energy.validation.bench_trial import Trial, TrialOutcome, outcome, run_trial
 from inference_energy.validation.coverage import run_trials
 from inference_energy.validation.scenarios import SCENARIOS, Scenario, Stretch
-from inference_energy.validation.trial import Outcome, Trial, outcome, run_trial
 
 GIVEN = {
     "idle power, cold": "W",
@@ -85,7 +85,7 @@ def figure(**content: Any) -> dict[str, Any]:
 def test_an_outcome_takes_over_what_the_figure_says() -> None:
     note = {"code": "power_cap", "detail": "x"}
     given = outcome("energy", 4.0, figure(interval_95=[3.9, 5.1], reasons=[note]))
-    assert given == Outcome("energy", "J", 4.0, 5.0, (3.9, 5.1), ())
+    assert given == TrialOutcome("energy", "J", 4.0, 5.0, (3.9, 5.1), ())
     assert given.error == pytest.approx(0.25)
     assert given.covered is True
     assert outcome("energy", 5.2, figure(interval_95=[3.9, 5.1])).covered is False

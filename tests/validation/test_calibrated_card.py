@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference_energy.acquire.power.calibrate.line import fit_line
-from inference_energy.acquire.power.calibrate.phases import PhaseMeans
-from inference_energy.acquire.power.calibrate.record import record, save
-from inference_energy.analysis.channels import read_channels, summed
+from inference_energy.acquire.power.calibrate.measure import PhaseMeans, record, save
+from inference_energy.acquire.power.calibrate.york_fit import fit_line
+from inference_energy.analysis.power_series import read_channels, summed
+from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import SimulatedSession, simulate
-from inference_energy.bench.offline.write import write_session
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.calibration import channel_text, read_calibrations
 from inference_energy.impact.recompute import RawSession, session_parts
+from inference_energy.validation.bench_trial import IMPACT
 from inference_energy.validation.scenarios import MACHINE, SCENARIOS, SERVER, SESSION, TRIM_START_S
-from inference_energy.validation.trial import IMPACT
 from tests.validation.test_bench_trials import with_card
 
 GAIN, OFFSET_W = 1.04, 1.5

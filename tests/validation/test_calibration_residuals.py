@@ -2,9 +2,17 @@
 
 import pytest
 
-from inference_energy.bench.parts.catalogue import H100
-from inference_energy.validation.calibration import Comparison, compare, table
-from inference_energy.validation.references import FIRST_RUN, MEASURED, PUBLISHED, ROWS, WINDOWS
+from inference_energy.bench.hardware import H100
+from inference_energy.validation.calibration import (
+    FIRST_RUN,
+    MEASURED,
+    PUBLISHED,
+    ROWS,
+    WINDOWS,
+    Comparison,
+    compare,
+    table,
+)
 
 
 @pytest.fixture(scope="module")

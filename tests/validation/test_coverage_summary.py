@@ -5,25 +5,25 @@ from typing import Any
 
 import pytest
 
-from inference_energy.analysis.fit.cells import Cell
+from inference_energy.analysis.fit.cells import FitCell
 from inference_energy.analysis.fit.models import MODELS, fit_model
-from inference_energy.validation.coverage import Coverage, Row, summarise
-from inference_energy.validation.trial import Outcome, Trial
+from inference_energy.validation.bench_trial import Trial, TrialOutcome
+from inference_energy.validation.coverage import Coverage, Row, summarize
 
 
 def trial(
-    seed: int, *outcomes: Outcome, scenario: str = "one", conservation: float = 0.0, true_conservation: float = 0.0
+    seed: int, *outcomes: TrialOutcome, scenario: str = "one", conservation: float = 0.0, true_conservation: float = 0.0
 ) -> Trial:
     return Trial(scenario, seed, outcomes, conservation, true_conservation)
 
 
-def energy(measured: float | None, truth: float | None = 100.0, **more: Any) -> Outcome:
+def energy(measured: float | None, truth: float | None = 100.0, **more: Any) -> TrialOutcome:
     content: dict[str, Any] = {"interval": None, "reasons": () if measured is not None else ("gap",), **more}
-    return Outcome("energy", "J", truth, measured, **content)
+    return TrialOutcome("energy", "J", truth, measured, **content)
 
 
-def row_of(*outcomes: Outcome) -> Row:
-    (row,) = summarise([trial(seed, one) for seed, one in enumerate(outcomes)]).rows
+def row_of(*outcomes: TrialOutcome) -> Row:
+    (row,) = summarize([trial(seed, one) for seed, one in enumerate(outcomes)]).rows
     return row
 
 
@@ -97,13 +97,13 @@ def test_biased_needs_more_than_the_limit_and_more_than_chance() -> None:
 
 
 def test_rows_come_by_scenario_and_figure_and_the_worst_conservation_counts() -> None:
-    tokens = Outcome("tokens", "token", 10.0, 10.0, None, ())
+    tokens = TrialOutcome("tokens", "token", 10.0, 10.0, None, ())
     trials = [
         trial(1, energy(101.0), tokens, conservation=1e-12),
         trial(2, energy(103.0), tokens, true_conservation=3e-11),
         trial(1, energy(90.0), tokens, scenario="two", conservation=5e-10),
     ]
-    found = summarise(trials)
+    found = summarize(trials)
     assert isinstance(found, Coverage)
     assert [(row.scenario, row.quantity, row.trials) for row in found.rows] == [
         ("one", "energy", 2),
@@ -119,7 +119,7 @@ def fit_trial(seed: int, power_w: float, *, without: str | None = None) -> Trial
     """Six windows of a model that holds but for `low`, and the interval of a fit to all but one of them."""
     loads = {"low": (40.0, 60.0), "a": (0.0, 9e4), "b": (0.0, 3e5), "c": (9e5, 60.0), "d": (5e5, 2e4), "e": (1e5, 1e5)}
     cells = tuple(
-        Cell(
+        FitCell(
             name,
             "steady",
             60.0,
@@ -136,14 +136,14 @@ def fit_trial(seed: int, power_w: float, *, without: str | None = None) -> Trial
     names = tuple(cell.name for cell in cells)
     truth = fit_model(MODELS[1], list(cells), "relative")["coefficients"]["power"]["value"]
     held = (truth - 1.0, truth + 1.0)
-    found = Outcome("power_term: power", "W", truth, truth, held, (), of_load=True, fitted_to=names)
+    found = TrialOutcome("power_term: power", "W", truth, truth, held, (), of_load=True, fitted_to=names)
     return Trial("one", seed, (found,), 0.0, 0.0, cells)
 
 
 def test_a_fitted_term_is_set_beside_the_fit_to_the_same_windows() -> None:
     """A fit without the window in which the device was idle finds another power: that is no error of its interval."""
     trials = [fit_trial(seed, 400.0 + offset) for seed, offset in enumerate((-0.5, 0.5, -0.4, 0.4))]
-    (row,) = summarise([*trials, fit_trial(9, 400.0, without="low")]).rows
+    (row,) = summarize([*trials, fit_trial(9, 400.0, without="low")]).rows
     assert (row.covered, row.intervals) == (5, 5)
     assert row.truth is not None
     apart = trials[0].outcomes[0].truth
@@ -152,9 +152,9 @@ def test_a_fitted_term_is_set_beside_the_fit_to_the_same_windows() -> None:
 
 
 def test_the_truth_of_a_fitted_term_is_the_mean_over_the_load_and_not_its_own() -> None:
-    (row,) = summarise([*(fit_trial(seed, 400.0) for seed in range(4)), fit_trial(9, 420.0)]).rows
+    (row,) = summarize([*(fit_trial(seed, 400.0) for seed in range(4)), fit_trial(9, 420.0)]).rows
     # The mean is 404 W: all miss it by 3 W or more.
     assert (row.covered, row.intervals) == (0, 5)
     # Also where one alone was fitted to fewer windows: the others have these windows too.
-    (row,) = summarise([*(fit_trial(seed, 400.0) for seed in range(4)), fit_trial(9, 420.0, without="low")]).rows
+    (row,) = summarize([*(fit_trial(seed, 400.0) for seed in range(4)), fit_trial(9, 420.0, without="low")]).rows
     assert (row.covered, row.intervals) == (4, 5)

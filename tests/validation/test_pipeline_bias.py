@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from inference_energy.validation.coverage import Row, summarise
+from inference_energy.validation.bench_trial import run_trial
+from inference_energy.validation.coverage import Row, summarize
 from inference_energy.validation.scenarios import SCENARIOS
-from inference_energy.validation.trial import run_trial
 
 SEEDS = range(1, 9)
 FIGURES = ("energy, total", "energy, active", "J/output token, total", "J/output token, active")
@@ -19,7 +19,7 @@ def rows(request: pytest.FixtureRequest) -> dict[str, Row]:
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == request.param)
     settings = {**scenario.settings, "sensors": {"nvml": {"gain": 1.0, "offset_w": 0.0}}}
     exact = dataclasses.replace(scenario, settings=settings)
-    return {row.quantity: row for row in summarise([run_trial(exact, seed) for seed in SEEDS]).rows}
+    return {row.quantity: row for row in summarize([run_trial(exact, seed) for seed in SEEDS]).rows}
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import yaml
 
-from inference_energy.acquire.environment.capture import capture
-from inference_energy.acquire.model.prepare import prepare as attached_model
-from inference_energy.bench.parts.node import Node
-from inference_energy.config.read import read_merged
+from inference_energy.acquire.machine_environment import capture
+from inference_energy.acquire.model_files import prepare_model as attached_model
+from inference_energy.bench.config import Node
+from inference_energy.config.loader import read_merged
 from inference_energy.config.root import Config
 from inference_energy.contracts import power, requests, server_metrics
+from inference_energy.contracts.io import read_json, read_table
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.contracts.tables import read_json, read_table
 from inference_energy.errors import InputError
 from inference_energy.impact.recompute import recompute
-from inference_energy.plan.specs import Specs
-from inference_energy.provenance.collect import IDLE_FILES, SERVER_FILES, SESSION_FILES
+from inference_energy.plan.workflow_params import Specs
+from inference_energy.provenance.archive_members import IDLE_FILES, SERVER_FILES, SESSION_FILES
 from inference_energy.validation.experiment import MACHINE, simulate_experiment
 
 ROOT = Path(__file__).parents[2]

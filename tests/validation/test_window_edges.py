@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from inference_energy.analysis.channels import Channel
-from inference_energy.analysis.uncertainty.edges import NAME, edge_term
-from inference_energy.bench.parts.sensors import NvmlSensor
-from inference_energy.bench.sensors.draws import Draws
+from inference_energy.analysis.power_series import PowerSeries
+from inference_energy.analysis.uncertainty.terms import NAME, edge_term
+from inference_energy.bench.config import NvmlSensor
 from inference_energy.bench.sensors.nvml import GpuSensor
-from inference_energy.bench.sensors.polls import Rounds
-from inference_energy.bench.truth.trace import Steps, TruePower
+from inference_energy.bench.sensors.update_clock import Draws, Rounds
+from inference_energy.bench.truth.power_trace import Steps, TruePower
 
 S = 1_000_000_000
 WINDOWS = 150
@@ -40,7 +39,7 @@ def truth(seed: int) -> TruePower:
     return Steps(np.arange(-400, count - 400, dtype=np.int64) * (S // 50), power_w)
 
 
-def channel(seed: int, period_s: float) -> tuple[Channel, TruePower]:
+def channel(seed: int, period_s: float) -> tuple[PowerSeries, TruePower]:
     true = truth(seed)
     sensor = GpuSensor(NvmlSensor(update_period_s=period_s), true, device=0, seed=seed, origin_ns=0)
     end_ns = round((LENGTH_S + 5) * S)
@@ -48,7 +47,7 @@ def channel(seed: int, period_s: float) -> tuple[Channel, TruePower]:
     calls = power.call(sensor.field_latency_s(power.now_ns))
     counter = Rounds(0, end_ns, 0.5, Draws(seed, "late too"))
     counted = counter.call(sensor.counter_latency_s(counter.now_ns))
-    return Channel(
+    return PowerSeries(
         source="nvml",
         device="GPU-0",
         domain="gpu",
@@ -77,12 +76,12 @@ def edges(period_s: float) -> Edges:
         term = edge_term(made, start_ns, end_ns)
         assert term.name == NAME
         terms_j.append(term.u)
-        alone = Channel(**{**vars_of(made), "reading": None})
+        alone = PowerSeries(**{**vars_of(made), "reading": None})
         bounds_j.append(edge_term(alone, start_ns, end_ns).u)
     return Edges(np.array(errors_j), np.array(terms_j), np.array(bounds_j))
 
 
-def vars_of(made: Channel) -> dict[str, object]:
+def vars_of(made: PowerSeries) -> dict[str, object]:
     return {name: getattr(made, name) for name in made.__dataclass_fields__}
 
 

@@ -11,18 +11,17 @@ import pytest
 from tests.conftest import unused_port
 from tests.vllm.real_server import CONFIG, ROOT, default_server, real_spec
 
-from inference_energy.acquire.cache import VARIABLE
-from inference_energy.acquire.model.prepare import prepare
+from inference_energy.acquire.model_files import prepare_model
 from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
-from inference_energy.acquire.server.spec import LaunchSpec
-from inference_energy.acquire.vllm.build import ensure_environment
+from inference_energy.acquire.server.settings import LaunchSpec
+from inference_energy.acquire.vllm_environment import CACHE_VARIABLE, ensure_environment
 
 
 @pytest.fixture(scope="session")
 def vllm_python() -> Path:
     """The Python that has vLLM; made in 1 to 5 minutes where there is none yet."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, str(ROOT / ".cache"))
+        patch.setenv(CACHE_VARIABLE, str(ROOT / ".cache"))
         return ensure_environment("cpu", ROOT / "envs" / "cpu")
 
 
@@ -31,8 +30,8 @@ def real_model(vllm_python: Path) -> dict[str, Any]:
     """What the rule `model` says of the default model."""
     name = default_server().model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, str(ROOT / ".cache"))
-        return prepare({"name": name, **CONFIG.models[name].model_dump()}, [str(vllm_python)])
+        patch.setenv(CACHE_VARIABLE, str(ROOT / ".cache"))
+        return prepare_model({"name": name, **CONFIG.models[name].model_dump()}, [str(vllm_python)])
 
 
 @pytest.fixture(scope="module")

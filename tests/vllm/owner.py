@@ -13,12 +13,12 @@ import pickle
 import sys
 from pathlib import Path
 
-from inference_energy.acquire.server.launch import launch
+from inference_energy.acquire.server.launch import launch_server
 
 
 async def main(folder: Path) -> None:
     (folder / "owner.pid").write_text(str(os.getpid()))
-    async with await launch(pickle.loads((folder / "spec.pickle").read_bytes())) as server:
+    async with await launch_server(pickle.loads((folder / "spec.pickle").read_bytes())) as server:
         (folder / "ready").touch()
         raise server.failure(f"the server ended: {(await server.ended())['reason']}")
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import psutil
 
-from inference_energy.acquire.server.ancestors import WatchedProcess
 from inference_energy.acquire.server.guardian import descendants, is_gone
-from inference_energy.acquire.server.spec import LaunchSpec
-from inference_energy.config.read import read_merged
+from inference_energy.acquire.server.guardian_client import WatchedProcess
+from inference_energy.acquire.server.settings import LaunchSpec
+from inference_energy.config.loader import read_merged
 from inference_energy.config.servers import LaunchServer
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ import pytest
 from tests.load.plans import closed_rows, run_cells, write_plan
 from tests.vllm.real_server import Processes
 
-from inference_energy.acquire.cache import VARIABLE
-from inference_energy.acquire.model.prepare import prepare
-from inference_energy.acquire.server.launch import RunningServer, launch
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.model_files import prepare_model
+from inference_energy.acquire.server.launch import RunningServer, launch_server
+from inference_energy.acquire.server.settings import LaunchSpec
+from inference_energy.acquire.vllm_environment import CACHE_VARIABLE
 
 pytestmark = pytest.mark.vllm
 
@@ -41,15 +41,15 @@ TINY_LLAMA = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("cache")))  # written anew, not what an older one left
-        return prepare({"name": "tiny", "source": "dummy", "architecture": TINY_LLAMA}, [str(vllm_python)])
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))  # written anew, not what an older one left
+        return prepare_model({"name": "tiny", "source": "dummy", "architecture": TINY_LLAMA}, [str(vllm_python)])
 
 
 @pytest.fixture(scope="module")
 def server(
     tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., LaunchSpec], model: dict[str, Any]
 ) -> Iterator[RunningServer]:
-    server = asyncio.run(launch(make_spec(tmp_path_factory.mktemp("server"), model)))
+    server = asyncio.run(launch_server(make_spec(tmp_path_factory.mktemp("server"), model)))
     processes = Processes(server.guardian.pid)
     yield server
     try:

@@ -16,11 +16,11 @@ import pytest
 from tests.server.test_guardian import is_running
 from tests.vllm.real_server import Processes, SharedMemory, wait_for
 
-from inference_energy.acquire.server.ancestors import WatchedProcess
 from inference_energy.acquire.server.guardian import is_gone
-from inference_energy.acquire.server.listening import port_is_free
+from inference_energy.acquire.server.guardian_client import WatchedProcess
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.server.preflight import port_is_free
+from inference_energy.acquire.server.settings import LaunchSpec
 
 pytestmark = pytest.mark.vllm
 

@@ -15,12 +15,12 @@ import pytest
 from tests.load.plans import closed_rows, load_spec, logged, write_plan
 from tests.vllm.real_server import LIMIT_S, Processes, SharedMemory, wait_for
 
-from inference_energy.acquire.load.test import CELL
-from inference_energy.acquire.load.worker.team import LoadTeam
-from inference_energy.acquire.server.launch import RunningServer, launch
-from inference_energy.acquire.server.listening import port_is_free
+from inference_energy.acquire.load.standalone import CELL
+from inference_energy.acquire.load.worker_pool import WorkerPool
+from inference_energy.acquire.server.launch import RunningServer, launch_server
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.server.preflight import port_is_free
+from inference_energy.acquire.server.settings import LaunchSpec
 
 pytestmark = pytest.mark.vllm
 
@@ -31,7 +31,7 @@ async def kill_under_load(server: RunningServer, folder: Path) -> tuple[pd.DataF
     write_plan(folder, [{**row, "prompt_id": row["request_id"]} for row in closed_rows(8, 4, max_tokens=200)], prompts)
     cells = {CELL: (LIMIT_S, {"ignore_eos": True})}
     name = server.spec.served_model_name
-    async with LoadTeam(load_spec(server.base_url, name, folder, cells, drain_s=1.0)) as team:
+    async with WorkerPool(load_spec(server.base_url, name, folder, cells, drain_s=1.0)) as team:
         load = asyncio.create_task(team.run_cell(CELL))
         while sum(team.live.ttft.counts.values()) < 4:
             assert server.alive()
@@ -50,7 +50,7 @@ def server(
     tmp_path: Path, make_spec: Callable[..., LaunchSpec], real_model: dict[str, Any]
 ) -> Iterator[tuple[RunningServer, Processes, SharedMemory]]:
     memory = SharedMemory()
-    server = asyncio.run(launch(make_spec(tmp_path, real_model)))
+    server = asyncio.run(launch_server(make_spec(tmp_path, real_model)))
     processes = Processes(server.guardian.pid)
     yield server, processes, memory
     try:

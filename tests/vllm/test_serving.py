@@ -14,17 +14,16 @@ import pytest
 from tests.load.plans import closed_rows, open_rows, row, run_cells, write_plan
 from tests.vllm.real_server import ROOT, Processes, SharedMemory, wait_for
 
-from inference_energy.acquire.server.launch import RunningServer, launch
-from inference_energy.acquire.server.listening import port_is_free
+from inference_energy.acquire.server.launch import RunningServer, launch_server
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.server.metrics import MetricsPoller
-from inference_energy.acquire.server.metrics_log import compact
-from inference_energy.acquire.server.spec import LaunchSpec
-from inference_energy.acquire.vllm.describe import describe
-from inference_energy.analysis.server_counts import ServerMetrics
+from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
+from inference_energy.acquire.server.preflight import port_is_free
+from inference_energy.acquire.server.settings import LaunchSpec
+from inference_energy.acquire.vllm_environment import describe
+from inference_energy.analysis.server_metrics import ServerMetrics
 from inference_energy.contracts import server_metrics
-from inference_energy.contracts.engines import VLLM
-from inference_energy.contracts.tables import read_table
+from inference_energy.contracts.engine_metrics import VLLM
+from inference_energy.contracts.io import read_table
 
 pytestmark = pytest.mark.vllm
 
@@ -62,7 +61,7 @@ def life(
     tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., LaunchSpec], real_model: dict[str, Any]
 ) -> Iterator[Life]:
     memory = SharedMemory()
-    server = asyncio.run(launch(make_spec(tmp_path_factory.mktemp("server"), real_model)))
+    server = asyncio.run(launch_server(make_spec(tmp_path_factory.mktemp("server"), real_model)))
     processes = Processes(server.guardian.pid)
     yield Life(server, processes, memory)
     try:
@@ -102,7 +101,7 @@ async def send(server: RunningServer, folder: Path) -> Traffic:
     sent = await run_cells(server.base_url, server.spec.served_model_name, folder, cells, drain_s=120.0)
     await asyncio.sleep(1.0)  # the counters take in the last tokens after they were sent
     await poller.stop()
-    compact(folder / "metrics.arrows", folder / "server_metrics.parquet")
+    compact_metrics_log(folder / "metrics.arrows", folder / "server_metrics.parquet")
     metrics = read_table(folder / "server_metrics.parquet", server_metrics.SCHEMA)
     return Traffic({str(cell): list(own.itertuples()) for cell, own in sent.groupby("cell")}, metrics)
 

@@ -11,7 +11,7 @@ rule environment:
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
-        code=digest("inference_energy.acquire.environment.capture"),
+        code=digest("inference_energy.acquire.machine_environment"),
     message:
         "Environment: capture {wildcards.machine}"
     shell:
@@ -33,7 +33,7 @@ rule server_environment:
         machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.server_environment(wildcards.server)),
-        code=digest("inference_energy.acquire.vllm.prepare"),
+        code=digest("inference_energy.acquire.vllm_environment"),
     message:
         "Server environment: find or make the vLLM of `{wildcards.server}`"
     shell:
@@ -51,7 +51,7 @@ rule model:
         machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.model(wildcards.server)),
-        code=digest("inference_energy.acquire.model.prepare"),
+        code=digest("inference_energy.acquire.model_files"),
     message:
         "Model: make that of `{wildcards.server}` ready"
     shell:
@@ -70,7 +70,7 @@ rule prompts:
         machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
-        code=digest("inference_energy.plan.prompts.make", "inference_energy.plan.files"),
+        code=digest("inference_energy.plan.schedule", "inference_energy.plan.tables"),
     message:
         "Prompts: make those of `{wildcards.session}`"
     shell:
@@ -89,7 +89,7 @@ rule schedule:
         machine=re.escape(MACHINE),
     params:
         spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
-        code=digest("inference_energy.plan.schedule", "inference_energy.plan.files"),
+        code=digest("inference_energy.plan.schedule", "inference_energy.plan.tables"),
     message:
         "Schedule: draw that of `{wildcards.session}`"
     shell:

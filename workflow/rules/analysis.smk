@@ -21,7 +21,7 @@ rule integrate:
                 "power_reading", "counter_tolerance", "max_gap_periods", "uncertainty"
             )
         ),
-        code=digest("inference_energy.analysis.integrate"),
+        code=digest("inference_energy.analysis.energy"),
         calibration=lambda wildcards, input: [
             word for path in input.calibration for word in ("--calibration", path)
         ],
@@ -44,7 +44,7 @@ rule attribute:
     localrule: True
     params:
         spec=as_text(SPECS.analysis("attribution")),
-        code=digest("inference_energy.analysis.attribute"),
+        code=digest("inference_energy.analysis.attribution"),
     message:
         "Attribute: energy of each request of `{wildcards.session}`"
     shell:
@@ -63,7 +63,7 @@ rule fit:
     localrule: True
     params:
         spec=as_text(SPECS.analysis("uncertainty")),
-        code=digest("inference_energy.analysis.fit.stage"),
+        code=digest("inference_energy.analysis.fit.models"),
         energy=lambda wildcards, input: [f"--energy {path}" for path in input.energy],
         steady_load=lambda wildcards, input: [
             f"--steady-load {path}" for path in input.steady_load

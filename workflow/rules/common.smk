@@ -6,13 +6,13 @@ from glob import glob
 from hashlib import sha256
 from pathlib import Path
 
-from inference_energy.acquire.vllm.detect import gpu_count, installed_interpreter
-from inference_energy.cli.named import check_names
-from inference_energy.config.read import validate
+from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
+from inference_energy.cli.experiment import check_names
+from inference_energy.config.loader import validate
 from inference_energy.errors import InputError
-from inference_energy.plan.machine import machine_name
-from inference_energy.plan.specs import Specs, as_text
-from inference_energy.provenance.codehash import digest
+from inference_energy.plan.tables import machine_name
+from inference_energy.plan.workflow_params import Specs, as_text
+from inference_energy.provenance.code_digest import digest
 
 MACHINE = machine_name()
 try:

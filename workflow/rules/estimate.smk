@@ -18,7 +18,7 @@ rule estimate:
     localrule: True
     params:
         spec=as_text(SPECS.estimate()),
-        code=digest("inference_energy.estimate.session.stage"),
+        code=digest("inference_energy.estimate.session_estimates"),
     message:
         "Estimate: every estimator beside the windows of `{wildcards.session}`"
     shell:

@@ -9,7 +9,7 @@ rule experiment:
     localrule: True
     params:
         spec=as_text({"plan": SPECS.summary(), "config": CONFIG.model_dump()}),
-        code=digest("inference_energy.provenance.record"),
+        code=digest("inference_energy.provenance.experiment_json"),
     message:
         "Experiment: note the configuration and the code's version"
     shell:

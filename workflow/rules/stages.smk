@@ -11,7 +11,7 @@ rule launch:
         logs("derived/{session}/launch.log"),
     localrule: True
     params:
-        code=digest("inference_energy.analysis.launch"),
+        code=digest("inference_energy.analysis.warmup"),
     message:
         "Launch: check that of `{wildcards.session}`"
     shell:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference_energy.acquire.power.base import SourceError
-from inference_energy.acquire.power.sources.nvml import mig
+from inference_energy.acquire.power.sources.nvml import device
 from inference_energy.acquire.power.sources.nvml.device import cards
 from inference_energy.errors import InputError
 
@@ -51,7 +51,7 @@ def cards_of(gpus: Sequence[str], nvml: Any = None) -> list[str]:
     Raises:
         InputError: an instance has gone.
     """
-    if not any(uuid.startswith(mig.PREFIX) for uuid in gpus):
+    if not any(uuid.startswith(device.PREFIX) for uuid in gpus):
         return list(dict.fromkeys(gpus))
     if nvml is None:
         import pynvml
@@ -75,4 +75,4 @@ def _named(nvml: Any, wanted: int | str, server: str) -> str:
         (card,) = cards(nvml, [wanted])
     except SourceError as error:
         raise InputError(f"servers.{server}.gpus: {error}") from error
-    return card.used[0] if str(wanted).startswith(mig.PREFIX) else card.uuid
+    return card.used[0] if str(wanted).startswith(device.PREFIX) else card.uuid

@@ -10,9 +10,8 @@ given only where a sensor measured the packages.
 
 from typing import Any
 
-from inference_energy.analysis.channels import Channel
-from inference_energy.analysis.figures import load_figure
-from inference_energy.analysis.validity import judged, reason
+from inference_energy.analysis.figures import figure_from_dict, make_figure, reason
+from inference_energy.analysis.power_series import PowerSeries
 from inference_energy.contracts.figure import Figure
 
 CPU_PACKAGE = "cpu_package"
@@ -52,7 +51,7 @@ def client_cost(session: dict[str, Any], cell: str, output_tokens: int) -> dict[
 
 
 def client_energy(
-    cost: dict[str, Any] | None, power: list[Channel], start_ns: int, end_ns: int, total: Figure
+    cost: dict[str, Any] | None, power: list[PowerSeries], start_ns: int, end_ns: int, total: Figure
 ) -> dict[str, Figure]:
     """The modelled part: `energy_j`, and `share_of_energy` of the window's total energy; nothing without a cost.
 
@@ -65,7 +64,7 @@ def client_energy(
     """
     if cost is None:
         return {}
-    share = load_figure(cost["figures"]["share_of_busy_cpu"])
+    share = figure_from_dict(cost["figures"]["share_of_busy_cpu"])
     packages = [one for one in power if one.domain == CPU_PACKAGE and one.grade != "modelled"]
     reasons = [*share.reasons]
     if not packages:
@@ -77,21 +76,21 @@ def client_energy(
     value = None
     if not reasons and share.value is not None:
         value = share.value * sum(one.energy_j(start_ns, end_ns) for one in packages)
-    energy = judged(value, "J", boundary=CPU_PACKAGE, grade="modelled", basis="total", reasons=reasons)
+    energy = make_figure(value, "J", boundary=CPU_PACKAGE, grade="modelled", basis="total", reasons=reasons)
     against = [*energy.reasons, *(total.reasons if total.value is None else [])]
     part = value / total.value if value is not None and total.value else None
     if part is None and not against:
         against.append(reason("client_energy_unknown", "The window took no energy."))
     return {
         "energy_j": energy,
-        "share_of_energy": judged(part, "share", boundary=total.boundary, grade="modelled", reasons=against),
+        "share_of_energy": make_figure(part, "share", boundary=total.boundary, grade="modelled", reasons=against),
     }
 
 
 def _per_1k(cpu_s: float, output_tokens: int) -> Figure:
     reasons = [] if output_tokens else [reason("no_tokens", "The cell has no output token.")]
     value = 1000 * cpu_s / output_tokens if output_tokens else None
-    return judged(value, "s/1k tokens", boundary="client", grade="counted", reasons=reasons)
+    return make_figure(value, "s/1k tokens", boundary="client", grade="counted", reasons=reasons)
 
 
 def _share(cpu_s: float, busy_s: float | None) -> Figure:
@@ -99,4 +98,4 @@ def _share(cpu_s: float, busy_s: float | None) -> Figure:
     if not busy_s:
         reasons = [reason("client_energy_unknown", "How long the machine's CPUs were busy was not recorded.")]
     value = min(cpu_s / busy_s, 1.0) if busy_s else None
-    return judged(value, "share", boundary="machine", grade="counted", reasons=reasons)
+    return make_figure(value, "share", boundary="machine", grade="counted", reasons=reasons)

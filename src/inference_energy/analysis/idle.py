@@ -12,19 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inference_energy.analysis.bins import bin_edges
-from inference_energy.analysis.channels import Channel, boundary, grade
-from inference_energy.analysis.others import others_reasons
-from inference_energy.analysis.sensor_checks import NOTED_HOLE_PERIODS, check_channel, usual_period_s
+from inference_energy.analysis.figures import blocking, make_figure, reason
+from inference_energy.analysis.integration import Values
+from inference_energy.analysis.power_series import PowerSeries, boundary, grade
+from inference_energy.analysis.sensor_checks import NOTED_HOLE_PERIODS, check_channel, others_reasons, usual_period_s
 from inference_energy.analysis.steadiness import MIN_BLOCKS, trend
-from inference_energy.analysis.trapezoid import Values
-from inference_energy.analysis.uncertainty.bootstrap import ratio_error
-from inference_energy.analysis.uncertainty.budget import Term, merged, with_budget
-from inference_energy.analysis.uncertainty.edges import edge_term
-from inference_energy.analysis.uncertainty.scale import corrections_of, scale_terms
-from inference_energy.analysis.uncertainty.sensors import gap_term
-from inference_energy.analysis.validity import invalidating, judged, reason
-from inference_energy.analysis.windows import Window, snapped
+from inference_energy.analysis.uncertainty.budget import Term, merged, ratio_error, with_budget
+from inference_energy.analysis.uncertainty.terms import corrections_of, edge_term, gap_term, scale_terms
+from inference_energy.analysis.windows import Window, align_to_readings, bin_edges
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.figure import Figure, Grade, Reason
 
@@ -47,7 +42,7 @@ OWN_TERMS = ("idle fluctuation", "window edges", "holes")
 class IdlePhase:
     """An idle phase as it was recorded: its channels and times, or why there is none, and what the sampler counted."""
 
-    channels: list[Channel]
+    channels: list[PowerSeries]
     times: tuple[int, int] | None
     absent_because: str
     counted: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +62,7 @@ class IdlePower:
 
 
 def idle_power(
-    kind: IdleKind, phase: IdlePhase, like: list[Channel], interval_s: float, config: AnalysisConfig
+    kind: IdleKind, phase: IdlePhase, like: list[PowerSeries], interval_s: float, config: AnalysisConfig
 ) -> IdlePower:
     """Mean power in W of an idle phase, with its interval.
 
@@ -81,7 +76,7 @@ def idle_power(
     held = {(c.device, c.domain, c.source): c for c in phase.channels}
     matched = [held.get((c.device, c.domain, c.source)) for c in like]
     problem, found = "", list[Reason]()
-    spans: list[tuple[Channel, int, int]] = []
+    spans: list[tuple[PowerSeries, int, int]] = []
     if phase.times is None:
         problem = phase.absent_because
     elif not like:
@@ -105,14 +100,14 @@ def idle_power(
         found += others_reasons(phase.counted, *phase.times)
     code = f"{kind}_idle_missing"
     reasons = [reason(code, f"No {kind} idle power: {problem}.")] if problem else []
-    reasons += [reason(code, f"No {kind} idle power: {fault.detail}") for fault in invalidating(found)]
+    reasons += [reason(code, f"No {kind} idle power: {fault.detail}") for fault in blocking(found)]
     where: Grade = grade(like)
     if reasons:
-        return IdlePower(judged(None, "W", boundary=boundary(like), grade=where, reasons=reasons), {}, ())
+        return IdlePower(make_figure(None, "W", boundary=boundary(like), grade=where, reasons=reasons), {}, ())
     powers = {c.name: c.energy_j(a, b) / ((b - a) / 1e9) for c, a, b in spans}
     seconds_w, lengths_s = _seconds(spans)
     notes = [*(note for note in found if note.code in ("holes", "mig_card")), *_oddities(kind, seconds_w)]
-    figure = judged(sum(powers.values()), "W", boundary=boundary(like), grade=where, notes=notes)
+    figure = make_figure(sum(powers.values()), "W", boundary=boundary(like), grade=where, notes=notes)
     terms = _own_terms(spans, seconds_w, lengths_s, interval_s)
     if where != "modelled":
         shared = scale_terms(powers, 1.0, corrections_of(c for c, *_ in spans), config.uncertainty)
@@ -120,7 +115,7 @@ def idle_power(
     return IdlePower(figure, powers, terms)
 
 
-def _seconds(spans: list[tuple[Channel, int, int]]) -> tuple[Values, Values]:
+def _seconds(spans: list[tuple[PowerSeries, int, int]]) -> tuple[Values, Values]:
     """Power of all channels together over each second [W], and the seconds' lengths [s]."""
     start_ns, end_ns = max(a for _, a, _ in spans), min(b for *_, b in spans)
     edges_ns = bin_edges(start_ns, end_ns)
@@ -130,7 +125,7 @@ def _seconds(spans: list[tuple[Channel, int, int]]) -> tuple[Values, Values]:
 
 
 def _own_terms(
-    spans: list[tuple[Channel, int, int]], seconds_w: Values, lengths_s: Values, interval_s: float
+    spans: list[tuple[PowerSeries, int, int]], seconds_w: Values, lengths_s: Values, interval_s: float
 ) -> tuple[Term, ...]:
     found: list[Term] = [
         term.scaled(1e9 / (b - a))
@@ -182,17 +177,17 @@ def with_drift_note(cold: Figure, post: Figure) -> tuple[Figure, Figure]:
     return replace(cold, reasons=(*cold.reasons, note)), replace(post, reasons=(*post.reasons, note))
 
 
-def _inner(channel: Channel, start_ns: int, end_ns: int) -> tuple[int, int]:
+def _inner(channel: PowerSeries, start_ns: int, end_ns: int) -> tuple[int, int]:
     """The phase without its first and last half second where the sensor averages: load may follow it at once."""
     margin_ns = min(round(channel.blur_s * 1e9), (end_ns - start_ns) // 8)
     return start_ns + margin_ns, end_ns - margin_ns
 
 
-def _covered(channel: Channel, start_ns: int, end_ns: int) -> tuple[int, int]:
+def _covered(channel: PowerSeries, start_ns: int, end_ns: int) -> tuple[int, int]:
     times_ns = channel.main_times_ns()
     if not len(times_ns):
         return start_ns, start_ns
     covered = Window("idle", max(start_ns, int(times_ns[0])), min(end_ns, int(times_ns[-1])))
     if channel.counted:
-        covered = snapped(covered, channel.counter_moved_ns)
+        covered = align_to_readings(covered, channel.counter_moved_ns)
     return covered.start_ns, covered.end_ns

@@ -1,15 +1,29 @@
-"""Whether a channel's readings over a window can be trusted: holes, frozen readings, counters, throttling."""
+"""Whether a channel's readings over a window can be trusted: holes, frozen readings, counters, throttling.
 
-from typing import get_args
+Whether a channel's readings over a window can be trusted: holes, frozen readings, counters, throttling.
+
+An energy counter that could no longer be read, as after an error of the driver, beside power readings that go on.
+
+Over a window that the counter does not span, or spans with a hole, the energy is then the integral of the power
+readings. As far as the counter goes it still checks them.
+
+Other users of a GPU while it was measured: the sampler looks once a second which processes compute there.
+
+A partitioned GPU (MIG) has only the power of the whole card, so users of its other instances count like any other.
+"""
+
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_energy.analysis.channels import Channel, Reading
-from inference_energy.analysis.trapezoid import Times, Values, shortfall_s
-from inference_energy.analysis.validity import reason
+from inference_energy.analysis.figures import blocking, reason
+from inference_energy.analysis.integration import Times, Values, shortfall_s
+from inference_energy.analysis.power_series import PowerKind, PowerSeries
 from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.contracts.figure import Reason
+from inference_energy.contracts.figure import Grade, Reason
+from inference_energy.contracts.power import MIG, channel_facts
 
 POWER_CAP = 0x4
 HARDWARE_SLOWDOWN = 0x8 | 0x80
@@ -46,14 +60,14 @@ NOTED_HOLE_PERIODS = 3.0
 
 Places = NDArray[np.intp]
 Spans = list[tuple[int, int]]
-Frozen = dict[Reading, Spans]
+Frozen = dict[PowerKind, Spans]
 """Where in a window a power reading stood still, from its last movement to its next, in order of time."""
 
 _NONE: Places = np.zeros(0, dtype=np.intp)
 
 
 def check_channel(
-    channel: Channel, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
+    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
 ) -> list[Reason]:
     """Everything that is wrong with, or worth saying about, a channel over a window.
 
@@ -96,7 +110,7 @@ def check_channel(
     return found
 
 
-def event_shares(channel: Channel, start_ns: int, end_ns: int) -> dict[str, float] | None:
+def event_shares(channel: PowerSeries, start_ns: int, end_ns: int) -> dict[str, float] | None:
     """Share of the window's samples with each kind of clocks event; None where they are not logged."""
     bits = channel.event_bits[(channel.event_times_ns >= start_ns) & (channel.event_times_ns <= end_ns)]
     if not len(bits):
@@ -104,20 +118,22 @@ def event_shares(channel: Channel, start_ns: int, end_ns: int) -> dict[str, floa
     return {name: float(np.mean((bits & mask) != 0)) for name, mask in EVENTS.items()}
 
 
-def counter_ratio(channel: Channel, reading: Reading, start_ns: int, end_ns: int) -> float | None:
+def counter_ratio(channel: PowerSeries, reading: PowerKind, start_ns: int, end_ns: int) -> float | None:
     """Integral of a power reading divided by the counter's difference; None where there are not both."""
     integral_j = channel.integral_j(reading, start_ns, end_ns)
     counter_j = channel.counter_energy_j(start_ns, end_ns)
     return integral_j / counter_j if integral_j is not None and counter_j and counter_j > 0 else None
 
 
-def usual_period_s(channel: Channel, interval_s: float) -> float:
+def usual_period_s(channel: PowerSeries, interval_s: float) -> float:
     """The period of a channel: what was asked for, or its own usual spacing where that is longer."""
     times_ns = channel.main_times_ns()
     return max(interval_s, float(np.median(np.diff(times_ns) / 1e9))) if len(times_ns) > 1 else interval_s
 
 
-def gap_reasons(channel: Channel, start_ns: int, end_ns: int, interval_s: float, max_periods: float) -> list[Reason]:
+def gap_reasons(
+    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, max_periods: float
+) -> list[Reason]:
     """Whether the readings that span a window have a hole of more than so many sampling periods."""
     times_ns = channel.main_times_ns()
     # The readings just outside count too: a hole may reach across an edge.
@@ -148,7 +164,7 @@ def gap_reasons(channel: Channel, start_ns: int, end_ns: int, interval_s: float,
     ]
 
 
-def _stuck(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
+def _stuck(channel: PowerSeries, start_ns: int, end_ns: int) -> list[Reason]:
     if channel.grade == "modelled":
         return []
     times_ns, values = channel.main_times_ns(), channel.counter_j if channel.counted else channel.power_w
@@ -166,7 +182,7 @@ def _stuck(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
     return [reason("stuck_sensor", f"{what} of {channel.name} did not change for {longest_s:.1f} s.")]
 
 
-def _still_limit_s(channel: Channel) -> float:
+def _still_limit_s(channel: PowerSeries) -> float:
     """How long a channel may repeat itself; a log's source may be several, as in `nvml+rapl`."""
     return STUCK_S if all(source in FINE for source in channel.source.split("+")) else COARSE_STUCK_S
 
@@ -195,13 +211,13 @@ def _runs(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[
     return firsts[inside], lasts[inside]
 
 
-def _frozen_beside_counter(channel: Channel, start_ns: int, end_ns: int) -> Frozen:
+def _frozen_beside_counter(channel: PowerSeries, start_ns: int, end_ns: int) -> Frozen:
     """Where in the window each power reading beside a counter stood still for too long."""
     found: Frozen = {}
     if not channel.counted or channel.grade == "modelled":
         return found
     limit_ns = 1e9 * _still_limit_s(channel)
-    for name in get_args(Reading):
+    for name in get_args(PowerKind):
         times_ns, power_w = channel.power_of(name)
         firsts, lasts = _runs(times_ns, power_w, start_ns, end_ns)
         long = (times_ns[lasts] - times_ns[firsts] >= limit_ns) & (lasts - firsts + 1 >= STUCK_READINGS)
@@ -214,7 +230,7 @@ def _frozen_beside_counter(channel: Channel, start_ns: int, end_ns: int) -> Froz
     return found
 
 
-def _cross_check_stuck(channel: Channel, frozen: Frozen) -> list[Reason]:
+def _cross_check_stuck(channel: PowerSeries, frozen: Frozen) -> list[Reason]:
     """Power readings that stood still beside a counter: the energy is the counter's all the same."""
     return [
         reason(
@@ -226,7 +242,7 @@ def _cross_check_stuck(channel: Channel, frozen: Frozen) -> list[Reason]:
     ]
 
 
-def _counter(channel: Channel, start_ns: int, end_ns: int, tolerance: float, frozen: Frozen) -> list[Reason]:
+def _counter(channel: PowerSeries, start_ns: int, end_ns: int, tolerance: float, frozen: Frozen) -> list[Reason]:
     times_ns = channel.counter_times_ns
     if not len(times_ns):
         return []
@@ -281,7 +297,7 @@ def _between(spans: Spans, start_ns: int, end_ns: int) -> Spans:
     return [(a, b) for a, b in zip(edges_ns[::2], edges_ns[1::2], strict=True) if b > a]
 
 
-def _throttling(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
+def _throttling(channel: PowerSeries, start_ns: int, end_ns: int) -> list[Reason]:
     shares = event_shares(channel, start_ns, end_ns)
     if shares is None:
         return []
@@ -295,3 +311,139 @@ def _throttling(channel: Channel, start_ns: int, end_ns: int) -> list[Reason]:
         for kind, (code, what) in sentences.items()
         if shares[kind] > 0
     ]
+
+
+_NO_TIMES: Times = np.zeros(0, dtype=np.int64)
+_NO_VALUES: Values = np.zeros(0)
+
+
+def without_lost_counters(
+    channels: list[PowerSeries], start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
+) -> tuple[list[PowerSeries], list[Reason]]:
+    """The channels as they are to be used over a window, and what there is to say about it.
+
+    A channel whose counter was lost is given without it, and with the grade `sampled` if it had that of a counter.
+    Where its power readings do not do either, it is given as it was, and the checks say what is wrong with the counter.
+    """
+    found, reasons = [], list[Reason]()
+    for channel in channels:
+        sampled = _sampled(channel)
+        lost = channel.counted and not _spans(channel, start_ns, end_ns, interval_s, config)
+        if lost and channel.reading is not None and _spans(sampled, start_ns, end_ns, interval_s, config):
+            reasons += _reasons(channel, start_ns, end_ns, interval_s, config)
+            found.append(sampled)
+        else:
+            found.append(channel)
+    return found, reasons
+
+
+def _sampled(channel: PowerSeries) -> PowerSeries:
+    kept: Grade = channel.grade if channel.grade != "counter" else "sampled"
+    return replace(channel, grade=kept, counter_times_ns=_NO_TIMES, counter_j=_NO_VALUES)
+
+
+def _spans(channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig) -> bool:
+    """Whether the readings that the energy comes from reach from start to end without a hole that is too long."""
+    gaps = gap_reasons(channel, start_ns, end_ns, interval_s, config.max_gap_periods)
+    return channel.covers(start_ns, end_ns) and not blocking(gaps)
+
+
+def _reasons(
+    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
+) -> list[Reason]:
+    """What was lost, and whether the readings taken instead agree with the counter as far as it goes."""
+    before_s, after_s = shortfall_s(channel.counter_times_ns, start_ns, end_ns)
+    lost = [f"the first {before_s:.1f} s"] * (before_s > 0) + [f"the last {after_s:.1f} s"] * (after_s > 0)
+    if max(before_s, after_s) >= (end_ns - start_ns) / 1e9:
+        where = "in the window"
+    else:
+        where = f"over {' and '.join(lost)} of the window" if lost else "for a while in the window"
+    said = f"The energy counter of {channel.name} could not be read {where}: its power was integrated instead"
+    first_ns, last_ns = _longest_stretch(channel, start_ns, end_ns, interval_s, config)
+    checked_s = (last_ns - first_ns) / 1e9
+    ratio = None
+    if channel.reading is not None and checked_s >= MIN_CHECKED_S:
+        ratio = counter_ratio(channel, channel.reading, first_ns, last_ns)
+    if ratio is None:
+        return [reason("counter_lost", f"{said}, and nothing checks that.")]
+    apart = f"{100 * abs(ratio - 1):.1f} %"
+    if abs(ratio - 1) <= config.counter_tolerance:
+        return [reason("counter_lost", f"{said}; over the {checked_s:.0f} s that it was read they are {apart} apart.")]
+    return [
+        reason(
+            "counter_mismatch",
+            f"{said}, but over the {checked_s:.0f} s that it was read they are {apart} apart, more than the "
+            f"{100 * config.counter_tolerance:g} % allowed.",
+        )
+    ]
+
+
+def _longest_stretch(
+    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
+) -> tuple[int, int]:
+    """First and last reading of the longest part of the window in which the counter was read without a hole."""
+    times_ns = channel.counter_times_ns
+    inside_ns = times_ns[(times_ns >= start_ns) & (times_ns <= end_ns)]
+    if not len(inside_ns):
+        return start_ns, start_ns
+    longest_ns = config.max_gap_periods * usual_period_s(channel, interval_s) * 1e9
+    ends = np.flatnonzero(np.diff(inside_ns) > longest_ns)
+    firsts_ns = inside_ns[np.concatenate(([0], ends + 1))]
+    lasts_ns = inside_ns[np.concatenate((ends, [len(inside_ns) - 1]))]
+    place = int(np.argmax(lasts_ns - firsts_ns))
+    return int(firsts_ns[place]), int(lasts_ns[place])
+
+
+LOOKED_EVERY_NS = 1_000_000_000
+
+
+def others_reasons(recorded_power: dict[str, Any], start_ns: int, end_ns: int) -> list[Reason]:
+    """What the sampler's counts say about other processes in a stretch of time.
+
+    Args:
+        recorded_power: `power` of session.json or idle.json.
+        start_ns: start of the stretch.
+        end_ns: its end; a process seen within a second of either edge counts, since it was there between two looks.
+    """
+    found = _partitioned(recorded_power)
+    for code, key in (("foreign_process", "foreign_processes"), ("unidentified_process", "unidentified_processes")):
+        for channel in recorded_power.get("channels") or []:
+            seen = [
+                f"{process.get('name') or 'a process'} (pid {process['pid']})"
+                for process in channel.get(key) or []
+                if process["first_seen_ns"] <= end_ns + LOOKED_EVERY_NS
+                and process["last_seen_ns"] >= start_ns - LOOKED_EVERY_NS
+            ]
+            if seen:
+                found.append(reason(code, f"On {channel['device']} there was also {', '.join(seen)}."))
+    return found
+
+
+def _partitioned(recorded_power: dict[str, Any]) -> list[Reason]:
+    """For each partitioned GPU, that its power is the whole card's, and what is known of who shares it."""
+    cards = {
+        device: facts[MIG]
+        for (_, device, domain), facts in channel_facts(recorded_power.get("sources")).items()
+        if domain == "gpu" and MIG in facts
+    }
+    found = []
+    for device, card in cards.items():
+        instances = card["instances"]
+        shared = ", ".join(str(one["profile"]) for one in instances) or "none that can be seen from here"
+        given = f"the job was given {', '.join(card['used'])}" if card["used"] else "which the job used is not known"
+        told = [channel for channel in recorded_power.get("channels") or [] if channel["device"] == device]
+        looked = [channel["unlisted_instances"] for channel in told if "unlisted_instances" in channel]
+        unseen = sorted({uuid for unlisted in looked for uuid in unlisted})
+        others = ""
+        if unseen:
+            others = f" Whether others computed on {', '.join(unseen)} cannot be told."
+        elif not looked or not instances:
+            others = " Whether others computed on it cannot be told."
+        found.append(
+            reason(
+                "mig_card",
+                f"{device} is partitioned (MIG): the energy is that of the whole card, shared by {len(instances)} "
+                f"instance(s) ({shared}); {given}.{others}",
+            )
+        )
+    return found

@@ -6,28 +6,26 @@ from typing import Any
 
 import pandas as pd
 
-from inference_energy.analysis import cell_counts
-from inference_energy.analysis.channels import Channel, read_channels, summed
-from inference_energy.analysis.chunks import arrivals, read_chunks
+from inference_energy.analysis import counts as cell_counts
 from inference_energy.analysis.client_cost import client_cost
-from inference_energy.analysis.counter_loss import without_lost_counters
-from inference_energy.analysis.goodput import Goodput, goodput
-from inference_energy.analysis.latency import failed_samples, lag_s, latency_figures, samples
-from inference_energy.analysis.queueing import queue_figures
-from inference_energy.analysis.reconcile import reconcile
-from inference_energy.analysis.recorded import identity, load_text, read_session, window_facts
-from inference_energy.analysis.server_counts import ServerMetrics
-from inference_energy.analysis.validity import reason
-from inference_energy.analysis.window_counts import (
-    bins_of,
+from inference_energy.analysis.counts import (
+    count_bins,
     count_figures,
-    counts_of,
+    count_window,
     lag_reasons,
     no_schedule_reasons,
     request_reasons,
     within,
 )
-from inference_energy.analysis.window_steadiness import on_counter, settled, steadiness_of, steady_reasons
+from inference_energy.analysis.figures import reason
+from inference_energy.analysis.latency import Goodput, failed_samples, goodput, lag_s, latency_figures, samples
+from inference_energy.analysis.power_series import PowerSeries, read_channels, summed
+from inference_energy.analysis.sensor_checks import without_lost_counters
+from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
+from inference_energy.analysis.session_facts import identity, load_description, read_session, window_facts
+from inference_energy.analysis.steadiness import align_to_counter, steadiness_of, steady_part, steady_reasons
+from inference_energy.analysis.token_reconciliation import reconcile
+from inference_energy.analysis.token_times import arrivals, read_chunks
 from inference_energy.analysis.windows import TokenTimes, Window, trimmed_windows
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import phases as phases_contract
@@ -35,7 +33,7 @@ from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts import schedule as schedule_contract
 from inference_energy.contracts import server_metrics as metrics_contract
 from inference_energy.contracts.figure import Reason
-from inference_energy.contracts.tables import read_table
+from inference_energy.contracts.io import read_table
 
 
 def steady_load(
@@ -68,13 +66,13 @@ def steady_load(
     spans = cell_counts.spans(timeline)
     windows = {}
     for trimmed in trimmed_windows(timeline, config):
-        window = on_counter(trimmed, channels)
+        window = align_to_counter(trimmed, channels)
         rows = asked[asked["cell"] == window.name]
         own = None if schedule is None else schedule[schedule["cell"] == window.name]
         windows[window.name] = _window(
             window,
             window_facts(recorded, window.name),
-            _Asked(rows, TokenTimes.of(rows, chunks), chunks),
+            _WindowRequests(rows, TokenTimes.of(rows, chunks), chunks),
             checked=_whole_cell(rows, own, metrics, spans[window.name], config),
             cost=client_cost(recorded, window.name, int(rows["completion_tokens"].fillna(0).sum())),
             metrics=metrics,
@@ -85,7 +83,7 @@ def steady_load(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _WindowRequests:
     """The requests of a cell, the times of their tokens, and all chunks of the session."""
 
     rows: pd.DataFrame
@@ -94,7 +92,7 @@ class _Asked:
 
 
 @dataclass(frozen=True)
-class _Whole:
+class _CellTotals:
     """What the whole cell shows: its totals against the server's counters, and the lengths of its prompts."""
 
     table: dict[str, Any]
@@ -109,30 +107,30 @@ def _whole_cell(
     metrics: ServerMetrics,
     span: cell_counts.Span,
     config: AnalysisConfig,
-) -> _Whole:
-    table, reasons = cell_counts.compare(requests, schedule, metrics, span, config.token_tolerance)
+) -> _CellTotals:
+    table, reasons = cell_counts.compare_totals(requests, schedule, metrics, span, config.token_tolerance)
     lengths, notes = cell_counts.prompt_lengths(requests, schedule)
-    return _Whole(table, lengths, reasons, notes)
+    return _CellTotals(table, lengths, reasons, notes)
 
 
 def _window(
     window: Window,
     facts: dict[str, Any],
-    asked: _Asked,
+    asked: _WindowRequests,
     *,
-    checked: _Whole,
+    checked: _CellTotals,
     cost: dict[str, Any] | None,
     metrics: ServerMetrics,
-    power: list[Channel],
+    power: list[PowerSeries],
     config: AnalysisConfig,
 ) -> dict[str, Any]:
     requests, tokens = asked.rows, asked.tokens
     steady = steadiness_of(window, requests, tokens, metrics, power, config)
     cut: list[Reason] = []
     if facts["kind"] == "steady" and steady["steady"] is False:
-        window, steady, cut = settled(window, steady, requests, tokens, metrics, power, config)
+        window, steady, cut = steady_part(window, steady, requests, tokens, metrics, power, config)
     start_ns, end_ns = window.start_ns, window.end_ns
-    counts, finished = counts_of(window, requests, tokens)
+    counts, finished = count_window(window, requests, tokens)
     no_schedule = no_schedule_reasons(facts, counts)
     lag = None if no_schedule else lag_s(requests[within(requests["scheduled_ns"], window)])
     table, token_reasons = reconcile(
@@ -157,13 +155,13 @@ def _window(
     figures |= latency_figures(found, window, run_reasons, on_latency, no_schedule)
     waits = metrics.histogram("queue_time", start_ns, end_ns)
     figures |= queue_figures(waits, run_reasons, on_latency)
-    bins, limits = bins_of(window, tokens, finished), None
+    bins, limits = count_bins(window, tokens, finished), None
     if config.limits is not None:
         good = _goodput(window, asked, config, bool(not no_schedule), run_reasons, on_latency)
         figures, bins, limits = figures | good.figures, bins | good.bins, good.table
     return {
         "kind": facts["kind"],
-        "load": {**facts, "text": load_text(facts)},
+        "load": {**facts, "text": load_description(facts)},
         "start_ns": start_ns,
         "end_ns": end_ns,
         "duration_s": window.duration_s,
@@ -197,7 +195,7 @@ def _failed(requests: pd.DataFrame, window: Window) -> pd.DataFrame:
 
 def _goodput(
     window: Window,
-    asked: _Asked,
+    asked: _WindowRequests,
     config: AnalysisConfig,
     scheduled: bool,
     reasons: list[Reason],

@@ -1,4 +1,8 @@
-"""Windows and what falls into them: trimming, and tokens counted by their own times.
+"""A window cut into bins of about a second, for what must be known of its course: fluctuation, not only the sum.
+
+A window cut into bins of about a second, for what must be known of its course: fluctuation, not only the sum.
+
+Windows and what falls into them: trimming, and tokens counted by their own times.
 
 Where arrivals were recorded (`chunks`), a token counts when it arrived. Else a request's first token is at
 `first_token_ns`, the others lie evenly up to `last_token_ns`. Its prompt counts where its first token is, because that
@@ -11,9 +15,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inference_energy.analysis.chunks import Arrivals, arrivals
+from inference_energy.analysis.integration import Times
+from inference_energy.analysis.token_times import ChunkTimes, arrivals
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.errors import InputError
+
+BIN_S = 1.0
+
+
+def bin_edges(start_ns: int, end_ns: int) -> Times:
+    """Edges of equal bins of about `BIN_S`, one more than there are bins; at least one bin."""
+    count = max(round((end_ns - start_ns) / 1e9 / BIN_S), 1)
+    return np.asarray(np.linspace(start_ns, end_ns, count + 1).round(), dtype=np.int64)
+
 
 Integers = NDArray[np.int64]
 
@@ -46,7 +60,7 @@ class TokenTimes:
     first_ns: Integers
     last_ns: Integers
     evenly: NDArray[np.bool_]
-    arrived: Arrivals | None
+    arrived: ChunkTimes | None
 
     @classmethod
     def of(cls, requests: pd.DataFrame, chunks: pd.DataFrame | None = None) -> "TokenTimes":
@@ -64,7 +78,7 @@ class TokenTimes:
         if arrived is not None:
             evenly[arrived.row] = False
             order = np.argsort(arrived.times_ns, kind="stable")
-            arrived = Arrivals(arrived.row[order], arrived.times_ns[order], arrived.tokens[order])
+            arrived = ChunkTimes(arrived.row[order], arrived.times_ns[order], arrived.tokens[order])
         return cls(
             prompt=_integers(requests["prompt_tokens"]),
             cached=_integers(requests["cached_tokens"]),
@@ -149,7 +163,7 @@ def trimmed_windows(phases: pd.DataFrame, config: AnalysisConfig) -> list[Window
 MOST_SNAPPED_S = 3.0
 
 
-def snapped(window: Window, readings_ns: Integers) -> Window:
+def align_to_readings(window: Window, readings_ns: Integers) -> Window:
     """The window between the first and the last of the readings in it, so that no energy is interpolated at its edges.
 
     It stays as it is where that would cut off more than `MOST_SNAPPED_S` at an end.

@@ -9,26 +9,24 @@ from rich.console import Console
 from rich.table import Table
 
 from inference_energy.analysis import summary as summary_stage
-from inference_energy.analysis.analyze import analyze as analyze_logs
-from inference_energy.analysis.attribute import attribute as attribute_session
-from inference_energy.analysis.figures import load_figure
-from inference_energy.analysis.fit.stage import fit as fit_server
-from inference_energy.analysis.integrate import integrate_session
-from inference_energy.analysis.launch import launch as launch_facts
+from inference_energy.analysis.attribution import attribute_session
+from inference_energy.analysis.energy import energy_of_session
+from inference_energy.analysis.figures import figure_from_dict
+from inference_energy.analysis.fit.models import fit_server
+from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.analysis.steady_load import steady_load as steady_windows
+from inference_energy.analysis.warmup import launch as launch_facts
 from inference_energy.analysis.warmup import warmup as warmup_facts
-from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.config.estimate import EstimateConfig
-from inference_energy.config.impact import ImpactConfig
-from inference_energy.config.section import Section
+from inference_energy.config.analysis import AnalysisConfig, EstimateConfig, ImpactConfig
+from inference_energy.config.base import Section
 from inference_energy.contracts import receipts
 from inference_energy.contracts.calibration import read_calibrations
-from inference_energy.contracts.tables import read_json, write_json, write_table
+from inference_energy.contracts.io import read_json, write_json, write_table
 from inference_energy.errors import InputError
-from inference_energy.estimate.calibration.record import load_calibration
-from inference_energy.estimate.session.stage import estimate_session
+from inference_energy.estimate.calibration import read_calibration
+from inference_energy.estimate.session_estimates import estimate_session
 from inference_energy.impact.footprint import carbon_figures, footprint
-from inference_energy.plan.specs import parse
+from inference_energy.plan.workflow_params import parse
 
 S = TypeVar("S", bound=Section)
 
@@ -142,7 +140,7 @@ def integrate(
     calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply")] = None,
 ) -> None:
     """Energy of every window and the idle powers: energy.json."""
-    found = integrate_session(
+    found = energy_of_session(
         session=session,
         phases=phases,
         power=power,
@@ -209,7 +207,7 @@ def estimate(
         steady=read_json(steady_load),
         energy=read_json(energy),
         config=config,
-        calibration=load_calibration(config.calibration, "estimate.calibration") if config.calibration else None,
+        calibration=read_calibration(config.calibration, "estimate.calibration") if config.calibration else None,
     )
     write_json(output, found)
 
@@ -269,7 +267,7 @@ def _print_figures(result: dict[str, Any]) -> None:
     absent: dict[str, list[str]] = {}
     notes: dict[str, None] = {}
     for name, content in result["figures"].items():
-        figure = load_figure(content)
+        figure = figure_from_dict(content)
         said = [f"{why.code}: {why.detail}" for why in figure.reasons]
         if figure.value is None:
             absent.setdefault(" ".join(said), []).append(name)

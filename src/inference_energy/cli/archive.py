@@ -46,7 +46,8 @@ def archive(
     """
     import hashlib
 
-    from inference_energy.provenance.archive import prepare, write
+    from inference_energy.provenance.archive import prepare_archive as prepare
+    from inference_energy.provenance.archive import write_archive as write
 
     packing = prepare(experiment, project)
     with _progress("archive", packing.size) as tick:

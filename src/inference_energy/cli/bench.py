@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from inference_energy.bench.parts.node import Node
+    from inference_energy.bench.config import Node
 
 PANEL = "Virtual bench"
 RUN_EXAMPLES = """
@@ -60,7 +60,7 @@ def check(
 
     Takes about two and a half minutes and ends with exit code 1 where a figure is missing or off by more than 1 %.
     """
-    from inference_energy.validation.check import check_installation
+    from inference_energy.validation.make_bench import check_installation
 
     raise typer.Exit(0 if check_installation(config, range(1, seeds + 1), workers) else 1)
 
@@ -76,7 +76,7 @@ def run(
     """Run a command on a virtual node: its NVML, RAPL and vLLM are simulated, and every figure is labelled so."""
     import tempfile
 
-    from inference_energy.bench.live.wrapper import run_on_bench
+    from inference_energy.bench.live.cli_wrapper import run_on_bench
 
     chosen = _node(node, gpu)
     if folder is not None:
@@ -95,7 +95,7 @@ def simulate(
 
     They lie under the machine `bench`; with `machines: [bench]` in a configuration Snakemake analyses them.
     """
-    from inference_energy.config.read import read_merged
+    from inference_energy.config.loader import read_merged
     from inference_energy.validation.experiment import simulate_experiment
 
     for line in simulate_experiment(read_merged(configs), _node(node, gpu), raw):
@@ -108,11 +108,11 @@ def coverage(
     page: Annotated[Path | None, typer.Option(help="Write the whole page here, in Markdown.")] = None,
 ) -> None:
     """Bias, spread and coverage of every figure over many simulated sessions (1 to 2 s each on a core)."""
+    from inference_energy.validation.bench_page import coverage_table, verdict
+    from inference_energy.validation.bench_page import page as page_of
     from inference_energy.validation.calibration import compare
-    from inference_energy.validation.check import trials_with_progress, wide_console
-    from inference_energy.validation.coverage import summarise
-    from inference_energy.validation.page import page as page_of
-    from inference_energy.validation.tables import coverage_table, verdict
+    from inference_energy.validation.coverage import summarize as summarise
+    from inference_energy.validation.make_bench import trials_with_progress, wide_console
 
     found = summarise(trials_with_progress(range(1, seeds + 1), workers))
     if page is not None:
@@ -145,7 +145,7 @@ def calibration(
 
 def _node(path: Path | None, gpu: str | None) -> "Node":
     """The node asked for, with a RAPL counter unless a file says otherwise."""
-    from inference_energy.bench.parts.node import Node
+    from inference_energy.bench.config import Node
 
     node = Node.parse({"sensors": {"rapl": {"present": True}}}) if path is None else Node.read(path)
     return node if gpu is None else Node.parse({**node.model_dump(), "gpu": gpu})

@@ -1,9 +1,35 @@
-"""Commands about an experiment's configuration and results."""
+"""What a configuration names in tables that `config` does not know, looked up before anything is measured.
+
+What a configuration names in tables that `config` does not know, looked up before anything is measured.
+
+Commands about an experiment's configuration and results.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from inference_energy.config.root import Config
+from inference_energy.estimate.calibration import read_calibration
+from inference_energy.estimate.gpus import find_gpu
+from inference_energy.metrics.pareto import larger_is_better
+
+
+def check_names(config: Config) -> None:
+    """Look up the GPU and the calibration of the estimates and the figures of the Pareto fronts.
+
+    Raises:
+        InputError: one is not there; the message has its key and what to write.
+    """
+    if config.estimate.gpu:
+        find_gpu(config.estimate.gpu, "estimate.gpu")
+    if config.estimate.calibration:
+        read_calibration(config.estimate.calibration, "estimate.calibration")
+    for pair in config.metrics.pareto:
+        for name in pair:
+            larger_is_better(name)
+
 
 CHECK_EXAMPLES = """
 [bold]Examples[/bold]
@@ -31,12 +57,13 @@ def check(
     configs: Annotated[list[Path], typer.Argument(help="Configuration files; later ones are laid over earlier ones.")],
 ) -> None:
     """Check a configuration, and whether this machine has what it asks for, before anything starts."""
-    from inference_energy.acquire.session.check import check_server
-    from inference_energy.acquire.vllm.detect import gpu_count, installed_interpreter
-    from inference_energy.cli.named import check_names
-    from inference_energy.config.read import read_merged
-    from inference_energy.plan.machine import machine_name
-    from inference_energy.plan.specs import Specs
+    from inference_energy.acquire.session.idle import check_server
+    from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
+
+    pass
+    from inference_energy.config.loader import read_merged
+    from inference_energy.plan.tables import machine_name
+    from inference_energy.plan.workflow_params import Specs
 
     config = read_merged(configs)
     check_names(config)
@@ -53,7 +80,7 @@ def show(
     experiment: Annotated[Path, typer.Argument(help="Result folder of an experiment, such as results/default.")],
 ) -> None:
     """Print the five lines that sum up a finished experiment."""
-    from inference_energy.contracts.tables import read_json
+    from inference_energy.contracts.io import read_json
     from inference_energy.present.summary_line import five_lines
 
     typer.echo(five_lines(read_json(experiment / "summary.json"), experiment / "report.html"))
@@ -66,8 +93,8 @@ def document(
     reasons: Annotated[Path | None, typer.Option(help="Page of all reason codes to write, in Markdown.")] = None,
 ) -> None:
     """Write what is generated from the code: comments in YAML files, JSON schema, pages of keys and reason codes."""
-    from inference_energy.config.document import json_schema, markdown, recommented
-    from inference_energy.present.reasons import reasons_page
+    from inference_energy.config.docgen import json_schema, markdown, recommented
+    from inference_energy.present.figures_text import reasons_page
 
     for path in configs:
         path.write_text(recommented(path, configs[0]))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from inference_energy import __version__
-from inference_energy.cli.lazy import SETTINGS, lazy_group
+from inference_energy.cli.lazy_group import SETTINGS, lazy_group
 from inference_energy.errors import InputError, RunError
 
 
@@ -23,13 +23,13 @@ def _load(part: typer.Typer) -> None:
 
 
 def _characterise(part: typer.Typer) -> None:
-    from inference_energy.cli.characterise import register
+    from inference_energy.cli.characterize import register
 
     register(part)
 
 
 def _calibrate(part: typer.Typer) -> None:
-    from inference_energy.cli.calibrate import register
+    from inference_energy.cli.characterize import register_calibrate as register
 
     register(part)
 
@@ -67,7 +67,7 @@ def _archive(part: typer.Typer) -> None:
 
 
 def _estimate(part: typer.Typer) -> None:
-    from inference_energy.cli.estimate.command import register
+    from inference_energy.cli.estimate import register
 
     register(part)
 

@@ -51,8 +51,9 @@ def metrics(
 
     What each metric is, and what not to compare: docs/metrics.md. A metric whose inputs are missing says so.
     """
-    from inference_energy.contracts.tables import read_json
-    from inference_energy.metrics.again import daily_again, fronts_again
+    from inference_energy.contracts.io import read_json
+    from inference_energy.metrics.stage import recompute_daily_use as daily_again
+    from inference_energy.metrics.stage import recompute_fronts as fronts_again
 
     summary = read_json(experiment / "summary.json")
     found = summary.get("metrics") if isinstance(summary, dict) else None
@@ -88,10 +89,10 @@ def stage(
     """The metric family: metrics.json. Every option but the fits has one file for each session."""
     from inference_energy.config.analysis import Uncertainty
     from inference_energy.contracts import receipts as receipts_contract
-    from inference_energy.contracts.tables import read_json, read_table, write_json
+    from inference_energy.contracts.io import read_json, read_table, write_json
     from inference_energy.metrics.stage import SessionResults, Settings
     from inference_energy.metrics.stage import metrics as compute
-    from inference_energy.plan.specs import parse
+    from inference_energy.plan.workflow_params import parse
 
     plan: dict[str, Any] = parse(spec)
     files = {"energy": energy, "carbon": carbon, "receipts": receipts, "requests": requests}

@@ -15,11 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from inference_energy.acquire.power.choose import all_states, candidates
-from inference_energy.acquire.power.process import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.power_log import SOURCE, by_instant, compact_power_log, read_stream
 from inference_energy.acquire.power.sampler import stats_path
-from inference_energy.acquire.power.spec import SamplerSpec
-from inference_energy.acquire.power.stream import SOURCE, compact, read_stream
-from inference_energy.acquire.power.ticks import by_instant
+from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.errors import InputError, RunError
 
 LINE_PERIOD_S = 5.0
@@ -93,7 +92,7 @@ def log_power(
             samples.to_csv(partial, index=False, float_format="%.6f")
             partial.replace(output)
         else:
-            compact(stream, output)
+            compact_power_log(stream, output)
     finally:
         stream.unlink(missing_ok=True)
         stats_path(stream).unlink(missing_ok=True)
@@ -126,10 +125,10 @@ def summary(log: pa.Table, samples: int, stats: SamplerStats, output: Path) -> s
         output: the file that was written.
     """
     # Here, because scipy takes a second that the other commands need not wait for.
-    from inference_energy.analysis.channels import channels, summed
-    from inference_energy.analysis.stretch import whole_log
+    from inference_energy.analysis.log_energy import whole_log
+    from inference_energy.analysis.power_series import channels, summed
     from inference_energy.config.analysis import AnalysisConfig
-    from inference_energy.present.formats import place
+    from inference_energy.present.figures_text import format_figure as place
 
     config = AnalysisConfig()
     described = json.loads((log.schema.metadata or {}).get(SOURCE.encode(), b"[]"))

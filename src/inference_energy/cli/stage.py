@@ -34,16 +34,16 @@ def register(app: typer.Typer) -> None:
 
 def environment(output: Output) -> None:
     """Capture the machine: GPUs, CPU, memory, system, versions."""
-    from inference_energy.acquire.environment.capture import write
+    from inference_energy.acquire.machine_environment import write_environment as write
 
     write(output)
 
 
 def server_environment(spec: Spec, envs: Envs, output: Output, log: Log = None) -> None:
     """Find or make the interpreter that runs vLLM, and list its packages."""
-    from inference_energy.acquire.vllm.prepare import prepare
-    from inference_energy.contracts.tables import write_json
-    from inference_energy.plan.specs import parse
+    from inference_energy.acquire.vllm_environment import prepare_vllm as prepare
+    from inference_energy.contracts.io import write_json
+    from inference_energy.plan.workflow_params import parse
 
     with _logged(log) as say:
         write_json(output, prepare(parse(spec), envs, say))
@@ -56,9 +56,9 @@ def model(
     log: Log = None,
 ) -> None:
     """Make the model ready: fetch, convert or write it, and hash its files."""
-    from inference_energy.acquire.model.prepare import prepare
-    from inference_energy.contracts.tables import read_json, write_json
-    from inference_energy.plan.specs import parse
+    from inference_energy.acquire.model_files import prepare_model as prepare
+    from inference_energy.contracts.io import read_json, write_json
+    from inference_energy.plan.workflow_params import parse
 
     with _logged(log) as say:
         python = read_json(server_environment)["command"] or []
@@ -67,13 +67,12 @@ def model(
 
 def prompts(spec: Spec, model: Model, output: Output) -> None:
     """Make the prompts of a session."""
+    from inference_energy.contracts.io import read_json
     from inference_energy.contracts.schedule import PROMPTS
-    from inference_energy.contracts.tables import read_json
-    from inference_energy.plan.cells import Cell
-    from inference_energy.plan.files import digests, write_plan
-    from inference_energy.plan.prompts.make import prompt_tables
-    from inference_energy.plan.sources import plan_files
-    from inference_energy.plan.specs import parse
+    from inference_energy.plan.cells import Cell, plan_files
+    from inference_energy.plan.schedule import prompt_tables
+    from inference_energy.plan.tables import digests, write_plan
+    from inference_energy.plan.workflow_params import parse
 
     content = parse(spec)
     cells = [Cell.from_dict(cell) for cell in content["cells"]]
@@ -88,12 +87,11 @@ def schedule(
     import sys
 
     from inference_energy.contracts.schedule import SCHEDULE
-    from inference_energy.plan.cells import Cell
-    from inference_energy.plan.files import digests, read_prompts, write_plan
-    from inference_energy.plan.requests import session_requests
-    from inference_energy.plan.schedule import make_schedule, notes_of
-    from inference_energy.plan.sources import plan_files
-    from inference_energy.plan.specs import parse
+    from inference_energy.plan.cells import Cell, plan_files
+    from inference_energy.plan.schedule import make_schedule, session_requests
+    from inference_energy.plan.schedule import schedule_notes as notes_of
+    from inference_energy.plan.tables import digests, read_prompts, write_plan
+    from inference_energy.plan.workflow_params import parse
 
     content = parse(spec)
     cells = [Cell.from_dict(cell) for cell in content["cells"]]
@@ -114,8 +112,8 @@ def idle_baseline(
 ) -> None:
     """Log the power of the idle machine, before the server starts."""
     from inference_energy.acquire.session.idle import IdleSpec, measure_idle
-    from inference_energy.contracts.tables import read_json
-    from inference_energy.plan.specs import parse
+    from inference_energy.contracts.io import read_json
+    from inference_energy.plan.workflow_params import parse
 
     with _logged(log):
         environment = read_json(server_environment)
@@ -134,8 +132,8 @@ def session(
 ) -> None:
     """Launch the server, load it, log its power, stop it."""
     from inference_energy.acquire.session.run import SessionFiles, run_session
-    from inference_energy.acquire.session.spec import SessionSpec
-    from inference_energy.plan.specs import parse
+    from inference_energy.acquire.session.settings import SessionSpec
+    from inference_energy.plan.workflow_params import parse
 
     with _logged(log):
         files = SessionFiles(server_environment, model, prompts, schedule, output, logs)
@@ -144,9 +142,9 @@ def session(
 
 def experiment(spec: Spec, output: Output) -> None:
     """Note an experiment's configuration and the code's version."""
-    from inference_energy.contracts.tables import write_json
-    from inference_energy.plan.specs import parse
-    from inference_energy.provenance.record import experiment_record
+    from inference_energy.contracts.io import write_json
+    from inference_energy.plan.workflow_params import parse
+    from inference_energy.provenance.experiment_json import experiment_record
 
     write_json(output, experiment_record(parse(spec)))
 

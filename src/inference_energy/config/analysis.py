@@ -1,10 +1,19 @@
-"""How windows are cut, checked, integrated and attributed. Changing these repeats no measurement."""
+"""How windows are cut, checked, integrated and attributed. Changing these repeats no measurement.
+
+How windows are cut, checked, integrated and attributed. Changing these repeats no measurement.
+
+Estimates beside what is measured. Changing these repeats no measurement.
+
+What the metric family needs besides measurements. Changing these repeats no measurement.
+
+Carbon and water factors. Changing these repeats no measurement.
+"""
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from inference_energy.config.section import Section
+from inference_energy.config.base import Section
 
 
 class Steadiness(Section):
@@ -97,3 +106,108 @@ class AnalysisConfig(Section):
     )
     uncertainty: Uncertainty = Field(default_factory=Uncertainty, description="what is not known of the sensors")
     steadiness: Steadiness = Field(default_factory=Steadiness, description="when a window counts as steady")
+
+
+class EstimateConfig(Section):
+    """What the estimators rest on."""
+
+    calibration: str | None = Field(
+        None,
+        min_length=1,
+        description="calibration of the energy roofline: a .json that `inference-energy estimate fit` wrote, or "
+        "h100-published or h100-windows; null: the one that is shipped for the GPU, if any",
+    )
+    gpu: str | None = Field(
+        None,
+        min_length=1,
+        description="row of the table of data sheets (`inference-energy estimate gpus`); null: by the driver's name",
+    )
+
+
+class EmbodiedConfig(Section):
+    """What making the hardware emitted, for SCI: M = TE * (TiR / EL) * (RR / ToR), with TiR the window's length."""
+
+    total_kg: float = Field(gt=0, description="embodied emissions of the whole hardware, TE [kgCO2e]")
+    lifetime_years: float = Field(gt=0, description="expected lifetime, EL [years of 365 days]")
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the hardware that the server reserves, RR / ToR, such as 0.125 for 1 of 8 GPUs",
+    )
+    source: str = Field(min_length=3, description="where total and lifetime come from, with their year")
+
+
+class TrafficConfig(Section):
+    """A day of traffic, for daily energy, carbon and water."""
+
+    profile: str = Field(
+        min_length=1, description="CSV with a row for each hour: `hour` (0 to 23), and `requests` or `output_tokens`"
+    )
+    replicas: int = Field(1, ge=1, description="servers that share the traffic evenly and are always on")
+
+
+class QualityConfig(Section):
+    """How answers are graded, and which accuracy is good enough."""
+
+    grader: Literal["auto", "exact", "multiple_choice", "numeric"] = Field(
+        "auto",
+        description="how answers are graded. auto: by the form of the right one: a letter from A to H, a number, text",
+    )
+    floor: float | None = Field(
+        None, gt=0, le=1, description="least accuracy for goodput at a quality floor [share]; null: none is given"
+    )
+
+
+class MetricsConfig(Section):
+    """The metric family (docs/metrics.md)."""
+
+    embodied: EmbodiedConfig | None = Field(None, description="embodied emissions; null leaves SCI out")
+    traffic: TrafficConfig | None = Field(None, description="a day of traffic; null leaves daily use out")
+    quality: QualityConfig = Field(default_factory=QualityConfig, description="how answers are graded")
+    pareto: list[tuple[str, str]] = Field(
+        [
+            ("energy_total_per_output_token_j", "tpot_p50_s"),
+            ("energy_total_per_output_token_j", "output_tokens_per_s"),
+        ],
+        description="pairs of figures whose Pareto fronts are given",
+    )
+
+
+class CarbonConfig(Section):
+    """The grid's carbon intensity, as one number with its source."""
+
+    zone: str = Field(description="name of the grid zone, for the record")
+    intensity_g_per_kwh: float = Field(ge=0, description="carbon intensity [gCO2e/kWh]")
+    basis: Literal["lifecycle", "direct", "marginal"] = Field(
+        description="what the intensity counts; figures of different basis are never mixed"
+    )
+    source: str = Field(min_length=3, description="where the intensity comes from, with its year")
+
+
+class WaterConfig(Section):
+    """Water factors: consumption, on site and at the power station."""
+
+    wue_site_l_per_kwh: float | None = Field(None, ge=0, description="site WUE, per kWh of IT energy [L/kWh]")
+    ewif_grid_l_per_kwh: float | None = Field(
+        None, ge=0, description="energy water intensity factor of the grid [L/kWh]"
+    )
+    source: str | None = Field(None, description="where the factors come from, with their year")
+
+    @model_validator(mode="after")
+    def _factors_have_a_source(self) -> "WaterConfig":
+        given = self.wue_site_l_per_kwh is not None or self.ewif_grid_l_per_kwh is not None
+        if given and not self.source:
+            raise ValueError("a water factor is given without impact.water.source: say where it comes from")
+        return self
+
+
+class ImpactConfig(Section):
+    """Carbon and water."""
+
+    carbon: CarbonConfig = Field(description="carbon intensity of the grid")
+    pue: float = Field(1.0, ge=1.0, description="power usage effectiveness of the site; 1.0 counts IT energy alone")
+    pue_source: str = Field(
+        "none: IT energy alone", min_length=3, description="where the PUE comes from, with its year"
+    )
+    water: WaterConfig = Field(default_factory=WaterConfig, description="water factors; null leaves water out")

@@ -1,11 +1,101 @@
-"""Which power sources are read, and how often."""
+"""Power sources that must be set up to be used. No secret stands here: `credentials` names where it comes from.
+
+Power sources that must be set up to be used. No secret stands here: `credentials` names where it comes from.
+
+Which power sources are read, and how often.
+"""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from inference_energy.config.meters import Dcgm, Ipmi, NvidiaSmi, PcmPower, Pdu, Redfish, SmartPlug
-from inference_energy.config.section import Section
+from inference_energy.config.base import Section
+
+
+class NvidiaSmi(Section):
+    """`nvidia-smi` in streaming mode, for hosts without NVML's library."""
+
+    command: list[str] = Field(["nvidia-smi"], min_length=1, description="how it is called")
+
+
+class PcmPower(Section):
+    """Intel PCM's stream of package and memory energy."""
+
+    command: list[str] = Field(
+        ["pcm-power"], min_length=1, description="how it is called, such as [sudo, -n, pcm-power]"
+    )
+    period_s: float = Field(1.0, ge=0.1, le=60, description="between its readings [s]")
+
+
+class _Remote(Section):
+    """What every device with a login has."""
+
+    credentials_file: str | None = Field(
+        None, description="file with the login that only its owner may read (mode 0600); null: from variables"
+    )
+    period_s: float = Field(1.0, ge=0.2, le=60, description="between readings [s]")
+
+
+class Redfish(_Remote):
+    """A baseboard management controller over HTTPS."""
+
+    endpoint: str = Field(pattern=r"^https?://[^\s/@]+$", description="base URL of the controller")
+    chassis: list[str] | None = Field(None, description="ids below /redfish/v1/Chassis; null: all that give power")
+    verify: bool | str = Field(True, description="whether its certificate is checked, or the file of the CA")
+    credentials: str = Field("REDFISH", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD hold the login")
+
+
+class Ipmi(_Remote):
+    """`ipmitool dcmi power reading`."""
+
+    command: list[str] = Field(["ipmitool"], min_length=1, description="how it is called")
+    host: str | None = Field(None, description="address of the controller; null: this machine's own")
+    credentials: str = Field("IPMI", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD hold the login")
+
+
+class SmartPlug(_Remote):
+    """A plug with a meter."""
+
+    kind: Literal["shelly", "tasmota"] = Field(description="shelly (Gen2 and newer) or tasmota")
+    address: str = Field(pattern=r"^https?://[^\s/@]+$", description="its URL")
+    channel: int = Field(0, ge=0, description="which outlet")
+    verify: bool | str = Field(
+        True, description="with https, whether its certificate is checked, or the file of the CA"
+    )
+    credentials: str = Field("SMART_PLUG", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD hold the login")
+
+
+class Pdu(_Remote):
+    """A power distribution unit by SNMP."""
+
+    host: str = Field(min_length=1, description="its address")
+    port: int = Field(161, ge=1, le=65535, description="UDP port")
+    oids: list[str] = Field(min_length=1, description="OIDs of the outlets' power")
+    scale_w: float = Field(1.0, gt=0, description="watts of one unit of these OIDs [W]")
+    version: Literal["2c", "3"] = Field("2c", description="SNMP version")
+    authentication: Literal["md5", "sha", "sha224", "sha256", "sha384", "sha512"] = Field(
+        "sha", description="authentication protocol of version 3"
+    )
+    privacy: Literal["des", "aes", "aes192", "aes256"] = Field(
+        "aes", description="encryption of version 3, where a privacy password is set; needs the package cryptography"
+    )
+    credentials: str = Field(
+        "PDU",
+        description="INFERENCE_ENERGY_<this>_COMMUNITY, or _USERNAME, _PASSWORD and, to encrypt, _PRIVACY_PASSWORD",
+    )
+
+
+class Dcgm(_Remote):
+    """A DCGM exporter, or a Prometheus server that scrapes it."""
+
+    kind: Literal["exporter", "prometheus"] = Field("exporter", description="exporter or prometheus")
+    url: str = Field(pattern=r"^https?://[^\s@]+$", description="the exporter's page, or Prometheus' base URL")
+    labels: dict[str, str] = Field(default_factory=dict, description="labels that must match, such as Hostname")
+    verify: bool | str = Field(
+        True, description="with https, whether its certificate is checked, or the file of the CA"
+    )
+    credentials: str = Field("DCGM", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD, or _TOKEN")
+
 
 SourceName = Literal[
     "nvml",

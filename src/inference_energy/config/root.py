@@ -4,20 +4,14 @@ import re
 
 from pydantic import Field, model_validator
 
-from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.config.estimate import EstimateConfig
-from inference_energy.config.impact import ImpactConfig
+from inference_energy.config.analysis import AnalysisConfig, EstimateConfig, ImpactConfig, MetricsConfig
+from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import ScheduleArrival
-from inference_energy.config.load.checks import phase_problems
-from inference_energy.config.load.client import Client
-from inference_energy.config.load.phases import Idle, LoadPhase, Session, Window
+from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.prompts import SyntheticPrompts
-from inference_energy.config.load.workload import Workload
-from inference_energy.config.metrics import MetricsConfig
-from inference_energy.config.models import ModelConfig
+from inference_energy.config.load.workload import IdleConfig, LoadPhase, Session, WindowConfig, Workload, phase_problems
 from inference_energy.config.power import PowerConfig
-from inference_energy.config.section import Section
-from inference_energy.config.servers import LaunchServer, ServerConfig
+from inference_energy.config.servers import LaunchServer, ModelConfig, ServerConfig
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 """Names become file names and parts of a cell's name, so they hold no dots or slashes."""
@@ -34,13 +28,13 @@ class Config(Section):
     )
     seed: int = Field(20260701, ge=0, description="root of every random draw: prompts, lengths, arrivals")
     sessions: dict[str, Session] = Field(description="server lives: which server, which windows")
-    windows: dict[str, Window] = Field(description="measured stretches of load")
+    windows: dict[str, WindowConfig] = Field(description="measured stretches of load")
     workloads: dict[str, Workload] = Field(description="what requests ask")
     servers: dict[str, ServerConfig] = Field(description="servers to launch or to attach to")
     models: dict[str, ModelConfig] = Field(default_factory=dict, description="models for launched servers")
     power: PowerConfig = Field(default_factory=PowerConfig, description="power sources")
-    idle: Idle = Field(default_factory=Idle, description="idle baselines")
-    client: Client = Field(default_factory=Client, description="the load client")
+    idle: IdleConfig = Field(default_factory=IdleConfig, description="idle baselines")
+    client: ClientConfig = Field(default_factory=ClientConfig, description="the load client")
     metrics_interval_s: float = Field(1.0, ge=0.1, le=60, description="period of reading the server's /metrics [s]")
     analysis: AnalysisConfig = Field(default_factory=AnalysisConfig, description="windows, integration, attribution")
     estimate: EstimateConfig = Field(default_factory=EstimateConfig, description="estimates beside what is measured")

@@ -66,11 +66,11 @@ class Figure:
         return {**asdict(self), "reasons": [asdict(reason) for reason in self.reasons]}
 
 
-def missing(unit: str, basis: Basis, boundary: str, grade: Grade, *reasons: Reason) -> Figure:
+def missing_figure(unit: str, basis: Basis, boundary: str, grade: Grade, *reasons: Reason) -> Figure:
     """A figure that cannot be given, with the reasons."""
     return Figure(None, unit, basis, boundary, grade, valid=False, reasons=reasons)
 
 
-def worst(grades: list[Grade]) -> Grade:
+def weakest(grades: list[Grade]) -> Grade:
     """The grade of a figure made of parts with these grades: that of its worst part."""
     return max(grades, key=GRADES_WORST_LAST.index)

@@ -1,5 +1,7 @@
 """requests.parquet: one row a request, times in monotonic ns.
 
+requests.parquet: one row a request, times in monotonic ns.
+
 `cell` is the window (or `warmup`) that sent the request, `worker` the load process that did, `user` the user of a
 closed loop, `conversation` and `turn` its place in a conversation; these three are null where there is none. Token
 counts are those of the server's `usage`, null when it gave none. `scheduled_ns` is when the request was due, `sent_ns`
@@ -17,6 +19,15 @@ when it was sent, `first_token_ns` the first event with content.
 A failed or aborted request keeps what it had received. `attempts` is 2 where a kept-alive connection was found closed
 by the server before a byte of the answer, so that the request was sent again on a new one; `sent_ns` is that of the
 attempt that counts.
+
+chunks.parquet (optional): one row an arrival of content, times in monotonic ns.
+
+An arrival is what one read of the socket brought. `events` counts the complete events with content in it: a busy
+server or network brings several at once, so an interval between arrivals is not always one between tokens.
+`completion_tokens` is the running count where the server says it in each event (`continuous_usage_stats`), else null.
+Rows are in order of time within a worker's requests, one worker after the other.
+
+answers.parquet (optional): the text of each answer, also of one that failed or was cut off.
 """
 
 import pyarrow as pa
@@ -44,5 +55,25 @@ SCHEMA = pa.schema(
         ("user", pa.int64()),
         ("attempts", pa.int64()),
         ("status_code", pa.int64()),
+    ]
+)
+
+
+CHUNKS_SCHEMA = pa.schema(
+    [
+        ("request_id", pa.int64()),
+        ("cell", pa.string()),
+        ("timestamp_ns", pa.int64()),
+        ("events", pa.int64()),
+        ("completion_tokens", pa.int64()),
+    ]
+)
+
+
+ANSWERS_SCHEMA = pa.schema(
+    [
+        ("request_id", pa.int64()),
+        ("cell", pa.string()),
+        ("text", pa.string()),
     ]
 )

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference_energy.analysis.fit.stage import fit
-from inference_energy.analysis.integrate import integrate_session
-from inference_energy.analysis.launch import launch
-from inference_energy.analysis.recorded import read_session
+from inference_energy.analysis.energy import energy_of_session
+from inference_energy.analysis.fit.models import fit_server
+from inference_energy.analysis.session_facts import read_session
 from inference_energy.analysis.steady_load import steady_load
 from inference_energy.analysis.summary import SessionParts, summary
-from inference_energy.analysis.warmup import warmup
-from inference_energy.config.analysis import AnalysisConfig, Uncertainty
-from inference_energy.config.impact import ImpactConfig
+from inference_energy.analysis.warmup import launch, warmup
+from inference_energy.config.analysis import AnalysisConfig, ImpactConfig, Uncertainty
 from inference_energy.contracts.calibration import KEY, Calibrations, read_calibrations
 from inference_energy.errors import InputError
 from inference_energy.impact.footprint import footprint
@@ -100,7 +98,7 @@ def session_parts(
         power=files.power,
         config=analysis,
     )
-    energy = integrate_session(
+    energy = energy_of_session(
         session=files.session,
         phases=files.phases,
         power=files.power,
@@ -125,4 +123,4 @@ def fits(sessions: list[SessionParts], uncertainty: Uncertainty) -> list[dict[st
     groups: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for parts in sessions:
         groups.setdefault((parts.energy["machine"], parts.energy["server"]), []).append((parts.energy, parts.steady))
-    return [fit(group, uncertainty) for group in groups.values()]
+    return [fit_server(group, uncertainty) for group in groups.values()]

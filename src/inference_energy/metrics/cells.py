@@ -6,11 +6,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from inference_energy.analysis.bins import bin_edges
-from inference_energy.analysis.channels import channel_label
-from inference_energy.analysis.correction import Correction
-from inference_energy.analysis.figures import load_figure
-from inference_energy.analysis.trapezoid import Times, Values
+from inference_energy.analysis.figures import figure_from_dict
+from inference_energy.analysis.integration import Times, Values
+from inference_energy.analysis.power_series import Correction, channel_label
+from inference_energy.analysis.windows import bin_edges
 from inference_energy.contracts.figure import Figure
 
 BASES = ("total", "active", "marginal")
@@ -112,7 +111,7 @@ def read_cells(energy: dict[str, Any], steady: dict[str, Any], carbon: dict[str,
         carbon: carbon.json.
     """
     entries = {entry["name"]: Correction.of(entry) for entry in (energy.get("calibration") or {}).get("applied", [])}
-    idle: dict[IdleKind, Figure] = {kind: load_figure(energy["idle"][f"{kind}_power_w"]) for kind in _IDLES}
+    idle: dict[IdleKind, Figure] = {kind: figure_from_dict(energy["idle"][f"{kind}_power_w"]) for kind in _IDLES}
     idle_w: dict[IdleKind, dict[str, float]] = {kind: energy["idle_devices_w"][kind] for kind in _IDLES}
     found = []
     for name, window in energy["windows"].items():
@@ -129,7 +128,7 @@ def read_cells(energy: dict[str, Any], steady: dict[str, Any], carbon: dict[str,
                 kind=load["kind"],
                 workload=str(load["load"]["workload"]),
                 times_ns=(int(window["start_ns"]), int(window["end_ns"])),
-                figures={key: load_figure(content) for key, content in shown.items()},
+                figures={key: figure_from_dict(content) for key, content in shown.items()},
                 bins={key: np.asarray(v, dtype=np.float64) for key, v in course.items() if v is not None},
                 devices=Devices(
                     {key: float(device["energy_j"]) for key, device in summed.items()},

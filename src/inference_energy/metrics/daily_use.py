@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from inference_energy.analysis.figures import invalid, times
-from inference_energy.analysis.trapezoid import Values
-from inference_energy.analysis.validity import reason
+from inference_energy.analysis.figures import blocking_reasons, reason, scaled
+from inference_energy.analysis.integration import Values
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.traffic import Traffic
-from inference_energy.metrics.propagate import like
 from inference_energy.metrics.sweep import REQUESTS, TOKENS, Sweep, power_at, sweep_figure
+from inference_energy.metrics.uncertainty import like
 
 J_PER_KWH = 3.6e6
 HOUR_S = 3600.0
@@ -65,7 +64,7 @@ def _problems(sweep: Sweep, traffic: Traffic | None, asked: Values, replicas: in
             reason("no_traffic", "No day of traffic is configured: write metrics.traffic.profile, or give --traffic.")
         ]
     rate = REQUESTS if traffic.unit == "requests" else TOKENS
-    unknown = [problem for cell in sweep.levels for problem in invalid(cell.figures[rate.figure])]
+    unknown = [problem for cell in sweep.levels for problem in blocking_reasons(cell.figures[rate.figure])]
     if unknown:
         return unknown
     most, largest = sweep.rates(rate).max(), float(asked.max())
@@ -88,8 +87,10 @@ def _from(energy: Figure, sweep: Sweep) -> Mapping[str, Figure]:
         own = sweep.levels[0].figures[source] if sweep.levels else None
         whole = sweep.levels[0].figures["energy_total_kwh"].value if sweep.levels else None
         if own is None or not energy.valid or not own.valid or not whole:
-            found[name] = like(own or energy, None, unit, reasons=[*invalid(energy), *(invalid(own) if own else ())])
+            found[name] = like(
+                own or energy, None, unit, reasons=[*blocking_reasons(energy), *(blocking_reasons(own) if own else ())]
+            )
             continue
-        day = times(energy, factor * (own.value or 0.0) / whole, unit)
+        day = scaled(energy, factor * (own.value or 0.0) / whole, unit)
         found[name] = replace(day, boundary=own.boundary, grade=own.grade)
     return found

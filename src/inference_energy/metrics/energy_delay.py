@@ -13,12 +13,11 @@ Says:     which of two configurations wastes less of both together. It favours n
 import numpy as np
 import pandas as pd
 
-from inference_energy.analysis.figures import invalid, times
-from inference_energy.analysis.trapezoid import Times, Values
-from inference_energy.analysis.validity import reason
+from inference_energy.analysis.figures import blocking_reasons, reason, scaled
+from inference_energy.analysis.integration import Times, Values
 from inference_energy.contracts.figure import Figure
 from inference_energy.metrics.cells import BASES, MetricCell
-from inference_energy.metrics.propagate import LOAD, bounded, fluctuation_of_sum, like, terms_of
+from inference_energy.metrics.uncertainty import LOAD, bounded, fluctuation_of_sum, like, terms_of
 
 
 def energy_delay(cell: MetricCell) -> dict[str, Figure]:
@@ -40,7 +39,7 @@ def _product(
     cell: MetricCell, basis: str, energy: Figure, count: str, finished: pd.DataFrame, latency_s: "pd.Series[float]"
 ) -> Figure:
     known = latency_s.dropna().astype("float64")
-    problems = [*invalid(energy), *invalid(cell.figures["requests"])]
+    problems = [*blocking_reasons(energy), *blocking_reasons(cell.figures["requests"])]
     if not problems and known.empty:
         problems.append(reason("no_requests", "No request that this could be taken from ended in the window."))
     if problems or energy.value is None:
@@ -51,7 +50,7 @@ def _product(
         return found
     ends_ns = finished.loc[known.index, "last_token_ns"].to_numpy(dtype=np.int64)
     series = _linear(cell, basis, count, np.asarray(known, dtype=np.float64), ends_ns)
-    own = terms_of(times(energy, mean_s, "J s"), LOAD)
+    own = terms_of(scaled(energy, mean_s, "J s"), LOAD)
     return bounded(found, [*own, *fluctuation_of_sum(None if series is None else energy.value * mean_s * series)])
 
 

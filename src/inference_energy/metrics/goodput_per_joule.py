@@ -8,11 +8,10 @@ Says:     what the energy buys that users would call served. All energy counts, 
 Source:   goodput as in Zhong et al., DistServe, OSDI 2024 (arXiv 2401.09670).
 """
 
-from inference_energy.analysis.figures import invalid
-from inference_energy.analysis.validity import judged, reason
-from inference_energy.contracts.figure import Figure, missing, worst
+from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
+from inference_energy.contracts.figure import Figure, missing_figure, weakest
 from inference_energy.metrics.cells import BASES, MetricCell
-from inference_energy.metrics.propagate import inverse, per
+from inference_energy.metrics.uncertainty import inverse, per
 
 
 def goodput_per_joule(cell: MetricCell) -> dict[str, Figure]:
@@ -34,15 +33,15 @@ def no_limits(cell: MetricCell, basis: str, unit: str) -> Figure:
     """What stands in place of a figure that needs limits."""
     energy = cell.figures[f"energy_{basis}_j"]
     why = reason("no_limits", "No limits are configured: write analysis.limits, such as {ttft_s: 0.5, tpot_s: 0.05}.")
-    return missing(unit, energy.basis, energy.boundary, worst([energy.grade, "counted"]), why)
+    return missing_figure(unit, energy.basis, energy.boundary, weakest([energy.grade, "counted"]), why)
 
 
 def _tokens(cell: MetricCell, basis: str) -> Figure:
     tokens = cell.figures.get("good_output_tokens")
     if tokens is None:
         return no_limits(cell, basis, "token/J")
-    against = [*invalid(cell.figures["output_tokens"]), *invalid(tokens)]
+    against = [*blocking_reasons(cell.figures["output_tokens"]), *blocking_reasons(tokens)]
     if against:
-        tokens = judged(None, "token", boundary=tokens.boundary, grade=tokens.grade, reasons=against)
+        tokens = make_figure(None, "token", boundary=tokens.boundary, grade=tokens.grade, reasons=against)
     none = ("no_requests", "No request kept all limits in the window.")
     return inverse(per(cell, basis, tokens, cell.bins.get("good_output_tokens"), "J/token", *none), 1.0, "token/J")

@@ -21,7 +21,7 @@ from scipy import stats
 
 from inference_energy.contracts.figure import Figure
 from inference_energy.errors import InputError
-from inference_energy.metrics.propagate import SCALE, half_width, terms_of
+from inference_energy.metrics.uncertainty import SCALE, half_width, terms_of
 
 LARGER_IS_BETTER = ("efficiency_", "goodput_", "accuracy_", "good_", "correct_", "achieved_")
 SMALLER_IS_BETTER = (

@@ -17,13 +17,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from inference_energy.analysis.figures import invalid
-from inference_energy.analysis.percentiles import needed, percentiles
-from inference_energy.analysis.validity import reason
+from inference_energy.analysis.figures import blocking_reasons, reason
+from inference_energy.analysis.latency import needed, percentiles
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure
 from inference_energy.metrics.cells import MetricCell
-from inference_energy.metrics.propagate import LOAD, SCALE, bounded, half_width, like, scale_of, terms_of
+from inference_energy.metrics.uncertainty import LOAD, SCALE, bounded, half_width, like, scale_of, terms_of
 
 PERCENTILES = (50.0, 90.0, 99.0)
 PARTS = {"prefill": "prefill_energy_j", "decode": "decode_energy_j"}
@@ -46,7 +45,7 @@ def whole_requests(cell: MetricCell) -> pd.DataFrame:
 def _percentiles(cell: MetricCell) -> dict[str, Figure]:
     energy = cell.figures["energy_total_j"]
     rows = pd.DataFrame() if energy.value is None else whole_requests(cell)
-    problems = [*invalid(energy), *invalid(cell.figures["output_tokens"])]
+    problems = [*blocking_reasons(energy), *blocking_reasons(cell.figures["output_tokens"])]
     if not problems and rows.empty:
         problems.append(reason("no_requests", "No request that was charged lies wholly in the window."))
     names = [f"request_energy_p{rank:g}_j" for rank in PERCENTILES]
@@ -78,7 +77,7 @@ def _percentiles(cell: MetricCell) -> dict[str, Figure]:
 def _part(cell: MetricCell, column: str) -> Figure:
     energy = cell.figures["energy_total_j"]
     rows, policies = cell.receipts, ", ".join(sorted(set(cell.receipts["policy"])))
-    problems = [*invalid(energy)]
+    problems = [*blocking_reasons(energy)]
     total_j = float(rows["energy_j"].sum())
     if not problems and (rows[column].isna().all() or total_j <= 0):
         problems.append(
@@ -94,7 +93,7 @@ def _part(cell: MetricCell, column: str) -> Figure:
 def idle_share(cell: MetricCell, uncertainty: Uncertainty) -> Figure:
     """The share of the window's energy that the cold idle would have taken anyway."""
     energy, idle = cell.figures["energy_total_j"], cell.idle["cold"]
-    problems = [*invalid(energy), *invalid(idle)]
+    problems = [*blocking_reasons(energy), *blocking_reasons(idle)]
     if problems or not energy.value or idle.value is None:
         absent = problems or [reason("no_power_source", "The window took no energy.")]
         return like(energy, None, "share", reasons=absent)

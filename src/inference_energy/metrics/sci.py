@@ -13,12 +13,11 @@ Source:   Green Software Foundation, Software Carbon Intensity Specification 1.1
 Says:     emissions per unit at this load. M is charged for the time, so an idle server's tokens cost more of it.
 """
 
-from inference_energy.analysis.figures import invalid
-from inference_energy.analysis.validity import judged, reason
-from inference_energy.config.metrics import EmbodiedConfig
+from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
+from inference_energy.config.analysis import EmbodiedConfig
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.metrics.cells import MetricCell
-from inference_energy.metrics.propagate import LOAD, bounded, fluctuation, like, terms_of
+from inference_energy.metrics.uncertainty import LOAD, bounded, fluctuation, like, terms_of
 
 COUNT = "token count"
 """Name of the term for what client and server count differently."""
@@ -55,12 +54,12 @@ def _no_embodied() -> Reason:
 def _embodied(
     cell: MetricCell, operational: Figure, embodied: EmbodiedConfig | None, count: str, many: float, unit: str
 ) -> Figure:
-    problems = [*([_no_embodied()] if embodied is None else []), *invalid(operational)]
+    problems = [*([_no_embodied()] if embodied is None else []), *blocking_reasons(operational)]
     counted = cell.figures[count]
     value = None
     if embodied is not None and not problems and counted.value:
         value = embodied_g(cell.duration_s, embodied) / counted.value * many
-    found = judged(
+    found = make_figure(
         value, unit, boundary="hardware as stated", grade="configured", reasons=problems, notes=counted.reasons
     )
     if value is None or embodied is None or not operational.budget:
@@ -73,7 +72,7 @@ def _sum(
     cell: MetricCell, operational: Figure, embodied: EmbodiedConfig | None, count: str, many: float, unit: str
 ) -> Figure:
     counted, energy = cell.figures[count].value, cell.figures["energy_total_j"]
-    problems = [*([_no_embodied()] if embodied is None else []), *invalid(operational)]
+    problems = [*([_no_embodied()] if embodied is None else []), *blocking_reasons(operational)]
     if problems or embodied is None or operational.value is None or not counted:
         return like(operational, None, unit, reasons=problems)
     total_g = operational.value + embodied_g(cell.duration_s, embodied) / counted * many

@@ -1,4 +1,9 @@
-"""Stage `metrics`: the metric family of an experiment, over all its sessions, since sweeps cross them."""
+"""Parts of the family computed again from a finished experiment: other Pareto fronts, another day of traffic.
+
+Parts of the family computed again from a finished experiment: other Pareto fronts, another day of traffic.
+
+Stage `metrics`: the metric family of an experiment, over all its sessions, since sweeps cross them.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -7,30 +12,75 @@ from typing import Any
 
 import pandas as pd
 
-from inference_energy.config.analysis import Uncertainty
-from inference_energy.config.metrics import MetricsConfig
-from inference_energy.contracts import answers as answers_contract
+from inference_energy.analysis.figures import figure_from_dict
+from inference_energy.config.analysis import MetricsConfig, Uncertainty
+from inference_energy.contracts import requests as answers_contract
 from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts import schedule as schedule_contract
 from inference_energy.contracts.figure import Figure, Reason
-from inference_energy.contracts.tables import read_table
-from inference_energy.contracts.traffic import Traffic
+from inference_energy.contracts.io import read_json, read_table
+from inference_energy.contracts.traffic import Traffic, read_traffic
 from inference_energy.errors import InputError
 from inference_energy.metrics.cells import MetricCell, read_cells
 from inference_energy.metrics.daily_use import daily_use, hours
 from inference_energy.metrics.energy_delay import energy_delay
+from inference_energy.metrics.energy_per_answer import energy_per_answer, goodput_at_floor
 from inference_energy.metrics.energy_per_token import energy_per_token
-from inference_energy.metrics.ess import ess
+from inference_energy.metrics.energy_proportionality import grid, load_proportionality
 from inference_energy.metrics.goodput_per_joule import goodput_per_joule
-from inference_energy.metrics.load_proportionality import grid, load_proportionality
+from inference_energy.metrics.ml_ecolyzer_ess import ess
 from inference_energy.metrics.pareto import fronts
-from inference_energy.metrics.quality.energy_per_answer import energy_per_answer, goodput_at_floor
-from inference_energy.metrics.quality.grades import Grades, grades
+from inference_energy.metrics.quality import Grades, grades
 from inference_energy.metrics.request_energy import request_energy
 from inference_energy.metrics.sci import sci
 from inference_energy.metrics.sweep import Sweep, sweeps
 from inference_energy.metrics.token_cost import token_cost
 from inference_energy.metrics.water import water_per_token
+
+
+def recompute_fronts(summary: dict[str, Any], names: tuple[str, str]) -> dict[str, Any]:
+    """The fronts over two figures, of the summary or of its metrics.
+
+    Raises:
+        InputError: as in `fronts`.
+    """
+    cells = [
+        {
+            "machine": cell["machine"],
+            "cell": cell["cell"],
+            "kind": cell["kind"],
+            "workload": cell["load"]["workload"],
+        }
+        for cell in summary["cells"]
+    ]
+    figures: dict[tuple[str, str], dict[str, Any]] = {}
+    for cell in (*summary["cells"], *summary["metrics"]["cells"]):
+        figures.setdefault((cell["machine"], cell["cell"]), {}).update(
+            {name: figure_from_dict(cell["figures"][name]) for name in names if name in cell["figures"]}
+        )
+    return fronts(cells, names, figures)
+
+
+def recompute_daily_use(experiment: Path, traffic: Path, replicas: int) -> list[dict[str, Any]]:
+    """The sweeps of an experiment with the daily use of another profile.
+
+    Args:
+        experiment: its folder; the derived files of its sessions lie beside it, as the pipeline puts them.
+        traffic: the profile.
+        replicas: servers that share it.
+
+    Raises:
+        InputError: the profile is wrong, or a derived file is missing.
+    """
+    profile = read_traffic(traffic, "--traffic")
+    plan = read_json(experiment / "experiment.json")["plan"]
+    uncertainty = Uncertainty.model_validate(plan["analysis"].get("uncertainty") or {})
+    settings = Settings(MetricsConfig(), profile, replicas, uncertainty)
+    cells = []
+    for planned in plan["sessions"]:
+        folder = experiment.absolute().parent / "derived" / planned["machine"] / planned["session"]
+        cells += read_cells(*(read_json(folder / f"{name}.json") for name in ("energy", "steady_load", "carbon")))
+    return [sweep_entry(sweep, settings) for sweep in sweeps(cells)]
 
 
 @dataclass(frozen=True)
@@ -174,7 +224,7 @@ def _cells(session: SessionResults) -> list[MetricCell]:
         raise InputError(f"files of different sessions stand in one place: {sorted(owners)}")
     requests = read_table(session.requests, requests_contract.SCHEMA)
     kept = session.requests.with_name("answers.parquet")
-    answers = read_table(kept, answers_contract.SCHEMA) if kept.is_file() else None
+    answers = read_table(kept, answers_contract.ANSWERS_SCHEMA) if kept.is_file() else None
     prompts = read_table(session.prompts, schedule_contract.PROMPTS)
     return [
         replace(

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference_energy.analysis.figures import invalid
-from inference_energy.analysis.trapezoid import Values
+from inference_energy.analysis.figures import blocking_reasons, deduplicated, make_figure, reason
+from inference_energy.analysis.integration import Values
 from inference_energy.analysis.uncertainty.budget import Term, merged
-from inference_energy.analysis.validity import judged, reason, unique
 from inference_energy.config.analysis import Uncertainty
-from inference_energy.contracts.figure import Figure, Grade, Reason, worst
+from inference_energy.contracts.figure import Figure, Grade, Reason, weakest
 from inference_energy.metrics.cells import MetricCell
-from inference_energy.metrics.propagate import LOAD, SCALE, bounded, fluctuation, scale_of, terms_of
+from inference_energy.metrics.uncertainty import LOAD, SCALE, bounded, fluctuation, scale_of, terms_of
 
 MIN_LEVELS = 3
 """Levels with load that a curve needs, besides the idle server."""
@@ -32,7 +31,7 @@ Curve = Callable[[float, Values, Values], float]
 
 
 @dataclass(frozen=True)
-class Rate:
+class SweepRate:
     """What counts as load: the figure of the rate, and the count behind it, as it is binned."""
 
     figure: str
@@ -40,9 +39,9 @@ class Rate:
     unit: str
 
 
-GOOD = Rate("goodput_requests_per_s", "good_requests", "request")
-TOKENS = Rate("output_tokens_per_s", "output_tokens", "token")
-REQUESTS = Rate("requests_per_s", "requests", "request")
+GOOD = SweepRate("goodput_requests_per_s", "good_requests", "request")
+TOKENS = SweepRate("output_tokens_per_s", "output_tokens", "token")
+REQUESTS = SweepRate("requests_per_s", "requests", "request")
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,12 @@ class Sweep:
     machine: str
     server: str
     workload: str
-    rate: Rate
+    rate: SweepRate
     levels: tuple[MetricCell, ...]
     left_out: tuple[tuple[str, tuple[Reason, ...]], ...]
     problems: tuple[Reason, ...]
 
-    def rates(self, rate: Rate | None = None) -> Values:
+    def rates(self, rate: SweepRate | None = None) -> Values:
         """The levels' rates, those of the sweep or others."""
         name = (rate or self.rate).figure
         return np.array([cell.figures[name].value or 0.0 for cell in self.levels], dtype=np.float64)
@@ -93,7 +92,7 @@ def sweep_figure(
     unit: str,
     uncertainty: Uncertainty,
     *,
-    rate: Rate | None = None,
+    rate: SweepRate | None = None,
     more: Iterable[Reason] = (),
 ) -> Figure:
     """A metric of a sweep with its interval, or the reasons why there is none.
@@ -109,14 +108,14 @@ def sweep_figure(
     powers = [cell.figures["power_mean_w"] for cell in sweep.levels]
     idles = [cell.idle["loaded"] for cell in sweep.idles]
     where = powers[0].boundary if powers else "nothing"
-    grade: Grade = worst([figure.grade for figure in (*powers, *idles)]) if powers else "sampled"
+    grade: Grade = weakest([figure.grade for figure in (*powers, *idles)]) if powers else "sampled"
     problems = [*sweep.problems, *more]
     if problems:
-        return judged(None, unit, boundary=where, grade=grade, basis="total", reasons=problems)
+        return make_figure(None, unit, boundary=where, grade=grade, basis="total", reasons=problems)
     rates = sweep.rates(rate)
     notes = [*(note for figure in (*powers, *idles) for note in figure.reasons), _interpolated(sweep)]
     value = curve(sweep.idle_w, sweep.powers_w, rates)
-    found = judged(value, unit, boundary=where, grade=grade, basis="total", notes=unique(notes))
+    found = make_figure(value, unit, boundary=where, grade=grade, basis="total", notes=deduplicated(notes))
     if any(figure.budget is None for figure in (*powers, *idles)):
         return found
     return bounded(found, _terms(sweep, curve, rate or sweep.rate, uncertainty))
@@ -134,11 +133,11 @@ def _sweep(cells: list[MetricCell]) -> Sweep:
     used, left_out = [], []
     for cell in cells:
         figures = (cell.figures["power_mean_w"], cell.figures[rate.figure], cell.figures["output_tokens_per_s"])
-        problems = [problem for figure in figures for problem in invalid(figure)]
+        problems = [problem for figure in figures for problem in blocking_reasons(figure)]
         if not problems and not cell.figures[rate.figure].value:
             problems = [reason("no_requests", "No request kept all limits in the window.")]
         if problems:
-            left_out.append((cell.cell, unique(problems)))
+            left_out.append((cell.cell, deduplicated(problems)))
         else:
             used.append(cell)
     used.sort(key=lambda cell: (_value(cell, rate.figure), _value(cell, "output_tokens_per_s")))
@@ -152,14 +151,14 @@ def _sweep(cells: list[MetricCell]) -> Sweep:
     return Sweep(first.machine, first.server, first.workload, rate, tuple(used), tuple(left_out), _problems(used, rate))
 
 
-def _problems(used: list[MetricCell], rate: Rate) -> tuple[Reason, ...]:
+def _problems(used: list[MetricCell], rate: SweepRate) -> tuple[Reason, ...]:
     rates = [_value(cell, rate.figure) for cell in used]
     if len(set(rates)) < MIN_LEVELS:
         text = (
             f"{len(set(rates))} usable level(s) of this workload: measure at least {MIN_LEVELS}, from little to full."
         )
         return (reason("no_load_sweep", text),)
-    absent = unique(problem for cell in used for problem in invalid(cell.idle["loaded"]))
+    absent = deduplicated(problem for cell in used for problem in blocking_reasons(cell.idle["loaded"]))
     if absent:
         return (*absent, reason("no_load_sweep", "Without the power of the idle server the curve has no beginning."))
     if len({cell.figures["power_mean_w"].boundary for cell in used}) > 1:
@@ -180,7 +179,7 @@ def _interpolated(sweep: Sweep) -> Reason:
     return reason("interpolated_levels", text)
 
 
-def _terms(sweep: Sweep, curve: Curve, rate: Rate, uncertainty: Uncertainty) -> tuple[Term, ...]:
+def _terms(sweep: Sweep, curve: Curve, rate: SweepRate, uncertainty: Uncertainty) -> tuple[Term, ...]:
     by_idle, by_power, by_rate = _derivatives(curve, sweep.idle_w, sweep.powers_w, sweep.rates(rate))
     found: list[Term] = []
     parts: dict[str, float] = {}

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from inference_energy.analysis.figures import load_figure
-from inference_energy.analysis.trapezoid import Values
-from inference_energy.analysis.uncertainty.budget import load_budget
+from inference_energy.analysis.figures import figure_from_dict
+from inference_energy.analysis.integration import Values
+from inference_energy.analysis.uncertainty.budget import budget_from_dict
 
 _COLUMNS = {"power": "duration_s", "prompt": "uncached_prompt_tokens", "generated": "generated_tokens"}
 MAX_CONDITION = 1e8
@@ -64,5 +64,5 @@ def _inflation(model: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, 
 
 
 def _standard_error(content: dict[str, Any]) -> float | None:
-    figure = load_figure(content)
-    return None if figure.budget is None else load_budget(figure.budget).combined
+    figure = figure_from_dict(content)
+    return None if figure.budget is None else budget_from_dict(figure.budget).combined

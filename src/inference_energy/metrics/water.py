@@ -10,10 +10,10 @@ Says:     consumption, not withdrawal. The two are of different places, and of d
 
 from dataclasses import replace
 
-from inference_energy.analysis.figures import invalid, times
-from inference_energy.contracts.figure import Figure, worst
+from inference_energy.analysis.figures import blocking_reasons, scaled
+from inference_energy.contracts.figure import Figure, weakest
 from inference_energy.metrics.cells import MetricCell
-from inference_energy.metrics.propagate import like
+from inference_energy.metrics.uncertainty import like
 
 PARTS = ("site", "source")
 UNIT = "L/1k tokens"
@@ -26,9 +26,9 @@ def water_per_token(cell: MetricCell) -> dict[str, Figure]:
 
 def _part(cell: MetricCell, water: Figure) -> Figure:
     energy, token = cell.figures["energy_total_j"], cell.figures["energy_total_per_output_token_j"]
-    problems = [*invalid(water), *invalid(token)]
+    problems = [*blocking_reasons(water), *blocking_reasons(token)]
     if problems or water.value is None or not energy.value:
         return like(water, None, UNIT, reasons=problems)
     # From the energy of a token, whose budget knows how tokens and energy fluctuate together.
-    found = times(token, 1000 * water.value / energy.value, UNIT)
-    return replace(found, basis=water.basis, boundary=water.boundary, grade=worst([found.grade, water.grade]))
+    found = scaled(token, 1000 * water.value / energy.value, UNIT)
+    return replace(found, basis=water.basis, boundary=water.boundary, grade=weakest([found.grade, water.grade]))

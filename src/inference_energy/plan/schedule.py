@@ -1,15 +1,287 @@
-"""The schedule of a session: which request when, drawn before anything runs."""
+"""The requests of a session: for each cell which prompt is asked when, by whom, and for how many tokens.
 
-from collections.abc import Iterable, Sequence
+The requests of a session: for each cell which prompt is asked when, by whom, and for how many tokens.
+
+All of it is drawn here from named generators, once for the prompts and once more for the schedule, with the same
+outcome. Contents of prompts are not made here.
+
+Which requests send again what was sent before in the session, so that a server could answer them from its cache.
+
+The prompts of a session, made before anything runs, so that nothing is tokenised in the timed path.
+
+The schedule of a session: which request when, drawn before anything runs.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from inference_energy.contracts.schedule import SCHEDULE
-from inference_energy.errors import RunError
-from inference_energy.plan.nulls import column
-from inference_energy.plan.requests import CellRequests
-from inference_energy.plan.salts import repeats
+from inference_energy.config.load.arrivals import ClosedArrival, ScheduleArrival
+from inference_energy.config.load.prompts import SyntheticPrompts
+from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
+from inference_energy.errors import InputError, RunError
+from inference_energy.plan.arrivals.processes import Starts, starts_of
+from inference_energy.plan.arrivals.replay import ReplayedRows, replayed_rows
+from inference_energy.plan.cells import Cell
+from inference_energy.plan.distributions import generator, lengths, times_ns
+from inference_energy.plan.prompts.from_records import PlannedSource
+from inference_energy.plan.prompts.protocol import Contents, Made
+from inference_energy.plan.prompts.registry import prompt_source
+from inference_energy.plan.tables import NULL, column, filled
+
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CellRequests:
+    """The requests of a cell, one array a column of `contracts.schedule.SCHEDULE`, `NULL` where there is none.
+
+    Attributes:
+        prompt: which of the source's prompts each asks.
+        prompt_id: its id in the session.
+        new: of the source's prompts those that no cell before asks, in the order of their ids.
+        source: makes their contents.
+        notes: what was left out, for people.
+    """
+
+    cell: Cell
+    arrival_ns: Whole
+    user: Whole
+    conversation: Whole
+    turn: Whole
+    think_ns: Whole
+    prompt: Whole
+    prompt_tokens: Whole
+    max_tokens: Whole
+    source: Contents
+    notes: tuple[str, ...]
+    prompt_id: Whole
+    new: Whole
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What a cell's own draws give, before ids are handed out; conversations are counted from 0."""
+
+    arrival_ns: Whole
+    user: Whole
+    conversation: Whole
+    turn: Whole
+    think_ns: Whole
+    prompt: Whole
+    prompt_tokens: Whole
+    max_tokens: Whole
+    source: Contents
+    notes: tuple[str, ...]
+
+
+def session_requests(cells: Sequence[Cell], seed: int) -> list[CellRequests]:
+    """The requests of all cells, in order.
+
+    Raises:
+        InputError: a file of prompts, lengths or arrivals cannot be used; the message has the key.
+    """
+    planned: list[CellRequests] = []
+    known: dict[tuple[str, ...], Whole] = {}
+    next_prompt = next_conversation = 0
+    for cell in cells:
+        drawn = _replayed(cell, cell.arrival, seed) if isinstance(cell.arrival, ScheduleArrival) else _drawn(cell, seed)
+        ids = known.setdefault((cell.workload_name, *drawn.source.identity), np.full(drawn.source.size, NULL))
+        asked, first = np.unique(drawn.prompt, return_index=True)
+        asked = asked[np.argsort(first, kind="stable")]
+        new = asked[ids[asked] == NULL]
+        ids[new] = next_prompt + np.arange(len(new))
+        next_prompt += len(new)
+        conversation = np.where(drawn.conversation == NULL, NULL, drawn.conversation + next_conversation)
+        next_conversation += int(drawn.conversation.max(initial=NULL)) + 1
+        own = {field.name: getattr(drawn, field.name) for field in fields(drawn)} | {"conversation": conversation}
+        planned.append(CellRequests(cell=cell, prompt_id=ids[drawn.prompt], new=new, **own))
+    return planned
+
+
+def _drawn(cell: Cell, seed: int) -> _Drawn:
+    starts = starts_of(cell, seed)
+    source = prompt_source(cell, seed)
+    choice = source.choose(starts)
+    count, first = int(choice.turns.sum()), np.cumsum(choice.turns) - choice.turns
+    start = np.repeat(np.arange(starts.count), choice.turns)
+    turn = np.arange(count) - first[start]
+    chats = cell.workload.conversations is not None
+    arrival = np.full(count, NULL)
+    if starts.offsets_ns is not None:
+        arrival[first] = starts.offsets_ns
+    user, think = _users(cell, starts, start, turn, seed)
+    return _Drawn(
+        arrival_ns=arrival,
+        user=user,
+        conversation=start if chats else np.full(count, NULL),
+        turn=turn if chats else np.full(count, NULL),
+        think_ns=think,
+        prompt=choice.prompt,
+        prompt_tokens=choice.prompt_tokens,
+        max_tokens=_max_tokens(cell, choice.max_tokens, seed),
+        source=source,
+        notes=(*starts.notes, *choice.notes),
+    )
+
+
+def _users(cell: Cell, starts: Starts, start: Whole, turn: Whole, seed: int) -> tuple[Whole, Whole]:
+    """Who sends each request, and how long it waits.
+
+    A closed loop's users take its beginnings in turn. The first of user u waits u/N of `stagger_s`.
+    """
+    user, think = np.full(len(start), NULL), np.full(len(start), NULL)
+    random, within = (generator(seed, cell.name, *names) for names in (("think",), ("think", "turns")))
+    if isinstance(cell.arrival, ClosedArrival):
+        users = cell.arrival.concurrency
+        user = start % users
+        waits = times_ns(cell.arrival.think, starts.count, random)
+        early = np.arange(min(users, starts.count))
+        waits[early] = np.rint(cell.arrival.stagger_s * 1e9 * early / users).astype(np.int64)
+        think = waits[start]
+    if cell.workload.conversations:
+        think = np.where(turn > 0, times_ns(cell.workload.conversations.think, len(start), within), think)
+    return user, think
+
+
+def _max_tokens(cell: Cell, given: Whole, seed: int) -> Whole:
+    """What the source or a trace says, else what is drawn, else the workload's number."""
+    workload = cell.workload
+    if workload.output_length is None:
+        drawn = np.full(len(given), workload.max_tokens)
+    else:
+        random, key = generator(seed, cell.name, "outputs"), f"workloads.{cell.workload_name}.output_length"
+        drawn = lengths(workload.output_length, len(given), random, key)
+    return np.where(given == NULL, drawn, given)
+
+
+def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> _Drawn:
+    rows = replayed_rows(cell, arrival)
+    source: Contents
+    if arrival.prompts is not None:
+        earlier = PlannedSource(arrival.prompts, f"{cell.where}.arrival.prompts")
+        source, prompt, prompt_tokens, notes = earlier, earlier.chosen(rows.prompt_id), rows.prompt_tokens, rows.notes
+    else:
+        source, prompt, prompt_tokens, notes = _new_contents(cell, rows, seed)
+    return _Drawn(
+        arrival_ns=rows.arrival_ns,
+        user=rows.user,
+        conversation=rows.conversation,
+        turn=rows.turn,
+        think_ns=rows.think_ns,
+        prompt=prompt,
+        prompt_tokens=prompt_tokens,
+        max_tokens=_max_tokens(cell, rows.max_tokens, seed),
+        source=source,
+        notes=notes,
+    )
+
+
+def _new_contents(cell: Cell, rows: ReplayedRows, seed: int) -> tuple[Contents, Whole, Whole, tuple[str, ...]]:
+    """Prompts of the workload for a schedule's: as many different ones, of the lengths that it says."""
+    _, first, which = np.unique(rows.prompt_id, return_index=True, return_inverse=True)
+    said = rows.prompt_tokens[first]
+    known = said != NULL
+    if known.any() and not isinstance(cell.workload.prompts, SyntheticPrompts):
+        raise InputError(
+            f"{cell.where}.arrival.path: the schedule says how long prompts are, which only synthetic ones can be; "
+            f"write workloads.{cell.workload_name}.prompts.source: synthetic, or the schedule's own arrival.prompts"
+        )
+    if known.any() and not known.all():
+        raise InputError(f"{cell.where}.arrival.path: the schedule has lengths for some prompts only; write prompts")
+    source = prompt_source(cell, seed)
+    choice = source.choose(Starts(len(first), None, prompt_tokens=said if known.all() else None))
+    return source, choice.prompt[which], choice.prompt_tokens[which], (*rows.notes, *choice.notes)
+
+
+_DIGEST = 8
+"""Bytes; at a million prompts two different ones are taken for the same with a probability of 3e-8."""
+
+
+def repeated_content(cells: Sequence[CellRequests], prompts: Iterable[pa.RecordBatch]) -> tuple[NDArray[np.bool_], int]:
+    """Whether each request's content, or its shared beginning, was in a request before it.
+
+    The order is that of the cells and within them that of the rows. A conversation's later turns hold what was said
+    before, so they repeat it.
+
+    Args:
+        cells: the session's requests.
+        prompts: their contents, in the order of their ids.
+
+    Returns:
+        One value a request over all cells, and the number of prompts.
+    """
+    contents, groups = [], []
+    for batch in prompts:
+        contents.append(_digests(batch))
+        groups.append(filled(batch["group"]))
+    content = np.concatenate([np.empty(0, np.uint64), *contents])
+    group = np.concatenate([np.empty(0, np.int64), *groups])
+    asked = np.concatenate([np.empty(0, np.int64), *(cell.prompt_id for cell in cells)])
+    if len(asked) and asked.max() >= len(content):
+        return np.zeros(len(asked), dtype=bool), len(content)
+    turn = np.concatenate([np.empty(0, np.int64), *(cell.turn for cell in cells)])
+    workload = np.repeat([cell.cell.workload_name for cell in cells], [len(cell.prompt_id) for cell in cells])
+    same = pd.Series(content[asked]).duplicated().to_numpy()
+    begins = pd.DataFrame({"workload": workload, "group": group[asked]}).duplicated().to_numpy()
+    return same | (begins & (group[asked] != NULL)) | (turn > 0), len(content)
+
+
+def _digests(batch: pa.RecordBatch) -> NDArray[np.uint64]:
+    """A digest of the bytes of each prompt: its token ids, its text, or its messages."""
+    found = np.zeros(batch.num_rows, dtype=np.uint64)
+    for name in ("token_ids", "text", "messages"):
+        column = batch[name]
+        rows = np.flatnonzero(~column.is_null().to_numpy(zero_copy_only=False))
+        if not len(rows):
+            continue
+        width = 4 if pa.types.is_list(column.type) else 1
+        offsets = np.frombuffer(column.buffers()[1], dtype="<i4")[column.offset : column.offset + batch.num_rows + 1]
+        data = memoryview(column.values.buffers()[1] if width == 4 else column.buffers()[2])
+        begin = column.values.offset if width == 4 else 0
+        starts, ends = (((edge[rows] + np.int64(begin)) * width).tolist() for edge in (offsets[:-1], offsets[1:]))
+        digests = [
+            hashlib.blake2b(data[start:end], digest_size=_DIGEST).digest()
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        found[rows] = np.frombuffer(b"".join(digests), dtype="<u8")
+    return found
+
+
+def prompt_tables(cells: Sequence[Cell], seed: int, vocabulary: int | None) -> Iterator[pa.Table]:
+    """The prompts of all cells in the order of their ids, each once, in tables of some thousands.
+
+    Args:
+        cells: warm-up and windows of a session.
+        seed: root seed.
+        vocabulary: number of token ids of the model; None when it is not known.
+
+    Yields:
+        Tables with the columns of `contracts.schedule.PROMPTS`.
+
+    Raises:
+        InputError: a file cannot be used, or token ids are asked for without a vocabulary.
+    """
+    next_id = 0
+    for requests in session_requests(cells, seed):
+        made = Made(vocabulary, requests.max_tokens)
+        for contents in requests.source.contents(requests.new, made):
+            count = contents.num_rows
+            ids = pa.array(np.arange(next_id, next_id + count))
+            workload = pa.repeat(pa.scalar(requests.cell.workload_name), count)
+            yield pa.Table.from_arrays([ids, workload, *contents.columns], schema=PROMPTS)
+            next_id += count
+
+
+def make_prompts(cells: Sequence[Cell], seed: int, vocabulary: int | None) -> pa.Table:
+    """The prompts of all cells in one table; see `prompt_tables`."""
+    return pa.concat_tables([PROMPTS.empty_table(), *prompt_tables(cells, seed, vocabulary)])
+
 
 _COLUMNS = ("arrival_ns", "user", "conversation", "turn", "think_ns", "prompt_id", "prompt_tokens", "max_tokens")
 
@@ -24,7 +296,7 @@ def make_schedule(planned: Sequence[CellRequests], prompts: Iterable[pa.RecordBa
     Raises:
         RunError: the prompts were made for other cells.
     """
-    repeated, found = repeats(planned, prompts)
+    repeated, found = repeated_content(planned, prompts)
     wanted = sum(len(requests.new) for requests in planned)
     if found != wanted:
         raise RunError(f"{found} prompts where {wanted} are asked: were they made for this schedule?")
@@ -45,7 +317,7 @@ def make_schedule(planned: Sequence[CellRequests], prompts: Iterable[pa.RecordBa
     )
 
 
-def notes_of(planned: Sequence[CellRequests]) -> list[str]:
+def schedule_notes(planned: Sequence[CellRequests]) -> list[str]:
     """What was left out of files that arrivals and prompts came from, each said once."""
     return list(dict.fromkeys(note for requests in planned for note in requests.notes))
 

@@ -1,4 +1,9 @@
-"""The report's estimates: every published method beside what was measured of each steady window."""
+"""The report's estimates: every published method beside what was measured of each steady window.
+
+The report's estimates: every published method beside what was measured of each steady window.
+
+The pictures of docs/estimates.md: the energy roofline over published rows, and every estimator's ratio to them.
+"""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -7,13 +12,17 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.calibration import shipped_calibration
 from inference_energy.estimate.estimators.registry import ESTIMATORS
-from inference_energy.estimate.scorecard.scores import score
-from inference_energy.present import theme
-from inference_energy.present.formats import sentence, significant
-from inference_energy.present.inputs import labels
-from inference_energy.present.sections import cell_title
-from inference_energy.present.tables import Cell, Table
+from inference_energy.estimate.scorecard import Group, Scorecard, score
+from inference_energy.present import page
+from inference_energy.present.cell_tables import cell_title
+from inference_energy.present.figures_text import sentence, significant
+from inference_energy.present.loglog_svg import Series, chart
+from inference_energy.present.page import LIGHT, SERIES
+from inference_energy.present.report_inputs import labels
+from inference_energy.present.tables import Table, TableCell
 
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
@@ -44,15 +53,15 @@ def scores_table(content: dict[str, Any]) -> Table:
         if not found.rows:
             whys = [window["estimates"][place]["not_scored"] or window["measured"]["unavailable"] for window in windows]
             why = "; ".join(dict.fromkeys(text for text in whys if text))
-            table.add(Cell(one.id, "head"), Cell(f"not scored: {why}", "missing", span=5))
+            table.add(TableCell(one.id, "head"), TableCell(f"not scored: {why}", "missing", span=5))
             continue
         table.add(
-            Cell(one.id, "head"),
-            Cell(str(found.rows), "number"),
-            Cell(f"{100 * found.mape:.1f} %", "number"),
-            Cell(f"{found.log_error:.2f}", "number"),
-            Cell(f"{100 * found.within_two:.0f} %", "number"),
-            Cell(f"{found.median_ratio:.2f}", "number"),
+            TableCell(one.id, "head"),
+            TableCell(str(found.rows), "number"),
+            TableCell(f"{100 * found.mape:.1f} %", "number"),
+            TableCell(f"{found.log_error:.2f}", "number"),
+            TableCell(f"{100 * found.within_two:.0f} %", "number"),
+            TableCell(f"{found.median_ratio:.2f}", "number"),
         )
     return table
 
@@ -79,14 +88,14 @@ def estimates_figure(content: dict[str, Any]) -> go.Figure | None:
     windows = [window for _, window in _windows(content)]
     names = labels(cells)
     height = max(360, 190 + 34 * len(names))
-    figure = go.Figure(layout=theme.layout("estimate (modelled) / measured", "", height=height, hovermode="closest"))
+    figure = go.Figure(layout=page.layout("estimate (modelled) / measured", "", height=height, hovermode="closest"))
     for place, one in enumerate(ESTIMATORS):
         ratios = [window["estimates"][place]["ratio"] for window in windows]
         known = [(name, ratio) for name, ratio in zip(names, ratios, strict=True) if ratio is not None]
         if not known:
             continue
-        colour, _ = theme.series(place)
-        symbol = theme.SYMBOLS[place % len(theme.SYMBOLS)] + ("-open" if place >= len(theme.SERIES) else "")
+        colour, _ = page.series(place)
+        symbol = page.SYMBOLS[place % len(page.SYMBOLS)] + ("-open" if place >= len(page.SERIES) else "")
         figure.add_scatter(
             x=[ratio for _, ratio in known],
             y=[escape(name) for name, _ in known],
@@ -97,7 +106,7 @@ def estimates_figure(content: dict[str, Any]) -> go.Figure | None:
         )
     if not figure.data:
         return None
-    figure.add_vline(x=1, line={"color": theme.LIGHT["soft"], "width": 1, "dash": "dash"})
+    figure.add_vline(x=1, line={"color": page.LIGHT["soft"], "width": 1, "dash": "dash"})
     figure.update_yaxes(autorange="reversed", rangemode="normal", showgrid=True)
     figure.update_xaxes(
         type="log", rangemode="normal", showgrid=True, tickvals=TICKS, ticktext=[f"{t:g}" for t in TICKS]
@@ -133,20 +142,74 @@ def _measured(window: dict[str, Any]) -> str:
     return "; ".join([said, *facts])
 
 
-def _row(row: dict[str, Any]) -> Sequence[Cell]:
-    name = Cell(row["id"], "head", tip=row["formula"])
+def _row(row: dict[str, Any]) -> Sequence[TableCell]:
+    name = TableCell(row["id"], "head", tip=row["formula"])
     if row["unavailable"]:
-        return name, Cell(f"unavailable: {row['unavailable']}", "missing", span=4)
+        return name, TableCell(f"unavailable: {row['unavailable']}", "missing", span=4)
     point, low, high = row["energy_per_output_token_j"], row["low"], row["high"]
     in_sample = row["ratio"] is None and row["not_scored"]
     return (
         name,
-        Cell("a band" if point is None else significant(point), "number"),
-        Cell("–" if low is None else f"{significant(low)} to {significant(high)}", "number"),
-        Cell("–" if row["ratio"] is None else f"{row['ratio']:.2f}", "number"),
-        Cell(f"{row['boundary']}; {row['not_scored']}" if in_sample else row["boundary"], tip=_tip(row)),
+        TableCell("a band" if point is None else significant(point), "number"),
+        TableCell("–" if low is None else f"{significant(low)} to {significant(high)}", "number"),
+        TableCell("–" if row["ratio"] is None else f"{row['ratio']:.2f}", "number"),
+        TableCell(f"{row['boundary']}; {row['not_scored']}" if in_sample else row["boundary"], tip=_tip(row)),
     )
 
 
 def _tip(row: dict[str, Any]) -> str:
     return f"Assumes: {'; '.join(row['assumptions'])}. Leaves out: {'; '.join(row['leaves_out'])}."
+
+
+BATCHES = (8, 16, 32, 64, 128, 256, 512)
+FINE = np.geomspace(8, 512, 25)
+CONTEXT = 500.0
+RATIO_LABELS = {
+    "flops": "flops",
+    "roofline": "roofline",
+    "ecologits": "ecologits",
+    "scale": "scale (middle)",
+    "lookup": "lookup",
+    "energy-roofline": "energy-roofline",
+}
+
+
+def estimate_plots(found: Scorecard) -> dict[str, str]:
+    """SVG text by file name."""
+    return {
+        "estimates-roofline.svg": roofline_plot(found.groups[0]),
+        "estimates-ratios.svg": ratio_plot(found.groups[0]),
+    }
+
+
+def roofline_plot(group: Group) -> str:
+    """Measured rows as points, the shipped calibration with its 95 % prediction interval as lines."""
+    fitted = shipped_calibration("h100-published")
+    series = []
+    for place, name in enumerate(dict.fromkeys(row.shape.name for row in group.rows)):
+        rows = [row for row in group.rows if row.shape.name == name]
+        cases = Cases.of([rows[0].shape], [rows[0].gpu], batch=FINE, context=CONTEXT)
+        line = fitted.output_tokens(cases)
+        colour = SERIES[place % len(SERIES)]
+        band = (line.low.tolist(), line.high.tolist())
+        series.append(Series("", FINE.tolist(), line.energy_j.tolist(), colour, "solid", band))
+        label = f"{name} x{rows[0].tensor_parallel:g}"
+        series.append(Series(label, [row.batch for row in rows], [row.output_j for row in rows], colour))
+    title = "Energy roofline (lines, modelled, 95 %) and published H100 rows (points)"
+    return chart(title, "mean running batch", "J per output token, GPUs", series, x_ticks=BATCHES)
+
+
+def ratio_plot(group: Group) -> str:
+    """Median over the models of estimate / measured, by batch."""
+    batches = np.array([row.batch for row in group.rows])
+    measured = np.array([row.output_j for row in group.rows])
+    series = []
+    for place, (name, label) in enumerate(RATIO_LABELS.items()):
+        ratios = group.estimates[name] / measured
+        known = [batch for batch in BATCHES if np.any(~np.isnan(ratios[batches == batch]))]
+        medians = [float(np.nanmedian(ratios[batches == batch])) for batch in known]
+        line = ("solid", "dash", "dot")[place % 3] if name != "energy-roofline" else "solid"
+        colour = LIGHT["ink"] if name == "energy-roofline" else SERIES[place]
+        series.append(Series(label, known, medians, colour, line))
+    title = "Estimate over measured, median of the models, published H100 rows"
+    return chart(title, "mean running batch", "estimate / measured", series, x_ticks=BATCHES, level=1.0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference_energy.present.formats import Place, place, sentence, significant
+from inference_energy.present.figures_text import FormattedFigure, format_figure, sentence, significant
 
 TITLES = {"two_term": "Two terms", "power_term": "With a power term"}
 TERMS = {"power": "P0, whatever the load", "prompt": "a, per uncached prompt token", "generated": "b, per output token"}
@@ -18,7 +18,7 @@ class FitView:
 
     title: str
     formula: str
-    rows: list[tuple[str, Place]]
+    rows: list[tuple[str, FormattedFigure]]
     facts: list[tuple[str, str]]
     reasons: list[str]
 
@@ -72,7 +72,7 @@ def title(model: dict[str, Any]) -> str:
 
 
 def _view(model: dict[str, Any]) -> FitView:
-    rows = [(TERMS.get(name, name), place(figure)) for name, figure in model["coefficients"].items()]
+    rows = [(TERMS.get(name, name), format_figure(figure)) for name, figure in model["coefficients"].items()]
     reasons = [sentence(str(reason["detail"])) for reason in model.get("refused") or []]
     reasons += [reason for _, shown in rows for reason in (*shown.reasons, shown.unbounded) if reason]
     if any(shown.interval for _, shown in rows):

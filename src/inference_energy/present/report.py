@@ -4,34 +4,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inference_energy.contracts.tables import read_json
+from inference_energy.contracts.io import read_json
 from inference_energy.present import (
-    calibration,
-    charts,
-    checks,
+    cell_tables,
+    characterize,
     estimates,
     fits,
-    idle,
     latency,
-    load,
-    method,
-    receipts,
-    sections,
+    load_tables,
+    method_facts,
+    plots,
     uncertainty,
 )
-from inference_energy.present.formats import UNTRUSTED_GRADES
-from inference_energy.present.inputs import (
+from inference_energy.present import latency as receipts
+from inference_energy.present import tables as idle
+from inference_energy.present.figures_text import UNTRUSTED_GRADES
+from inference_energy.present.metrics.section import metric_section
+from inference_energy.present.page import figure_json, write_page
+from inference_energy.present.plot_load_timeline import course_figure
+from inference_energy.present.report_inputs import (
     SessionData,
     SessionFiles,
     all_figures,
     labels,
-    read_session,
+    read_session_page,
     read_summary,
     steady_cells,
 )
-from inference_energy.present.load_course import course_figure
-from inference_energy.present.metrics.section import metric_section
-from inference_energy.present.page import figure_json, write_page
 from inference_energy.present.trace import beside_readings, source_grades, trace_figure
 
 MAX_HEADLINES = 12
@@ -59,36 +58,36 @@ def write_report(
         InputError: a file is missing or is not what its name says.
     """
     content = read_summary(summary)
-    data = [read_session(files) for files in sessions]
+    data = [read_session_page(files) for files in sessions]
     machines = [read_json(path) for path in environments]
     cells = content["cells"]
     steady = steady_cells(content)
     metrics = metric_section(content)
     figures = _figures(content, data)
     figures |= {name: figure_json(figure) for name, figure in (metrics.figures if metrics else {}).items()}
-    cards = sections.headlines(steady[:MAX_HEADLINES])
+    cards = cell_tables.headlines(steady[:MAX_HEADLINES])
     inputs = [summary, *environments, *(path for files in sessions for path in files.existing())]
     write_page(
         output,
         "report.html.j2",
         title=title or content["experiment"],
-        subject=method.subject(data, machines, content),
+        subject=method_facts.subject(data, machines, content),
         untrusted=_untrusted(content, data),
         headlines=cards,
-        footnotes=sections.footnotes(cards),
+        footnotes=cell_tables.footnotes(cards),
         untold=len(steady) - MAX_HEADLINES,
         counts=_counts(cells, steady),
         traces=[(f"trace-{index}", one.files.label) for index, one in enumerate(data) if f"trace-{index}" in figures],
-        energy=sections.energy_table(cells),
-        work=sections.work_table(cells),
-        checks=checks.checks_table(cells),
-        devices=sections.devices_table(cells),
+        energy=cell_tables.energy_table(cells),
+        work=cell_tables.work_table(cells),
+        checks=cell_tables.checks_table(cells),
+        devices=cell_tables.devices_table(cells),
         courses=[
             (f"course-{index}", one.files.label) for index, one in enumerate(data) if f"course-{index}" in figures
         ],
-        rates=load.rates_table(cells),
-        counted=load.counts_table(cells),
-        client=load.client_table(cells),
+        rates=load_tables.rates_table(cells),
+        counted=load_tables.counts_table(cells),
+        client=load_tables.client_table(cells),
         latency=latency.latency_table(cells),
         limits=latency.limits_table(cells),
         receipts=receipts.receipts_table(_receipts(cells, data)),
@@ -96,21 +95,21 @@ def write_report(
         estimates=estimates.estimates_table(content),
         estimate_scores=estimates.scores_table(content),
         estimate_texts=estimates.estimate_texts(content),
-        impact=sections.impact_table(cells),
-        factors=sections.factors(content),
+        impact=cell_tables.impact_table(cells),
+        factors=cell_tables.factors(content),
         metrics=metrics,
         idle=idle.idle_rows(content["idle"]),
-        basis_meaning=sections.BASIS_MEANING,
-        environments=method.environment_facts(environments, machines),
+        basis_meaning=cell_tables.BASIS_MEANING,
+        environments=method_facts.environment_facts(environments, machines),
         sessions=[
-            (one.files.label, [*method.session_facts(one), *calibration.calibration_facts(_row(content, one))])
+            (one.files.label, [*method_facts.session_facts(one), *characterize.calibration_facts(_row(content, one))])
             for one in data
         ],
-        files=method.files(output, inputs),
+        files=method_facts.files(output, inputs),
         notes=[str(note.get("detail", note)) if isinstance(note, dict) else str(note) for note in content["notes"]],
         measured_by=str((content.get("toolkit") or {}).get("version") or "not recorded"),
         budgets=uncertainty.budget_tables(cells),
-        calibrations=calibration.calibration_texts(content["sessions"]),
+        calibrations=characterize.calibration_texts(content["sessions"]),
         figures=figures,
     )
 
@@ -119,11 +118,11 @@ def _figures(content: dict[str, Any], data: Sequence[SessionData]) -> dict[str, 
     cells = content["cells"]
     limits = _limits(cells)
     drawn = {
-        "load": charts.load_figure(steady_cells(content)),
-        "latency": charts.latency_figure(_latencies(cells, data), limits),
+        "load": plots.plot_energy_vs_load(steady_cells(content)),
+        "latency": plots.latency_figure(_latencies(cells, data), limits),
         "budgets": uncertainty.budget_figure(cells),
         "receipts": receipts.receipts_figure(_receipts(cells, data)),
-        "fit": charts.fit_figure(fits.ratios(content["fits"])),
+        "fit": plots.fit_figure(fits.ratios(content["fits"])),
         "estimates": estimates.estimates_figure(content),
     }
     for index, one in enumerate(data):
@@ -141,7 +140,7 @@ def _limits(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def _latencies(
     cells: Sequence[dict[str, Any]], data: Sequence[SessionData]
-) -> list[tuple[str, dict[str, charts.Floats]]]:
+) -> list[tuple[str, dict[str, plots.Floats]]]:
     found = []
     for label, cell in zip(labels(cells), cells, strict=True):
         session = _session_of(cell, data)
@@ -151,7 +150,7 @@ def _latencies(
         bounds = (window["start_ns"], window["end_ns"]) if isinstance(window, dict) else (None, None)
         rows = session.requests[session.requests["cell"].isin(_names(cell))]
         closed = ((cell.get("load") or {}).get("arrival") or {}).get("process") == "closed"
-        found.append((label, charts.latencies(rows, *bounds, scheduled=not closed)))
+        found.append((label, plots.latencies(rows, *bounds, scheduled=not closed)))
     return found
 
 
@@ -214,5 +213,5 @@ def _counts(cells: Sequence[dict[str, Any]], steady: Sequence[dict[str, Any]]) -
     return {
         "cells": len(cells),
         "steady": len(steady),
-        "given": sum(sections.best_basis(cell) is not None for cell in steady),
+        "given": sum(cell_tables.best_basis(cell) is not None for cell in steady),
     }

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inference_energy.present.calibration import meters
-from inference_energy.present.checks import verdict
-from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES, Place, place, scale_for
-from inference_energy.present.inputs import all_figures, labels, steady_cells
-from inference_energy.present.sections import BASES, best_basis, carbon_per_1k, energy_per_token, model_name
+from inference_energy.present.cell_tables import BASES, best_basis, carbon_per_1k, energy_per_token, model_name, verdict
+from inference_energy.present.characterize import meters
+from inference_energy.present.figures_text import NOT_GIVEN, UNTRUSTED_GRADES, FormattedFigure, format_figure, scale_for
+from inference_energy.present.report_inputs import all_figures, labels, steady_cells
 
 MAX_SHOWN = 3
 """More cells than this are given as the lowest and the highest."""
@@ -69,16 +68,16 @@ def _figures(cells: Sequence[dict[str, Any]], name: str, per: str) -> str:
     scale = scale_for([figure["value"] for _, figure in found], found[0][1]["unit"])
     given = [(load, figure) for load, figure in found if figure["valid"]]
     if not given:
-        return _short(f"{NOT_GIVEN}: {place(found[0][1]).why}")
-    places = [(load, place(figure, scale, per=per)) for load, figure in given]
+        return _short(f"{NOT_GIVEN}: {format_figure(found[0][1]).why}")
+    places = [(load, format_figure(figure, scale, per=per)) for load, figure in given]
     text = _joined(places)
     if len(given) > MAX_SHOWN or (len(text) > WIDTH and len(given) > 2):
         ends = [min(given, key=_value), max(given, key=_value)]
-        text = _joined([(load, place(figure, scale, per=per)) for load, figure in ends], " to ")
+        text = _joined([(load, format_figure(figure, scale, per=per)) for load, figure in ends], " to ")
     return text
 
 
-def _joined(places: Sequence[tuple[str, Place]], between: str = "; ") -> str:
+def _joined(places: Sequence[tuple[str, FormattedFigure]], between: str = "; ") -> str:
     """The figures behind their unit, which is said once; what qualifies them too, where it is the same for all."""
     same = len({_known(shown) for _, shown in places}) == 1
     texts = [f"{shown.amount} at {load}" + ("" if same else f" ({_known(shown)})") for load, shown in places]
@@ -89,7 +88,7 @@ def _value(row: tuple[str, dict[str, Any]]) -> float:
     return float(row[1]["value"])
 
 
-def _known(shown: Place) -> str:
+def _known(shown: FormattedFigure) -> str:
     """Basis, boundary and grade; not the grade where the boundary says it already."""
     parts = [part for part in shown.qualifiers if part != shown.grade]
     return ", ".join(parts if f"({shown.grade})" in " ".join(parts) else shown.qualifiers)
@@ -110,7 +109,7 @@ def _trust(summary: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
     if lacking is None or figure is None:
         return text
     # The reason comes last, because it is what may be cut.
-    return _short(f"{text}; {lacking['cell']} has no {BASES[0]} energy: {place(figure).why.rstrip('.')}")
+    return _short(f"{text}; {lacking['cell']} has no {BASES[0]} energy: {format_figure(figure).why.rstrip('.')}")
 
 
 def _short(text: str) -> str:

@@ -16,10 +16,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from inference_energy.contracts.power import summed_domains
-from inference_energy.present import theme
-from inference_energy.present.formats import Scale, place
-from inference_energy.present.inputs import SessionData, SessionFiles, channel_label, read_session
+from inference_energy.present import page
+from inference_energy.present.figures_text import Scale, format_figure
 from inference_energy.present.page import figure_json, write_page
+from inference_energy.present.report_inputs import SessionData, SessionFiles, device_label, read_session_page
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,7 +39,7 @@ _FILLS = {"window": "phase_busy", "warmup": "phase_warm", "loaded_idle": "phase_
 
 
 @dataclass(frozen=True)
-class Channel:
+class TraceLine:
     """Power of one channel over time; `summed` when it is part of the sum."""
 
     name: str
@@ -49,7 +49,7 @@ class Channel:
     power_w: Floats
 
 
-def channels(table: pd.DataFrame, origin_ns: int, grades: dict[str, str]) -> list[Channel]:
+def trace_lines(table: pd.DataFrame, origin_ns: int, grades: dict[str, str]) -> list[TraceLine]:
     """The channels of a power log, in W against seconds since `origin_ns`.
 
     The reading is the average where the sensor has one, else the instant, else the slope of the energy counter.
@@ -61,12 +61,12 @@ def channels(table: pd.DataFrame, origin_ns: int, grades: dict[str, str]) -> lis
         if time_s.size:
             grade = grades.get(str(source), "")
             weak = f" ({grade})" if grade in ("modelled", "simulated") else ""
-            label = channel_label(str(domain), _short(str(device))) + weak
-            found.append(Channel(label, grade, domain in summed, time_s, power_w))
+            label = device_label(str(domain), _short(str(device))) + weak
+            found.append(TraceLine(label, grade, domain in summed, time_s, power_w))
     return found
 
 
-def total(parts: list[Channel]) -> Channel | None:
+def total(parts: list[TraceLine]) -> TraceLine | None:
     """The sum of the summed channels, on the times at which all of them had begun and none had ended."""
     inside = [part for part in parts if part.summed]
     if len(inside) < 2:
@@ -77,7 +77,7 @@ def total(parts: list[Channel]) -> Channel | None:
     power_w = np.sum([np.interp(grid, part.time_s, part.power_w) for part in inside], axis=0)
     grade = next((part.grade for part in inside if part.grade in ("modelled", "simulated")), "")
     share = "" if all(part.grade == grade for part in inside) else "partly "
-    return Channel("sum" + (f" ({share}{grade})" if grade else ""), grade, True, grid, power_w)
+    return TraceLine("sum" + (f" ({share}{grade})" if grade else ""), grade, True, grid, power_w)
 
 
 def thin(time_s: Floats, power_w: Floats, stretches: int = STRETCHES) -> tuple[Floats, Floats]:
@@ -107,14 +107,14 @@ def trace_figure(data: SessionData, cold_idle: dict[str, Any] | None = None) -> 
     origin_ns = int(data.power["timestamp_ns"].min())
     if data.phases is not None and not data.phases.empty:
         origin_ns = int(data.phases["start_ns"].min())
-    parts = channels(data.power, origin_ns, source_grades(data))
+    parts = trace_lines(data.power, origin_ns, source_grades(data))
     if not parts:
         return None
-    figure = go.Figure(layout=theme.layout("time since the session began (s)", "power (W)", height=420))
+    figure = go.Figure(layout=page.layout("time since the session began (s)", "power (W)", height=420))
     figure.update_layout(hovermode="x unified", showlegend=True, margin={"t": 34})
     whole = total(parts)
     for index, part in enumerate([*parts, *([whole] if whole else [])]):
-        colour, dash = (theme.LIGHT["ink"], "solid") if part is whole else theme.series(index)
+        colour, dash = (page.LIGHT["ink"], "solid") if part is whole else page.series(index)
         line = {"color": colour, "width": 1.8 if part is whole or whole is None else 1.1, "dash": dash}
         time_s, power_w = thin(part.time_s, part.power_w)
         name = escape(part.name) if part.summed else f"{escape(part.name)}, not in the sum"
@@ -127,7 +127,7 @@ def trace_figure(data: SessionData, cold_idle: dict[str, Any] | None = None) -> 
             hovertemplate="%{y:.1f} W",
             visible=True if part.summed else "legendonly",
         )
-    cold = place(cold_idle, Scale(1.0, "W"))
+    cold = format_figure(cold_idle, Scale(1.0, "W"))
     if cold_idle is not None and cold.given:
         end = max(float(part.time_s[-1]) for part in parts)
         figure.add_scatter(
@@ -135,7 +135,7 @@ def trace_figure(data: SessionData, cold_idle: dict[str, Any] | None = None) -> 
             y=[cold_idle["value"]] * 2,
             name=f"cold idle, {cold.text}" + (f" ({cold.grade})" if cold.modelled else ""),
             mode="lines",
-            line={"color": theme.LIGHT["soft"], "width": 1.2, "dash": "dash"},
+            line={"color": page.LIGHT["soft"], "width": 1.2, "dash": "dash"},
             hoverinfo="skip",
         )
     if data.phases is not None:
@@ -160,7 +160,7 @@ def write_trace_page(output: Path, files: SessionFiles, *, cold_idle: dict[str, 
     Raises:
         InputError: a file is missing or is not what its name says.
     """
-    data = read_session(files)
+    data = read_session_page(files)
     figure = trace_figure(data, cold_idle)
     modelled = sorted({grade for grade in source_grades(data).values() if grade in ("modelled", "simulated")})
     write_page(
@@ -201,7 +201,7 @@ def _shade(figure: go.Figure, phases: pd.DataFrame, origin_ns: int) -> None:
     ):
         start_s, end_s = (int(start_ns) - origin_ns) / 1e9, (int(end_ns) - origin_ns) / 1e9
         if phase in _FILLS:
-            fill = theme.LIGHT[_FILLS[phase]]
+            fill = page.LIGHT[_FILLS[phase]]
             figure.add_shape(
                 type="rect", xref="x", yref="paper", x0=start_s, x1=end_s, y0=0, y1=1, fillcolor=fill, line_width=0
             )
@@ -218,6 +218,6 @@ def _shade(figure: go.Figure, phases: pd.DataFrame, origin_ns: int) -> None:
             y=1,
             yanchor="bottom",
             showarrow=False,
-            font={"size": 11, "color": theme.LIGHT["soft"]},
+            font={"size": 11, "color": page.LIGHT["soft"]},
         )
     figure.update_layout(legend={"y": -0.2, "yanchor": "top"}, margin={"b": 90})

@@ -10,12 +10,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from inference_energy.present import theme
-from inference_energy.present.charts import buttons_menu
-from inference_energy.present.formats import Place, Scale, place, scale_for, significant
-from inference_energy.present.inputs import labels
-from inference_energy.present.sections import BASES, best_basis, cell_title, energy_per_token
-from inference_energy.present.tables import Cell, Table, column
+from inference_energy.present import page
+from inference_energy.present.cell_tables import BASES, best_basis, cell_title, energy_per_token
+from inference_energy.present.figures_text import FormattedFigure, Scale, format_figure, scale_for, significant
+from inference_energy.present.plots import buttons_menu
+from inference_energy.present.report_inputs import labels
+from inference_energy.present.tables import Table, TableCell, column
 
 MANY = 1000.0
 """More degrees of freedom than these are as good as infinitely many."""
@@ -71,13 +71,15 @@ def budget_table(cell: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Table
     ]
     for (kind, figure, per), names in shown_figures:
         scale = column(peers, "", *names)[0].scale or Scale(1.0, "")
-        shown = place(figure, scale, per=per)
+        shown = format_figure(figure, scale, per=per)
         basis = "" if figure is None or figure["basis"] == "none" else f", {figure['basis']}"
         table.heading(f"{kind}{basis}: {shown.text}")
         budget = (figure or {}).get("budget")
         if not shown.given or figure is None or not budget:
             why = shown.why if not shown.given else shown.unbounded or "The summary holds no budget of it."
-            table.add(Cell("budget", "head"), Cell(f"not given: {why}", "missing", span=len(table.columns) - 1))
+            table.add(
+                TableCell("budget", "head"), TableCell(f"not given: {why}", "missing", span=len(table.columns) - 1)
+            )
             continue
         _add_budget(table, figure, budget, shown, scale)
     return table
@@ -95,7 +97,7 @@ def budget_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
         return None
     names = list(dict.fromkeys(t["name"] for _, budgets in found for *_, budget in budgets for t in budget["terms"]))
     height = 190 + 40 * max(len(budgets) for _, budgets in found)
-    figure = go.Figure(layout=theme.layout("share of u²", "", height=height, barmode="stack"))
+    figure = go.Figure(layout=page.layout("share of u²", "", height=height, barmode="stack"))
     drawn: list[str] = []
     for kind, budgets in found:
         for index, name in enumerate(names):
@@ -103,7 +105,7 @@ def budget_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
             if not any(share for _, share, _ in bars):
                 continue
             # A second cue beside the colour from the seventh term on, where colours repeat.
-            pattern = "/" if index >= len(theme.SERIES) else ""
+            pattern = "/" if index >= len(page.SERIES) else ""
             figure.add_bar(
                 y=[_wrapped(label) for label, *_ in bars],
                 x=[share for _, share, _ in bars],
@@ -111,7 +113,7 @@ def budget_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
                 textposition="none",
                 name=escape(name),
                 orientation="h",
-                marker={"color": theme.series(index)[0], "pattern": {"shape": pattern}},
+                marker={"color": page.series(index)[0], "pattern": {"shape": pattern}},
                 hovertemplate="%{text}",
                 visible=kind == found[0][0],
             )
@@ -131,41 +133,46 @@ def budget_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
     return figure
 
 
-def _add_budget(table: Table, figure: dict[str, Any], budget: dict[str, Any], shown: Place, scale: Scale) -> None:
+def _add_budget(
+    table: Table, figure: dict[str, Any], budget: dict[str, Any], shown: FormattedFigure, scale: Scale
+) -> None:
     combined, value = budget["combined"], figure["value"]
 
-    def sizes(u: float) -> list[Cell]:
+    def sizes(u: float) -> list[TableCell]:
         relative = f"{significant(100 * u / abs(value), 2)}\u00a0%" if value else "–"
-        return [Cell(f"{significant(u * scale.factor, 2)}\u00a0{shown.unit}", "number"), Cell(relative, "number")]
+        return [
+            TableCell(f"{significant(u * scale.factor, 2)}\u00a0{shown.unit}", "number"),
+            TableCell(relative, "number"),
+        ]
 
-    def share(u: float) -> Cell:
+    def share(u: float) -> TableCell:
         percent = 100 * u**2 / combined**2 if combined else 0.0
-        return Cell(f"{percent:.1f}\u00a0%" if percent >= 0.05 else "< 0.1\u00a0%", "number")
+        return TableCell(f"{percent:.1f}\u00a0%" if percent >= 0.05 else "< 0.1\u00a0%", "number")
 
     for term in budget["terms"]:
         table.add(
-            Cell(str(term["name"]), "head"),
-            Cell(str(term["kind"])),
+            TableCell(str(term["name"]), "head"),
+            TableCell(str(term["kind"])),
             *sizes(term["u"]),
             share(term["u"]),
-            Cell(freedom(term["dof"]), "number"),
-            Cell(str(term["basis"])),
+            TableCell(freedom(term["dof"]), "number"),
+            TableCell(str(term["basis"])),
         )
     table.add(
-        Cell("combined", "head"),
-        Cell(", ".join(sorted({str(term["kind"]) for term in budget["terms"]}))),
+        TableCell("combined", "head"),
+        TableCell(", ".join(sorted({str(term["kind"]) for term in budget["terms"]}))),
         *sizes(combined),
-        Cell("100\u00a0%", "number"),
-        Cell(freedom(budget["dof"]), "number"),
-        Cell("root of the sum of squares; effective degrees of freedom by Welch and Satterthwaite"),
+        TableCell("100\u00a0%", "number"),
+        TableCell(freedom(budget["dof"]), "number"),
+        TableCell("root of the sum of squares; effective degrees of freedom by Welch and Satterthwaite"),
     )
     table.add(
-        Cell("expanded, U", "head"),
-        Cell("95\u00a0%"),
+        TableCell("expanded, U", "head"),
+        TableCell("95\u00a0%"),
         *sizes(budget["expanded"]),
-        Cell("–", "number"),
-        Cell("–", "number"),
-        Cell(f"coverage factor k = {budget['factor']:.2f} times the combined"),
+        TableCell("–", "number"),
+        TableCell("–", "number"),
+        TableCell(f"coverage factor k = {budget['factor']:.2f} times the combined"),
     )
 
 

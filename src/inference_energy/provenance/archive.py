@@ -1,4 +1,9 @@
-"""Packing an experiment into one zip file that others can check."""
+"""README.txt of an archive: what it is, and how to check it with and without the toolkit.
+
+README.txt of an archive: what it is, and how to check it with and without the toolkit.
+
+Packing an experiment into one zip file that others can check.
+"""
 
 import hashlib
 import os
@@ -7,15 +12,71 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inference_energy.contracts.tables import read_json
+from inference_energy.contracts.io import read_json
 from inference_energy.errors import InputError, RunError
-from inference_energy.provenance.code import collect_code
-from inference_energy.provenance.collect import Collection, Member, collect_results
-from inference_energy.provenance.experiment import NAME as PLAN
+from inference_energy.provenance.archive_members import ArchiveMember, Collection, collect_code, collect_results
+from inference_energy.provenance.experiment_json import NAME as PLAN
 from inference_energy.provenance.manifest import NAME, Entry, Manifest, check_names, created_utc
-from inference_energy.provenance.readme import NAME as README
-from inference_energy.provenance.readme import readme
 from inference_energy.provenance.secrets import Places, Secrets, places
+
+README = "README.txt"
+
+_TEXT = """\
+Measured energy of LLM serving: experiment `{experiment}`
+{rule}
+
+Made {created_utc} by inference-energy {toolkit}, code {commit}.
+
+{layout}
+
+To check it: install inference-energy (the archived code: pip install --require-hashes -r
+code/requirements/requirements.lock, then pip install --no-deps ./code) and write
+
+    inference-energy verify {experiment}.zip
+
+which compares every member with the manifest, computes the summary anew from the raw Parquet files, and compares each
+figure with results/{experiment}/summary.json. Derived files, pages and logs are compared with the manifest only.
+
+Without the toolkit, Python alone checks the members, in the unpacked folder:
+
+    python3 -c "import json,hashlib,pathlib as p; print([m['path'] for m in json.load(open('manifest.json'))['members']
+    if hashlib.sha256(p.Path(m['path']).read_bytes()).hexdigest() != m['sha256']] or 'all members are as archived')"
+
+The manifest is not signed: whoever changes a member can change the manifest too. To pin an archive, publish the SHA-256
+of the zip file itself.
+"""
+
+
+_LAYOUT = {
+    "results/{experiment}/report.html": "the report; open it in a browser, it needs no network",
+    "results/{experiment}/summary.json": "every figure with unit, basis, boundary and grade, or why it is missing",
+    "results/{experiment}/experiment.json": "the plan and the whole configuration",
+    "results/{experiment}/calibration.json": "what the sensors were calibrated with, where that was done",
+    "results/raw/": "what was recorded, by machine: power, requests, server metrics, phases (Parquet)",
+    "results/derived/": "what was computed from it",
+    "results/logs/": "messages of the server and of the steps",
+    "code/": "the toolkit's source, its lock file, and changes that were not committed",
+    "manifest.json": "size and SHA-256 of every member but itself",
+}
+
+
+def readme(facts: Manifest) -> bytes:
+    """The text for an archive with this manifest (its members are not looked at)."""
+    commit = facts.code.get("git_commit") or "of unknown commit"
+    if facts.code.get("git_dirty"):
+        commit += " with changes that were not committed"
+    title = f"Measured energy of LLM serving: experiment `{facts.experiment}`"
+    places = {place.format(experiment=facts.experiment): text for place, text in _LAYOUT.items()}
+    width = max(map(len, places))
+    return _TEXT.format(
+        layout="\n".join(f"{place:<{width}}  {text}" for place, text in places.items()),
+        experiment=facts.experiment,
+        rule="=" * len(title),
+        created_utc=facts.created_utc,
+        toolkit=facts.toolkit,
+        commit=commit,
+    ).encode()
+
 
 _CHUNK = 1 << 20
 _STORED = {".parquet", ".zip", ".gz", ".zst"}
@@ -30,7 +91,7 @@ class Packing:
 
     collection: Collection
     code: dict[str, object]
-    members: list[Member]
+    members: list[ArchiveMember]
     secrets: Places = field(default_factory=Places)
     """Where the experiment's configuration says that its secrets are."""
 
@@ -40,7 +101,7 @@ class Packing:
         return sum(member.size for member in self.members)
 
 
-def prepare(experiment: Path, project: Path) -> Packing:
+def prepare_archive(experiment: Path, project: Path) -> Packing:
     """Find what belongs to an experiment's archive.
 
     Args:
@@ -60,7 +121,7 @@ def prepare(experiment: Path, project: Path) -> Packing:
     return Packing(collection, code, members, places(read_json(experiment / PLAN)))
 
 
-def write(
+def write_archive(
     packing: Packing, output: Path, environ: Mapping[str, str] | None = None, tick: Tick | None = None
 ) -> Manifest:
     """Write the archive under a temporary name and rename it.
@@ -95,10 +156,10 @@ def write(
         raise RunError(f"{output.parent}: this folder cannot be made: {error}") from error
     try:
         with zipfile.ZipFile(partial, "w") as archive:
-            first = Member(README, readme(facts))
+            first = ArchiveMember(README, readme(facts))
             entries = [_add(archive, member, secrets, tick) for member in (first, *packing.members)]
             manifest = facts.model_copy(update={"members": entries})
-            _add(archive, Member(NAME, manifest.text()), secrets, None)
+            _add(archive, ArchiveMember(NAME, manifest.text()), secrets, None)
         partial.replace(output)
     except OSError as error:
         raise RunError(f"{output}: cannot be written: {error}") from error
@@ -107,7 +168,7 @@ def write(
     return manifest
 
 
-def _add(archive: zipfile.ZipFile, member: Member, secrets: Secrets, tick: Tick | None) -> Entry:
+def _add(archive: zipfile.ZipFile, member: ArchiveMember, secrets: Secrets, tick: Tick | None) -> Entry:
     """Copy a member into the archive; what is hashed and searched is what is written."""
     info = zipfile.ZipInfo(member.name, date_time=(1980, 1, 1, 0, 0, 0))
     info.create_system = 3
@@ -128,7 +189,7 @@ def _add(archive: zipfile.ZipFile, member: Member, secrets: Secrets, tick: Tick 
     return Entry(path=member.name, size=size, sha256=total.hexdigest())
 
 
-def _refuse(member: Member, secret: str | None) -> None:
+def _refuse(member: ArchiveMember, secret: str | None) -> None:
     if not secret:
         return
     where = member.source if isinstance(member.source, Path) else member.name

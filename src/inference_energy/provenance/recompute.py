@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from inference_energy.analysis.attribute import attribute
+from inference_energy.analysis.attribution import attribute_session
 from inference_energy.analysis.summary import SessionParts, summary
-from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.config.estimate import EstimateConfig
-from inference_energy.contracts.tables import read_json
+from inference_energy.config.analysis import AnalysisConfig, EstimateConfig
+from inference_energy.contracts.io import read_json
 from inference_energy.errors import InputError
-from inference_energy.estimate.calibration.record import SHIPPED, Calibration, load_calibration
-from inference_energy.estimate.session.stage import estimate_session
+from inference_energy.estimate.calibration import SHIPPED, EnergyCalibration, read_calibration
+from inference_energy.estimate.session_estimates import estimate_session
 from inference_energy.impact.recompute import RawSession, fits, recompute_sessions
 from inference_energy.metrics.stage import SessionResults, Settings, metrics
 
@@ -51,7 +50,7 @@ def recompute_summary(
 
 
 def estimates_of(
-    files: RawSession, parts: SessionParts, config: EstimateConfig, calibration: Calibration | None
+    files: RawSession, parts: SessionParts, config: EstimateConfig, calibration: EnergyCalibration | None
 ) -> dict[str, Any]:
     """estimates.json of one session."""
     return estimate_session(
@@ -76,16 +75,16 @@ def results_of(files: RawSession, parts: SessionParts, analysis: AnalysisConfig)
         model=read_json(files.model),
         requests=files.requests,
         prompts=files.requests.with_name("prompts.parquet"),
-        receipts=attribute(requests=files.requests, energy=parts.energy, config=analysis),
+        receipts=attribute_session(requests=files.requests, energy=parts.energy, config=analysis),
     )
 
 
-def _calibration(config: EstimateConfig, copy: Path | None) -> Calibration | None:
+def _calibration(config: EstimateConfig, copy: Path | None) -> EnergyCalibration | None:
     named = config.calibration
     if named is None:
         return None
     if named in SHIPPED:
-        return load_calibration(named)
+        return read_calibration(named)
     if copy is None:
         raise InputError(f"{KEY}: the plan names {named}, but that file is not given")
-    return load_calibration(str(copy))
+    return read_calibration(str(copy))

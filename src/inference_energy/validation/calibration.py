@@ -1,4 +1,8 @@
-"""How far the bench's H100 is from measured figures, and the fit that its constants come from.
+"""Measured figures that the bench is calibrated to, with their sources.
+
+Measured figures that the bench is calibrated to, with their sources.
+
+How far the bench's H100 is from measured figures, and the fit that its constants come from.
 
 Each reference is simulated as it was measured: a published row as a closed loop of as many users as its batch (prompts
 of 250 tokens, answers of 350 to 650, which is an assumption: the source gives neither), a measured window with its own
@@ -13,15 +17,89 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from inference_energy.bench.offline.drive import Arrivals, serve
-from inference_energy.bench.parts.catalogue import H100
-from inference_energy.bench.parts.devices import Device
-from inference_energy.bench.parts.engine import VLLM_0_11, EngineSettings
-from inference_energy.bench.parts.shapes import SHAPES
-from inference_energy.bench.truth.engine import Engine
-from inference_energy.bench.truth.request import Request
+from inference_energy.bench.config import VLLM_0_11, EngineSettings
+from inference_energy.bench.hardware import H100, SHAPES, Device
+from inference_energy.bench.offline.client import RequestArrivals, serve
+from inference_energy.bench.truth.engine import BenchEngine
+from inference_energy.bench.truth.ledger import BenchRequest
 from inference_energy.bench.truth.step import StepPhysics
-from inference_energy.validation.references import FIRST_RUN, MEASURED, PUBLISHED, ROWS, WINDOWS, MeasuredWindow, Row
+
+PUBLISHED = "ML.ENERGY Leaderboard v3, task lm-arena-chat, vLLM 0.11.1, H100"
+WINDOWS = "one H100 80GB HBM3, vLLM 0.25.1, Llama-3.1-8B shape with dummy weights, windows with their ramps"
+FIRST_RUN = "docs/validation/first-gpu-run.md: H100 80GB HBM3, vLLM 0.25.1, Llama-3.1-8B shape with dummy weights"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published figure: J per output token of a steady closed loop."""
+
+    model: str
+    tensor_parallel: int
+    batch: int
+    energy_per_token_j: float
+
+
+ROWS = tuple(
+    Row(model, parts, batch, energy_j)
+    for model, parts, batches in (
+        (
+            "llama-3.1-8b",
+            1,
+            {8: 0.455, 16: 0.263, 32: 0.165, 64: 0.119, 128: 0.095, 256: 0.077, 512: 0.070},
+        ),
+        ("qwen3-14b", 1, {8: 0.706, 16: 0.398, 32: 0.244, 64: 0.167, 128: 0.128, 256: 0.112}),
+        ("llama-3.1-70b", 4, {8: 3.76, 16: 2.09, 32: 1.21, 64: 0.797, 128: 0.563, 256: 0.479, 512: 0.421}),
+    )
+    for batch, energy_j in batches.items()
+)
+
+
+@dataclass(frozen=True)
+class MeasuredWindow:
+    """One measured window of the 8B shape.
+
+    `requests` sent as a Poisson process over `sent_s`, or by `users` in a closed loop; prompts of `prompt` tokens with
+    standard deviation `prompt_std` and `output` tokens each. `whole`: the window is all of the load with its ramps;
+    else a steady stretch of `duration_s`. `tokens_per_s` counts prompt tokens where `output` is 1, generated ones
+    else. Where a source does not say how long requests were sent, or by how many users, it is inferred from its window
+    and token counts.
+    """
+
+    name: str
+    source: str
+    prompt: int
+    prompt_std: int
+    output: int
+    power_w: float
+    tokens_per_s: float
+    users: int | None = None
+    sent_s: float = 0.0
+    requests: int | None = None
+    whole: bool = False
+    duration_s: float = 0.0
+
+    @property
+    def energy_per_token_j(self) -> float:
+        """J for each counted token."""
+        return self.power_w / self.tokens_per_s
+
+
+MEASURED = (
+    MeasuredWindow("4/s", WINDOWS, 256, 64, 256, 455, 22016 / 27.1, sent_s=25, requests=86, whole=True),
+    MeasuredWindow("16/s", WINDOWS, 256, 64, 256, 556, 117760 / 32.0, sent_s=30, requests=460, whole=True),
+    MeasuredWindow("48/s", WINDOWS, 256, 64, 256, 658, 556288 / 50.7, sent_s=45, requests=2173, whole=True),
+    MeasuredWindow("prefill 2000/1", WINDOWS, 2000, 0, 1, 677, 998187 / 25.2, users=16, whole=True, requests=499),
+    MeasuredWindow("decode 16/512", WINDOWS, 16, 0, 512, 486, 102400 / 33.7, users=24, whole=True, requests=200),
+    MeasuredWindow("Poisson 4/s", FIRST_RUN, 256, 64, 256, 474, 75639 / 72, sent_s=82, requests=337, duration_s=72),
+    MeasuredWindow("Poisson 16/s", FIRST_RUN, 256, 64, 256, 564, 302530 / 72, sent_s=82, requests=1346, duration_s=72),
+    MeasuredWindow("Poisson 24/s", FIRST_RUN, 256, 64, 256, 622, 453857 / 72, sent_s=82, requests=2019, duration_s=72),
+    MeasuredWindow("prefill 2048/1, 16 users", FIRST_RUN, 2048, 0, 1, 698, 589824 / 14, users=16, duration_s=14),
+    MeasuredWindow("prefill 512/1, 2 users", FIRST_RUN, 512, 0, 1, 675, 466944 / 14, users=2, duration_s=14),
+    MeasuredWindow("decode 16/512, 8 users", FIRST_RUN, 16, 0, 512, 467, 16777 / 14, users=8, duration_s=14),
+    MeasuredWindow("decode 16/512, 32 users", FIRST_RUN, 16, 0, 512, 527, 97231 / 22, users=32, duration_s=22),
+    MeasuredWindow("decode 16/512, 64 users", FIRST_RUN, 16, 0, 512, 606, 111469 / 14, users=64, duration_s=14),
+)
+
 
 PROMPT_TOKENS = 250
 OUTPUT_TOKENS = (350, 650)
@@ -157,7 +235,9 @@ def _row(device: Device, row: Row, settings: EngineSettings) -> tuple[float, flo
     first = random.integers(1, OUTPUT_TOKENS[1], row.batch)
     later = random.integers(*OUTPUT_TOKENS, ROUNDS * row.batch)
     lengths = [int(n) for n in np.concatenate((first, later))]
-    _closed_loop(engine, row.batch, lambda i: Request(i, PROMPT_TOKENS, lengths[i]), ROUNDS * row.batch, FOREVER_NS)
+    _closed_loop(
+        engine, row.batch, lambda i: BenchRequest(i, PROMPT_TOKENS, lengths[i]), ROUNDS * row.batch, FOREVER_NS
+    )
     power_w, sampled_per_s, _ = _means(engine, round(engine.now_ns * 0.3), round(engine.now_ns * 0.75))
     return power_w * row.tensor_parallel, power_w * row.tensor_parallel / sampled_per_s
 
@@ -167,9 +247,9 @@ def _window(device: Device, window: MeasuredWindow, settings: EngineSettings) ->
     engine = _engine(device, "llama-3.1-8b", settings, 1)
     random = np.random.default_rng(5)
 
-    def make(number: int) -> Request:
+    def make(number: int) -> BenchRequest:
         prompt = max(1, round(random.normal(window.prompt, window.prompt_std)))
-        return Request(number, prompt, window.output)
+        return BenchRequest(number, prompt, window.output)
 
     if window.users is None:
         count = window.requests or 0
@@ -186,20 +266,20 @@ def _window(device: Device, window: MeasuredWindow, settings: EngineSettings) ->
     return power_w, prompts_per_s if window.output == 1 else sampled_per_s
 
 
-def _engine(device: Device, model: str, settings: EngineSettings, tensor_parallel: int) -> Engine:
-    engine = Engine(StepPhysics(device, SHAPES[model], settings, tensor_parallel))
+def _engine(device: Device, model: str, settings: EngineSettings, tensor_parallel: int) -> BenchEngine:
+    engine = BenchEngine(StepPhysics(device, SHAPES[model], settings, tensor_parallel))
     engine.thermal.temperature_c = WARM_C
     return engine
 
 
 def _closed_loop(
-    engine: Engine, users: int, make: Callable[[int], Request], requests: int | None, until_ns: int
+    engine: BenchEngine, users: int, make: Callable[[int], BenchRequest], requests: int | None, until_ns: int
 ) -> None:
     """Users who each send the next request when the last has ended, `requests` in all."""
-    arrivals: Arrivals = [(user * 200_000, user, make(user)) for user in range(users)]
+    arrivals: RequestArrivals = [(user * 200_000, user, make(user)) for user in range(users)]
     sent = users
 
-    def again(_: Request) -> None:
+    def again(_: BenchRequest) -> None:
         nonlocal sent
         if requests is None or sent < requests:
             heapq.heappush(arrivals, (engine.now_ns + TURNAROUND_NS, sent, make(sent)))
@@ -208,7 +288,7 @@ def _closed_loop(
     serve(engine, arrivals, until_ns, again)
 
 
-def _means(engine: Engine, start_ns: int, end_ns: int) -> tuple[float, float, float]:
+def _means(engine: BenchEngine, start_ns: int, end_ns: int) -> tuple[float, float, float]:
     """Power of one GPU, sampled tokens/s and prompt tokens/s between two times."""
     log = engine.segments
     starts_ns, ends_ns = log.integers("start_ns"), log.integers("end_ns")

@@ -10,9 +10,8 @@ from multiprocessing import get_context
 import numpy as np
 from scipy.stats import binomtest
 
-from inference_energy.validation.fit_truth import FitTruth
+from inference_energy.validation.bench_trial import FitTruth, Trial, TrialOutcome, run_trial
 from inference_energy.validation.scenarios import SCENARIOS, Scenario
-from inference_energy.validation.trial import Outcome, Trial, run_trial
 
 BIAS_LIMIT = 0.01
 COVERAGE_GOAL = (0.92, 0.98)
@@ -98,7 +97,7 @@ def run_trials(
     return [found[task] for task in tasks]
 
 
-def summarise(trials: Sequence[Trial]) -> Coverage:
+def summarize(trials: Sequence[Trial]) -> Coverage:
     """Bring the trials together."""
     return Coverage(
         seeds=len({trial.seed for trial in trials}),
@@ -116,7 +115,7 @@ def _rows(trials: Sequence[Trial]) -> Iterator[Row]:
             yield _row(scenario, outcomes, fit_truth)
 
 
-def _row(scenario: str, outcomes: Sequence[Outcome], fit_truth: FitTruth) -> Row:
+def _row(scenario: str, outcomes: Sequence[TrialOutcome], fit_truth: FitTruth) -> Row:
     errors = np.array([outcome.error for outcome in outcomes if outcome.error is not None])
     truths = [outcome.truth for outcome in outcomes if outcome.truth is not None]
     mean_truth = float(np.mean(truths)) if truths else None
@@ -142,7 +141,7 @@ def _row(scenario: str, outcomes: Sequence[Outcome], fit_truth: FitTruth) -> Row
     )
 
 
-def _truth(outcome: Outcome, mean_truth: float | None, fit_truth: FitTruth) -> float | None:
+def _truth(outcome: TrialOutcome, mean_truth: float | None, fit_truth: FitTruth) -> float | None:
     """What the outcome's interval should hold."""
     if outcome.interval is None or not outcome.of_load:
         return outcome.truth

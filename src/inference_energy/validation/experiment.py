@@ -7,25 +7,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from inference_energy.bench.config import Node
+from inference_energy.bench.hardware import SHAPES, from_config
 from inference_energy.bench.live.flags import ENGINE_FLAGS
 from inference_energy.bench.offline.plan import SessionPlan
+from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import simulate
-from inference_energy.bench.offline.write import write_session
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.parts.shapes import SHAPES, from_config
 from inference_energy.config.load.arrivals import ClosedArrival
-from inference_energy.config.models import DummyModel
 from inference_energy.config.root import Config
-from inference_energy.config.servers import LaunchServer
+from inference_energy.config.servers import DummyModel, LaunchServer
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.errors import InputError
-from inference_energy.plan.cells import Cell
-from inference_energy.plan.files import digests, write_plan
-from inference_energy.plan.prompts.make import make_prompts
-from inference_energy.plan.requests import session_requests
-from inference_energy.plan.schedule import make_schedule
-from inference_energy.plan.sources import plan_files
-from inference_energy.plan.specs import Specs, cells_of
+from inference_energy.plan.cells import Cell, plan_files
+from inference_energy.plan.schedule import make_prompts, make_schedule, session_requests
+from inference_energy.plan.tables import digests, write_plan
+from inference_energy.plan.workflow_params import Specs, session_cells
 
 MACHINE = "bench"
 
@@ -47,7 +43,7 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
         if not isinstance(server, LaunchServer):
             raise InputError(f"sessions.{name}.server: a running server cannot be simulated; name one of mode: launch")
         own = _node(node, config, server)
-        cells = cells_of(config, name)
+        cells = session_cells(config, name)
         prompts = make_prompts(cells, config.seed, own.shape.vocabulary)
         schedule = make_schedule(session_requests(cells, config.seed), prompts.to_batches())
         _check_single_requests(name, cells, schedule, prompts)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inference_energy.bench.offline.plan import Cell, SessionPlan
-from inference_energy.bench.parts.node import Node
+from inference_energy.bench.config import Node
+from inference_energy.bench.offline.plan import BenchCell, SessionPlan
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.plan.seeds import generator
+from inference_energy.plan.distributions import generator
 
 MACHINE, SESSION, SERVER = "bench", "trial", "virtual"
 TRIM_START_S = 8.0
@@ -77,7 +77,7 @@ class Scenario:
         for stretch in self.stretches:
             _draw(stretch, seed, rows, prompts)
         cells = tuple(
-            Cell(s.name, s.kind, s.duration_s, self.name, s.arrival(), prefix_reuse=s.prefixes > 0)
+            BenchCell(s.name, s.kind, s.duration_s, self.name, s.arrival(), prefix_reuse=s.prefixes > 0)
             for s in self.stretches
         )
         frame = pd.DataFrame(rows, columns=SCHEDULE.names)

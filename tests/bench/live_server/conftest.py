@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from inference_energy.acquire.model.dummy import write_dummy
+from inference_energy.acquire.model_files import write_dummy
 from tests.bench.live_server.servers import LiveServer
 
 SMALL_8B = {

@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from inference_energy.bench.config import Node
 from inference_energy.bench.live.node import VARIABLE, make_node
-from inference_energy.bench.parts.node import Node
 from tests.conftest import unused_port
 
 LIMIT_S = 30.0

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from inference_energy.bench.live.alarm import Alarm
+from inference_energy.bench.live.timer import Alarm
 
 MS = 1_000_000
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inference_energy.bench.truth.contents import own_length
+from inference_energy.bench.truth.prefix_cache import own_length
 from tests.bench.live_server.servers import LiveServer
 
 USAGE = {"include_usage": True}

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from inference_energy.bench.live import serving
-from inference_energy.bench.live.job import Job
+from inference_energy.bench.config import Node
+from inference_energy.bench.live import engine_loop as serving
+from inference_energy.bench.live.engine_loop import BUSY_ROW_NS, MOST_BEHIND_NS, EngineLoop
 from inference_energy.bench.live.metrics import EngineMetrics
-from inference_energy.bench.live.serving import BUSY_ROW_NS, MOST_BEHIND_NS, EngineLoop
-from inference_energy.bench.live.truth_sink import TruthSink
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.truth.engine import Engine
+from inference_energy.bench.live.protocol import Job
+from inference_energy.bench.live.truth_files import TruthSink
+from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.step import StepPhysics
 
 MS = 1_000_000
@@ -56,7 +56,7 @@ def play(scene: Scene, **engine: Any) -> tuple[EngineLoop, Rows]:
 
     async def run() -> tuple[EngineLoop, Rows]:
         node = Node.parse({"engine": engine})
-        made = Engine(StepPhysics(node.device, node.shape, node.engine), time.monotonic_ns())
+        made = BenchEngine(StepPhysics(node.device, node.shape, node.engine), time.monotonic_ns())
         rows = Rows()
         engine_loop = EngineLoop(made, asyncio.get_running_loop(), EngineMetrics(made, "m", False), rows, TruthSink())
         engine_loop.loaded()

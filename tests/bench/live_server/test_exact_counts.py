@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from inference_energy.acquire.load.test import CELL
-from inference_energy.acquire.load.worker.team import LoadTeam
-from inference_energy.acquire.server.metrics import MetricsPoller
-from inference_energy.acquire.server.metrics_log import compact
-from inference_energy.analysis.cell_counts import Span, compare
-from inference_energy.analysis.server_counts import ServerMetrics
+from inference_energy.acquire.load.standalone import CELL
+from inference_energy.acquire.load.worker_pool import WorkerPool
+from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
+from inference_energy.analysis.counts import Span, compare_totals
+from inference_energy.analysis.server_metrics import ServerMetrics
 from inference_energy.contracts import schedule, server_metrics
 from inference_energy.contracts.figure import Reason
-from inference_energy.contracts.tables import read_table
+from inference_energy.contracts.io import read_table
 from tests.bench.live_server.servers import LiveServer
 from tests.load.plans import load_spec, logged, open_rows, write_plan
 
@@ -24,14 +23,14 @@ from tests.load.plans import load_spec, logged, open_rows, write_plan
 async def send(server: LiveServer, folder: Path, duration_s: float, drain_s: float) -> tuple[Any, Span]:
     spec = load_spec(server.url, "m", folder, {CELL: (duration_s, {"ignore_eos": True})}, drain_s=drain_s)
     poller = MetricsPoller(server.url, 0.1, folder / "metrics.arrows")
-    async with LoadTeam(spec) as team:
+    async with WorkerPool(spec) as team:
         poller.start()
         assert await poller.scrape_idle()
         times = await team.run_cell(CELL)
         assert await poller.scrape_idle()
         await team.finish()
     await poller.stop()
-    compact(folder / "metrics.arrows", folder / "server_metrics.parquet")
+    compact_metrics_log(folder / "metrics.arrows", folder / "server_metrics.parquet")
     return logged(folder), Span(times.start_ns, max(times.drained_ns, 0), time.monotonic_ns())
 
 
@@ -41,7 +40,9 @@ def compared(
     write_plan(folder, rows, prompts)
     sent, span = asyncio.run(send(server, folder, duration_s, drain_s))
     metrics = ServerMetrics(read_table(folder / "server_metrics.parquet", server_metrics.SCHEMA))
-    table, reasons = compare(sent, read_table(folder / "schedule.parquet", schedule.SCHEDULE), metrics, span, 0.0)
+    table, reasons = compare_totals(
+        sent, read_table(folder / "schedule.parquet", schedule.SCHEDULE), metrics, span, 0.0
+    )
     return sent, table, reasons
 
 
@@ -110,7 +111,7 @@ def test_requests_of_others_are_counted(start: Callable[..., LiveServer], tmp_pa
 
     sent, span = asyncio.run(both())
     metrics = ServerMetrics(read_table(folder / "server_metrics.parquet", server_metrics.SCHEMA))
-    table, reasons = compare(sent, None, metrics, span, 0.02)
+    table, reasons = compare_totals(sent, None, metrics, span, 0.02)
     assert table["requests"]["of_others"] == others
     assert table["tokens"]["generated"]["unexplained"] == others * 4
     assert reasons[0].code == "token_mismatch"

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from inference_energy.acquire.load.test import CELL
-from inference_energy.acquire.server.launch import launch
+from inference_energy.acquire.load.standalone import CELL
+from inference_energy.acquire.server.launch import launch_server
 from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
 from inference_energy.acquire.server.metrics import MetricsPoller
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.server.settings import LaunchSpec
+from inference_energy.bench.config import Node
 from inference_energy.bench.live.node import VARIABLE, make_node
-from inference_energy.bench.live.truth_files import REQUESTS, read
-from inference_energy.bench.parts.node import Node
+from inference_energy.bench.live.truth_files import REQUESTS, read_truth
 from tests.bench.live_server.servers import MODULE
 from tests.conftest import unused_port
 from tests.load.plans import row, run_cells, write_plan
@@ -30,7 +30,7 @@ async def measure(spec: LaunchSpec, folder: Path) -> tuple[pd.DataFrame, dict[st
     ]
     write_plan(folder, rows, [{"token_ids": [number, *range(100)]} for number in range(20)])
     cells = {CELL: (1.0, {"ignore_eos": True})}
-    async with await launch(spec) as server:
+    async with await launch_server(spec) as server:
         poller = MetricsPoller(server.base_url, 60.0)  # too seldom to see the end by itself
         poller.start()
         await asyncio.sleep(0.2)
@@ -64,7 +64,7 @@ def test_the_pipelines_client_sees_what_is_true(spec: LaunchSpec, tmp_path: Path
     assert len(sent) == REQUESTS_SENT
     assert set(sent["worker"]) == {0, 1}
     sent = sent.sort_values("completion_tokens").reset_index(drop=True)  # each asked for another number of tokens
-    truth = read(tmp_path / "node" / "truth" / str(pid), REQUESTS).to_pandas()
+    truth = read_truth(tmp_path / "node" / "truth" / str(pid), REQUESTS).to_pandas()
     truth = truth.sort_values("completion_tokens").reset_index(drop=True)
     for name in ("completion_tokens", "prompt_tokens", "cached_tokens"):
         assert sent[name].tolist() == truth[name].tolist(), name

@@ -9,8 +9,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from inference_energy.acquire.cache import VARIABLE
-from inference_energy.acquire.vllm.build import ensure_environment
+from inference_energy.acquire.vllm_environment import CACHE_VARIABLE, ensure_environment
 from tests.bench.live_server.servers import LiveServer
 from tests.vllm.real_server import ROOT
 
@@ -84,7 +83,7 @@ def test_openai_raises_its_own_errors(client: openai.OpenAI, start: Callable[...
 @pytest.mark.vllm
 def test_vllm_bench_serve(server: LiveServer, model_folder: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, str(ROOT / ".cache"))
+        patch.setenv(CACHE_VARIABLE, str(ROOT / ".cache"))
         python = ensure_environment("cpu", ROOT / "envs" / "cpu")
     before = server.metrics()
     command = [str(python), "-c", VLLM_BENCH_SERVE, "--base-url", server.url]

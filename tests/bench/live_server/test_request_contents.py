@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.bench.truth.contents import (
+from inference_energy.bench.truth.prefix_cache import (
     LENGTH_SIGMA,
     MEAN_LENGTH_TOKENS,
     block_hashes,
@@ -43,7 +43,7 @@ def test_salts_keep_blocks_apart(tokens: list[int], salt: str, other: str) -> No
 
 def test_they_are_the_same_in_every_process() -> None:
     code = (
-        "from inference_energy.bench.truth.contents import *;"
+        "from inference_energy.bench.truth.prefix_cache import *;"
         "print(block_hashes(range(40), 16), block_hashes(range(40), 16, 'salt'), own_length('a text', 1),"
         " own_length([1, 2], 1))"
     )

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference_energy.bench.live.truth_files import STEPS, read
-from inference_energy.bench.truth.trace import TRACE_DTYPE
+from inference_energy.bench.live.truth_files import STEPS, read_truth
+from inference_energy.bench.truth.power_trace import TRACE_DTYPE
 from tests.bench.live_server.servers import LiveServer
 
 STREAM = {"prompt": [1, 2, 3], "max_tokens": 20, "ignore_eos": True, "stream_options": {"include_usage": True}}
@@ -59,7 +59,7 @@ def test_a_hang_ignores_sigterm_but_can_be_killed(start: Callable[..., LiveServe
     trace = np.fromfile(server.node.traces / f"{server.process.pid}.trace", dtype=TRACE_DTYPE)
     assert time.monotonic_ns() - trace["start_ns"][-1] < 1e9  # its power was told to the last
     assert not np.isnan(trace["gpu_w"]).any()
-    steps = read(server.truth, STEPS).to_pandas()
+    steps = read_truth(server.truth, STEPS).to_pandas()
     assert time.monotonic_ns() - steps["end_ns"].iloc[-1] < 2e9
 
 

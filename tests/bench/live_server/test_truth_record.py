@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.bench.live.truth_files import EVENTS, REQUESTS, SERVER, STEPS, finish, physics_of, read
-from inference_energy.bench.truth.segments import GPU_IDLE
-from inference_energy.bench.truth.trace import TRACE_DTYPE, device_power
+from inference_energy.bench.live.truth_files import EVENTS, REQUESTS, SERVER, STEPS, finish, physics_of, read_truth
+from inference_energy.bench.truth.ledger import GPU_IDLE
+from inference_energy.bench.truth.power_trace import TRACE_DTYPE, device_power
 from tests.bench.live_server.servers import LIMIT_S, LiveServer
 
 FLAGS = ("--max-num-seqs", "8", "--max-num-batched-tokens", "128")
@@ -32,7 +32,7 @@ def load(server: LiveServer, requests: int = 24) -> None:
 
 
 def tables(server: LiveServer) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    steps, requests, events = (read(server.truth, name).to_pandas() for name in (STEPS, REQUESTS, EVENTS))
+    steps, requests, events = (read_truth(server.truth, name).to_pandas() for name in (STEPS, REQUESTS, EVENTS))
     return steps, requests, events
 
 
@@ -120,7 +120,9 @@ def test_a_crash_leaves_what_was_written(start: Callable[..., LiveServer]) -> No
     server = start(*FLAGS)
     load(server)
     deadline = time.monotonic() + LIMIT_S
-    while len(read(server.truth, REQUESTS)) < 24 or read(server.truth, STEPS).to_pandas()["running"].iloc[-1]:
+    while (
+        len(read_truth(server.truth, REQUESTS)) < 24 or read_truth(server.truth, STEPS).to_pandas()["running"].iloc[-1]
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     server.kill()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from inference_energy.bench.config import Node
+from inference_energy.bench.live.cli_wrapper import bench_environment
 from inference_energy.bench.live.node import VARIABLE, NodeFolder, make_node
-from inference_energy.bench.live.wrapper import bench_environment
-from inference_energy.bench.parts.node import Node
 
 Make = Callable[..., NodeFolder]
 Run = Callable[..., str]

@@ -10,21 +10,21 @@ from pathlib import Path
 import pynvml as real
 import pytest
 
-from inference_energy.acquire.environment.capture import capture
 from inference_energy.acquire.gpus import gpu_uuids
+from inference_energy.acquire.machine_environment import capture
 from inference_energy.acquire.power import simulated
-from inference_energy.acquire.power.base import Channel, PowerSource, SourceError
+from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.choose import candidates, choose
+from inference_energy.acquire.power.power_log import read_stream
+from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.acquire.power.simulated import labelled, simulated_node
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.power.sources.rapl import RaplSource
-from inference_energy.acquire.power.spec import SamplerSpec
-from inference_energy.acquire.power.stream import read_stream
 from inference_energy.acquire.server.preflight import check_gpus
 from inference_energy.bench.live import node as node_module
+from inference_energy.bench.live.cli_wrapper import PowercapFeed
 from inference_energy.bench.live.node import VARIABLE, NodeFolder
-from inference_energy.bench.live.powercap_feed import PowercapFeed
-from inference_energy.bench.live.trace_file import TraceWriter
+from inference_energy.bench.live.power_trace_file import TraceWriter
 from inference_energy.bench.sensors.power_log import sources as offline_sources
 from inference_energy.bench.stand_in import pynvml as virtual
 from inference_energy.errors import InputError
@@ -141,7 +141,7 @@ def test_rapl_reads_the_nodes_tree(here: Make) -> None:
     writer = TraceWriter(made.traces, os.getpid())
     writer.append(made.origin_ns, 300.0, 160.0, 50.0, 0, True)
 
-    def read(channels: list[Channel]) -> dict[tuple[str, str], float]:
+    def read(channels: list[SensorChannel]) -> dict[tuple[str, str], float]:
         return {(c.device, c.domain): c.read().energy_counter_j or 0.0 for c in channels}
 
     with PowercapFeed(made):
@@ -215,16 +215,16 @@ def test_a_real_machines_environment_says_so_too() -> None:
 
 def test_other_processes_find_the_stand_ins_by_their_path(make: Make, python: Run) -> None:
     made = make(tensor_parallel=2)
-    count = "from inference_energy.acquire.vllm.detect import gpu_count, installed_interpreter as found\n"
+    count = "from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter as found\n"
     assert python(made, count + "print(gpu_count(), found())") == f"2 {sys.executable}"
-    describe = "import json, sys; from inference_energy.acquire.vllm.describe import describe\n"
+    describe = "import json, sys; from inference_energy.acquire.vllm_environment import describe\n"
     facts = json.loads(python(made, describe + "print(json.dumps(describe([sys.executable])))"))
     assert facts["vllm_version"] == "0.25.1+simulated"
     assert "vllm_version" not in facts["missing"]
 
 
 def test_without_the_variable_a_stand_in_on_the_path_finds_nothing(make: Make, python: Run) -> None:
-    count = "from inference_energy.acquire.vllm.detect import gpu_count; print(gpu_count())"
+    count = "from inference_energy.acquire.vllm_environment import gpu_count; print(gpu_count())"
     assert python(make(), count, **{VARIABLE: ""}) == "0"
     assert real.__name__ == "pynvml" and real is not virtual
 
@@ -233,8 +233,8 @@ def test_the_sampler_logs_a_node_as_simulated(make: Make, python: Run, tmp_path:
     log = tmp_path / "power.arrows"
     code = (
         "from pathlib import Path; import sys\n"
-        "from inference_energy.acquire.power.process import SamplerProcess\n"
-        "from inference_energy.acquire.power.spec import SamplerSpec\n"
+        "from inference_energy.acquire.power.sampler_handle import SamplerProcess\n"
+        "from inference_energy.acquire.power.settings import SamplerSpec\n"
         f"with SamplerProcess(SamplerSpec(duration_s=1.5), Path({str(log)!r})) as sampler:\n"
         "    import time; time.sleep(1.2)\n"
     )

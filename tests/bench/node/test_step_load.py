@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from inference_energy.bench.live.cli_wrapper import bench_environment
 from inference_energy.bench.live.node import VARIABLE, NodeFolder
-from inference_energy.bench.live.trace_file import TraceReader
-from inference_energy.bench.live.wrapper import bench_environment
+from inference_energy.bench.live.power_trace_file import TraceReader
 
 Make = Callable[..., NodeFolder]
 COMMAND = [sys.executable, "-m", "inference_energy.bench.live.step_load", "--gpu", "GPU-x", "--steps", "0.3,0.6,0.4"]

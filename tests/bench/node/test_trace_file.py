@@ -14,16 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_energy.bench.live import trace_file
+from inference_energy.bench.config import Node
+from inference_energy.bench.hardware import H100
+from inference_energy.bench.live import power_trace_file
 from inference_energy.bench.live.node import NodeFolder, make_node, open_node
-from inference_energy.bench.live.process import alive
+from inference_energy.bench.live.power_trace_file import TraceReader, TraceWriter, alive
 from inference_energy.bench.live.timeline import Timeline
-from inference_energy.bench.live.trace_file import TraceReader, TraceWriter
-from inference_energy.bench.parts.catalogue import H100
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.truth.segments import GPU_IDLE, POWER_CAP
-from inference_energy.bench.truth.thermal import Thermal
-from inference_energy.bench.truth.trace import TRACE_DTYPE, Steps, TruePower
+from inference_energy.bench.truth.ledger import GPU_IDLE, POWER_CAP
+from inference_energy.bench.truth.power_trace import TRACE_DTYPE, Steps, TruePower
+from inference_energy.bench.truth.step import Thermal
 from inference_energy.errors import InputError
 
 Make = Callable[..., NodeFolder]
@@ -34,7 +33,7 @@ REST_C = H100.ambient_c + H100.k_per_w * H100.cold_idle_w
 WRITER = """
 import os, sys, time
 from pathlib import Path
-from inference_energy.bench.live.trace_file import TraceWriter
+from inference_energy.bench.live.power_trace_file import TraceWriter
 writer = TraceWriter(Path(sys.argv[1]), os.getpid())
 start_ns = time.monotonic_ns()
 for i in range(2000):
@@ -170,7 +169,7 @@ def test_another_process_is_followed_and_its_end_is_seen(make: Make) -> None:
 def test_a_killed_server_ends_some_time_after_its_last_row_at_the_same_moment_for_every_reader(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trace_file, "SILENT_S", 1.0)
+    monkeypatch.setattr(power_trace_file, "SILENT_S", 1.0)
     made = make()
     early = reader_of(made)
     with server(made, "open") as process:
@@ -194,7 +193,7 @@ def test_a_killed_server_ends_some_time_after_its_last_row_at_the_same_moment_fo
 
 
 def test_what_a_silent_server_was_seen_to_draw_is_never_taken_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_file, "SILENT_S", 0.2)
+    monkeypatch.setattr(power_trace_file, "SILENT_S", 0.2)
     made = make()
     reader = reader_of(made)
     with server(made, "open"):

@@ -13,8 +13,8 @@ import pytest
 from inference_energy.bench.live.node import VARIABLE, NodeFolder
 from inference_energy.bench.live.nvml import driver
 from inference_energy.bench.live.nvml.session import _State
-from inference_energy.bench.live.trace_file import TraceWriter
-from inference_energy.bench.sensors.gpu_state import SLOWED_CLOCK_SHARE
+from inference_energy.bench.live.power_trace_file import TraceWriter
+from inference_energy.bench.sensors.nvml import SLOWED_CLOCK_SHARE
 from inference_energy.bench.stand_in import pynvml as virtual
 from inference_energy.errors import InputError
 
@@ -261,8 +261,8 @@ def test_a_tenants_power_shows_on_its_gpu_alone(here: Make) -> None:
 
 
 def test_another_node_is_another_machine(here: Make, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from inference_energy.bench.config import Node
     from inference_energy.bench.live.node import make_node
-    from inference_energy.bench.parts.node import Node
 
     here()
     old = first_gpu()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from inference_energy.bench.config import Node
+from inference_energy.bench.live.cli_wrapper import STAND_IN, bench_environment, run_on_bench
 from inference_energy.bench.live.node import VARIABLE, NodeFolder, open_node
-from inference_energy.bench.live.wrapper import STAND_IN, bench_environment, run_on_bench
-from inference_energy.bench.parts.node import Node
 from inference_energy.errors import InputError, RunError
 
 Make = Callable[..., NodeFolder]
@@ -22,8 +22,8 @@ SHOW = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w')
 RUN = """
 import sys
 from pathlib import Path
-from inference_energy.bench.live.wrapper import run_on_bench
-from inference_energy.bench.parts.node import Node
+from inference_energy.bench.live.cli_wrapper import run_on_bench
+from inference_energy.bench.config import Node
 sys.exit(run_on_bench(Node(), Path(sys.argv[1]), sys.argv[2:]))
 """
 WAIT = """

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inference_energy.bench.offline.plan import Cell, SessionPlan
+from inference_energy.bench.config import Node
+from inference_energy.bench.offline.plan import BenchCell, SessionPlan
+from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import SimulatedSession
-from inference_energy.bench.offline.write import write_session
-from inference_energy.bench.parts.node import Node
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.impact.recompute import RawSession
 
@@ -34,10 +34,10 @@ class Load:
     ignore_eos: bool = True
     prefix_reuse: bool = False
 
-    def cell(self) -> Cell:
+    def cell(self) -> BenchCell:
         closed = {"process": "closed", "concurrency": self.users}
         arrival = closed if self.users else {"process": "poisson", "rate_qps": self.rate_qps}
-        return Cell(self.name, self.kind, self.duration_s, "some", arrival, self.ignore_eos, self.prefix_reuse)
+        return BenchCell(self.name, self.kind, self.duration_s, "some", arrival, self.ignore_eos, self.prefix_reuse)
 
     def arrivals_ns(self) -> list[int | None]:
         if self.users:

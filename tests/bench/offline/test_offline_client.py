@@ -8,9 +8,9 @@ import pytest
 
 from inference_energy.bench.offline.client import CUT_OFF
 from inference_energy.bench.offline.session import SimulatedSession, simulate
-from inference_energy.bench.truth.contents import output_length
+from inference_energy.bench.truth.prefix_cache import output_length
 from inference_energy.contracts import requests, server_metrics
-from inference_energy.contracts.tables import read_table
+from inference_energy.contracts.io import read_table
 from tests.bench.offline.plans import Load, node, phase, plan, written
 
 

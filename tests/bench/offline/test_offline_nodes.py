@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from inference_energy.bench.offline.session import SimulatedSession, simulate
-from inference_energy.bench.truth.trace import device_power
+from inference_energy.bench.truth.power_trace import device_power
 from inference_energy.contracts import power, server_metrics
-from inference_energy.contracts.tables import read_table
+from inference_energy.contracts.io import read_table
 from tests.bench.offline.plans import Load, node, phase, plan, written
 
 FILES = ("session", "phases", "requests", "server_metrics", "power", "idle", "idle_power")

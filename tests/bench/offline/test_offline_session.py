@@ -9,7 +9,7 @@ import pytest
 
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.contracts import phases, power, requests, server_metrics
-from inference_energy.contracts.tables import read_json, read_metadata, read_table
+from inference_energy.contracts.io import read_json, read_metadata, read_table
 from inference_energy.errors import InputError
 from inference_energy.impact.recompute import RawSession
 from tests.bench.offline.plans import TIMES, WARMUP, Load, node, phase, plan, written

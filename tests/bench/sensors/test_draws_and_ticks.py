@@ -6,9 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from inference_energy.bench.sensors.draws import Draws
-from inference_energy.bench.sensors.latency import Latency
-from inference_energy.bench.sensors.ticks import Ticks
+from inference_energy.bench.sensors.update_clock import Draws, Latency, Ticks
 from tests.bench.sensors.waves import ORIGIN_NS
 
 NUMBERS = np.arange(-50_000, 50_000, dtype=np.int64)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from inference_energy.bench.parts.faults import SensorFault
+from inference_energy.bench.config import SensorFault
 from inference_energy.bench.sensors.nvml import GpuSensor
-from inference_energy.bench.truth.segments import Floats, Integers
+from inference_energy.bench.truth.ledger import Floats, Integers
 from tests.bench.sensors.waves import at, constant, every, gpu, square
 
 Reading = Callable[[GpuSensor, Integers], Floats]

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_energy.bench.parts.catalogue import H100
-from inference_energy.bench.parts.faults import Tenant
+from inference_energy.bench.config import Tenant
+from inference_energy.bench.hardware import H100
 from inference_energy.bench.sensors.nvml import GpuSensor, memory_power_w
-from inference_energy.bench.truth.segments import Floats, Integers
-from inference_energy.bench.truth.trace import device_power
+from inference_energy.bench.truth.ledger import Floats, Integers
+from inference_energy.bench.truth.power_trace import device_power
 from tests.bench.sensors.waves import at, between_j, constant, every, gpu, square, trace, trapezoid_j
 
 Reading = Callable[[GpuSensor, Integers], Floats]

@@ -9,13 +9,12 @@ import pytest
 
 from inference_energy.acquire.power.sources import rapl
 from inference_energy.acquire.power.sources.nvml import power as nvml
-from inference_energy.bench.parts.node import Node
+from inference_energy.bench.config import Node
 from inference_energy.bench.sensors import power_log as module
-from inference_energy.bench.sensors.node import gpu_sensor, gpu_truth
-from inference_energy.bench.sensors.power_log import power_log, sources
-from inference_energy.bench.truth.trace import host_power
+from inference_energy.bench.sensors.power_log import gpu_sensor, gpu_truth, power_log, sources
+from inference_energy.bench.truth.power_trace import host_power
+from inference_energy.contracts.io import read_table, write_table
 from inference_energy.contracts.power import DOMAINS, GRADES, SCHEMA
-from inference_energy.contracts.tables import read_table, write_table
 from tests.bench.sensors.waves import ORIGIN_NS, at, between_j, trace, trapezoid_j
 
 STARTS_S = np.arange(0, 130, 0.7).tolist()

@@ -9,10 +9,8 @@ import pytest
 
 from inference_energy.acquire.power.base import SourceError
 from inference_energy.acquire.power.sources.rapl import CounterAccumulator, RaplSource, find_zones
-from inference_energy.bench.parts.engine import EngineSettings
-from inference_energy.bench.parts.sensors import RaplSensor
-from inference_energy.bench.sensors.powercap import Powercap
-from inference_energy.bench.sensors.rapl import BOARD_W, RaplView, unwrapped_j
+from inference_energy.bench.config import EngineSettings, RaplSensor
+from inference_energy.bench.sensors.rapl import BOARD_W, Powercap, RaplView, unwrapped_j
 from tests.bench.sensors.waves import ORIGIN_NS, at, between_j, every, square
 
 HOST = square(150.0, 95.0, 3.1, 2.3, length_s=4000)

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from inference_energy.bench.parts.faults import SensorFault
-from inference_energy.bench.parts.sensors import NvmlSensor
+from inference_energy.bench.config import NvmlSensor, SensorFault
 from inference_energy.bench.sensors.nvml import GpuSensor
-from inference_energy.bench.truth.segments import Floats, Integers
-from inference_energy.bench.truth.trace import TRACE_DTYPE, Steps, TruePower
+from inference_energy.bench.truth.ledger import Floats, Integers
+from inference_energy.bench.truth.power_trace import TRACE_DTYPE, Steps, TruePower
 
 ORIGIN_NS = 7_000_000_123_456_789
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from inference_energy.bench.parts.engine import EngineSettings
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.truth.engine import Engine
-from inference_energy.bench.truth.request import Request
+from inference_energy.bench.config import EngineSettings, Node
+from inference_energy.bench.truth.engine import BenchEngine
+from inference_energy.bench.truth.ledger import BenchRequest
 from inference_energy.bench.truth.step import StepPhysics
 from tests.bench.truth.reference import Item, ReferenceEngine
 
@@ -87,8 +86,8 @@ def physics_of(settings: EngineSettings, tensor_parallel: int = 1) -> StepPhysic
 class Run:
     """An engine after a load, all its requests, and the reference's, in the same order."""
 
-    engine: Engine
-    requests: list[Request] = field(default_factory=list)
+    engine: BenchEngine
+    requests: list[BenchRequest] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     reference: ReferenceEngine | None = None
 
@@ -103,7 +102,7 @@ STATE = ("running", "waiting", "blocks")
 
 def run(load: Load, *, compare: bool = False, tensor_parallel: int = 1) -> Run:
     """Drive an engine until nothing is left to do, with the reference in step; `compare`: check that they agree."""
-    engine = Engine(physics_of(load.settings, tensor_parallel), start_ns=10**9)
+    engine = BenchEngine(physics_of(load.settings, tensor_parallel), start_ns=10**9)
     reference = ReferenceEngine(load.settings, load.settings.num_gpu_blocks or 0)
     done = Run(engine, reference=reference)
     asks = list(load.asks)
@@ -120,7 +119,7 @@ def run(load: Load, *, compare: bool = False, tensor_parallel: int = 1) -> Run:
         while asks and asks[0].step <= moment:
             ask, number = asks.pop(0), len(done.requests)
             names = names_of(number, ask, load.settings.block_size)
-            done.requests.append(Request(number, ask.prompt, ask.output, names))
+            done.requests.append(BenchRequest(number, ask.prompt, ask.output, names))
             done.items.append(Item(number, ask.prompt, ask.output, names))
             engine.add(done.requests[-1])
             reference.add(done.items[-1])

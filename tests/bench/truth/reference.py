@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from inference_energy.bench.parts.engine import EngineSettings
+from inference_energy.bench.config import EngineSettings
 
 
 @dataclass(eq=False)

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from inference_energy.bench.parts.catalogue import DEVICES
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.parts.shapes import SHAPES, ModelShape, from_config, to_config
+from inference_energy.bench.config import Node
+from inference_energy.bench.hardware import DEVICES, SHAPES, BenchModelShape, from_config, to_config
 from inference_energy.errors import InputError
 
 # Published config.json of each model, as far as it says anything of the shape.
@@ -178,4 +177,6 @@ def test_settings_do_not_change() -> None:
 
 def test_shape_is_complete() -> None:
     with pytest.raises(ValueError, match="vocabulary"):
-        ModelShape.model_validate({"name": "m", "layers": 1, "hidden": 1, "heads": 1, "kv_heads": 1, "head_dim": 1})
+        BenchModelShape.model_validate(
+            {"name": "m", "layers": 1, "hidden": 1, "heads": 1, "kv_heads": 1, "head_dim": 1}
+        )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from inference_energy.bench.truth.blocks import BlockPool
+from inference_energy.bench.truth.prefix_cache import BlockPool
 
 
 def pool_with(*prompts: tuple[int, ...], total: int = 8) -> BlockPool:

@@ -2,17 +2,15 @@
 
 import pytest
 
-from inference_energy.bench.parts.engine import EngineSettings
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.truth.engine import Engine
-from inference_energy.bench.truth.request import Request
-from inference_energy.bench.truth.segments import GPU_IDLE, THERMAL_SLOWDOWN
+from inference_energy.bench.config import EngineSettings, Node
+from inference_energy.bench.truth.engine import BenchEngine
+from inference_energy.bench.truth.ledger import GPU_IDLE, THERMAL_SLOWDOWN, BenchRequest
 from inference_energy.bench.truth.step import StepPhysics
 from inference_energy.errors import InputError
 from tests.bench.truth.loads import physics_of
 
 
-def engine_with(blocks: int = 8, size: int = 4, budget: int = 64, seqs: int = 4, caching: bool = True) -> Engine:
+def engine_with(blocks: int = 8, size: int = 4, budget: int = 64, seqs: int = 4, caching: bool = True) -> BenchEngine:
     settings = EngineSettings(
         max_num_seqs=seqs,
         max_num_batched_tokens=budget,
@@ -21,16 +19,16 @@ def engine_with(blocks: int = 8, size: int = 4, budget: int = 64, seqs: int = 4,
         max_model_len=blocks * size,
         enable_prefix_caching=caching,
     )
-    return Engine(physics_of(settings))
+    return BenchEngine(physics_of(settings))
 
 
-def steps(engine: Engine, count: int) -> None:
+def steps(engine: BenchEngine, count: int) -> None:
     for _ in range(count):
         engine.begin()
         engine.complete()
 
 
-def finish(engine: Engine) -> int:
+def finish(engine: BenchEngine) -> int:
     count = 0
     while engine.has_work:
         steps(engine, 1)
@@ -41,7 +39,7 @@ def finish(engine: Engine) -> int:
 
 def test_first_token_comes_with_the_prompt_and_one_with_each_step_after() -> None:
     engine = engine_with()
-    request = Request(1, 5, 3)
+    request = BenchRequest(1, 5, 3)
     engine.add(request)
     ends = [engine.begin()]
     assert engine.complete() == [request]
@@ -56,7 +54,7 @@ def test_first_token_comes_with_the_prompt_and_one_with_each_step_after() -> Non
 
 def test_one_output_token_needs_one_step() -> None:
     engine = engine_with()
-    request = Request(1, 5, 1)
+    request = BenchRequest(1, 5, 1)
     engine.add(request)
     assert finish(engine) == 1
     assert request.generated == 1
@@ -66,7 +64,7 @@ def test_one_output_token_needs_one_step() -> None:
 
 def test_token_of_a_step_under_way_is_not_there_yet() -> None:
     engine = engine_with()
-    request = Request(1, 4, 5)
+    request = BenchRequest(1, 4, 5)
     engine.add(request)
     steps(engine, 2)
     engine.begin()
@@ -77,7 +75,7 @@ def test_token_of_a_step_under_way_is_not_there_yet() -> None:
 
 def test_prompt_longer_than_the_budget_is_computed_in_chunks() -> None:
     engine = engine_with(blocks=16, budget=10)
-    engine.add(Request(1, 24, 2))
+    engine.add(BenchRequest(1, 24, 2))
     assert finish(engine) == 4
     assert list(engine.segments.prefill) == [10, 10, 4, 0]
     assert list(engine.segments.samples) == [0, 0, 1, 1]
@@ -86,9 +84,9 @@ def test_prompt_longer_than_the_budget_is_computed_in_chunks() -> None:
 
 def test_decoding_comes_before_prompts_in_the_budget() -> None:
     engine = engine_with(blocks=16, budget=4)
-    engine.add(Request(1, 4, 10))
+    engine.add(BenchRequest(1, 4, 10))
     steps(engine, 1)
-    engine.add(Request(2, 9, 1))
+    engine.add(BenchRequest(2, 9, 1))
     steps(engine, 3)
     assert list(engine.segments.decoding) == [0, 1, 1, 1]
     assert list(engine.segments.prefill) == [4, 3, 3, 3]
@@ -96,7 +94,7 @@ def test_decoding_comes_before_prompts_in_the_budget() -> None:
 
 def test_preempted_youngest_is_computed_anew_with_its_own_tokens() -> None:
     engine = engine_with(blocks=4, size=4)
-    old, young = Request(1, 4, 12), Request(2, 4, 8)
+    old, young = BenchRequest(1, 4, 12), BenchRequest(2, 4, 8)
     engine.add(old)
     engine.add(young)
     steps(engine, 6)
@@ -117,7 +115,7 @@ def test_preempted_youngest_is_computed_anew_with_its_own_tokens() -> None:
 def test_stale_turn_does_not_end_a_request_that_is_computed_anew() -> None:
     """The step in which a preempted request would have ended must not end it while its prompt is computed again."""
     engine = engine_with(blocks=3, size=8, budget=2, seqs=2)
-    old, young = Request(1, 1, 17), Request(2, 1, 3)
+    old, young = BenchRequest(1, 1, 17), BenchRequest(2, 1, 3)
     engine.add(old)
     steps(engine, 15)
     engine.add(young)
@@ -129,7 +127,7 @@ def test_prompt_that_was_not_computed_is_not_found_by_the_next() -> None:
     """A request goes in the midst of its prompt; the next with the same prompt finds what was computed, no more."""
     engine = engine_with(blocks=16, budget=10)
     names = tuple(range(6))
-    first, second = Request(1, 24, 1, names), Request(2, 24, 1, names)
+    first, second = BenchRequest(1, 24, 1, names), BenchRequest(2, 24, 1, names)
     engine.add(first)
     steps(engine, 1)
     engine.abort(first)
@@ -143,7 +141,7 @@ def test_same_prompt_is_computed_once_but_for_its_last_token_s_block() -> None:
     engine = engine_with(blocks=16)
     names = tuple(range(3))
     for number in (1, 2):
-        engine.add(Request(number, 12, 1, names))
+        engine.add(BenchRequest(number, 12, 1, names))
         finish(engine)
     assert list(engine.segments.prefill) == [12, 4]
     assert list(engine.segments.cached) == [0, 8]
@@ -153,7 +151,7 @@ def test_same_prompt_is_computed_once_but_for_its_last_token_s_block() -> None:
 def test_without_prefix_caching_nothing_is_found() -> None:
     engine = engine_with(blocks=16, caching=False)
     for number in (1, 2):
-        engine.add(Request(number, 12, 1, (1, 2, 3)))
+        engine.add(BenchRequest(number, 12, 1, (1, 2, 3)))
         finish(engine)
     assert list(engine.segments.prefill) == [12, 12]
     assert (engine.blocks.queries, engine.blocks.hits) == (0, 0)
@@ -162,7 +160,7 @@ def test_without_prefix_caching_nothing_is_found() -> None:
 @pytest.mark.parametrize("under_way", [False, True])
 def test_aborted_request_keeps_what_it_has(under_way: bool) -> None:
     engine = engine_with()
-    request, other = Request(1, 4, 9), Request(2, 4, 4)
+    request, other = BenchRequest(1, 4, 9), BenchRequest(2, 4, 4)
     engine.add(request)
     engine.add(other)
     steps(engine, 3)
@@ -185,17 +183,17 @@ def test_aborted_request_keeps_what_it_has(under_way: bool) -> None:
 
 def test_aborting_twice_or_after_the_end_changes_nothing() -> None:
     engine = engine_with()
-    request = Request(1, 4, 2)
+    request = BenchRequest(1, 4, 2)
     engine.add(request)
     finish(engine)
     engine.abort(request)
-    engine.abort(Request(2, 4, 2))
+    engine.abort(BenchRequest(2, 4, 2))
     assert (request.generated, engine.blocks.used) == (2, 0)
 
 
 def test_request_aborted_while_waiting_is_never_computed() -> None:
     engine = engine_with(seqs=1)
-    first, second = Request(1, 4, 3), Request(2, 4, 3)
+    first, second = BenchRequest(1, 4, 3), BenchRequest(2, 4, 3)
     engine.add(first)
     engine.add(second)
     steps(engine, 1)
@@ -209,13 +207,13 @@ def test_request_aborted_while_waiting_is_never_computed() -> None:
 def test_request_that_never_fits_is_refused(prompt: int, output: int) -> None:
     engine = engine_with(blocks=8, size=4)
     with pytest.raises(InputError, match="max_model_len"):
-        engine.add(Request(1, prompt, output))
+        engine.add(BenchRequest(1, prompt, output))
     assert not engine.has_work
 
 
 def test_longest_request_just_fits() -> None:
     engine = engine_with(blocks=8, size=4)
-    engine.add(Request(1, 30, 2))
+    engine.add(BenchRequest(1, 30, 2))
     assert finish(engine) == 2
 
 
@@ -246,8 +244,8 @@ def test_hot_chip_is_slower_and_says_so() -> None:
     hot = node.device.model_copy(update={"hot_c": 20.0})
     ends = {}
     for device in (node.device, hot):
-        engine = Engine(StepPhysics(device, node.shape, node.engine))
-        engine.add(Request(1, 100, 1))
+        engine = BenchEngine(StepPhysics(device, node.shape, node.engine))
+        engine.add(BenchRequest(1, 100, 1))
         ends[device.hot_c] = engine.begin()
         assert bool(engine.segments.events[-1] & THERMAL_SLOWDOWN) == (device is hot)
     assert ends[20.0] > ends[node.device.hot_c]

@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 
-from inference_energy.bench.truth.request import Request
+from inference_energy.bench.truth.ledger import BenchRequest
 from tests.bench.truth.loads import Load, Run, loads, run
 
 
@@ -50,7 +50,7 @@ def test_an_engine_that_has_ended_all_serves_anew(load: Load) -> None:
     done = run(load)
     engine = done.engine
     engine.blocks.clear()
-    again = Request(10**6, 1, load.settings.max_model_len - 1)
+    again = BenchRequest(10**6, 1, load.settings.max_model_len - 1)
     engine.add(again)
     steps = 0
     while engine.has_work:

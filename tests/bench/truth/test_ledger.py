@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_energy.bench.parts.engine import EngineSettings
-from inference_energy.bench.truth.engine import Engine
-from inference_energy.bench.truth.ledger import Ledger, ledger, step_ends_ns
-from inference_energy.bench.truth.request import Request
+from inference_energy.bench.config import EngineSettings
+from inference_energy.bench.truth.engine import BenchEngine
+from inference_energy.bench.truth.ledger import BenchRequest, Ledger, ledger, step_ends_ns
 from tests.bench.truth.loads import Load, Run, loads, physics_of, run
 
 ROUNDING = 1e-12
@@ -21,7 +20,7 @@ def ledger_of(done: Run) -> Ledger:
     return ledger(done.engine.segments, done.requests, done.engine.physics)
 
 
-def node_energy_j(engine: Engine) -> float:
+def node_energy_j(engine: BenchEngine) -> float:
     """All GPUs' energy, straight from the log."""
     log = engine.segments
     rows = zip(log.start_ns, log.end_ns, log.gpu_w, strict=True)
@@ -91,10 +90,10 @@ def test_order_of_the_requests_does_not_matter(load: Load, chance: random.Random
     assert (shuffled.rest_j, shuffled.total_j) == (straight.rest_j, straight.total_j)
 
 
-def served(*requests: Request, parts: int = 1, rest_ns: int = 0, budget: int = 8192) -> Engine:
+def served(*requests: BenchRequest, parts: int = 1, rest_ns: int = 0, budget: int = 8192) -> BenchEngine:
     """An engine that has served requests that came together."""
     settings_ = EngineSettings(max_num_seqs=16, max_num_batched_tokens=budget)
-    engine = Engine(physics_of(settings_, parts))
+    engine = BenchEngine(physics_of(settings_, parts))
     engine.rest(rest_ns)
     for request in requests:
         engine.add(request)
@@ -106,7 +105,7 @@ def served(*requests: Request, parts: int = 1, rest_ns: int = 0, budget: int = 8
 
 @pytest.mark.parametrize("parts", [1, 4])
 def test_request_alone_gets_all_of_its_steps(parts: int) -> None:
-    request = Request(1, 700, 40)
+    request = BenchRequest(1, 700, 40)
     engine = served(request, parts=parts, rest_ns=2_000_000_000, budget=256)
     split = ledger(engine.segments, [request], engine.physics)
     log = engine.segments
@@ -121,7 +120,7 @@ def test_request_alone_gets_all_of_its_steps(parts: int) -> None:
 
 
 def test_two_alike_get_the_same() -> None:
-    twins = [Request(1, 300, 50), Request(2, 300, 50)]
+    twins = [BenchRequest(1, 300, 50), BenchRequest(2, 300, 50)]
     engine = served(*twins)
     split = ledger(engine.segments, twins, engine.physics)
     assert split.prefill_j[0] == split.prefill_j[1]
@@ -132,7 +131,7 @@ def test_order_of_those_that_come_together_does_not_matter() -> None:
     sizes = [(300, 50), (20, 90), (900, 4)]
     energies = []
     for order in ([0, 1, 2], [2, 0, 1]):
-        requests = {place: Request(place, *sizes[place]) for place in order}
+        requests = {place: BenchRequest(place, *sizes[place]) for place in order}
         engine = served(*requests.values())
         split = ledger(engine.segments, [requests[place] for place in range(3)], engine.physics)
         energies.append([*split.prefill_j, *split.decode_j])
@@ -140,7 +139,7 @@ def test_order_of_those_that_come_together_does_not_matter() -> None:
 
 
 def test_longer_context_costs_its_own_request_more() -> None:
-    short, long = Request(1, 100, 50), Request(2, 4000, 50)
+    short, long = BenchRequest(1, 100, 50), BenchRequest(2, 4000, 50)
     engine = served(short, long)
     split = ledger(engine.segments, [short, long], engine.physics)
     costs = engine.physics
@@ -151,7 +150,7 @@ def test_longer_context_costs_its_own_request_more() -> None:
 
 
 def test_step_ends_are_those_of_steps() -> None:
-    request = Request(1, 30, 5)
+    request = BenchRequest(1, 30, 5)
     engine = served(request, rest_ns=1_500_000_000)
     ends = step_ends_ns(engine.segments)
     assert len(ends) == engine.step == 5
@@ -159,6 +158,6 @@ def test_step_ends_are_those_of_steps() -> None:
 
 
 def test_empty_log_has_no_energy() -> None:
-    engine = Engine(physics_of(EngineSettings()))
+    engine = BenchEngine(physics_of(EngineSettings()))
     split = ledger(engine.segments, [], engine.physics)
     assert (split.rest_j, split.total_j, len(split.prefill_j)) == (0.0, 0.0, 0)

@@ -6,10 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from inference_energy.bench.parts.catalogue import DEVICES
-from inference_energy.bench.parts.engine import EngineSettings
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.parts.shapes import SHAPES
+from inference_energy.bench.config import EngineSettings, Node
+from inference_energy.bench.hardware import DEVICES, SHAPES
 from inference_energy.bench.truth.step import StepPhysics
 from inference_energy.errors import InputError
 

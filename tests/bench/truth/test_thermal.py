@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.bench.parts.catalogue import DEVICES
-from inference_energy.bench.truth.thermal import Thermal
+from inference_energy.bench.hardware import DEVICES
+from inference_energy.bench.truth.step import Thermal
 
 H100 = DEVICES["h100"]
 POWER_W = st.floats(0, 700)

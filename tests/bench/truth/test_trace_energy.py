@@ -7,25 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_energy.bench.parts.engine import EngineSettings
-from inference_energy.bench.parts.faults import Tenant
-from inference_energy.bench.truth.engine import Engine
-from inference_energy.bench.truth.request import Request
-from inference_energy.bench.truth.trace import Steps, WithTenants, device_power, host_power, trace_of
+from inference_energy.bench.config import EngineSettings, Tenant
+from inference_energy.bench.truth.engine import BenchEngine
+from inference_energy.bench.truth.ledger import BenchRequest
+from inference_energy.bench.truth.power_trace import Steps, WithTenants, device_power, host_power, trace_of
 from tests.bench.truth.loads import Load, loads, physics_of, run
 
 SECOND = 10**9
 
 
-def new_engine() -> Engine:
-    return Engine(physics_of(EngineSettings()))
+def new_engine() -> BenchEngine:
+    return BenchEngine(physics_of(EngineSettings()))
 
 
-def served_engine() -> Engine:
+def served_engine() -> BenchEngine:
     """A rest of 1 s and three steps."""
     engine = new_engine()
     engine.rest(SECOND)
-    engine.add(Request(1, 10, 3))
+    engine.add(BenchRequest(1, 10, 3))
     while engine.has_work:
         engine.begin()
         engine.complete()

@@ -30,7 +30,7 @@ class SourceState:
     devices: list[str]
 
 
-class Reading(NamedTuple):
+class PowerSample(NamedTuple):
     """One reading of one channel: the columns of power.parquet without source, device and domain.
 
     `timestamp_ns` is the middle of the read on the monotonic clock, `read_latency_us` the time the read took. A tuple,
@@ -55,7 +55,7 @@ class Reading(NamedTuple):
         return self.power_instant_w if self.power_average_w is None else self.power_average_w
 
 
-class Channel(ABC):
+class SensorChannel(ABC):
     """One thing to read at one rate.
 
     `device` is the GPU's UUID, `package-0` and the like; `domain` is one of `contracts.power.DOMAINS`; `grade` is one
@@ -79,14 +79,14 @@ class Channel(ABC):
         self.about: dict[str, Any] = {}
 
     @abstractmethod
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         """Read once.
 
         Raises:
             SourceError: no reading this time. The caller may try again.
         """
 
-    def read_many(self) -> list[Reading]:
+    def read_many(self) -> list[PowerSample]:
         """Read once where one call gives several readings, or none this time; in order of time.
 
         Raises:
@@ -119,7 +119,7 @@ class PowerSource(ABC):
         """Say whether the source works here. Never raises."""
 
     @abstractmethod
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """Open the source and return its channels.
 
         Raises:

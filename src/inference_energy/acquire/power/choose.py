@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from inference_energy.acquire.power.base import PowerSource, SourceState
+from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.acquire.power.simulated import labelled, simulated_node
 from inference_energy.acquire.power.sources.amd_smi import AmdSmiSource
 from inference_energy.acquire.power.sources.cputime import CpuTime, MachineCpuTime, StatusFilePid, TreeCpuTime
@@ -17,10 +18,9 @@ from inference_energy.acquire.power.sources.pdu import PduSource
 from inference_energy.acquire.power.sources.rapl import RaplSource
 from inference_energy.acquire.power.sources.redfish import RedfishSource
 from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
-from inference_energy.acquire.power.spec import SamplerSpec
 from inference_energy.errors import InputError
 
-STANDS_IN_FOR = {"nvidia-smi": "nvml", "dcgm": "nvml", "pcm-power": "rapl"}
+FALLBACK_FOR = {"nvidia-smi": "nvml", "dcgm": "nvml", "pcm-power": "rapl"}
 """Sources that read the same sensors as another, with more effort: `auto` takes them where the other does not work."""
 
 
@@ -83,13 +83,11 @@ def _best(sources: Sequence[PowerSource]) -> list[PowerSource]:
     states = dict(zip(sources, all_states(sources), strict=True))
     works = {source.name for source, state in states.items() if state.available}
     for source, state in states.items():
-        stand_ins = {name for name, other in STANDS_IN_FOR.items() if other == source.name}
+        stand_ins = {name for name, other in FALLBACK_FOR.items() if other == source.name}
         if source.demanded_by and not state.available and not stand_ins & works:
             raise InputError(f"{source.demanded_by}: {state.reason}")
     # What stands in for a better source, which works here, would only cost time.
-    available = [
-        source for source in states if source.name in works and STANDS_IN_FOR.get(source.name, "") not in works
-    ]
+    available = [source for source in states if source.name in works and FALLBACK_FOR.get(source.name, "") not in works]
     measuring = [source for source in available if source.measures]
     if not available:
         reasons = "".join(f"\n  {state.name}: {state.reason}" for state in states.values())

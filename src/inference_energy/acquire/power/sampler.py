@@ -21,13 +21,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from inference_energy.acquire.power.base import Channel, PowerSource, SourceError
+from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.choose import candidates, choose
-from inference_energy.acquire.power.poller import Poller
-from inference_energy.acquire.power.reopen import Reopener
-from inference_energy.acquire.power.spec import SamplerSpec
-from inference_energy.acquire.power.stream import PowerStream
-from inference_energy.contracts.tables import clock_anchor, write_json
+from inference_energy.acquire.power.polling import Poller
+from inference_energy.acquire.power.power_log import PowerStream
+from inference_energy.acquire.power.reconnect import SourceReconnector
+from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.contracts.io import clock_anchor, write_json
 from inference_energy.errors import InputError, RunError
 
 FLUSH_PERIOD_S = 0.4
@@ -53,13 +53,13 @@ def stats_path(output: Path) -> Path:
     return output.with_name(output.name + ".stats.json")
 
 
-def open_channels(sources: Sequence[PowerSource]) -> list[tuple[PowerSource, list[Channel]]]:
+def open_channels(sources: Sequence[PowerSource]) -> list[tuple[PowerSource, list[SensorChannel]]]:
     """Each source with its channels.
 
     Raises:
         RunError: a source that had said it works does not.
     """
-    opened: list[tuple[PowerSource, list[Channel]]] = []
+    opened: list[tuple[PowerSource, list[SensorChannel]]] = []
     for source in sources:
         try:
             opened.append((source, source.channels()))
@@ -102,7 +102,9 @@ class Sampler:
         stream = PowerStream(self._output, anchor, self._sources, every)
         poller = Poller(every, self._spec.interval_s)
         polled = {one.channel: one for one in poller.polled}
-        reopeners = [Reopener(source, [polled[channel] for channel in channels]) for source, channels in opened]
+        reopeners = [
+            SourceReconnector(source, [polled[channel] for channel in channels]) for source, channels in opened
+        ]
         start_s = time.monotonic()
         poller.start()
         try:
@@ -131,7 +133,7 @@ class Sampler:
     def _watch(
         self,
         poller: Poller,
-        reopeners: Sequence[Reopener],
+        reopeners: Sequence[SourceReconnector],
         stream: PowerStream,
         start_s: float,
         owner_fd: int | None,
@@ -192,7 +194,7 @@ def _say(event: str, **facts: Any) -> None:
         return
 
 
-def stay_calm() -> None:
+def tune_sampler_process() -> None:
     """Keep other work out of the polls' way: Python's collections, its busy threads, other programs."""
     gc.collect()
     gc.freeze()
@@ -217,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sampler = Sampler(spec, choose(spec.sources, candidates(spec)), options.output)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: sampler.request_stop())
-        stay_calm()
+        tune_sampler_process()
         counts = sampler.run(owner_fd=0)
     except (InputError, RunError, OSError) as error:
         code = 2 if isinstance(error, InputError) else 1

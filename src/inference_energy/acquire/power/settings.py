@@ -1,13 +1,19 @@
 """What each power source is told: the part of the sampler's specification that is its own.
 
+What each power source is told: the part of the sampler's specification that is its own.
+
 A source whose settings are null is not set up, and says so. None of them holds a secret: user names, passwords and
 community strings come from the environment or from a file that only its owner may read (`credentials.py`).
+
+What the sampler is asked to do, as one JSON object.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inference_energy.errors import InputError
 
 
 class Settings(BaseModel):
@@ -109,3 +115,42 @@ class MeterSettings(Settings):
     smart_plug: SmartPlugSettings | None = None
     pdu: PduSettings | None = None
     dcgm: DcgmSettings | None = None
+
+
+class ModelledSpec(Settings):
+    """The modelled source's powers in W; without `tdp_w` it is unavailable. `idle_w` 0 counts only the active part."""
+
+    tdp_w: float | None = None
+    idle_w: float = 0.0
+
+
+class SamplerSpec(MeterSettings):
+    """What to sample, how often and for how long, and the settings of each source that has some.
+
+    `interval_s` is the time between reads; the energy counters of GPUs have their own. `gpus` holds UUIDs or NVML
+    indices, null for all. `server_status` is the guardian's status file and `server_pid` a process: either says whose
+    CPU time the modelled source counts; with neither it counts the whole machine's. `duration_s` null means until told.
+    `averaging_windows_s` holds, by UUID, what a GPU's average power was found to average over.
+    """
+
+    interval_s: float = Field(default=0.1, ge=0.002, le=60)
+    sources: Literal["auto"] | list[str] = "auto"
+    gpus: list[str | int] | None = None
+    averaging_windows_s: dict[str, float] = Field(default_factory=dict)
+    modelled: ModelledSpec = ModelledSpec()
+    server_status: Path | None = None
+    server_pid: int | None = Field(default=None, gt=0)
+    duration_s: float | None = Field(default=None, gt=0)
+
+    @classmethod
+    def parse(cls, spec: str | dict[str, Any]) -> "SamplerSpec":
+        """Check a spec given as JSON text or as a mapping.
+
+        Raises:
+            InputError: a key is unknown or a value does not fit; the message names it.
+        """
+        try:
+            return cls.model_validate_json(spec) if isinstance(spec, str) else cls.model_validate(spec)
+        except ValidationError as error:
+            faults = [f"power.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+            raise InputError("; ".join(faults)) from error

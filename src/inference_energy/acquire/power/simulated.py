@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from inference_energy.acquire.power.base import Channel, PowerSource, SourceState
+from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceState
 
 VARIABLE = "INFERENCE_ENERGY_SIMULATED"
 GRADE = "simulated"
@@ -46,7 +46,7 @@ class _Simulated(PowerSource):
     def state(self) -> SourceState:
         return self._source.state()
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         channels = self._source.channels()
         for channel in channels:
             channel.grade = GRADE

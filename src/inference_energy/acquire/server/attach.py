@@ -1,17 +1,123 @@
-"""Attach to a server that somebody else runs: check that it answers and has the model, and learn what it tells."""
+"""What a server with the OpenAI interface says about itself: healthy, its models, its version.
+
+What a server with the OpenAI interface says about itself: healthy, its models, its version.
+
+What an endpoint wants of whoever asks: an API key, and how its certificate is checked.
+
+Attach to a server that somebody else runs: check that it answers and has the model, and learn what it tells.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import os
+import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from inference_energy.acquire.server.access import Access
-from inference_energy.acquire.server.endpoint import is_healthy, listed_models, server_version, without_api_path
-from inference_energy.acquire.server.listening import listening_pids
+from inference_energy.acquire.load.settings import api_key_env
+from inference_energy.acquire.server.preflight import listening_pids
 from inference_energy.errors import InputError
+
+TIMEOUT = aiohttp.ClientTimeout(total=5.0)
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+def base_url(host: str, port: int) -> str:
+    """Where a client on this machine reaches a server that binds this host."""
+    reached = WILDCARDS.get(host, host)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def without_api_path(endpoint: str) -> str:
+    """The endpoint without a trailing slash or ``/v1``, which users rightly write as well."""
+    return endpoint.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+async def is_healthy(session: aiohttp.ClientSession, url: str) -> bool | None:
+    """GET /health: True for 200, None when the server has no such page, False for anything else or no answer."""
+    try:
+        async with session.get(f"{url}/health", timeout=TIMEOUT) as response:
+            return None if response.status == 404 else response.status == 200
+    except (aiohttp.ClientError, OSError):
+        return False
+
+
+async def listed_models(session: aiohttp.ClientSession, url: str) -> list[str]:
+    """The names of GET /v1/models.
+
+    Raises:
+        aiohttp.ClientError, OSError: no answer (TimeoutError is an OSError), or not a good one.
+        ValueError: an answer that is no list of models.
+    """
+    body = await _json(session, f"{url}/v1/models")
+    try:
+        return [str(model["id"]) for model in body["data"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError("its /v1/models is no list of models") from error
+
+
+async def server_version(session: aiohttp.ClientSession, url: str) -> str | None:
+    """The version of GET /version, or None where that is not offered."""
+    try:
+        body = await _json(session, f"{url}/version")
+    except (aiohttp.ClientError, OSError, ValueError):
+        return None
+    version = body.get("version") if isinstance(body, dict) else None
+    return None if version is None else str(version)
+
+
+async def _json(session: aiohttp.ClientSession, url: str) -> Any:
+    async with session.get(url, timeout=TIMEOUT) as response:
+        response.raise_for_status()
+        return await response.json(content_type=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How questions that are no load, such as /v1/models and /metrics, are asked; the load client has its own way.
+
+    Attributes:
+        key_env: the environment variable with the API key; None: no key is sent.
+        ca_file: certificates to trust instead of the system's.
+        verify: whether the server's certificate is checked.
+    """
+
+    key_env: str | None = None
+    ca_file: str | None = None
+    verify: bool = True
+
+    @classmethod
+    def of(cls, client: Mapping[str, Any], *, attached: bool, setting: str = "client.api_key_env") -> Self:
+        """That of the section `client`; arguments as of `api_key_env`.
+
+        Raises:
+            InputError: the environment variable that was named is not set.
+        """
+        named = api_key_env(client.get("api_key_env"), attached=attached, setting=setting)
+        return cls(named, client.get("ca_file"), bool(client.get("verify", True)))
+
+    def session(self, **connector: Any) -> aiohttp.ClientSession:
+        """A session that asks so, to be closed; `connector` has further arguments of `aiohttp.TCPConnector`.
+
+        Raises:
+            InputError: the certificates cannot be read.
+        """
+        key = os.environ.get(self.key_env) if self.key_env else None
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls(), **connector), headers=headers)
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        if not self.verify or self.ca_file is None:
+            return self.verify
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise InputError(f"client.ca_file: {self.ca_file} cannot be used: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

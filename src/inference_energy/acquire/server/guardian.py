@@ -33,7 +33,7 @@ KILL_LIMIT_S = 30.0
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Request(NamedTuple):
+class GuardianRequest(NamedTuple):
     """What the owner writes on the control pipe. ``watch`` holds (pid, start in clock ticks since boot) pairs."""
 
     command: list[str]
@@ -94,7 +94,7 @@ def frees_shared_memory(pid: int) -> bool:
     return False
 
 
-class Status:
+class GuardianStatus:
     """The status file: always whole, and always with all of its keys."""
 
     def __init__(self, path: str) -> None:
@@ -184,7 +184,7 @@ def wait_readable(fds: list[int], timeout_s: float) -> list[int]:
     return ready
 
 
-def start_server(request: Request) -> int:
+def start_server(request: GuardianRequest) -> int:
     """Start the server in its own session: it dies with its guardian, and finds signals as a shell would leave them."""
     guardian_pid = os.getpid()
 
@@ -211,7 +211,7 @@ def start_server(request: Request) -> int:
     return server.pid
 
 
-def reason_to_stop(request: Request, children: Children, control_fd: int, terminated: list[int]) -> str:
+def reason_to_stop(request: GuardianRequest, children: Children, control_fd: int, terminated: list[int]) -> str:
     """Wait until there is a reason to stop, and name it."""
     while True:
         if children.server_ended():
@@ -235,7 +235,7 @@ def stop(children: Children, grace_s: float) -> tuple[list[int], list[int]]:
     return children.kill_all(KILL_LIMIT_S)
 
 
-def guard(request: Request, control_fd: int) -> int:
+def guard(request: GuardianRequest, control_fd: int) -> int:
     """Start the server, wait for a reason to stop, stop it; the exit status of the guardian."""
     wakeup_fd, signal_fd = os.pipe()
     os.set_blocking(wakeup_fd, False)
@@ -246,7 +246,7 @@ def guard(request: Request, control_fd: int) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
     signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    status = Status(request.status_path)
+    status = GuardianStatus(request.status_path)
     status.write()
     try:
         server_pid = start_server(request)
@@ -275,7 +275,7 @@ def guard(request: Request, control_fd: int) -> int:
     return 0
 
 
-def read_request(control_fd: int) -> Request | None:
+def read_request(control_fd: int) -> GuardianRequest | None:
     """The owner's one line, or None when it ended, or changed its mind, before the server was started."""
     text = b""
     while b"\n" not in text:
@@ -284,7 +284,7 @@ def read_request(control_fd: int) -> Request | None:
             return None
         text += chunk
     line, _, asked_to_stop = text.partition(b"\n")
-    return None if asked_to_stop else Request(**json.loads(line))
+    return None if asked_to_stop else GuardianRequest(**json.loads(line))
 
 
 def main() -> int:

@@ -1,4 +1,13 @@
-"""Launch a server: checks, locks, guardian, readiness; and stop it so that nothing of it is left.
+"""The server's environment: written out, not inherited.
+
+The server's environment: written out, not inherited.
+
+Snakemake sets OMP_NUM_THREADS and its like and points TMPDIR into its own folder; a shell may hold VLLM_* variables.
+Any of them can change what is measured, so only what is named here passes, and what was used can be recorded.
+
+The end of a server's log: what a message about its failure should show.
+
+Launch a server: checks, locks, guardian, readiness; and stop it so that nothing of it is left.
 
 Ready means three things at once: *our* process is alive, /health answers 200, and /v1/models lists the model under the
 name we gave. Health alone is not enough: with a port in use, the old server answers it.
@@ -8,27 +17,102 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import psutil
 
 from inference_energy.acquire.gpus import cards_of
-from inference_energy.acquire.server.ancestors import WatchedProcess, snakemake_ancestors
-from inference_energy.acquire.server.endpoint import base_url, is_healthy, listed_models, server_version
-from inference_energy.acquire.server.environment import server_environment
-from inference_energy.acquire.server.handle import Guardian, GuardianSpec
-from inference_energy.acquire.server.listening import listening_pids, port_is_free
+from inference_energy.acquire.power.simulated import VARIABLE as SIMULATED
+from inference_energy.acquire.server.attach import base_url, is_healthy, listed_models, server_version
+from inference_energy.acquire.server.guardian_client import Guardian, GuardianSpec, WatchedProcess, snakemake_ancestors
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.server.log import log_tail
-from inference_energy.acquire.server.preflight import preflight
-from inference_energy.acquire.server.spec import LaunchSpec, command
+from inference_energy.acquire.server.preflight import listening_pids, port_is_free, preflight
+from inference_energy.acquire.server.settings import LaunchSpec, command
 from inference_energy.errors import RunError
+
+PASSED_ON = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
+        *("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
+    }
+)
+# No usage reports: they are traffic and CPU time that belong to no request.
+DEFAULTS = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+MASK = "(masked)"
+
+
+def server_environment(spec: LaunchSpec, base: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of the server; ``base`` is the caller's.
+
+    In rising order: what passes from ``base``, the defaults, CUDA_VISIBLE_DEVICES from the spec's GPUs (empty without
+    any: a CPU server sees none), the spec's own variables. The interpreter's folder comes first on PATH, as in an
+    activated environment: vLLM calls ninja and the like by name. On a simulated machine the variable that
+    says so passes too, and PYTHONPATH, on which its vLLM lies.
+    """
+    passed_on = PASSED_ON | {SIMULATED, "PYTHONPATH"} if base.get(SIMULATED) else PASSED_ON
+    environment = {name: value for name, value in base.items() if name in passed_on}
+    if ".snakemake" in Path(environment.get("TMPDIR", "")).parts:
+        del environment["TMPDIR"]
+    if spec.interpreter is not None:
+        path = environment.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+        environment["PATH"] = f"{spec.interpreter.parent}:{path}"
+    return {
+        **dict(sorted(environment.items())),
+        **DEFAULTS,
+        "CUDA_VISIBLE_DEVICES": ",".join(spec.gpus),
+        **spec.environment,
+    }
+
+
+def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment as it may be written down: secrets masked, by name and as passwords in URLs; sorted."""
+    return {name: _recorded(name, value) for name, value in sorted(environment.items())}
+
+
+def _recorded(name: str, value: str) -> str:
+    if SECRET.search(name):
+        return MASK
+    if "@" in value and "://" in value:
+        parts = urlsplit(value)
+        if parts.password or parts.username:
+            return parts._replace(netloc=f"{MASK}@{parts.netloc.rpartition('@')[2]}").geturl()
+    return value
+
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+READ_AT_MOST = 65536
+
+
+def log_tail(path: Path, lines: int, start: int = 0) -> list[str]:
+    """The last lines that are not blank, without colours; of a redrawn progress bar its last state.
+
+    ``start`` is the offset (bytes) at which this server's part of the log begins.
+    """
+    try:
+        with path.open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(start, log.tell() - READ_AT_MOST))
+            text = log.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    drawn = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    kept = [line for line in (ANSI.sub("", line).rstrip() for line in drawn) if line]
+    return kept[-lines:]
+
 
 Progress = Callable[[float, str], None]
 POLL_INTERVAL_S = 0.25
@@ -103,7 +187,7 @@ class RunningServer:
         await _stop_after(self, error)
 
 
-async def launch(
+async def launch_server(
     spec: LaunchSpec,
     watch: Sequence[WatchedProcess] | None = None,
     own_pids: Collection[int] = (),

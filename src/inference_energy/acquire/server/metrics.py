@@ -1,18 +1,112 @@
-"""The server's own metrics (/metrics, Prometheus text): a poller that logs them with their times."""
+"""The page /metrics (Prometheus text) read again and again: what was parsed once is only looked up.
+
+The page /metrics (Prometheus text) read again and again: what was parsed once is only looked up.
+
+A page of vLLM has some hundred lines, most of them buckets, and a line's name and labels are the same on every page. So
+prometheus_client parses a line when it is new; from then on its text up to the value is a key.
+
+The server's own metrics (/metrics, Prometheus text): a poller that logs them with their times.
+
+The log of a server's metrics: an append-only Arrow stream, later made into server_metrics.parquet.
+
+A stream needs no footer, so what a killed process leaves can be read up to its last whole scrape. Names and labels are
+written once, when they first come up; a row is 24 bytes.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import re
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prometheus_client.parser import text_string_to_metric_families
 
-from inference_energy.acquire.server.access import Access
-from inference_energy.acquire.server.metrics_log import MetricsLog
-from inference_energy.acquire.server.metrics_page import PageReader
-from inference_energy.contracts.engines import engine_of
+from inference_energy.acquire.server.attach import Access
+from inference_energy.contracts.engine_metrics import ENGINES, engine_of
+from inference_energy.contracts.io import schema_metadata
+from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
+from inference_energy.errors import RunError
+
+# Name and labels, then the value: labels may hold spaces, a value has none.
+_LINES = re.compile(
+    rb"^((?:%s).*) (\S+)$" % b"|".join(re.escape(engine.prefix.encode()) for engine in ENGINES), re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One sample's name, and its labels as JSON with sorted keys, without `model_name`."""
+
+    name: str
+    labels: str
+
+
+class PageReader:
+    """Reads pages of one server.
+
+    Attributes:
+        series: all that was ever seen, in the order in which it was.
+    """
+
+    def __init__(self) -> None:
+        self.series: list[Series] = []
+        self._known: dict[Series, int] = {}
+        self._of_line: dict[bytes, int] = {}
+        self._only_changes: list[bool] = []
+        self._texts: list[bytes] = []
+
+    def read(self, page: bytes) -> tuple[list[int], list[float]]:
+        """The engine's samples of a page, in its order.
+
+        Returns:
+            Positions in `series`, and values. Samples that need a row only when they changed
+            (`contracts.server_metrics`) are there if they did since the page before.
+
+        Raises:
+            ValueError: a line is no Prometheus text.
+        """
+        numbers: list[int] = []
+        values: list[float] = []
+        of_line, texts, only_changes = self._of_line, self._texts, self._only_changes
+        for line, text in _LINES.findall(page):
+            number = of_line.get(line)
+            if number is None:
+                number, value = self._learn(line, text)
+            elif only_changes[number] and texts[number] == text:
+                continue
+            else:
+                value = float(text)
+            texts[number] = text
+            numbers.append(number)
+            values.append(value)
+        return numbers, values
+
+    def _learn(self, line: bytes, text: bytes) -> tuple[int, float]:
+        """The number of a line that was not seen before, and its value."""
+        (family,) = text_string_to_metric_families((line + b" " + text + b"\n").decode())
+        (sample,) = family.samples
+        labels = {key: value for key, value in sample.labels.items() if key != "model_name"}
+        series = Series(sample.name, json.dumps(labels, sort_keys=True))
+        number = self._known.setdefault(series, len(self.series))
+        if number == len(self.series):
+            self.series.append(series)
+            self._only_changes.append(series.name.endswith(ON_CHANGE))
+            self._texts.append(b"")
+        if sample.timestamp is None:
+            # With a time behind the value, what precedes the last space is another text on each page.
+            self._of_line[line] = number
+        return number, float(sample.value)
+
 
 TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 IDLE_WITHIN_S = 2.0
@@ -138,3 +232,123 @@ class MetricsPoller:
         async with self._session.get(f"{self.base_url}/metrics", timeout=TIMEOUT, headers=plain) as response:
             response.raise_for_status()
             return await response.read()
+
+
+_WORDS = pa.dictionary(pa.int32(), pa.string())
+_STREAMED = pa.schema(
+    [("timestamp_ns", pa.int64()), ("name", _WORDS), ("labels", _WORDS), ("value", pa.float64())],
+)
+ROWS_OF_A_GROUP = 1 << 16
+
+
+class MetricsLog:
+    """A file to which scrapes are appended.
+
+    Args:
+        path: the file to make; its folder is made too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("wb", buffering=1 << 18)
+        self._writer = pa.ipc.new_stream(
+            self._file, _STREAMED, options=pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+        )
+        self._names, self._labels = pa.array([], pa.string()), pa.array([], pa.string())
+        # The writer holds the schema back until the first batch: with an empty one, a log cut off at once is readable.
+        self.append(0, [], [], [])
+
+    def append(
+        self, timestamp_ns: int, series: Sequence[Series], numbers: Sequence[int], values: Sequence[float]
+    ) -> None:
+        """Append one scrape as a batch and hand it to the operating system.
+
+        Args:
+            timestamp_ns: its time.
+            series: all series so far; only ever added to.
+            numbers: positions in `series`.
+            values: one for each of `numbers`.
+        """
+        if len(series) > len(self._names):
+            added = series[len(self._names) :]
+            # Each series has its own entry, also where it shares a name, so both columns have the same indices.
+            self._names = pa.concat_arrays([self._names, pa.array([one.name for one in added], pa.string())])
+            self._labels = pa.concat_arrays([self._labels, pa.array([one.labels for one in added], pa.string())])
+        indices = pa.array(numbers, pa.int32())
+        columns = [
+            pa.repeat(pa.scalar(timestamp_ns, pa.int64()), len(numbers)),
+            pa.DictionaryArray.from_arrays(indices, self._names),
+            pa.DictionaryArray.from_arrays(indices, self._labels),
+            pa.array(values, pa.float64()),
+        ]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_STREAMED))
+        self._file.flush()
+
+    def close(self) -> None:
+        """End the stream; a second call does nothing."""
+        if not self._file.closed:
+            self._writer.close()
+            self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedMetrics:
+    """What a log held: rows, and whether its last batch was cut off."""
+
+    rows: int
+    truncated: bool
+
+
+def compact_metrics_log(log: Path, target: Path, **metadata: Any) -> CompactedMetrics:
+    """Make server_metrics.parquet from a log, a part at a time; `metadata` is for the file's schema.
+
+    Raises:
+        RunError: the log is missing, or was cut off before anything was written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    stamped = SCHEMA.with_metadata(schema_metadata(**metadata))
+    rows, cut_off = 0, [False]
+    try:
+        with pq.ParquetWriter(partial, stamped, compression="zstd") as writer:
+            for table in _tables(log, cut_off):
+                rows += table.num_rows
+                writer.write_table(table.cast(stamped))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return CompactedMetrics(rows, cut_off[0])
+
+
+def _tables(log: Path, cut_off: list[bool]) -> Iterator[pa.Table]:
+    waiting: list[pa.Table] = []
+    for batch in _batches(log, cut_off):
+        # Its dictionaries grow from batch to batch, so each is decoded by itself.
+        waiting.append(pa.Table.from_batches([batch]).cast(SCHEMA))
+        if sum(table.num_rows for table in waiting) >= ROWS_OF_A_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _batches(log: Path, cut_off: list[bool]) -> Iterator[pa.RecordBatch]:
+    """The batches up to where the log was cut off, which is then noted."""
+    try:
+        with pa.OSFile(str(log)) as file:
+            reader = pa.ipc.open_stream(file)
+            while True:
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+                except (pa.ArrowInvalid, OSError):
+                    cut_off[0] = True
+                    return
+                if batch.num_rows:
+                    yield batch
+    except FileNotFoundError as error:
+        raise RunError(f"{log}: no such log of the server's metrics") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RunError(f"{log}: nothing can be read from it: {error}") from error

@@ -1,4 +1,8 @@
-"""What is checked before a server is launched, so that a mistake costs a second and not the two minutes of a start.
+"""Who listens on a TCP port of this machine, and whether anyone does.
+
+Who listens on a TCP port of this machine, and whether anyone does.
+
+What is checked before a server is launched, so that a mistake costs a second and not the two minutes of a start.
 
 vLLM itself reports a missing model after 20 s as a hub error, and with a port in use its health check is answered by
 the *old* server.
@@ -6,8 +10,10 @@ the *old* server.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import socket
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -17,9 +23,40 @@ import psutil
 import pynvml
 
 from inference_energy.acquire.gpus import cards_of
-from inference_energy.acquire.server.listening import listening_pids, port_is_free
-from inference_energy.acquire.server.spec import LaunchSpec
+from inference_energy.acquire.server.settings import LaunchSpec
 from inference_energy.errors import InputError
+
+
+def listening_pids(port: int) -> set[int]:
+    """The processes that listen on the port; empty when there are none, or when they are another user's."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return set()
+    return {
+        connection.pid
+        for connection in connections
+        if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr[1:2] == (port,)
+    }
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could bind the port there, as uvicorn does it (SO_REUSEADDR: old connections do not matter).
+
+    Raises:
+        OSError: the host is no address of this machine.
+    """
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    return False
+                raise
+    return True
+
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 RELEASE_LIMIT_S = 5.0  # the driver lists an ended process for a moment

@@ -1,4 +1,8 @@
-"""The rule `idle_baseline`: power of the machine before the server starts.
+"""What can be checked of a session without making or measuring anything: for `inference-energy check`.
+
+What can be checked of a session without making or measuring anything: for `inference-energy check`.
+
+The rule `idle_baseline`: power of the machine before the server starts.
 
 It also makes the checks of the session that follows, since this is the first thing that is measured: what the session
 would refuse is refused here.
@@ -12,16 +16,58 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.acquire.gpus import cards_of
-from inference_energy.acquire.power.process import SamplerProcess
-from inference_energy.acquire.server.access import Access
+from inference_energy.acquire.power.choose import candidates, choose
+from inference_energy.acquire.power.sampler_handle import SamplerProcess
+from inference_energy.acquire.server.attach import Access
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.session.power import finish_log, labelled_power, log_tail_s, sampler_spec
-from inference_energy.acquire.session.progress import Progress
-from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
-from inference_energy.acquire.session.so_far import SoFar
-from inference_energy.acquire.session.watching import Watch, run_until_signal
+from inference_energy.acquire.server.preflight import check_gpus, check_port
+from inference_energy.acquire.session.live_stats import LiveStats, Progress
+from inference_energy.acquire.session.run import finish_log, labelled_power, log_tail_s, sampler_spec
+from inference_energy.acquire.session.server_phase import (
+    Watchdog,
+    attach_here,
+    check_before_launch,
+    gpus_of,
+    keys_of,
+    launch_spec,
+    run_until_signal,
+)
+from inference_energy.acquire.vllm_environment import has_vllm
+from inference_energy.contracts.io import clock_anchor, write_json, write_table
 from inference_energy.contracts.power import SCHEMA
-from inference_energy.contracts.tables import clock_anchor, write_json, write_table
+from inference_energy.errors import InputError
+
+
+def check_server(session: Mapping[str, Any], environment: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """Check power sources, GPUs, port or endpoint, interpreter and local model; say what would be used.
+
+    Args:
+        session: the specification of the rule `session`.
+        environment: that of `server_environment`.
+        model: that of `model`.
+
+    Raises:
+        InputError: something is missing; the message names the key.
+    """
+    server, settings = session["server"], session["server_settings"]
+    gpus = gpus_of(server, settings)
+    sources = choose(session["power"]["sources"], candidates(sampler_spec(session["power"], gpus)))
+    power = ", ".join(f"{source.name} ({source.grade})" for source in sources)
+    if session["mode"] == "attach":
+        attached = asyncio.run(attach_here(server, settings, Access.of(session["client"], attached=True)))
+        return f"attach to {attached.base_url}, model {attached.model}; power from {power}"
+    try:
+        check_port(settings["host"], settings["port"])
+        check_gpus(gpus)
+    except InputError as error:
+        raise InputError(str(error).replace("server.", f"servers.{server}.", 1)) from error
+    if environment["environment"] == "interpreter" and not has_vllm(str(environment["interpreter"])):
+        raise InputError(f"servers.{server}.interpreter: {environment['interpreter']} is not a Python that has vLLM")
+    if model["source"] == "local" and not (Path(model["path"]).expanduser() / "config.json").is_file():
+        raise InputError(f"models.{model['name']}.path: {model['path']} holds no config.json; write a model's folder")
+    devices = ", ".join(gpus) or "the CPU"
+    return f"launch {model['name']} on {devices} with vLLM from `{environment['environment']}`; power from {power}"
+
 
 ATTACHED = "the server was already running: its machine without it was never seen"
 
@@ -66,12 +112,12 @@ def measure_idle(
     gpus = gpus_of(spec.server, spec.server_settings)
     log = logs / "power.arrows"
     sampler = SamplerProcess(sampler_spec(spec.power, gpus, status=logs / "no-server.json"), log)
-    so_far = SoFar(power=lambda: labelled_power(sampler.latest()))
+    so_far = LiveStats(power=lambda: labelled_power(sampler.latest()))
     progress = Progress(f"idle {spec.server}", [("cold idle", spec.cold_s)], so_far)
 
     async def measure() -> tuple[int, int]:
         with sampler:
-            watch = Watch(progress, sampler)
+            watch = Watchdog(progress, sampler)
             await watch.wait(1.0)  # the first readings, and the sampler's own start, are not idle
             progress.begin("cold idle")
             start_ns = time.monotonic_ns()

@@ -1,4 +1,8 @@
-"""The rule `session`: one life of a server, with power logged from before its launch until after its end.
+"""The sampler for one server's devices, and the end of its log.
+
+The sampler for one server's devices, and the end of its log.
+
+The rule `session`: one life of a server, with power logged from before its launch until after its end.
 
 A live server is process state, not a file, so launch, idle, load and stop are one rule; the phases it notes let later
 rules cut the raw files apart.
@@ -14,33 +18,97 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.acquire.gpus import cards_of
-from inference_energy.acquire.power.characterise.profiles import profiles_of
-from inference_energy.acquire.power.process import SamplerProcess
+from inference_energy.acquire.power.characterize.profile import averaging_windows_s, profiles_of
+from inference_energy.acquire.power.power_log import compact_power_log
+from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.acquire.power.simulated import simulated_node
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
-from inference_energy.acquire.server.access import Access
-from inference_energy.acquire.server.ancestors import WatchedProcess
-from inference_energy.acquire.server.environment import recorded_environment, server_environment
-from inference_energy.acquire.server.launch import launch
+from inference_energy.acquire.server.attach import Access
+from inference_energy.acquire.server.guardian_client import WatchedProcess
+from inference_energy.acquire.server.launch import launch_server, recorded_environment, server_environment
 from inference_energy.acquire.server.locks import acquire_locks
-from inference_energy.acquire.server.metrics import MetricsPoller
-from inference_energy.acquire.server.metrics_log import compact
-from inference_energy.acquire.server.spec import LaunchSpec, command
-from inference_energy.acquire.session.load import SessionLoad
-from inference_energy.acquire.session.partial import clear_partial, keep_partial
-from inference_energy.acquire.session.power import (
-    finish_log,
-    labelled_power,
-    log_tail_s,
-    sampler_spec,
+from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
+from inference_energy.acquire.server.settings import LaunchSpec, command
+from inference_energy.acquire.session.live_stats import LiveStats, Progress
+from inference_energy.acquire.session.load_phase import SessionLoad, clear_partial, keep_partial
+from inference_energy.acquire.session.server_phase import (
+    Watchdog,
+    attach_here,
+    check_before_launch,
+    gpus_of,
+    keys_of,
+    launch_spec,
+    run_until_signal,
 )
-from inference_energy.acquire.session.progress import Progress
-from inference_energy.acquire.session.server import attach_here, check_before_launch, gpus_of, keys_of, launch_spec
-from inference_energy.acquire.session.so_far import SoFar
-from inference_energy.acquire.session.spec import SessionSpec, stage_name
-from inference_energy.acquire.session.watching import Watch, run_until_signal
+from inference_energy.acquire.session.settings import SessionSpec, stage_name
 from inference_energy.contracts import phases
-from inference_energy.contracts.tables import clock_anchor, read_json, write_json, write_table
+from inference_energy.contracts.io import clock_anchor, read_json, read_metadata, write_json, write_table
+from inference_energy.contracts.power import summed_domains
 from inference_energy.errors import InputError, RunError
+
+LOG_BEYOND_S = 0.5
+"""How long the log goes on after the last phase, two readings apart: a 1 s average tells of half a second earlier."""
+
+
+def log_tail_s(power: Mapping[str, Any]) -> float:
+    """How long the sampler must go on after the last phase, so that its readings reach beyond the phase's end."""
+    return LOG_BEYOND_S + 2.0 * float(power["interval_s"])
+
+
+def sampler_spec(
+    power: Mapping[str, Any], gpus: list[str], *, status: Path | None = None, pid: int | None = None
+) -> SamplerSpec:
+    """What the sampler is asked to do.
+
+    Args:
+        power: the section of the configuration.
+        gpus: UUIDs of the server's GPUs or MIG instances; an empty list leaves GPUs out.
+        status: the guardian's status file, which tells the modelled source whose CPU time to count. A file that is
+            never made stands for no server.
+        pid: an attached server's process.
+    """
+    return SamplerSpec.parse(
+        {
+            **power,
+            "gpus": gpus,
+            "server_status": None if status is None else str(status.absolute()),
+            "server_pid": pid,
+            "averaging_windows_s": averaging_windows_s(cards_of(gpus)),
+        }
+    )
+
+
+def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:
+    """Make power.parquet from the sampler's stream; what it counted, for session.json."""
+    held = compact_power_log(log, target)
+    return {
+        "sources": read_metadata(target).get("source", []),
+        "rows": held.rows,
+        "truncated": held.truncated,
+        "ended_by": stats.ended_by,
+        "elapsed_s": stats.elapsed_s,
+        "channels": stats.channels,
+        "faults": stats.faults,
+    }
+
+
+def labelled_power(latest: Mapping[str, float]) -> dict[str, float]:
+    """The newest power of the domains that may be added up [W], for progress lines.
+
+    Args:
+        latest: the newest power of each domain. `cpu`, which no sensor has, is then called modelled, and all of a
+            virtual node simulated.
+    """
+    summed = summed_domains(latest)
+    return {_labelled(domain): power_w for domain, power_w in latest.items() if domain in summed}
+
+
+def _labelled(domain: str) -> str:
+    if simulated_node() is not None:
+        return f"{domain} (simulated)"
+    return f"{domain} (modelled)" if domain == "cpu" else domain
+
 
 ATTACHED = {
     "cold_idle": "the server was already running: its machine without it was never seen",
@@ -88,7 +156,7 @@ class SessionRun:
             environment = read_json(files.environment)
             self.launch_spec = launch_spec(spec.server, spec.server_settings, environment, self.model, files.logs)
             check_before_launch(spec.server, self.launch_spec)
-        so_far = SoFar(self.load.live, self._generated_tokens)
+        so_far = LiveStats(self.load.live, self._generated_tokens)
         self.progress = Progress(spec.session, spec.planned_s(), so_far)
 
     async def measure(self) -> None:
@@ -120,7 +188,7 @@ class SessionRun:
             begun_ns = time.monotonic_ns()
             with keys_of(self.spec.server, launch_with):
                 server = await watch.run(
-                    launch(launch_with, on_progress=lambda _, line: self.progress.tick(line[-80:]))
+                    launch_server(launch_with, on_progress=lambda _, line: self.progress.tick(line[-80:]))
                 )
             await stack.enter_async_context(server)
             watch.server = server
@@ -142,7 +210,7 @@ class SessionRun:
             await self._post_idle(watch)
         self.facts["sampler"] = sampler.stop()
 
-    async def _post_idle(self, watch: Watch) -> None:
+    async def _post_idle(self, watch: Watchdog) -> None:
         """Idle after the run, with the locks held again: the guardian let go of them with the server."""
         if self.spec.post_idle_s == 0:
             self.facts["missing"]["post_idle"] = "idle.post_s is 0"
@@ -172,9 +240,9 @@ class SessionRun:
             await self._load(watch, server.base_url, server.model)
         self.facts["sampler"] = sampler.stop()
 
-    def _watch(self, sampler: SamplerProcess) -> Watch:
+    def _watch(self, sampler: SamplerProcess) -> Watchdog:
         self.progress.so_far.power = lambda: labelled_power(sampler.latest())
-        return Watch(self.progress, sampler)
+        return Watchdog(self.progress, sampler)
 
     def _generated_tokens(self) -> int:
         """The server's own count at the last scrape; where it gives none, that of the answers that have ended."""
@@ -184,7 +252,7 @@ class SessionRun:
     def _server_facts(self, version: str | None, endpoint: str) -> dict[str, Any]:
         return {"name": self.spec.server, "version": version, "endpoint": endpoint}
 
-    async def _load(self, watch: Watch, endpoint: str, model: str) -> None:
+    async def _load(self, watch: Watchdog, endpoint: str, model: str) -> None:
         """Loaded idle, then the cells, with the server's metrics polled all along.
 
         Right before and after each cell they are read once more, with nothing in flight, so that what the server
@@ -218,7 +286,7 @@ class SessionRun:
                 self._phase(kind, times.start_ns, times.end_ns, cell.name)
                 self._phase("drain", times.end_ns, times.drained_ns, cell.name)
 
-    async def _idle(self, watch: Watch, phase: str, duration_s: float) -> None:
+    async def _idle(self, watch: Watchdog, phase: str, duration_s: float) -> None:
         begun_ns = time.monotonic_ns()
         await watch.wait(duration_s)
         self._phase(phase, begun_ns)
@@ -232,7 +300,7 @@ class SessionRun:
         counted = finish_log(self.facts.pop("sampler"), self.log, output / "power.parquet")
         self.load.write(output, anchor)
         poller = self.poller
-        compact(self.metrics_log, output / "server_metrics.parquet", clock_anchor=anchor)
+        compact_metrics_log(self.metrics_log, output / "server_metrics.parquet", clock_anchor=anchor)
         write_table(output / "phases.parquet", self.phases, phases.SCHEMA, clock_anchor=anchor)
         cells = {
             cell.name: {

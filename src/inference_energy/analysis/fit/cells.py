@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from inference_energy.analysis.correction import Correction
-from inference_energy.analysis.figures import invalid, load_figure
+from inference_energy.analysis.figures import blocking_reasons, figure_from_dict
 from inference_energy.analysis.idle import OWN_TERMS
-from inference_energy.analysis.trapezoid import Values
-from inference_energy.analysis.uncertainty.budget import Term, load_budget
-from inference_energy.analysis.uncertainty.edges import NAME as EDGES
+from inference_energy.analysis.integration import Values
+from inference_energy.analysis.power_series import Correction
+from inference_energy.analysis.uncertainty.budget import Term, budget_from_dict
+from inference_energy.analysis.uncertainty.terms import NAME as EDGES
 from inference_energy.contracts.figure import Figure, Grade, Reason
 
 
 @dataclass(frozen=True)
-class Cell:
+class FitCell:
     """One window as the fit sees it.
 
     `prompt_tokens` are those that had to be computed: prompt tokens minus those from the prefix cache. Where the server
@@ -52,13 +52,13 @@ class Bins:
     generated_tokens: Values
 
 
-def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[Cell], list[dict[str, Any]]]:
+def gather_cells(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[FitCell], list[dict[str, Any]]]:
     """The usable windows of some sessions, and for each of the others its name and the reasons.
 
     Args:
         sessions: (energy.json, steady_load.json) of each session.
     """
-    cells: list[Cell] = []
+    cells: list[FitCell] = []
     excluded: list[dict[str, Any]] = []
     for energy, steady in sessions:
         cold_idle = _own_terms(energy["idle"]["cold_power_w"])
@@ -68,17 +68,19 @@ def gather(sessions: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[list[
         for name, window in energy["windows"].items():
             cell = f"{energy['session']}.{name}"
             load = steady["windows"][name]
-            total = load_figure(window["figures"]["energy_total_j"])
-            active = load_figure(window["figures"]["energy_active_j"])
-            output = load_figure(load["figures"]["output_tokens"])
-            prompt = load_figure(load["figures"]["prompt_tokens"])
-            problems = list(dict.fromkeys([*invalid(total), *invalid(output), *invalid(prompt)]))
+            total = figure_from_dict(window["figures"]["energy_total_j"])
+            active = figure_from_dict(window["figures"]["energy_active_j"])
+            output = figure_from_dict(load["figures"]["output_tokens"])
+            prompt = figure_from_dict(load["figures"]["prompt_tokens"])
+            problems = list(
+                dict.fromkeys([*blocking_reasons(total), *blocking_reasons(output), *blocking_reasons(prompt)])
+            )
             if problems or total.value is None or output.value is None or prompt.value is None or total.value <= 0:
                 excluded.append({"cell": cell, "reasons": _dicts(problems)})
                 continue
             devices = [device for device in window["devices"] if device["summed"] and device["energy_j"]]
             cells.append(
-                Cell(
+                FitCell(
                     name=cell,
                     kind=load["kind"],
                     duration_s=load["duration_s"],
@@ -113,7 +115,7 @@ def _bins(window: dict[str, Any], load: dict[str, Any]) -> Bins | None:
 
 def _edges_u_j(total: Figure) -> float:
     """The part of the budget that the window's edges are, in J."""
-    terms = load_budget(total.budget).terms if total.budget else ()
+    terms = budget_from_dict(total.budget).terms if total.budget else ()
     return math.hypot(*(term.u for term in terms if term.name == EDGES))
 
 
@@ -121,7 +123,7 @@ def _own_terms(cold_power: dict[str, Any]) -> tuple[Term, ...]:
     """The terms of the cold idle that it does not share with the windows, in W."""
     if not cold_power.get("budget"):
         return ()
-    return tuple(term for term in load_budget(cold_power["budget"]).terms if term.name in OWN_TERMS)
+    return tuple(term for term in budget_from_dict(cold_power["budget"]).terms if term.name in OWN_TERMS)
 
 
 def _dicts(reasons: list[Reason]) -> list[dict[str, str]]:

@@ -1,11 +1,15 @@
 """The family of models, side by side: none is picked, because several fit alike and say different things of a token.
 
+The family of models, side by side: none is picked, because several fit alike and say different things of a token.
+
     two_term     E_active = a prompt + b generated
     power_term   E_total  = P0 T + a prompt + b generated
 
 `two_term` is the simplest. It cannot be right where each engine step costs the same whatever its batch, which is what
 P0 stands for; its held-out error says so. Prompt tokens are those not served from the prefix cache. A fit can pass
 through its own windows and still say nothing of a token: what refuses coefficients is the error on windows left out.
+
+Stage `fit`: what a token costs on one server, by each model of the family, over all its windows.
 """
 
 from dataclasses import dataclass
@@ -13,13 +17,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inference_energy.analysis.fit.cells import Cell
-from inference_energy.analysis.fit.linear import Weighting, condition_number, fit_linear, held_out_ratios
-from inference_energy.analysis.fit.uncertainty import coefficient_terms, sensor_terms
+from inference_energy.analysis.figures import MAX_HELD_OUT_ERROR, MIN_DEGREES_OF_FREEDOM, make_figure, reason
+from inference_energy.analysis.fit.cells import FitCell, gather_cells
+from inference_energy.analysis.fit.uncertainty import (
+    Weighting,
+    coefficient_terms,
+    condition_number,
+    fit_linear,
+    held_out_ratios,
+    sensor_terms,
+)
 from inference_energy.analysis.uncertainty.budget import with_budget
-from inference_energy.analysis.validity import MAX_HELD_OUT_ERROR, MIN_DEGREES_OF_FREEDOM, judged, reason
 from inference_energy.config.analysis import Uncertainty
-from inference_energy.contracts.figure import Figure, Reason, worst
+from inference_energy.contracts.figure import Figure, Reason, weakest
+from inference_energy.errors import InputError
 
 Term = Literal["power", "prompt", "generated"]
 
@@ -44,7 +55,7 @@ MODELS = (
 
 
 def fit_model(
-    model: Model, cells: list[Cell], weighting: Weighting = "relative", uncertainty: Uncertainty | None = None
+    model: Model, cells: list[FitCell], weighting: Weighting = "relative", uncertainty: Uncertainty | None = None
 ) -> dict[str, Any]:
     """Fit one model.
 
@@ -108,12 +119,12 @@ def fit_model(
         notes = _unknown_cached(used)
     result["refused"] = [{"code": r.code, "detail": r.detail} for r in refused]
     figures = {
-        term: judged(
+        term: make_figure(
             values.get(term) if not refused else None,
             UNITS[term],
             basis=model.basis,
             boundary=" / ".join(sorted({cell.boundary for cell in used})) or "nothing",
-            grade=worst([cell.grade for cell in used]) if used else "sampled",
+            grade=weakest([cell.grade for cell in used]) if used else "sampled",
             reasons=refused,
             notes=notes,
         )
@@ -126,7 +137,7 @@ def fit_model(
 
 
 def _with_intervals(
-    figures: dict[Term, Figure], model: Model, cells: list[Cell], weighting: Weighting, uncertainty: Uncertainty
+    figures: dict[Term, Figure], model: Model, cells: list[FitCell], weighting: Weighting, uncertainty: Uncertainty
 ) -> dict[Term, Figure]:
     if any(cell.grade == "modelled" for cell in cells):
         return figures
@@ -143,16 +154,16 @@ def _above_zero(value: float | None) -> bool:
     return value is not None and value > 0
 
 
-def _energy_j(cell: Cell, model: Model) -> float:
+def _energy_j(cell: FitCell, model: Model) -> float:
     value = cell.energy_total_j if model.basis == "total" else cell.energy_active_j
     return float(value or 0.0)
 
 
-def _column(cell: Cell, term: Term) -> float:
+def _column(cell: FitCell, term: Term) -> float:
     return {"power": cell.duration_s, "prompt": cell.prompt_tokens, "generated": cell.generated_tokens}[term]
 
 
-def _too_few(model: Model, cells: list[Cell], used: list[Cell]) -> Reason:
+def _too_few(model: Model, cells: list[FitCell], used: list[FitCell]) -> Reason:
     without = len(cells) - len(used)
     more = f"; {without} more have no cold idle to subtract" if without else ""
     return reason(
@@ -194,7 +205,7 @@ def _generalises_poorly(held_out: dict[str, Any] | None) -> list[Reason]:
     ]
 
 
-def _unknown_cached(cells: list[Cell]) -> list[Reason]:
+def _unknown_cached(cells: list[FitCell]) -> list[Reason]:
     unknown = [cell.name for cell in cells if not cell.cached_known]
     if not unknown:
         return []
@@ -207,7 +218,7 @@ def _unknown_cached(cells: list[Cell]) -> list[Reason]:
     ]
 
 
-def _held_out(cells: list[Cell], ratios: list[float] | None) -> dict[str, Any] | None:
+def _held_out(cells: list[FitCell], ratios: list[float] | None) -> dict[str, Any] | None:
     if ratios is None:
         return None
     errors = [abs(ratio - 1) for ratio in ratios]
@@ -216,3 +227,65 @@ def _held_out(cells: list[Cell], ratios: list[float] | None) -> dict[str, Any] |
         "worst_abs_relative_error": max(errors),
         "ratios": {cell.name: ratio for cell, ratio in zip(cells, ratios, strict=True)},
     }
+
+
+WEIGHTING: Weighting = "relative"
+
+
+def fit_server(
+    sessions: list[tuple[dict[str, Any], dict[str, Any]]], uncertainty: Uncertainty | None = None
+) -> dict[str, Any]:
+    """fit.json of one server on one machine.
+
+    Args:
+        sessions: (energy.json, steady_load.json) of each of its sessions.
+        uncertainty: what is not known of the sensors; None gives no intervals.
+
+    Returns:
+        `machine`, `server`, `weighting`, `models` by name, `cells` used, `excluded` with reasons, and `missing_cells`:
+        kinds of window that would tell the terms apart and were not measured.
+
+    Raises:
+        InputError: the sessions are of different servers or machines.
+    """
+    owners = {(energy["machine"], energy["server"]) for energy, _ in sessions}
+    if len(owners) != 1:
+        raise InputError(f"a fit takes the sessions of one server on one machine, but these are of {sorted(owners)}")
+    (machine, server) = owners.pop()
+    # In the order of names, so that the result does not depend on that of the files.
+    cells, excluded = gather_cells(sorted(sessions, key=lambda parts: str(parts[0]["session"])))
+    return {
+        "version": 1,
+        "machine": machine,
+        "server": server,
+        "weighting": WEIGHTING,
+        "models": {model.name: fit_model(model, cells, WEIGHTING, uncertainty) for model in MODELS},
+        "cells": [
+            {
+                "cell": cell.name,
+                "kind": cell.kind,
+                "duration_s": cell.duration_s,
+                "uncached_prompt_tokens": cell.prompt_tokens,
+                "cached_tokens_known": cell.cached_known,
+                "generated_tokens": cell.generated_tokens,
+                "energy_total_j": cell.energy_total_j,
+                "energy_active_j": cell.energy_active_j,
+            }
+            for cell in cells
+        ],
+        "excluded": excluded,
+        "missing_cells": missing_cells(cells),
+    }
+
+
+def missing_cells(cells: list[FitCell]) -> list[str]:
+    """Windows that a fit needs and that are not among the usable ones, in words."""
+    kinds = [cell.kind for cell in cells]
+    wanted = []
+    if "prefill" not in kinds:
+        wanted.append("a window of kind prefill: long prompts, max_tokens 1")
+    if "decode" not in kinds:
+        wanted.append("a window of kind decode: short prompts, long outputs")
+    if kinds.count("steady") < 2:
+        wanted.append("steady windows at two different rates")
+    return wanted

@@ -1,4 +1,9 @@
-"""The budgets of a window's figures."""
+"""What follows from a window's energies: in kWh, and per generated token, per prompt token and per request.
+
+What follows from a window's energies: in kWh, and per generated token, per prompt token and per request.
+
+The budgets of a window's figures.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,25 +12,71 @@ from typing import Any
 
 import numpy as np
 
-from inference_energy.analysis.bins import bin_edges
-from inference_energy.analysis.channels import Channel
+from inference_energy.analysis.figures import figure_from_dict, make_figure, ratio, scaled
 from inference_energy.analysis.idle import IdlePower
-from inference_energy.analysis.intensities import BASES, PER, divisors, intensities
+from inference_energy.analysis.integration import Values
+from inference_energy.analysis.power_series import PowerSeries
 from inference_energy.analysis.sensor_checks import NOTED_HOLE_PERIODS, usual_period_s
-from inference_energy.analysis.trapezoid import Values
-from inference_energy.analysis.uncertainty.bootstrap import ratio_error
-from inference_energy.analysis.uncertainty.budget import Term, merged, with_budget
-from inference_energy.analysis.uncertainty.edges import edge_term
-from inference_energy.analysis.uncertainty.scale import corrections_of, scale_terms
-from inference_energy.analysis.uncertainty.sensors import gap_term, sampling_term
+from inference_energy.analysis.uncertainty.budget import Term, merged, ratio_error, with_budget
+from inference_energy.analysis.uncertainty.terms import corrections_of, edge_term, gap_term, sampling_term, scale_terms
+from inference_energy.analysis.windows import bin_edges
 from inference_energy.config.analysis import Uncertainty
-from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.figure import Figure, Reason
+
+J_PER_KWH = 3.6e6
+BASES = ("total", "active", "marginal")
+PER = {
+    "output_token": "output_tokens",
+    "prompt_token": "prompt_tokens",
+    "request": "requests",
+    "good_request": "good_requests",
+}
+"""What an energy is divided by, and the count's name among the figures of steady_load.json.
+
+Good requests are there only where `analysis.limits` says what is good.
+"""
+
+_UNITS = {"output_token": "J/token", "prompt_token": "J/token", "request": "J/request", "good_request": "J/request"}
+_NOTHING = {
+    "output_token": ("no_tokens", "No token was generated in the window."),
+    "prompt_token": ("no_tokens", "No prompt was read in the window."),
+    "request": ("no_requests", "No request finished in the window."),
+    "good_request": ("no_requests", "No request kept all limits in the window."),
+}
+
+
+def intensities(energies: dict[str, Figure], window: dict[str, Any]) -> dict[str, Figure]:
+    """The figures, with the energies' own budgets where they are only scaled, and without intervals where divided.
+
+    Args:
+        energies: `energy_total_j`, `energy_active_j` and `energy_marginal_j`.
+        window: the window in steady_load.json.
+    """
+    counts = divisors(window)
+    found = {f"energy_{basis}_kwh": scaled(energies[f"energy_{basis}_j"], 1 / J_PER_KWH, "kWh") for basis in BASES}
+    return found | {
+        f"energy_{basis}_per_{per}_j": ratio(energies[f"energy_{basis}_j"], counts[per], _UNITS[per], *_NOTHING[per])
+        for basis in BASES
+        for per in counts
+    }
+
+
+def divisors(window: dict[str, Any]) -> dict[str, Figure]:
+    """The counts that energies are divided by; requests are none where too many failed."""
+    figures = window["figures"]
+    counts = {per: figure_from_dict(figures[name]) for per, name in PER.items() if name in figures}
+    failed = [Reason(r["code"], r["detail"]) for r in window["reasons"]["tokens"] if r["code"] == "failed_requests"]
+    for per in ("request", "good_request"):
+        if failed and per in counts and counts[per].valid:
+            counts[per] = make_figure(None, "request", boundary="client", grade="counted", reasons=failed)
+    return counts
+
 
 IDLE_OF = {"total": None, "active": "cold", "marginal": "loaded"}
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredWindow:
     """A window as it was measured.
 
     Attributes:
@@ -36,7 +87,7 @@ class Measured:
         interval_s: the sampling period asked for.
     """
 
-    power: list[Channel]
+    power: list[PowerSeries]
     energies_j: dict[str, float]
     bins_j: Values
     times_ns: tuple[int, int]
@@ -45,7 +96,7 @@ class Measured:
 
 def with_intervals(
     energies: dict[str, Figure],
-    measured: Measured,
+    measured: MeasuredWindow,
     idle: dict[str, IdlePower],
     window: dict[str, Any],
     config: Uncertainty,
@@ -84,7 +135,9 @@ def with_intervals(
     return found
 
 
-def _energy_terms(basis: str, measured: Measured, idle: dict[str, IdlePower], config: Uncertainty) -> tuple[Term, ...]:
+def _energy_terms(
+    basis: str, measured: MeasuredWindow, idle: dict[str, IdlePower], config: Uncertainty
+) -> tuple[Term, ...]:
     """The terms of an energy in J."""
     start_ns, end_ns = measured.times_ns
     duration_s = (end_ns - start_ns) / 1e9
@@ -99,7 +152,7 @@ def _energy_terms(basis: str, measured: Measured, idle: dict[str, IdlePower], co
     return merged([*found, *reading_terms(measured.power, measured.times_ns, measured.interval_s)])
 
 
-def reading_terms(power: Sequence[Channel], times_ns: tuple[int, int], interval_s: float) -> list[Term]:
+def reading_terms(power: Sequence[PowerSeries], times_ns: tuple[int, int], interval_s: float) -> list[Term]:
     """What the readings of some channels leave open of their energy between two times, in J: edges, holes, sampling."""
     start_ns, end_ns = times_ns
     found = []

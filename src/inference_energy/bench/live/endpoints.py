@@ -8,14 +8,15 @@ from typing import Any
 
 from aiohttp import web
 
-from inference_energy.bench.live.answers import Answer, Choice, StreamAnswer, StreamChoice
+from inference_energy.bench.live.engine_loop import EngineLoop
 from inference_energy.bench.live.flags import ServerSettings
 from inference_energy.bench.live.metrics import EngineMetrics
-from inference_energy.bench.live.misbehaviour import MESSAGE, Fates
 from inference_energy.bench.live.protocol import (
+    MESSAGE,
     ChatBody,
     CompletionBody,
     DetokenizeBody,
+    Fates,
     Generation,
     Prompt,
     RefusedError,
@@ -24,11 +25,21 @@ from inference_energy.bench.live.protocol import (
     error_content,
     parse,
 )
-from inference_energy.bench.live.rendering import CHAT, COMPLETION, Style, common_part, model_list, whole_choice
-from inference_energy.bench.live.serving import EngineLoop
+from inference_energy.bench.live.responses import (
+    CHAT,
+    COMPLETION,
+    AnswerChoice,
+    BenchAnswer,
+    StreamAnswer,
+    StreamChoice,
+    Style,
+    common_part,
+    model_list,
+    whole_choice,
+)
 from inference_energy.bench.live.tokens import Tokenizer
-from inference_energy.bench.live.truth_sink import TruthSink
-from inference_energy.bench.truth.contents import block_hashes, output_length
+from inference_energy.bench.live.truth_files import TruthSink
+from inference_energy.bench.truth.prefix_cache import block_hashes, output_length
 
 VERSION = "0.25.1+simulated"
 """The vLLM whose manners these are."""
@@ -66,7 +77,7 @@ class Endpoints:
         self._fates = fates
         self._created = int(time.time())
         self._requests = 0
-        self._open: set[Answer] = set()
+        self._open: set[BenchAnswer] = set()
 
     def application(self) -> web.Application:
         """The application to serve."""
@@ -178,9 +189,9 @@ class Endpoints:
             await self._finish(stream)
             await response.write_eof()
             return response
-        answer = Answer(transport, fate, stall_s, self._engine_loop.abort)
+        answer = BenchAnswer(transport, fate, stall_s, self._engine_loop.abort)
         for index, request in enumerate(requests):
-            answer.add(Choice(answer, index=index, **request))
+            answer.add(AnswerChoice(answer, index=index, **request))
         await self._finish(answer)
         if fate == "stall":
             await asyncio.sleep(stall_s)
@@ -188,7 +199,7 @@ class Endpoints:
         choices = [whole_choice(style, choice.index, self._text(choice), choice.reason) for choice in answer.choices]
         return web.json_response({**common, "choices": choices, "usage": counts})
 
-    async def _finish(self, answer: Answer) -> None:
+    async def _finish(self, answer: BenchAnswer) -> None:
         """Have an answer's requests computed; whatever ends it before, nothing of it stays in the engine."""
         self._open.add(answer)
         try:
@@ -224,7 +235,7 @@ class Endpoints:
             "reason": reason,
         }
 
-    def _text(self, choice: Choice) -> str:
+    def _text(self, choice: AnswerChoice) -> str:
         tokenizer = self._tokenizer
         return "".join(
             f" {tokenizer.word(tokenizer.nth(choice.first, place))}" for place in range(choice.output_tokens)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference_energy.bench.config import Node
+from inference_energy.bench.hardware import SHAPES, BenchModelShape, from_config
 from inference_energy.bench.live.node import node_here
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.parts.shapes import SHAPES, ModelShape, from_config
 from inference_energy.errors import InputError
 
 ENGINE_FLAGS = {
@@ -47,7 +47,7 @@ class ServerSettings:
     host: str
     port: int
     node: Node
-    shape: ModelShape
+    shape: BenchModelShape
     traces: Path | None
     truth: Path | None
     prompt_tokens_details: bool
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model(model: str) -> tuple[Path | None, ModelShape, int | None]:
+def _model(model: str) -> tuple[Path | None, BenchModelShape, int | None]:
     """Folder, shape and longest context of a model."""
     if model in SHAPES:
         return None, SHAPES[model], None

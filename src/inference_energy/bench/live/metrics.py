@@ -1,8 +1,14 @@
 """The page /metrics, under vLLM's names. Counting is done here, for it comes with every token; the library writes.
 
+The page /metrics, under vLLM's names. Counting is done here, for it comes with every token; the library writes.
+
 A step adds to each figure once, whatever its batch: all that decode in it waited equally long for their token.
+
+The line that vLLM logs every ten seconds.
 """
 
+import asyncio
+import logging
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -11,8 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 
-from inference_energy.bench.live.job import Job
-from inference_energy.bench.truth.engine import Engine
+from inference_energy.bench.live.protocol import Job
+from inference_energy.bench.truth.engine import BenchEngine
 
 LATENCY_S = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
 FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160)
@@ -55,7 +61,7 @@ class EngineMetrics:
         mfu: whether to estimate FLOPs and bytes, as `--enable-mfu-metrics` does.
     """
 
-    def __init__(self, engine: Engine, model: str, mfu: bool) -> None:
+    def __init__(self, engine: BenchEngine, model: str, mfu: bool) -> None:
         self.model = model
         self._engine = engine
         self._labels = {"model_name": model, "engine": "0"}
@@ -209,3 +215,29 @@ def _one_two_five(most: int) -> list[float]:
     """1, 2, 5, 10, 20, ... up to the most, as vLLM has it."""
     bounds = [digit * 10.0**power for power in range(len(str(most))) for digit in (1, 2, 5)]
     return [bound for bound in bounds if bound <= most]
+
+
+INTERVAL_S = 10.0
+
+
+async def log_stats(log: logging.Logger, metrics: EngineMetrics, engine: BenchEngine) -> None:
+    """Log throughput and state while there is any; runs until it is cancelled."""
+    before = (0, 0)
+    while True:
+        await asyncio.sleep(INTERVAL_S)
+        now = (metrics.prompt_tokens, metrics.generated_tokens)
+        if now == before and not engine.has_work:
+            continue
+        prompt, generated = ((after - earlier) / INTERVAL_S for after, earlier in zip(now, before, strict=True))
+        before = now
+        blocks = engine.blocks
+        log.info(
+            "Engine 000: Avg prompt throughput: %.1f tokens/s, Avg generation throughput: %.1f tokens/s, "
+            "Running: %d reqs, Waiting: %d reqs, GPU KV cache usage: %.1f%%, Prefix cache hit rate: %.1f%%",
+            prompt,
+            generated,
+            len(engine.running),
+            len(engine.waiting),
+            100 * blocks.used / blocks.total,
+            100 * blocks.hits / max(1, blocks.queries),
+        )

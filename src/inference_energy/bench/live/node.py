@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference_energy.bench.parts.node import Node
+from inference_energy.bench.config import Node
 from inference_energy.errors import InputError
 
 VARIABLE = "INFERENCE_ENERGY_SIMULATED"

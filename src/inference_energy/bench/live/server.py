@@ -19,15 +19,14 @@ from typing import Any
 from aiohttp import web
 
 from inference_energy.bench.live.endpoints import VERSION, Endpoints
+from inference_energy.bench.live.engine_loop import EngineLoop
 from inference_energy.bench.live.flags import ServerSettings, settings
-from inference_energy.bench.live.metrics import EngineMetrics
-from inference_energy.bench.live.misbehaviour import Fates
-from inference_energy.bench.live.serving import EngineLoop
-from inference_energy.bench.live.stats import log_stats
+from inference_energy.bench.live.metrics import EngineMetrics, log_stats
+from inference_energy.bench.live.power_trace_file import TraceWriter
+from inference_energy.bench.live.protocol import Fates
 from inference_energy.bench.live.tokens import Tokenizer
-from inference_energy.bench.live.trace_file import TraceWriter
-from inference_energy.bench.live.truth_sink import TruthSink
-from inference_energy.bench.truth.engine import Engine
+from inference_energy.bench.live.truth_files import TruthSink
+from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.step import StepPhysics
 from inference_energy.errors import InputError
 
@@ -47,7 +46,7 @@ async def serve(given: ServerSettings, physics: StepPhysics) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     started_ns = time.monotonic_ns()
-    engine = Engine(physics, started_ns)
+    engine = BenchEngine(physics, started_ns)
     metrics = EngineMetrics(engine, given.served_names[0], given.mfu_metrics)
     truth = _truth(given, engine, started_ns)
     trace = None if given.traces is None else TraceWriter(given.traces, os.getpid())
@@ -124,10 +123,10 @@ def main() -> None:
     sys.exit(asyncio.run(serve(given, physics)))
 
 
-def _truth(given: ServerSettings, engine: Engine, started_ns: int) -> TruthSink:
+def _truth(given: ServerSettings, engine: BenchEngine, started_ns: int) -> TruthSink:
     if given.truth is None:
         return TruthSink()
-    from inference_energy.bench.live.truth import TruthLog
+    from inference_energy.bench.live.compare import TruthLog
 
     about: dict[str, Any] = {
         "simulated": True,

@@ -1,7 +1,7 @@
 """A load that switches the virtual GPU between its power limit and rest, for `inference-energy characterize`.
 
-It is told and says what the module acquire/power/characterise/step_load.py describes; the two share no code. It writes
-the trace of a process that serves: a row in advance of every change, so that each holds from its very moment.
+Its protocol is that of acquire/power/characterize/square_wave.py; the two share no code. It writes the trace of a
+process that serves: a row in advance of every change, so that each holds from its very moment.
 """
 
 import argparse
@@ -13,9 +13,9 @@ import time
 from typing import Any, NoReturn
 
 from inference_energy.bench.live.node import NodeFolder, node_here
-from inference_energy.bench.live.trace_file import TraceWriter
-from inference_energy.bench.truth.segments import GPU_IDLE, POWER_CAP
-from inference_energy.bench.truth.thermal import Thermal
+from inference_energy.bench.live.power_trace_file import TraceWriter
+from inference_energy.bench.truth.ledger import GPU_IDLE, POWER_CAP
+from inference_energy.bench.truth.step import Thermal
 
 AHEAD_S = 0.03
 ROW_S = 0.25

@@ -12,14 +12,14 @@ so every stretch has the form P = floor + heat * exp(-t / tau), and its energy i
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_energy.bench.parts.devices import Device
-from inference_energy.bench.truth.segments import GPU_IDLE, Floats, Integers
-from inference_energy.bench.truth.trace import TRACE_DTYPE
+from inference_energy.bench.hardware import Device
+from inference_energy.bench.truth.ledger import GPU_IDLE, Floats, Integers
+from inference_energy.bench.truth.power_trace import TRACE_DTYPE
 
 STRETCH_DTYPE = np.dtype([*TRACE_DTYPE.descr, ("heat_w", "<f8"), ("gpu_j", "<f8"), ("host_j", "<f8")])
 """A row of a trace whose `gpu_w` is the floor, the heat on top of it, and the energies up to its start."""
 
-Trace = NDArray[np.void]
+LiveTrace = NDArray[np.void]
 
 
 class Timeline:
@@ -46,7 +46,7 @@ class Timeline:
         """When the newest stretch began."""
         return int(self._starts_ns[-1])
 
-    def extend(self, trace: Trace) -> None:
+    def extend(self, trace: LiveTrace) -> None:
         """Add rows of a trace; one without a GPU power begins a stretch without a server."""
         first = self._count
         self._reserve(first + len(trace))

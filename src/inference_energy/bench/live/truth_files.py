@@ -1,4 +1,8 @@
-"""Reading what a live server wrote about itself, whether it ended in order or crashed.
+"""Who is told what the server does; on its own so that a server without a record needs no library for files.
+
+Who is told what the server does; on its own so that a server without a record needs no library for files.
+
+Reading what a live server wrote about itself, whether it ended in order or crashed.
 
 A folder of truth holds `server.json` and three tables, each as NAME.parquet after an orderly end, as NAME.arrows (an
 Arrow stream, perhaps cut off) else:
@@ -10,7 +14,7 @@ All times are int64 ns of the monotonic clock. All of it is simulated.
 
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.parts.shapes import ModelShape
-from inference_energy.bench.truth.ledger import ledger
-from inference_energy.bench.truth.request import Request
-from inference_energy.bench.truth.segments import Segments
+from inference_energy.bench.config import Node
+from inference_energy.bench.hardware import BenchModelShape
+from inference_energy.bench.live.protocol import Job
+from inference_energy.bench.truth.ledger import BenchRequest, Segments, ledger
 from inference_energy.bench.truth.step import StepPhysics
+
+
+class TruthSink:
+    """Takes what happens and keeps nothing; `live.truth.TruthLog` keeps it."""
+
+    def start(self) -> None:
+        """Begin to write, in the running event loop."""
+
+    def flush(self) -> None:
+        """Write what is new."""
+
+    def sent(self, request_id: int, token: int, due_ns: int, sent_ns: int) -> None:
+        """A token was sent: the `token`-th of a request, counted from 1, made at `due_ns`, written at `sent_ns`."""
+
+    def ended(self, job: Job) -> None:
+        """A request has left the engine, with its outcome set."""
+
+    def close(self, further: Mapping[str, Any]) -> None:
+        """Write the rest."""
+
 
 SERVER = "server.json"
 STEPS, REQUESTS, EVENTS = "steps", "requests", "events"
@@ -58,7 +81,7 @@ REQUEST_SCHEMA = pa.schema(
 `truth.request.Request` calls chunks and decodes."""
 
 
-def read(folder: Path, name: str) -> pa.Table:
+def read_truth(folder: Path, name: str) -> pa.Table:
     """One of the tables: `steps`, `requests` or `events`; empty where nothing was written.
 
     Args:
@@ -80,7 +103,7 @@ def physics_of(folder: Path) -> StepPhysics:
     """
     server = json.loads((folder / SERVER).read_text())
     node = Node.parse(server["node"])
-    return StepPhysics(node.device, ModelShape(**server["shape"]), node.engine, node.tensor_parallel)
+    return StepPhysics(node.device, BenchModelShape(**server["shape"]), node.engine, node.tensor_parallel)
 
 
 def finish(folder: Path, physics: StepPhysics) -> dict[str, Any]:
@@ -181,9 +204,9 @@ def _segments(folder: Path) -> Segments:
     return segments
 
 
-def _request(row: dict[str, Any]) -> Request:
+def _request(row: dict[str, Any]) -> BenchRequest:
     """A request again, as far as the ledger looks at it."""
-    return Request(
+    return BenchRequest(
         row["request_id"],
         row["prompt_tokens"],
         max(1, row["completion_tokens"]),

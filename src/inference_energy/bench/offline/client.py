@@ -1,8 +1,13 @@
-"""The load client of the simulation: when it sends, when it sees tokens, and the log it keeps."""
+"""Runs an engine through virtual time: requests come in, steps follow each other, answers go out.
+
+Runs an engine through virtual time: requests come in, steps follow each other, answers go out.
+
+The load client of the simulation: when it sends, when it sees tokens, and the log it keeps.
+"""
 
 import heapq
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +15,48 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inference_energy.bench.offline.drive import Arrivals, serve
-from inference_energy.bench.offline.plan import Cell
-from inference_energy.bench.truth.contents import block_hashes, output_length
-from inference_energy.bench.truth.engine import Engine
-from inference_energy.bench.truth.request import Request
+from inference_energy.bench.offline.plan import BenchCell
+from inference_energy.bench.truth.engine import BenchEngine
+from inference_energy.bench.truth.ledger import BenchRequest
+from inference_energy.bench.truth.prefix_cache import block_hashes, output_length
+
+RequestArrivals = list[tuple[int, int, BenchRequest]]
+"""A heap of (time at the server [ns], order, request)."""
+
+
+def serve(
+    engine: BenchEngine,
+    arrivals: RequestArrivals,
+    until_ns: int,
+    finished: Callable[[BenchRequest], None] | None = None,
+) -> None:
+    """Serve until all requests are answered, or until a time.
+
+    A step that is under way then is completed, so the engine's clock may end up a step later; where everything was
+    answered before, it stands at the last answer.
+
+    Args:
+        engine: where its clock stands is now.
+        arrivals: requests to come; those served are taken off. `finished` may push more.
+        until_ns: when to stop.
+        finished: called with each request that has got its last token.
+    """
+    add, begin, complete = engine.add, engine.begin, engine.complete
+    pop = heapq.heappop
+    while engine.now_ns < until_ns:
+        if not engine.has_work:
+            if not arrivals:
+                return
+            if arrivals[0][0] > engine.now_ns:
+                engine.rest(min(arrivals[0][0], until_ns))
+                continue
+        while arrivals and arrivals[0][0] <= engine.now_ns:
+            add(pop(arrivals)[2])
+        begin()
+        for request in complete():
+            if finished is not None and request.generated >= request.output_tokens:
+                finished(request)
+
 
 SEND_LAG_MEDIAN_S = 0.65e-3
 SEND_LAG_P99_S = 2.0e-3
@@ -32,7 +74,7 @@ _NORMAL_P99 = 2.3263
 
 
 @dataclass
-class Sent:
+class SentRequest:
     """The requests of a session in the order they were sent; lists of one length.
 
     `delays` are those of the first and the last token's way to the client [ns]. `end_ns` is there once a cell is over.
@@ -44,7 +86,7 @@ class Sent:
     user: list[int] = field(default_factory=list)
     scheduled_ns: list[int] = field(default_factory=list)
     sent_ns: list[int] = field(default_factory=list)
-    request: list[Request] = field(default_factory=list)
+    request: list[BenchRequest] = field(default_factory=list)
     delays: list[tuple[int, int]] = field(default_factory=list)
     end_ns: list[int] = field(default_factory=list)
 
@@ -59,7 +101,7 @@ class Sent:
         return first_ns, max(first_ns, request.last_token_ns + last_delay)
 
 
-class Client:
+class OfflineClient:
     """Sends a schedule's requests to the nodes, each in turn.
 
     Args:
@@ -70,7 +112,7 @@ class Client:
     """
 
     def __init__(
-        self, engines: Sequence[Engine], schedule: pd.DataFrame, prompts: pd.DataFrame | None, seed: int
+        self, engines: Sequence[BenchEngine], schedule: pd.DataFrame, prompts: pd.DataFrame | None, seed: int
     ) -> None:
         self._engines = engines
         self._cells = schedule["cell"].to_numpy()
@@ -80,9 +122,9 @@ class Client:
         self._contents = _contents(prompts, schedule["prompt_id"])
         self._seed = seed
         self._random = np.random.default_rng([seed, 0xC11E27])
-        self.sent = Sent()
+        self.sent = SentRequest()
 
-    def run(self, cell: Cell, start_ns: int, drain_s: float) -> int:
+    def run(self, cell: BenchCell, start_ns: int, drain_s: float) -> int:
         """Run one cell; returns when its last request had ended.
 
         Args:
@@ -109,11 +151,11 @@ class Client:
             sent.end_ns.append(last_ns + ENDED_NS if done else max(limit_ns, last_ns))
         return max(end_ns, *(engine.now_ns for engine in self._engines), *sent.end_ns[before:])
 
-    def _open_loop(self, cell: Cell, rows: NDArray[np.intp], start_ns: int, limit_ns: int) -> None:
+    def _open_loop(self, cell: BenchCell, rows: NDArray[np.intp], start_ns: int, limit_ns: int) -> None:
         count = len(self._engines)
         due_ns = start_ns + self._arrival_ns[rows].astype(np.int64)
         sent_ns = due_ns + self._lag_ns(len(rows))
-        arrivals: list[Arrivals] = [[] for _ in self._engines]
+        arrivals: list[RequestArrivals] = [[] for _ in self._engines]
         for place, (row, due, at) in enumerate(zip(rows.tolist(), due_ns.tolist(), sent_ns.tolist(), strict=True)):
             node = place % count
             request = self._note(cell, row, node, 0, due, at)
@@ -123,7 +165,7 @@ class Client:
             serve(engine, own, limit_ns)
 
     def _closed_loop(
-        self, cell: Cell, rows: NDArray[np.intp], users: int, start_ns: int, end_ns: int, limit_ns: int
+        self, cell: BenchCell, rows: NDArray[np.intp], users: int, start_ns: int, end_ns: int, limit_ns: int
     ) -> None:
         count, pool = len(self._engines), rows.tolist()
         for node, engine in enumerate(self._engines):
@@ -132,17 +174,17 @@ class Client:
 
     def _users(
         self,
-        cell: Cell,
+        cell: BenchCell,
         pool: list[int],
         users: list[int],
         node: int,
-        engine: Engine,
+        engine: BenchEngine,
         *,
         start_ns: int,
         end_ns: int,
         limit_ns: int,
     ) -> None:
-        arrivals: Arrivals = []
+        arrivals: RequestArrivals = []
         owner: dict[int, int] = {}
         asked = node  # the pool is dealt out to the nodes in turn
 
@@ -156,7 +198,7 @@ class Client:
             owner[request.request_id] = user
             heapq.heappush(arrivals, (request.arrival_ns, request.request_id, request))
 
-        def answered(request: Request) -> None:
+        def answered(request: BenchRequest) -> None:
             _, last_ns = self.sent.seen_ns(request.request_id)
             ask(owner.pop(request.request_id), last_ns + ENDED_NS + round(THINK_S * 1e9))
 
@@ -164,7 +206,7 @@ class Client:
             ask(user, start_ns)
         serve(engine, arrivals, limit_ns, answered)
 
-    def _note(self, cell: Cell, row: int, node: int, user: int, due_ns: int, at_ns: int) -> Request:
+    def _note(self, cell: BenchCell, row: int, node: int, user: int, due_ns: int, at_ns: int) -> BenchRequest:
         """Make a request and write down that it was sent."""
         most = int(self._max_tokens[row])
         hashes: tuple[int, ...] = ()
@@ -178,7 +220,7 @@ class Client:
                 words = [zlib.crc32(word.encode()) for word in content.split()] if isinstance(content, str) else content
                 hashes = block_hashes(words, self._engines[node].blocks.block_size)
         number = len(self.sent.row)
-        request = Request(number, max(1, tokens or 1), most, hashes, at_ns + round(NETWORK_S * 1e9))
+        request = BenchRequest(number, max(1, tokens or 1), most, hashes, at_ns + round(NETWORK_S * 1e9))
         sent = self.sent
         sent.cell.append(cell.name)
         sent.node.append(node)

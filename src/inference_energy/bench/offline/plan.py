@@ -8,7 +8,7 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchCell:
     """One stretch of load: the warm-up (`kind` is `warmup`) or a window."""
 
     name: str
@@ -44,7 +44,7 @@ class SessionPlan:
     session: str
     machine: str
     server: str
-    cells: tuple[Cell, ...]
+    cells: tuple[BenchCell, ...]
     schedule: pd.DataFrame
     prompts: pd.DataFrame | None = None
     model: str = "model"
@@ -68,7 +68,7 @@ class SessionPlan:
     ) -> "SessionPlan":
         """From the specification that the rule `session` gets, and the model's key in the configuration."""
         cells = tuple(
-            Cell(
+            BenchCell(
                 name=cell["name"],
                 kind=cell["kind"],
                 duration_s=cell["duration_s"],

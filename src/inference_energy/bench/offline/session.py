@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inference_energy.bench.offline.client import Client
+from inference_energy.bench.config import Node
+from inference_energy.bench.offline.client import OfflineClient
 from inference_energy.bench.offline.plan import SessionPlan
 from inference_energy.bench.offline.truth import Truth
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.truth.engine import Engine
+from inference_energy.bench.truth.engine import BenchEngine
+from inference_energy.bench.truth.power_trace import trace_of
 from inference_energy.bench.truth.step import StepPhysics
-from inference_energy.bench.truth.trace import trace_of
 
 ORIGIN_NS = 5_000_000_000_000
 BEFORE_S = 2.0
@@ -38,8 +38,8 @@ class SimulatedSession:
 
     plan: SessionPlan
     node: Node
-    engines: list[Engine]
-    client: Client
+    engines: list[BenchEngine]
+    client: OfflineClient
     phases: list[dict[str, object]] = field(default_factory=list)
     cold_ns: tuple[int, int] = (0, 0)
     log_ns: tuple[int, int] = (0, 0)
@@ -69,8 +69,8 @@ def simulate(plan: SessionPlan, node: Node) -> SimulatedSession:
         InputError: the model does not fit into the GPUs, or a request does not fit into the context.
     """
     physics = StepPhysics(node.device, node.shape, node.engine, node.tensor_parallel)
-    engines = [Engine(physics, ORIGIN_NS) for _ in range(node.nodes)]
-    client = Client(engines, plan.schedule, plan.prompts, node.seed)
+    engines = [BenchEngine(physics, ORIGIN_NS) for _ in range(node.nodes)]
+    client = OfflineClient(engines, plan.schedule, plan.prompts, node.seed)
     session = SimulatedSession(plan, node, engines, client)
     cold_w = node.device.cold_idle_w
 

@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inference_energy.bench.offline.client import Sent
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.sensors.node import gpu_truth
-from inference_energy.bench.truth.engine import Engine
-from inference_energy.bench.truth.ledger import Ledger, ledger
-from inference_energy.bench.truth.request import Request
-from inference_energy.bench.truth.trace import TruePower, host_power
+from inference_energy.bench.config import Node
+from inference_energy.bench.offline.client import SentRequest
+from inference_energy.bench.sensors.power_log import gpu_truth
+from inference_energy.bench.truth.engine import BenchEngine
+from inference_energy.bench.truth.ledger import BenchRequest, Ledger, ledger
+from inference_energy.bench.truth.power_trace import TruePower, host_power
 
 
 class Truth:
@@ -28,7 +27,12 @@ class Truth:
     """
 
     def __init__(
-        self, node: Node, engines: Sequence[Engine], traces: Sequence[NDArray[np.void]], sent: Sent, origin_ns: int
+        self,
+        node: Node,
+        engines: Sequence[BenchEngine],
+        traces: Sequence[NDArray[np.void]],
+        sent: SentRequest,
+        origin_ns: int,
     ) -> None:
         self._node = node
         self._engines = engines
@@ -105,7 +109,7 @@ class Truth:
         ]
         return pd.concat(frames).sort_values("request_id", ignore_index=True)
 
-    def _of(self, node: int) -> list[Request]:
+    def _of(self, node: int) -> list[BenchRequest]:
         return [request for request, where in zip(self._sent.request, self._sent.node, strict=True) if where == node]
 
 

@@ -1,4 +1,13 @@
-"""What NVML shows of a GPU whose true power is known.
+"""What NVML says of a GPU besides its power: use, memory, clock, temperature, reasons for slow clocks.
+
+What NVML says of a GPU besides its power: use, memory, clock, temperature, reasons for slow clocks.
+
+The trace knows when a step ran, the temperature and the reasons. Whether a model is in memory is seen from the power
+without its heat: nearer to loaded idle than to cold idle, or above.
+
+Sensor faults, seen from one GPU: what a poll gets instead of what the sensor would show.
+
+What NVML shows of a GPU whose true power is known.
 
     average = gain * (E(u) - E(u - 1 s)) / 1 s + offset + noise         POWER_AVERAGE: a boxcar [SC24]
     instant = gain * (E(u) - E(u - 25 ms)) / 25 ms + offset + noise     POWER_INSTANT: sees a quarter of the time [SC24]
@@ -14,16 +23,146 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from inference_energy.bench.parts.devices import Device
-from inference_energy.bench.parts.faults import SensorFault, faults_of
-from inference_energy.bench.parts.sensors import NvmlSensor
-from inference_energy.bench.sensors.draws import Draws
-from inference_energy.bench.sensors.faulty import DeviceFaults
-from inference_energy.bench.sensors.latency import Latency
-from inference_energy.bench.sensors.ticks import Ticks
-from inference_energy.bench.truth.segments import Floats, Integers
-from inference_energy.bench.truth.trace import TruePower
+from inference_energy.bench.config import Node, NvmlSensor, SensorFault, faults_of
+from inference_energy.bench.hardware import Device
+from inference_energy.bench.sensors.update_clock import Draws, Latency, Ticks
+from inference_energy.bench.truth.ledger import POWER_CAP, THERMAL_SLOWDOWN, Floats, Integers
+from inference_energy.bench.truth.power_trace import Steps, TruePower
+
+UTILIZATION_WINDOW_S = 1.0
+"""NVML: the share of the past sample period, 1/6 s to 1 s by product, in which a kernel ran; whole percent."""
+
+EMPTY_BYTES = 600 * 2**20
+"""Memory the driver takes on a GPU that nobody uses; assumed."""
+
+SLOWED_CLOCK_SHARE = 0.85
+"""Part of the clock that is left under a power cap or heat; assumed."""
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """Readings at n times, shape (n,) each, named as in power.parquet."""
+
+    utilization: Floats
+    memory_used_bytes: Integers
+    sm_clock_mhz: Integers
+    temperature_c: Floats
+    clocks_event_reasons: Integers
+
+
+def gpu_state(node: Node, trace: NDArray[np.void], times_ns: Integers) -> GpuState:
+    """The state of a GPU.
+
+    Args:
+        node: its settings.
+        trace: of `TRACE_DTYPE`, shape (rows,), at least one row.
+        times_ns: when it is asked for, shape (n,).
+    """
+    device = node.device
+    starts_ns = trace["start_ns"].astype(np.int64)
+    row = trace[np.maximum(np.searchsorted(starts_ns, times_ns, side="right") - 1, 0)]
+    busy_s = Steps(starts_ns, trace["busy"].astype(np.float64)).energy_j
+    used = (busy_s(times_ns) - busy_s(times_ns - round(UTILIZATION_WINDOW_S * 1e9))) / UTILIZATION_WINDOW_S
+    rest_c = device.ambient_c + device.k_per_w * device.cold_idle_w
+    base_w = row["gpu_w"] - device.leakage_w_per_k * (row["temperature_c"] - rest_c)
+    loaded = (row["busy"] > 0) | (base_w > (device.cold_idle_w + device.loaded_idle_w) / 2)
+    slowed = (row["events"] & (POWER_CAP | THERMAL_SLOWDOWN)) > 0
+    clock_mhz = np.where(loaded, device.sm_clock_mhz, device.idle_clock_mhz)
+    model_bytes = round(device.memory_bytes * node.engine.gpu_memory_utilization)
+    return GpuState(
+        utilization=np.rint(np.clip(used, 0.0, 1.0) * 100) / 100,
+        memory_used_bytes=np.where(loaded, model_bytes, EMPTY_BYTES).astype(np.int64),
+        sm_clock_mhz=np.rint(np.where(slowed, SLOWED_CLOCK_SHARE * clock_mhz, clock_mhz)).astype(np.int64),
+        temperature_c=np.rint(row["temperature_c"]).astype(np.float64),
+        clocks_event_reasons=row["events"].astype(np.int64),
+    )
+
+
+Truths = NDArray[np.bool_]
+
+
+class DeviceFaults:
+    """The faults of one GPU's sensors.
+
+    Args:
+        faults: of the node; those of other GPUs are left out.
+        device: this GPU.
+        seed: of the node.
+        origin_ns: the moment their times count from.
+        dropped_share: part of all polls that give nothing, at any time.
+    """
+
+    def __init__(
+        self, faults: Sequence[SensorFault], device: int, seed: int, origin_ns: int, dropped_share: float
+    ) -> None:
+        own = [fault for fault in faults if fault.device in (None, device)]
+        self._origin_ns = origin_ns
+        # The latest first: where two overlap, the sensor hangs at what the earlier one left it.
+        self._stuck = sorted(self._spans("stuck", own), reverse=True)
+        self._zero = self._spans("zero", own)
+        self._resets_ns = sorted(start_ns for start_ns, _ in self._spans("counter_reset", own))
+        self._steps = [(*self._span(fault), round(fault.step_s * 1e6)) for fault in own if fault.kind == "clock_step"]
+        errors = [fault for fault in own if fault.kind == "error"]
+        self._errors = [
+            (*self._span(fault), fault.probability, Draws(seed, "gpu", device, "error", number))
+            for number, fault in enumerate(errors)
+        ]
+        if dropped_share:
+            always_ns = np.iinfo(np.int64)
+            dropped = Draws(seed, "gpu", device, "dropped")
+            self._errors.append((int(always_ns.min), int(always_ns.max), dropped_share, dropped))
+
+    def seen_ns(self, times_ns: Integers) -> Integers:
+        """The moment whose value each poll gets: its own, or when the sensor got stuck."""
+        for start_ns, end_ns in self._stuck:
+            times_ns = np.where((times_ns >= start_ns) & (times_ns < end_ns), start_ns, times_ns)
+        return times_ns
+
+    def fails(self, times_ns: Integers, call: int) -> Truths:
+        """Whether each poll gives nothing.
+
+        Args:
+            times_ns: when each is made, shape (n,).
+            call: which of the calls that may be made at the same moment.
+        """
+        failed = np.zeros(len(times_ns), dtype=np.bool_)
+        for start_ns, end_ns, probability, draws in self._errors:
+            within = (times_ns >= start_ns) & (times_ns < end_ns)
+            if probability < 1.0:
+                within &= draws.uniform(times_ns * 4 + call) < probability
+            failed |= within
+        return failed
+
+    def reads_zero(self, times_ns: Integers) -> Truths:
+        """Whether each poll shows 0."""
+        zero = np.zeros(len(times_ns), dtype=np.bool_)
+        for start_ns, end_ns in self._zero:
+            zero |= (times_ns >= start_ns) & (times_ns < end_ns)
+        return zero
+
+    def last_reset_ns(self, times_ns: Integers) -> tuple[Integers, Truths]:
+        """When the counter last began anew at each time, and whether it ever had; 0 where not."""
+        if not self._resets_ns:
+            return np.zeros_like(times_ns), np.zeros(len(times_ns), dtype=np.bool_)
+        resets_ns = np.array(self._resets_ns, dtype=np.int64)
+        count = np.searchsorted(resets_ns, times_ns, side="right")
+        return np.where(count > 0, resets_ns[np.maximum(count - 1, 0)], 0), count > 0
+
+    def clock_step_us(self, times_ns: Integers) -> Integers:
+        """How far the driver's clock is off at each time."""
+        off_us = np.zeros_like(times_ns)
+        for start_ns, end_ns, step_us in self._steps:
+            off_us += step_us * ((times_ns >= start_ns) & (times_ns < end_ns))
+        return off_us
+
+    def _span(self, fault: SensorFault) -> tuple[int, int]:
+        return self._origin_ns + round(fault.start_s * 1e9), self._origin_ns + round(fault.end_s * 1e9)
+
+    def _spans(self, kind: str, faults: Sequence[SensorFault]) -> list[tuple[int, int]]:
+        return [self._span(fault) for fault in faults if fault.kind == kind]
+
 
 FIELD_P99_RATIO = 3.0
 """99th percentile of the time a field-value call takes, in medians; assumed, for only its median was measured."""

@@ -1,4 +1,8 @@
-"""The power log that a sampler would have written on the bench, all of it at once.
+"""The sensors of a whole node, and what its GPUs are called.
+
+The sensors of a whole node, and what its GPUs are called.
+
+The power log that a sampler would have written on the bench, all of it at once.
 
 It is what `acquire/power/sampler.py` writes for NVML and RAPL: the same channels, periods, columns and nulls. A reading
 that fails leaves no row. Times are the middles of the reads. The driver's ring of samples is left out: it is added to
@@ -12,16 +16,74 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from inference_energy.bench.parts.node import Node
-from inference_energy.bench.sensors.draws import Draws
-from inference_energy.bench.sensors.gpu_state import gpu_state
-from inference_energy.bench.sensors.latency import Latency
-from inference_energy.bench.sensors.node import gpu_name, gpu_sensor, gpu_truth, host_prefix, rapl_view
-from inference_energy.bench.sensors.nvml import GpuSensor, memory_power_w
-from inference_energy.bench.sensors.polls import Rounds
+from inference_energy.bench.config import Node
+from inference_energy.bench.sensors.nvml import GpuSensor, gpu_state, memory_power_w
 from inference_energy.bench.sensors.rapl import RaplView, unwrapped_j
-from inference_energy.bench.truth.segments import Floats, Integers
+from inference_energy.bench.sensors.update_clock import Draws, Latency, Rounds
+from inference_energy.bench.truth.ledger import Floats, Integers
+from inference_energy.bench.truth.power_trace import TruePower, device_power, host_power
 from inference_energy.contracts.power import AVERAGING_WINDOW_S, SCHEMA
+
+
+def gpu_number(node: Node, host_index: int, gpu_index: int) -> int:
+    """A GPU's number counted through all nodes; it draws the card, and faults and tenants go by it."""
+    return host_index * node.tensor_parallel + gpu_index
+
+
+def host_prefix(node: Node, host_index: int) -> str:
+    """What a device's name begins with where there are several nodes."""
+    return f"node{host_index}/" if node.nodes > 1 else ""
+
+
+def gpu_name(node: Node, host_index: int, gpu_index: int) -> str:
+    """A GPU's UUID, which says that it is simulated."""
+    card = Draws(node.seed, "uuid").key & 0xFFFFFFFF
+    return f"{host_prefix(node, host_index)}GPU-{card:08x}-sim-{gpu_index}"
+
+
+def gpu_truth(node: Node, trace: NDArray[np.void], host_index: int, gpu_index: int, origin_ns: int) -> TruePower:
+    """The true power of one GPU, its other tenants included.
+
+    Args:
+        node: the settings.
+        trace: its node's trace, of `TRACE_DTYPE`, shape (rows,).
+        host_index: which node.
+        gpu_index: which of its GPUs.
+        origin_ns: the moment the node began.
+    """
+    number = gpu_number(node, host_index, gpu_index)
+    tenants = [tenant for tenant in node.faults.tenants if tenant.device == number]
+    return device_power(trace, tenants, origin_ns)
+
+
+def gpu_sensor(
+    node: Node, truth: TruePower, host_index: int, gpu_index: int, origin_ns: int, wall_ns: int = 0
+) -> GpuSensor:
+    """The sensor of one GPU; `wall_ns` is wall-clock less monotonic time."""
+    return GpuSensor(
+        node.sensors.nvml,
+        truth,
+        device=gpu_number(node, host_index, gpu_index),
+        seed=node.seed,
+        origin_ns=origin_ns,
+        faults=node.faults.sensors,
+        clock_offset_s=node.sensors.clock_offset_s,
+        wall_ns=wall_ns,
+        averages=node.device.averages_power,
+    )
+
+
+def rapl_view(node: Node, trace: NDArray[np.void], host_index: int, origin_ns: int) -> RaplView:
+    """The RAPL counters of one node; without zones where it has none."""
+    return RaplView(
+        node.sensors.rapl,
+        host_power(trace),
+        node.engine,
+        origin_ns=origin_ns,
+        seed=node.seed,
+        host_index=host_index,
+    )
+
 
 # As in acquire/power/sources, nvml and rapl.py, which the bench does not import; a test keeps them equal.
 COUNTER_PERIOD_S = 0.5
@@ -33,7 +95,7 @@ RAPL_READ_S = (15e-6, 60e-6)
 
 _LABELS = ("source", "device", "domain")
 
-Trace = NDArray[np.void]
+SensorTrace = NDArray[np.void]
 
 
 def sources(node: Node) -> list[dict[str, Any]]:
@@ -47,7 +109,7 @@ def sources(node: Node) -> list[dict[str, Any]]:
 
 
 def power_log(
-    traces: Sequence[Trace],
+    traces: Sequence[SensorTrace],
     node: Node,
     *,
     origin_ns: int,
@@ -90,7 +152,7 @@ def power_log(
     return table.take(pa.array(order)).cast(SCHEMA)
 
 
-def _power_rows(sensor: GpuSensor, rounds: Rounds, name: str, every: int, node: Node, trace: Trace) -> pa.Table:
+def _power_rows(sensor: GpuSensor, rounds: Rounds, name: str, every: int, node: Node, trace: SensorTrace) -> pa.Table:
     """Power, and the state with the first reading that works of each second."""
     calls = rounds.call(sensor.field_latency_s(rounds.now_ns))
     fields = sensor.fields(calls.middle_ns)

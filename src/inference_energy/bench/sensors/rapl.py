@@ -1,22 +1,34 @@
 """What RAPL shows of a host whose true power is known: raw counters in uJ that wrap, zone by zone.
 
+What RAPL shows of a host whose true power is known: raw counters in uJ that wrap, zone by zone.
+
     counter = (start + floor(E(u) / quantum) * quantum) mod range
 
 E is the zone's energy since the origin and u the last update. The packages share the host's power evenly, each has
 memory beside it as a sub-zone `dram`, and `psys` holds packages, memory and the rest of the board.
+
+The RAPL counters as Linux shows them: a powercap folder, kept up to date for whoever reads it.
+
+As in the kernel, a sub-zone's folder lies within its zone's and is linked to beside it:
+
+    intel-rapl:0/{name,energy_uj,max_energy_range_uj}
+    intel-rapl:0/intel-rapl:0:0/{...}
+    intel-rapl:0:0 -> intel-rapl:0/intel-rapl:0:0
+
+Source: Linux kernel documentation, power/powercap/powercap.rst.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from inference_energy.bench.parts.engine import EngineSettings
-from inference_energy.bench.parts.sensors import RaplSensor
-from inference_energy.bench.sensors.draws import Draws
-from inference_energy.bench.sensors.ticks import Ticks
-from inference_energy.bench.truth.segments import Floats, Integers
-from inference_energy.bench.truth.trace import TruePower
+from inference_energy.bench.config import EngineSettings, RaplSensor
+from inference_energy.bench.sensors.update_clock import Draws, Ticks
+from inference_energy.bench.truth.ledger import Floats, Integers
+from inference_energy.bench.truth.power_trace import TruePower
 
 BOARD_W = 25.0
 """What psys holds besides packages and memory; assumed."""
@@ -134,3 +146,47 @@ def unwrapped_j(raw_uj: Integers, range_uj: int) -> Floats:
     steps_uj = np.diff(raw_uj, prepend=raw_uj[:1])
     steps_uj = np.where(steps_uj < 0, steps_uj + range_uj, steps_uj)
     return np.asarray(np.cumsum(steps_uj) / 1e6, dtype=np.float64)
+
+
+class Powercap:
+    """The folder of one host; `make` it, then `refresh` it often.
+
+    Args:
+        root: the folder, which stands for /sys/class/powercap.
+        view: the counters.
+    """
+
+    def __init__(self, root: Path, view: RaplView) -> None:
+        self._root = root
+        self._view = view
+
+    def make(self, time_ns: int) -> None:
+        """Make the folder, empty for a host without RAPL, with the counters as they are at a time."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        for zone in self._view.zones:
+            folder = self._folder(zone)
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(folder / "name", zone.name)
+            _replace(folder / "max_energy_range_uj", str(self._view.range_uj))
+            beside = self._root / zone.folder
+            if not beside.exists():
+                beside.symlink_to(folder.relative_to(self._root), target_is_directory=True)
+        self.refresh(time_ns)
+
+    def refresh(self, time_ns: int) -> None:
+        """Let every counter show its value at a monotonic time; a reader finds the old value or the new one, whole."""
+        time = np.array([time_ns], dtype=np.int64)
+        for zone in self._view.zones:
+            (value_uj,) = self._view.raw_uj(zone, time)
+            _replace(self._folder(zone) / "energy_uj", str(int(value_uj)))
+
+    def _folder(self, zone: RaplZone) -> Path:
+        """Where a zone's files are: `intel-rapl:0:0` lies in `intel-rapl:0`."""
+        parent = zone.folder.rpartition(":")[0]
+        return self._root / parent / zone.folder if ":" in parent else self._root / zone.folder
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text + "\n")
+    partial.replace(path)

@@ -13,17 +13,15 @@ and for 256: the simulation runs hundreds of times faster than time.
 import heapq
 from collections import deque
 
-from inference_energy.bench.truth.blocks import BlockPool
-from inference_energy.bench.truth.request import Request
-from inference_energy.bench.truth.segments import POWER_CAP, THERMAL_SLOWDOWN, Segments
-from inference_energy.bench.truth.step import HOT_STRETCH_PER_K, StepPhysics
-from inference_energy.bench.truth.thermal import Thermal
+from inference_energy.bench.truth.ledger import POWER_CAP, THERMAL_SLOWDOWN, BenchRequest, Segments
+from inference_energy.bench.truth.prefix_cache import BlockPool
+from inference_energy.bench.truth.step import HOT_STRETCH_PER_K, StepPhysics, Thermal
 from inference_energy.errors import InputError
 
 IDLE_PIECE_S = 1.0
 
 
-class Engine:
+class BenchEngine:
     """One copy of the model on its GPUs.
 
     Attributes:
@@ -38,16 +36,16 @@ class Engine:
         self.thermal = Thermal(physics.device)
         self.segments = Segments()
         self.blocks = BlockPool(physics.blocks, physics.engine.block_size)
-        self.waiting: deque[Request] = deque()
-        self.running: dict[int, Request] = {}
+        self.waiting: deque[BenchRequest] = deque()
+        self.running: dict[int, BenchRequest] = {}
         self.step = 0
         self.preemptions = 0
         self.now_ns = start_ns
         self._settings = physics.engine
-        self._prefilling: list[Request] = []
+        self._prefilling: list[BenchRequest] = []
         self._chunks = 0
-        self._joining: list[Request] = []
-        self._finishing: list[tuple[int, int, Request]] = []
+        self._joining: list[BenchRequest] = []
+        self._finishing: list[tuple[int, int, BenchRequest]] = []
         self._decoding = 0
         self._context = 0
         self._phases = [0] * self._settings.block_size
@@ -65,7 +63,7 @@ class Engine:
         """Whether a step can begin."""
         return bool(self.running or self.waiting)
 
-    def add(self, request: Request) -> None:
+    def add(self, request: BenchRequest) -> None:
         """Take a request in.
 
         Raises:
@@ -84,11 +82,11 @@ class Engine:
             raise ValueError(f"{len(request.block_hashes)} hashed blocks in a prompt of {request.prompt_tokens} tokens")
         self.waiting.append(request)
 
-    def generated(self, request: Request) -> int:
+    def generated(self, request: BenchRequest) -> int:
         """Tokens of a request that are there after the last completed step."""
         return request.generated + (self._steps_done(request) if request.joined_step >= 0 else 0)
 
-    def abort(self, request: Request) -> None:
+    def abort(self, request: BenchRequest) -> None:
         """Forget a request; what it was given stays counted. One that has ended is left alone."""
         if self.running.pop(request.request_id, None) is not None:
             self._leave(request, self._steps_done(request) + self._busy)
@@ -165,13 +163,13 @@ class Engine:
         self.now_ns = end_ns
         return end_ns
 
-    def complete(self) -> list[Request]:
+    def complete(self) -> list[BenchRequest]:
         """End the step; returns the requests that it finished, or whose prompt it finished and so made a token."""
         self._busy = False
         step, now_ns = self.step - 1, self.now_ns
         self._token_ns = now_ns
         self._context += self._decoding
-        changed: list[Request] = []
+        changed: list[BenchRequest] = []
         finishing = self._finishing
         while finishing and finishing[0][0] <= step:
             finish, _, request = heapq.heappop(finishing)
@@ -191,11 +189,11 @@ class Engine:
         self._joining.clear()
         return changed
 
-    def decoding(self) -> list[Request]:
+    def decoding(self) -> list[BenchRequest]:
         """The requests that get one token from each step now; those of a step under way, before `complete`."""
         return [request for request in self.running.values() if request.joined_step >= 0]
 
-    def _steps_done(self, request: Request) -> int:
+    def _steps_done(self, request: BenchRequest) -> int:
         """Completed steps in which a decoding request got a token."""
         return self.step - 1 - self._busy - request.joined_step
 
@@ -276,7 +274,7 @@ class Engine:
         self._prefilling.append(request)
         return True
 
-    def _join(self, request: Request, step: int) -> None:
+    def _join(self, request: BenchRequest, step: int) -> None:
         """Its prompt is computed and its next token there: it decodes from the next step on, or has ended."""
         request.generated += 1
         if request.generated >= request.output_tokens:
@@ -291,7 +289,7 @@ class Engine:
         self._context += request.target + 1
         self._phases[(step + 1 - request.target) % self._settings.block_size] += 1
 
-    def _leave(self, request: Request, steps: int) -> None:
+    def _leave(self, request: BenchRequest, steps: int) -> None:
         """Take a request out of the sums over the batch and give back its blocks.
 
         Args:
@@ -315,7 +313,7 @@ class Engine:
             self._prefilling.remove(request)
         self._free(request, written)
 
-    def _free(self, request: Request, written: int) -> None:
+    def _free(self, request: BenchRequest, written: int) -> None:
         """Give back the blocks of so many tokens; those of a prompt that are not computed yet hold nothing of use."""
         size, hashes = self._settings.block_size, request.block_hashes
         if hashes:

@@ -1,4 +1,10 @@
-"""Who caused which joule: the true energy of each request, and what no request caused.
+"""A request as the engine sees it.
+
+A request as the engine sees it.
+
+The log of all that happened on a node: one row a stretch of time in which nothing changed, a step or a rest.
+
+Who caused which joule: the true energy of each request, and what no request caused.
 
 Of a step's energy, on all GPUs of the group, each request gets
     its own FLOPs (its tokens, its sampled position, its pairs of tokens) at `flop_j` or `thin_flop_j`,
@@ -9,14 +15,151 @@ out once, so the requests' energies and the rest add up to the node's. The rule 
 shared cost is; what it must be is known and conserved.
 """
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from inference_energy.bench.truth.request import Request
-from inference_energy.bench.truth.segments import Floats, Integers, Segments
 from inference_energy.bench.truth.step import StepPhysics
+
+
+@dataclass(slots=True, eq=False)
+class BenchRequest:
+    """What is asked, and what the engine has made of it so far.
+
+    Attributes:
+        request_id: any number; the bench's own.
+        prompt_tokens: length of the prompt.
+        output_tokens: how many tokens will be generated, which only the model knows beforehand.
+        block_hashes: one value for each full block of the prompt, equal only where all tokens up to it are equal;
+            empty where nothing may be reused.
+        arrival_ns: when the server got it.
+        cached_tokens: prompt tokens taken from the prefix cache at its first admission.
+        generated: tokens generated up to its last event; while it decodes, ask `Engine.generated`.
+        first_token_ns, last_token_ns: ends of the steps that made them; 0 before.
+        chunks: prefill done for it: (step, tokens, pairs of token and earlier token).
+        decodes: stretches of decoding that have ended: (first step, context in that step, steps).
+        prefills: prefills that were completed for it, each of which sampled a token.
+        preemptions: how often it lost its blocks.
+    """
+
+    request_id: int
+    prompt_tokens: int
+    output_tokens: int
+    block_hashes: tuple[int, ...] = ()
+    arrival_ns: int = 0
+    cached_tokens: int = 0
+    generated: int = 0
+    first_token_ns: int = 0
+    last_token_ns: int = 0
+    preemptions: int = 0
+    prefills: int = 0
+    chunks: list[tuple[int, int, float]] = field(default_factory=list)
+    decodes: list[tuple[int, int, int]] = field(default_factory=list)
+    # The engine's own: tokens computed, tokens to compute before it decodes, the step after which it decoded, its last.
+    computed: int = 0
+    target: int = 0
+    joined_step: int = -1
+    finish_step: int = -1
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its tokens are there."""
+        return self.generated >= self.output_tokens
+
+
+POWER_CAP = 0x4
+THERMAL_SLOWDOWN = 0x20
+GPU_IDLE = 0x1
+"""NVML's bits of clocks event reasons: SwPowerCap, SwThermalSlowdown, GpuIdle."""
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_INTEGER_COLUMNS = (
+    "start_ns",
+    "end_ns",
+    "decoding",
+    "context",
+    "prefill",
+    "sequences",
+    "samples",
+    "prompts",
+    "cached",
+    "preemptions",
+    "running",
+    "waiting",
+    "blocks",
+    "events",
+)
+_FLOAT_COLUMNS = ("pairs", "gpu_w", "host_w", "temperature_c")
+
+
+class Segments:
+    """Columns that grow by one entry a stretch.
+
+    Attributes:
+        start_ns, end_ns: when; each begins where the one before ended.
+        decoding, context, prefill, pairs, sequences, samples: what a step computed, as in `StepPhysics.cost`; all 0 at
+            rest.
+        prompts, cached: tokens of the prompts whose first token the step made, and those of them from the cache.
+        preemptions: requests that lost their blocks when the step began.
+        running, waiting, blocks: the engine's state during it.
+        gpu_w: power of each GPU; host_w: of the CPU packages. temperature_c: of the GPUs at its end.
+        events: bits of NVML's clocks event reasons.
+    """
+
+    def __init__(self) -> None:
+        for name in _INTEGER_COLUMNS:
+            setattr(self, name, array("q"))
+        for name in _FLOAT_COLUMNS:
+            setattr(self, name, array("d"))
+
+    start_ns: "array[int]"
+    end_ns: "array[int]"
+    decoding: "array[int]"
+    context: "array[int]"
+    prefill: "array[int]"
+    sequences: "array[int]"
+    samples: "array[int]"
+    prompts: "array[int]"
+    cached: "array[int]"
+    preemptions: "array[int]"
+    running: "array[int]"
+    waiting: "array[int]"
+    blocks: "array[int]"
+    events: "array[int]"
+    pairs: "array[float]"
+    gpu_w: "array[float]"
+    host_w: "array[float]"
+    temperature_c: "array[float]"
+
+    def __len__(self) -> int:
+        return len(self.end_ns)
+
+    def rest(self, start_ns: int, end_ns: int, gpu_w: float, host_w: float, temperature_c: float) -> None:
+        """Add a stretch without a step."""
+        values: dict[str, Any] = {
+            "start_ns": start_ns,
+            "end_ns": end_ns,
+            "events": GPU_IDLE,
+            "gpu_w": gpu_w,
+            "host_w": host_w,
+            "temperature_c": temperature_c,
+        }
+        for name in (*_INTEGER_COLUMNS, *_FLOAT_COLUMNS):
+            getattr(self, name).append(values.get(name, 0))
+
+    def integers(self, name: str) -> Integers:
+        """A column of whole numbers, shape (rows,)."""
+        return np.array(getattr(self, name), dtype=np.int64)
+
+    def floats(self, name: str) -> Floats:
+        """A column, shape (rows,)."""
+        return np.array(getattr(self, name), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -35,7 +178,7 @@ class Ledger:
     total_j: float
 
 
-def ledger(segments: Segments, requests: Sequence[Request], physics: StepPhysics) -> Ledger:
+def ledger(segments: Segments, requests: Sequence[BenchRequest], physics: StepPhysics) -> Ledger:
     """Split the energy of an engine's log.
 
     Args:
@@ -80,14 +223,14 @@ class _Costs:
         self.kv_j = parts * physics.kv_bytes * device.byte_j
 
 
-def _prefill_j(request: Request, shared_j: Floats, costs: _Costs) -> float:
+def _prefill_j(request: BenchRequest, shared_j: Floats, costs: _Costs) -> float:
     energy_j = 0.0
     for step, tokens, pairs in request.chunks:
         energy_j += shared_j[step] + tokens * (costs.token_j + costs.kv_j) + pairs * costs.pair_j
     return energy_j + costs.sample_j * request.prefills
 
 
-def _decode_j(request: Request, shared_until_j: Floats, costs: _Costs) -> float:
+def _decode_j(request: BenchRequest, shared_until_j: Floats, costs: _Costs) -> float:
     energy_j = 0.0
     for first, context, count in request.decodes:
         contexts = count * context + count * (count - 1) // 2

@@ -1,5 +1,7 @@
 """Time and power of one engine step, by a roofline with an energy for each byte and each FLOP.
 
+Time and power of one engine step, by a roofline with an energy for each byte and each FLOP.
+
     t = max(t_memory, t_compute) + exposed * min(t_memory, t_compute) + t_reduce + t_host
     E = busy_w t_gpu + gap_w t_host + byte_j * bytes + flop_j * FLOPs + leakage t      (each GPU)
 
@@ -8,11 +10,14 @@ FLOPs of decoding and sampling, whose matrices are thin, cost `thin_flop_j` inst
 A step reads all weights once, whatever its batch, and the keys and values of every context in it. Where E / t would
 pass the power limit, the step takes longer instead: its bytes and FLOPs cost what they cost. Roofline: Williams,
 Waterman, Patterson, CACM 52(4), 2009. Energy roofline: Choi, Bedard, Fowler, Vuduc, IPDPS 2013.
+
+The temperature of a chip, and the power that leaks for it: a first-order model.
 """
 
-from inference_energy.bench.parts.devices import Device
-from inference_energy.bench.parts.engine import EngineSettings
-from inference_energy.bench.parts.shapes import ModelShape
+import math
+
+from inference_energy.bench.config import EngineSettings
+from inference_energy.bench.hardware import BenchModelShape, Device
 from inference_energy.errors import InputError
 
 ACTIVATION_BYTES = 2.0
@@ -34,7 +39,9 @@ class StepPhysics:
             what a GPU draws whatever it computes.
     """
 
-    def __init__(self, device: Device, shape: ModelShape, engine: EngineSettings, tensor_parallel: int = 1) -> None:
+    def __init__(
+        self, device: Device, shape: BenchModelShape, engine: EngineSettings, tensor_parallel: int = 1
+    ) -> None:
         self.device = device
         self.shape = shape
         self.engine = engine
@@ -127,3 +134,28 @@ class StepPhysics:
         if wanted > blocks:
             raise InputError(f"bench: engine.num_gpu_blocks: {blocks} fit beside the weights; write no more than that")
         return wanted
+
+
+class Thermal:
+    """Temperature of one GPU; all GPUs of a tensor-parallel group share it, for they do the same.
+
+    Attributes:
+        temperature_c: now.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.rest_c = device.ambient_c + device.k_per_w * device.cold_idle_w
+        self.temperature_c = self.rest_c
+
+    @property
+    def leakage_w(self) -> float:
+        """Power above that of a chip as cold as at cold idle."""
+        return self._device.leakage_w_per_k * (self.temperature_c - self.rest_c)
+
+    def advance(self, duration_s: float, power_w: float) -> None:
+        """Let a stretch of constant power pass."""
+        target_c = self._device.ambient_c + self._device.k_per_w * power_w
+        self.temperature_c += (target_c - self.temperature_c) * (
+            1.0 - math.exp(-duration_s / self._device.thermal_time_s)
+        )

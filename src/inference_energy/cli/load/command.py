@@ -289,10 +289,9 @@ def load_test(
     given = dict(locals())
     from rich.console import Console
 
-    from inference_energy.cli.load.contradictions import refuse_contradictions
-    from inference_energy.cli.load.options import LoadOptions
-    from inference_energy.cli.load.outcome import end, show
-    from inference_energy.cli.load.run import check_place, run
+    from inference_energy.cli.load.options import LoadOptions, refuse_contradictions
+    from inference_energy.cli.load.run import end, run, show
+    from inference_energy.cli.load.run import ensure_writable as check_place
 
     del given["json_file"]
     options = LoadOptions.of(given)

@@ -1,31 +1,82 @@
-"""Before a load test: look at the endpoints, draw the plan, and read the servers' counters."""
+"""The token counters of the servers under test, read before and after the load.
+
+The token counters of the servers under test, read before and after the load.
+
+Before a load test: look at the endpoints, draw the plan, and read the servers' counters.
+"""
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference_energy.acquire.load.worker.spec import WORKLOAD_SETTINGS
-from inference_energy.acquire.server.access import Access
-from inference_energy.acquire.server.attach import AttachedServer, attach
-from inference_energy.cli.load.child import answer
-from inference_energy.cli.load.contradictions import refuse_contradictions
-from inference_energy.cli.load.counters import scrape
-from inference_energy.cli.load.models import as_options, cells_of, client_of, limits_of, seed_of
-from inference_energy.cli.load.options import LoadOptions, Prepared
+from inference_energy.acquire.load.settings import WORKLOAD_SETTINGS
+from inference_energy.acquire.server.attach import Access, AttachedServer, attach
+from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
+from inference_energy.cli.load.options import LoadOptions, LoadPlan, refuse_contradictions
+from inference_energy.cli.load.plan import as_options, cells_of, client_of, limits_of, seed_of
+from inference_energy.cli.load.subprocess_call import serve_subprocess
+from inference_energy.contracts.io import clock_anchor, read_json, read_table, write_json
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.contracts.tables import clock_anchor
+from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
 from inference_energy.errors import InputError
-from inference_energy.plan.cells import Cell
-from inference_energy.plan.files import digests, read_prompts, write_plan
-from inference_energy.plan.prompts.make import prompt_tables
-from inference_energy.plan.requests import session_requests
-from inference_energy.plan.schedule import make_schedule, notes_of
-from inference_energy.plan.sources import plan_files
+from inference_energy.plan.cells import Cell, plan_files
+from inference_energy.plan.schedule import make_schedule, prompt_tables, schedule_notes, session_requests
+from inference_energy.plan.tables import digests, read_prompts, write_plan
+
+
+async def scrape(endpoints: Sequence[str], folder: Path, access: Access) -> None:
+    """Read /metrics of each endpoint once nothing runs there, or after two seconds, into files of the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    await asyncio.gather(*(_scrape(url, folder, number, access) for number, url in enumerate(dict.fromkeys(endpoints))))
+
+
+def read_counters(before: Path, after: Path, times_ns: tuple[int, int]) -> tuple[pd.DataFrame | None, str | None]:
+    """The scrapes as rows of server_metrics.parquet, those of all endpoints under one time each: so they add up.
+
+    Args:
+        before: a folder of `scrape`.
+        after: another.
+        times_ns: the times as which the rows are given.
+
+    Returns:
+        The rows, or None and why there are none.
+    """
+    frames = []
+    for facts in map(read_json, [*sorted(before.glob("*.json")), *sorted(after.glob("*.json"))]):
+        if facts["error"]:
+            return None, f"no /metrics at {facts['endpoint']} ({facts['error']})"
+    for path in sorted(before.glob("*.parquet")):
+        first, last = _newest(path), _newest(after / path.name)
+        # A row of these says that something changed.
+        known = first.index.intersection(last.index)
+        same = known[(first.loc[known, "value"] == last.loc[known, "value"]).to_numpy()]
+        last = last.drop(index=[key for key in same if key[0].endswith(ON_CHANGE)])
+        frames += [rows.assign(timestamp_ns=time) for rows, time in zip((first, last), times_ns, strict=True)]
+    return pd.concat(frames).reset_index(), None
+
+
+def _newest(path: Path) -> pd.DataFrame:
+    """The last value of each series, by name and labels."""
+    rows = read_table(path, SCHEMA).drop_duplicates(["name", "labels"], keep="last")
+    return rows.set_index(["name", "labels"])
+
+
+async def _scrape(endpoint: str, folder: Path, number: int, access: Access) -> None:
+    log = folder / f"{number}.arrows"
+    poller = MetricsPoller(endpoint, log=log, access=access)
+    await poller.scrape_idle()
+    error = poller.last_error if poller.errors == poller.scrapes else None
+    await poller.stop()
+    compact_metrics_log(log, folder / f"{number}.parquet")
+    write_json(folder / f"{number}.json", {"endpoint": endpoint, "error": error})
+
 
 BEFORE = "metrics-before"
 
@@ -48,7 +99,7 @@ def prepare(question: dict[str, Any]) -> dict[str, Any]:
     settings = cells[-1].workload.model_dump()
     pids = [server.server_pid for server in servers]
     return asdict(
-        Prepared(
+        LoadPlan(
             endpoints=tuple(server.base_url for server in servers),
             model=options.model,
             workload={name: settings[name] for name in WORKLOAD_SETTINGS},
@@ -90,7 +141,7 @@ def _planned(options: LoadOptions, cells: list[Cell], folder: Path) -> tuple[dic
         for source, target in zip((schedule, prompts), options.saved, strict=True):
             _copy(source, target)
     own = table.filter(pc.equal(table["cell"], cells[-1].name))
-    return _facts(own), [as_options(note, options) for note in notes_of(planned)]
+    return _facts(own), [as_options(note, options) for note in schedule_notes(planned)]
 
 
 def _facts(rows: pa.Table) -> dict[str, float | None]:
@@ -119,4 +170,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    answer(prepare)
+    serve_subprocess(prepare)

@@ -1,12 +1,19 @@
-"""`load-test` from start to end: plan, send while showing how it goes, sum up.
+"""What `load-test` prints and writes at the end, and how it ends.
+
+What `load-test` prints and writes at the end, and how it ends.
+
+`load-test` from start to end: plan, send while showing how it goes, sum up.
 
 This process and the load processes are all there is while load is sent. Planning and summing up, which need a lot of
 memory, are processes of their own before and after.
 """
 
 import asyncio
+import json
+import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,18 +24,58 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from inference_energy.acquire.load.live import LiveCounts
-from inference_energy.acquire.load.test import CELL, LOGS, TestResult, TestSettings, run_test
-from inference_energy.acquire.server.ancestors import WatchedProcess
+from inference_energy.acquire.load.live_counts import LiveCounts
+from inference_energy.acquire.load.standalone import CELL, LOGS, LoadRun, LoadRunResult, run_test
 from inference_energy.acquire.server.guardian import is_gone
-from inference_energy.acquire.session.so_far import SoFar
-from inference_energy.cli.load.child import ask
-from inference_energy.cli.load.options import LoadOptions, Prepared, Sent
-from inference_energy.cli.load.view import View, view_for
+from inference_energy.acquire.server.guardian_client import WatchedProcess
+from inference_energy.acquire.session.live_stats import LiveStats
+from inference_energy.cli.load.options import LoadOptions, LoadPlan, SentLoad
+from inference_energy.cli.load.render import View, view_for
+from inference_energy.cli.load.subprocess_call import call_subprocess
 from inference_energy.errors import InputError, RunError
+from inference_energy.present.load_tables import load_summary, plan_summary
 
 if TYPE_CHECKING:
-    from inference_energy.acquire.power.process import SamplerProcess
+    from inference_energy.acquire.power.sampler_handle import SamplerProcess
+
+
+def show(options: LoadOptions, found: dict[str, Any], json_file: str | None) -> None:
+    """The tables on standard output, or on standard error where the JSON goes there."""
+    if json_file == "-":
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    elif json_file is not None:
+        _write(Path(json_file), found)
+    console = Console(stderr=json_file == "-")
+    if options.plan_only:
+        files = dict(zip(("schedule", "prompts"), map(str, options.saved or ()), strict=True))
+        console.print(plan_summary(found, files))
+    else:
+        console.print(load_summary(found))
+
+
+def end(summary: dict[str, Any]) -> None:
+    """The exit code: a load that broke off, and one of which every request failed, is a failure.
+
+    Raises:
+        RunError: it is one.
+    """
+    counts = summary["requests"]
+    if summary["failure"]:
+        raise RunError(f"the load broke off: {summary['failure']}")
+    if counts["failed"] and not counts["ok"]:
+        first = summary["errors"][0]["error"]
+        raise RunError(f"all {counts['failed'] + counts['aborted']} requests failed; most of them: {first}")
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
 
 POWER_BEYOND_S = 1.0
 """How long power is logged before the first request and after the last."""
@@ -45,12 +92,12 @@ def run(options: LoadOptions, console: Console) -> dict[str, Any]:
         RunError: a process died before anything was sent, or the summing up failed: then the logs are left.
     """
     for path in options.targets:
-        check_place(path)
+        ensure_writable(path)
     folder = Path(tempfile.mkdtemp(prefix="load-test-"))
     keep = False
     try:
         question = {"options": options.as_json(), "folder": str(folder)}
-        prepared = Prepared(**ask("prepare", question))
+        prepared = LoadPlan(**call_subprocess("prepare", question))
         for note in prepared.notes:
             console.print(note, markup=False, highlight=False)
         if options.plan_only:
@@ -58,7 +105,7 @@ def run(options: LoadOptions, console: Console) -> dict[str, Any]:
         sent = _send(options, prepared, folder, console)
         keep = True
         with _ignored(signal.SIGINT, signal.SIGTERM):
-            found = ask("summarise", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
+            found = call_subprocess("summarise", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
         keep = False
         return found
     except RunError as error:
@@ -70,7 +117,7 @@ def run(options: LoadOptions, console: Console) -> dict[str, Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_place(path: Path) -> None:
+def ensure_writable(path: Path) -> None:
     """Make the folder of a file to be written later, so that nothing is measured in vain.
 
     Raises:
@@ -86,8 +133,8 @@ def check_place(path: Path) -> None:
         raise InputError(f"{path} is a folder; name a file")
 
 
-def _send(options: LoadOptions, prepared: Prepared, folder: Path, console: Console) -> Sent:
-    settings = TestSettings(
+def _send(options: LoadOptions, prepared: LoadPlan, folder: Path, console: Console) -> SentLoad:
+    settings = LoadRun(
         endpoints=tuple(prepared.endpoints),
         model=prepared.model,
         duration_s=options.duration,
@@ -113,7 +160,7 @@ class _Shown:
         self._closed = closed
         self._cell = ""
         self._counts: LiveCounts | None = None
-        self.so_far = SoFar(load=lambda: self._counts)
+        self.so_far = LiveStats(load=lambda: self._counts)
         self.view: View = view_for(console, "load-test", [*options.cells.items()], self.so_far)
 
     def tick(self, cell: str, counts: LiveCounts) -> None:
@@ -125,7 +172,7 @@ class _Shown:
         self.view.tick()
 
 
-async def _until_stopped(folder: Path, settings: TestSettings, shown: _Shown, server_pid: int | None) -> Sent:
+async def _until_stopped(folder: Path, settings: LoadRun, shown: _Shown, server_pid: int | None) -> SentLoad:
     """Send until the end, or until SIGINT, SIGTERM or the end of the server, which stop the load in order."""
     stop = asyncio.Event()
     server = WatchedProcess.of(server_pid) if server_pid else None
@@ -151,16 +198,16 @@ async def _until_stopped(folder: Path, settings: TestSettings, shown: _Shown, se
     except RunError as error:
         if not any((folder / LOGS).glob("requests-*.arrows")):
             raise
-        return Sent(stopped_ns=time.monotonic_ns(), failure=str(error))
+        return SentLoad(stopped_ns=time.monotonic_ns(), failure=str(error))
 
 
-def _sent(result: TestResult) -> Sent:
+def _sent(result: LoadRunResult) -> SentLoad:
     times, client = result.times, dict(result.client)
     if CELL not in client["cells"]:
         # Stopped: all that the processes took since they were ready.
         took = sum(worker["cpu_s"] - (worker["startup_cpu_s"] or 0.0) for worker in client["workers"])
         client["cells"] = {**client["cells"], CELL: {"cpu_s": took}}
-    return Sent(
+    return SentLoad(
         start_ns=times.start_ns if times else None,
         end_ns=times.end_ns if times else None,
         drained_ns=times.drained_ns if times else None,
@@ -171,14 +218,16 @@ def _sent(result: TestResult) -> Sent:
 
 
 @contextmanager
-def _power(options: LoadOptions, prepared: Prepared, folder: Path, so_far: SoFar) -> Iterator["SamplerProcess | None"]:
+def _power(
+    options: LoadOptions, prepared: LoadPlan, folder: Path, so_far: LiveStats
+) -> Iterator["SamplerProcess | None"]:
     """The power sampler around the load, where power is asked for."""
     if not options.power:
         yield None
         return
-    from inference_energy.acquire.power.process import SamplerProcess
-    from inference_energy.acquire.power.spec import SamplerSpec
-    from inference_energy.acquire.session.power import labelled_power
+    from inference_energy.acquire.power.sampler_handle import SamplerProcess
+    from inference_energy.acquire.power.settings import SamplerSpec
+    from inference_energy.acquire.session.run import labelled_power
 
     try:
         spec = SamplerSpec.parse(

@@ -5,10 +5,10 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from inference_energy.config.section import Section
+from inference_energy.config.base import Section
 
 
-class Client(Section):
+class ClientConfig(Section):
     """The load client."""
 
     request_timeout_s: float = Field(300, gt=0, description="a request that takes longer has failed [s]")

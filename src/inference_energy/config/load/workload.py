@@ -1,13 +1,41 @@
-"""What a request asks."""
+"""What a request asks.
 
+What a request asks.
+
+Stretches of load, the sessions they are run in, and the idle time around them.
+
+Whether a stretch of load can be: its size, and whether its arrivals and its workload fit together.
+"""
+
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from inference_energy.config.load.lengths import FixedTurns, Length, Turns
-from inference_energy.config.load.prompts import FilePrompts, Prompts, QuestionPrompts, SyntheticPrompts
-from inference_energy.config.load.times import NO_TIME, Time
-from inference_energy.config.section import Section
+from inference_energy.config.base import Section
+from inference_energy.config.load.arrivals import (
+    MOST_REQUESTS,
+    NO_TIME,
+    Arrival,
+    ClosedArrival,
+    DayArrival,
+    FileArrival,
+    PiecewiseArrival,
+    RampArrival,
+    RateArrival,
+    ScheduleArrival,
+    Time,
+    TraceArrival,
+)
+from inference_energy.config.load.prompts import (
+    FilePrompts,
+    FixedTurns,
+    Length,
+    PromptsConfig,
+    QuestionPrompts,
+    SyntheticPrompts,
+    Turns,
+)
 
 MAX_TOKENS = 256
 
@@ -41,7 +69,7 @@ class Conversations(Section):
 class Workload(Section):
     """What a request asks."""
 
-    prompts: Prompts = Field(description="where prompts come from")
+    prompts: PromptsConfig = Field(description="where prompts come from")
     conversations: Conversations | None = Field(None, description="chats of several turns; null: single requests")
     max_tokens: int = Field(MAX_TOKENS, ge=1, description="most tokens generated for a request")
     output_length: Length | None = Field(
@@ -113,3 +141,92 @@ class Workload(Section):
             for name in self.parameters
             if name in OURS
         ]
+
+
+class LoadPhase(Section):
+    """A stretch of load: a workload arriving in some way for some time."""
+
+    workload: str = Field(description="a key of `workloads`")
+    arrival: Arrival = Field(description="arrival process")
+    duration_s: float = Field(gt=0, description="how long requests are sent [s]")
+
+
+class WindowConfig(LoadPhase):
+    """A measured stretch of load."""
+
+    kind: Literal["steady", "prefill", "decode"] = Field(
+        "steady", description="steady: realistic load, tested for steadiness; prefill, decode: only for the fit"
+    )
+
+
+class Session(Section):
+    """One life of a server: launch, loaded idle, warm-up, windows in order, stop."""
+
+    server: str = Field(description="a key of `servers`")
+    warmup: LoadPhase | None = Field(None, description="load before the first window; null leaves it out")
+    windows: list[str] = Field(min_length=1, description="keys of `windows`, measured in this order")
+
+
+class IdleConfig(Section):
+    """Idle baselines."""
+
+    cold_s: float = Field(60, gt=0, description="before the server starts [s]")
+    loaded_s: float = Field(30, gt=0, description="with the server up and no request [s]")
+    post_s: float = Field(30, ge=0, description="after the server has gone, for the drift test [s]")
+    settle_s: float = Field(3, ge=0, description="wait before the loaded and the post-run baseline [s]")
+
+
+def phase_problems(key: str, phase: LoadPhase, workload: Workload) -> Iterator[str]:
+    """What is wrong with a phase.
+
+    Args:
+        key: where it stands, such as `windows.low`.
+        phase: the phase.
+        workload: its workload.
+
+    Yields:
+        A sentence for each problem, with the key and what to write.
+    """
+    arrival = phase.arrival
+    if not isinstance(arrival, FileArrival | ClosedArrival):
+        expected = expected_requests(arrival, phase.duration_s)
+        if expected > MOST_REQUESTS:
+            yield (
+                f"{key}: about {expected:.3g} requests in {phase.duration_s:g} s, which is more than "
+                f"{MOST_REQUESTS // 1_000_000} million and would not fit; write a lower rate or a shorter duration_s"
+            )
+    if isinstance(arrival, TraceArrival) and arrival.lengths:
+        name = f"workloads.{phase.workload}"
+        if not isinstance(workload.prompts, SyntheticPrompts):
+            yield (
+                f"{key}.arrival.lengths: only synthetic prompts can be as long as the trace's; write lengths: false, "
+                f"or {name}.prompts.source: synthetic"
+            )
+        if workload.conversations:
+            yield f"{key}.arrival.lengths: a trace has single requests; write lengths: false, or no conversations"
+        if not workload.ignore_eos:
+            yield (
+                f"{key}.arrival.lengths: a model ends its answers where it likes; write {name}.ignore_eos: true, or "
+                "lengths: false"
+            )
+    if isinstance(arrival, ScheduleArrival) and workload.conversations:
+        yield (
+            f"{key}.arrival: the schedule says which turns there are; leave out "
+            f"workloads.{phase.workload}.conversations"
+        )
+
+
+def expected_requests(arrival: RateArrival, duration_s: float) -> float:
+    """How many arrivals are expected: the integral of the rate; of a day that over whole periods."""
+    if isinstance(arrival, RampArrival):
+        return (arrival.from_qps + arrival.to_qps) / 2 * duration_s
+    if isinstance(arrival, DayArrival):
+        return arrival.mean_qps * duration_s
+    if isinstance(arrival, PiecewiseArrival):
+        rounds, left_s = divmod(duration_s, sum(step.duration_s for step in arrival.steps))
+        expected = rounds * sum(step.rate_qps * step.duration_s for step in arrival.steps)
+        for step in arrival.steps:
+            expected += step.rate_qps * min(step.duration_s, left_s)
+            left_s = max(0.0, left_s - step.duration_s)
+        return expected
+    return arrival.rate_qps * duration_s

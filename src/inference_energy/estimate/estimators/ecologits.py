@@ -16,9 +16,8 @@ twice as many. Batch, GPU, precision and prompt of the case play no part.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from inference_energy.estimate.cases import Cases
-from inference_energy.estimate.estimator import Basis, Estimator
-from inference_energy.estimate.result import Values
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.estimator import Basis, Estimator, Values
 from inference_energy.estimate.shapes.shape import Array
 
 BATCH = 64.0

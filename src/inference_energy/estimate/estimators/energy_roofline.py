@@ -18,10 +18,9 @@ prediction interval from the scatter of the rows and of models left out; a new k
 
 import numpy as np
 
-from inference_energy.estimate.calibration.record import Calibration
-from inference_energy.estimate.cases import Cases
-from inference_energy.estimate.estimator import Basis, Estimator
-from inference_energy.estimate.result import Problem, Values
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.calibration import EnergyCalibration
+from inference_energy.estimate.estimator import Basis, Estimator, Problem, Values
 
 
 def _compute(cases: Cases, basis: Basis) -> Values:
@@ -49,7 +48,7 @@ def _compute(cases: Cases, basis: Basis) -> Values:
     ).without(problems)
 
 
-def _notes(fitted: Calibration, cases: Cases, place: int) -> list[str]:
+def _notes(fitted: EnergyCalibration, cases: Cases, place: int) -> list[str]:
     prompts = (
         "prompts are inside, as those of the rows it was fitted to"
         if fitted.prompts == "inside"

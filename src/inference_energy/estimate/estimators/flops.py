@@ -12,9 +12,8 @@ falls seven-fold. Prompts are not counted. N are the active parameters.
 
 import numpy as np
 
-from inference_energy.estimate.cases import Cases
-from inference_energy.estimate.estimator import Basis, Estimator
-from inference_energy.estimate.result import Problem, Values
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.estimator import Basis, Estimator, Problem, Values
 
 UTILISATION = 0.10
 POWER_SHARE = 0.7

@@ -13,9 +13,8 @@ import math
 
 import numpy as np
 
-from inference_energy.estimate.cases import Cases
-from inference_energy.estimate.estimator import Basis, Estimator
-from inference_energy.estimate.result import Mask, Problem, Values
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.estimator import Basis, Estimator, Mask, Problem, Values
 from inference_energy.estimate.shapes.shape import ModelShape
 
 _FAR = 1e9

@@ -14,9 +14,8 @@ Limits: no key-value cache, no links between GPUs, no gaps between steps, and 70
 
 import numpy as np
 
-from inference_energy.estimate.cases import Cases
-from inference_energy.estimate.estimator import Basis, Estimator
-from inference_energy.estimate.result import Values
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.estimator import Basis, Estimator, Values
 from inference_energy.estimate.shapes.shape import Array
 
 BANDWIDTH_SHARE = 0.6

@@ -15,10 +15,9 @@ Limits: the factors multiply, so the band is wide before it is right; energy is 
 
 import numpy as np
 
-from inference_energy.estimate.cases import Cases
-from inference_energy.estimate.estimator import Basis, Estimator
-from inference_energy.estimate.measured.rows import MeasuredRow
-from inference_energy.estimate.result import Problem, Values
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.estimator import Basis, Estimator, Problem, Values
+from inference_energy.estimate.reference_rows import MeasuredRow
 from inference_energy.estimate.shapes.shape import Array
 
 K = (0.90, 1.10)

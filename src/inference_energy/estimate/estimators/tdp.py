@@ -10,9 +10,8 @@ Limits: an upper bound for any load but the heaviest. On H100 the power of servi
 throughput is measured, so the method needs a run after all, or somebody else's.
 """
 
-from inference_energy.estimate.cases import Cases
-from inference_energy.estimate.estimator import Basis, Estimator
-from inference_energy.estimate.result import Values
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.estimator import Basis, Estimator, Values
 
 
 def _compute(cases: Cases, basis: Basis) -> Values:

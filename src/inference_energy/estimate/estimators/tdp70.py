@@ -8,9 +8,8 @@ range is what was seen on H100s serving LLMs, power over TDP from 0.33 to 0.99, 
 Limits: as good as the guess of power; it needs the measured throughput.
 """
 
-from inference_energy.estimate.cases import Cases
-from inference_energy.estimate.estimator import Basis, Estimator
-from inference_energy.estimate.result import Values
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.estimator import Basis, Estimator, Values
 
 SHARE = 0.7
 LOWEST, HIGHEST = 0.33, 0.99

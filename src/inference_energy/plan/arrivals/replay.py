@@ -12,8 +12,7 @@ from inference_energy.config.load.arrivals import ScheduleArrival
 from inference_energy.contracts.schedule import SCHEDULE
 from inference_energy.errors import InputError
 from inference_energy.plan.cells import Cell
-from inference_energy.plan.columns import head, match_name, read_columns
-from inference_energy.plan.nulls import NULL, filled
+from inference_energy.plan.tables import NULL, filled, head, match_name, read_columns
 
 CSV_LENGTHS = ("prompt_tokens", "max_tokens")
 

@@ -1,23 +1,148 @@
-"""Random single prompts of given length: token ids or words, with shared beginnings or blocks if wanted."""
+"""Random token ids, and rows of them.
 
+Random token ids, and rows of them.
+
+Random words, for endpoints whose vocabulary is not known.
+
+Prompts made of named blocks, as Mooncake's traces have them: the same name is the same content, wherever it stands.
+
+The value at a place of a block is a hash of the seed, the block's name and the place (SplitMix64: Steele, Lea, Flood,
+OOPSLA 2014), so no block is ever kept, and a prompt depends on no other.
+
+Random single prompts of given length: token ids or words, with shared beginnings or blocks if wanted.
+
+Conversations of random words: each user message has the length that is drawn for it.
+"""
+
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from inference_energy.config.load.prompts import SyntheticPrompts
-from inference_energy.plan.arrivals.starts import Starts
-from inference_energy.plan.arrivals.traces.trace import Blocks
+from inference_energy.config.load.workload import Conversations
+from inference_energy.errors import InputError
+from inference_energy.plan.arrivals.processes import Starts
+from inference_energy.plan.arrivals.traces import Blocks
 from inference_energy.plan.cells import Cell
-from inference_energy.plan.lengths import lengths
-from inference_energy.plan.nulls import NULL, column
-from inference_energy.plan.prompts.blocks import block_values
-from inference_energy.plan.prompts.ids import id_lists, id_range, with_prefixes
-from inference_energy.plan.prompts.source import Choice, Made, contents_table
-from inference_energy.plan.prompts.words import WORDS, texts
-from inference_energy.plan.seeds import generator
+from inference_energy.plan.distributions import generator, lengths, seed_words, turns
+from inference_energy.plan.prompts.from_records import Message
+from inference_energy.plan.prompts.protocol import Choice, Made, contents_table
+from inference_energy.plan.tables import NULL, column
+
+FIRST_ORDINARY_TOKEN = 1000
+"""Token ids below this are often control tokens; they are not drawn when the vocabulary is large enough."""
+
+
+def id_range(vocabulary: int | None, key: str) -> tuple[int, int]:
+    """The lowest id that is drawn, and the one after the highest.
+
+    Raises:
+        InputError: the vocabulary is not known.
+    """
+    if vocabulary is None:
+        raise InputError(f"{key}.form: the model's vocabulary is not known; write form: words")
+    return (FIRST_ORDINARY_TOKEN if vocabulary > 2 * FIRST_ORDINARY_TOKEN else 0), vocabulary
+
+
+def id_lists(ids: NDArray[np.integer[Any]], lengths: NDArray[np.int64]) -> pa.Array:
+    """Lists of ids of these lengths, from all ids one after another."""
+    starts = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    return pa.ListArray.from_arrays(starts, pa.array(ids, pa.int32()))
+
+
+def with_prefixes(
+    own: NDArray[np.integer[Any]],
+    lengths: NDArray[np.int64],
+    group: NDArray[np.int64],
+    prefixes: NDArray[np.int64],
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
+    """Put shared beginnings before rows of values.
+
+    Args:
+        own: the rows' own values, one after another.
+        lengths: of the rows.
+        group: for each row which beginning it has; negative: none.
+        prefixes: one beginning a row, all of one length.
+
+    Returns:
+        The values of all rows with their beginnings, and their lengths.
+    """
+    before = np.where(group >= 0, prefixes.shape[1], 0)
+    whole = before + lengths
+    row = np.repeat(np.arange(len(lengths)), whole)
+    place = np.arange(int(whole.sum())) - np.repeat(np.cumsum(whole) - whole, whole)
+    shared = place < before[row]
+    values = np.empty(len(row), dtype=own.dtype)
+    values[~shared] = own
+    values[shared] = prefixes[group[row[shared]], place[shared]]
+    return values, whole
+
+
+_TEXT = (
+    "time year way day man life child world school state group hand part place case week work night point home water "
+    "room area money story fact month book eye job word side head house friend hour game line law car"
+)
+WORDS = tuple(_TEXT.split())
+"""Common English nouns, about one token each in usual vocabularies."""
+
+_ARRAY = pa.array(WORDS)
+
+
+def texts(words: NDArray[np.integer[Any]], lengths: NDArray[np.int64]) -> pa.Array:
+    """Texts of so many words each, with blanks between.
+
+    Args:
+        words: indices into `WORDS` of all texts, one after another.
+        lengths: words in each text.
+    """
+    starts = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    return pc.binary_join(pa.ListArray.from_arrays(starts, _ARRAY.take(pa.array(words))), " ")
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def block_values(
+    blocks: Blocks, rows: NDArray[np.int64], lengths: NDArray[np.int64], below: int, seed: int, name: str
+) -> NDArray[np.int64]:
+    """The values of some prompts, one after another, each from 0 and below `below`.
+
+    A prompt longer than its blocks goes on with values of its own; one that ends within its last block is cut there.
+
+    Args:
+        blocks: names of the blocks of all prompts.
+        rows: which prompts.
+        lengths: of these prompts.
+        below: number of values.
+        seed: root seed.
+        name: whose blocks: other names give other contents.
+    """
+    row = np.repeat(np.arange(len(rows)), lengths)
+    place = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    number, within = np.divmod(place, blocks.block_tokens)
+    first, last = blocks.starts[rows], blocks.starts[rows + 1]
+    known = number < (last - first)[row]
+    index = np.where(known, first[row] + number, 0)
+    ids = blocks.ids[index] if len(blocks.ids) else np.zeros(len(row), dtype=np.int64)
+    names = np.where(known, ids.astype(np.uint64), (rows[row] * (1 << 20) + number).astype(np.uint64))
+    key, own_key = (np.uint64(word) for word in seed_words(seed, name, "blocks"))
+    with np.errstate(over="ignore"):
+        mixed = _mix(np.bitwise_xor(names, np.where(known, key, own_key)))
+        drawn = _mix(mixed + (within.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+    # The high half times the number of values: as even as 32 bits allow.
+    return ((drawn >> np.uint64(32)) * np.uint64(below) >> np.uint64(32)).astype(np.int64)
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(value ^ (value >> np.uint64(31)))
+
 
 _BATCH_TOKENS = 1 << 22
 """About so many values are made at a time."""
@@ -113,3 +238,71 @@ def _in_parts(prompts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[
     """Consecutive prompts, of about `_BATCH_TOKENS` values together."""
     part = np.cumsum(sizes[prompts]) // _BATCH_TOKENS
     yield from np.split(prompts, np.flatnonzero(np.diff(part)) + 1) if len(prompts) else ()
+
+
+_CONVERSATIONS = 256
+"""Conversations made at a time."""
+
+
+class SyntheticChats:
+    """Conversations of one cell; prompt i is that of its request i.
+
+    A shared beginning is the system message of the first turn. Under `history: planned` the answers in the history are
+    random words too, about as many as tokens were asked for.
+    """
+
+    def __init__(self, cell: Cell, config: SyntheticPrompts, conversations: Conversations, seed: int, key: str) -> None:
+        self.identity = ("chats", cell.name)
+        self._cell = cell
+        self._config = config
+        self._conversations = conversations
+        self._seed = seed
+        self._key = key
+        self._turns: NDArray[np.int64] = np.empty(0, np.int64)
+        self._lengths: NDArray[np.int64] = np.empty(0, np.int64)
+        self._group: NDArray[np.int64] = np.empty(0, np.int64)
+
+    @property
+    def size(self) -> int:
+        """See `Contents`; known once they are chosen."""
+        return len(self._lengths)
+
+    def choose(self, starts: Starts) -> Choice:
+        """See `Source`."""
+        name = self._cell.name
+        self._turns = turns(self._conversations.turns, starts.count, generator(self._seed, name, "turns"))
+        self._group = groups(self._config, starts.count, generator(self._seed, name, "groups"))
+        count = int(self._turns.sum())
+        random = generator(self._seed, name, "lengths")
+        self._lengths = lengths(self._config.length, count, random, f"{self._key}.length")
+        none = np.full(count, NULL)
+        return Choice(self._turns, np.arange(count), none, none)
+
+    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
+        """See `Contents`; all of a cell's prompts are made, in order."""
+        asked, answered = (generator(self._seed, self._cell.name, draw) for draw in ("prompts", "answers"))
+        shared = shared_prefixes(self._config, self._cell.workload_name, self._seed, 0, len(WORDS))
+        systems = [] if shared is None else texts(shared.ravel(), np.full(*shared.shape)).to_pylist()
+        planned = self._cell.workload.history == "planned"
+        firsts = np.concatenate(([0], np.cumsum(self._turns)))
+        for start in range(0, len(self._turns), _CONVERSATIONS):
+            stop = min(start + _CONVERSATIONS, len(self._turns))
+            rows = slice(int(firsts[start]), int(firsts[stop]))
+            users = _words(self._lengths[rows], asked)
+            answers = _words(made.max_tokens[rows], answered) if planned else []
+            messages: list[str] = []
+            for number in range(start, stop):
+                group = int(self._group[number])
+                said: list[Message] = [{"role": "system", "content": systems[group]}] if group >= 0 else []
+                for _ in range(int(self._turns[number])):
+                    at = len(messages)
+                    said.append({"role": "user", "content": users[at]})
+                    messages.append(json.dumps(said))
+                    said = [*said, {"role": "assistant", "content": answers[at]}] if planned else []
+            group_of = np.repeat(self._group[start:stop], self._turns[start:stop])
+            yield contents_table(len(messages), messages=pa.array(messages, pa.string()), group=column(group_of))
+
+
+def _words(sizes: NDArray[np.int64], random: np.random.Generator) -> list[str]:
+    made: list[str] = texts(random.integers(0, len(WORDS), int(sizes.sum())), sizes).to_pylist()
+    return made

@@ -4,11 +4,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from inference_energy.present.cell_tables import BASES, cell_title
+from inference_energy.present.figures_text import (
+    NOT_GIVEN,
+    UNTRUSTED_GRADES,
+    FormattedFigure,
+    Scale,
+    format_figure,
+    sentence,
+    significant,
+)
 from inference_energy.present.fits import TERMS, title
-from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES, Place, Scale, place, sentence, significant
-from inference_energy.present.latency import PERCENT
-from inference_energy.present.sections import BASES, cell_title
-from inference_energy.present.tables import Cell, Table
+from inference_energy.present.latency import PERCENT_AXIS
+from inference_energy.present.tables import Table, TableCell
 
 Cells = Sequence[dict[str, Any]]
 
@@ -57,12 +65,12 @@ def _by_basis(cells: Cells, wanted: Sequence[tuple[str, str]]) -> Table:
     """A row for each basis of each window; figures that fail for one reason, two and two, share a cell."""
     table = Table(["basis", *[heading for heading, _ in wanted]])
     for cell in cells:
-        known = place(cell["figures"]["energy_total_j"]).qualifiers[1:]
+        known = format_figure(cell["figures"]["energy_total_j"]).qualifiers[1:]
         table.heading(" · ".join([cell_title(cell, cells), *known]))
         for basis in BASES:
             shown = [_shown(cell, name.format(basis), MILLION if "kwh" in name else PLAIN) for _, name in wanted]
             pairs = [*table.numbers(shown[:2], tagged=False), *table.numbers(shown[2:], tagged=False)]
-            table.add(Cell(basis, "head"), *pairs)
+            table.add(TableCell(basis, "head"), *pairs)
     return table
 
 
@@ -73,9 +81,9 @@ def request_table(cells: Cells) -> Table:
     table = Table(["load", "mean (J)", "p50 (J)", "p90 (J)", "p99 (J)", "prefill (%)", "decode (%)", "cold idle (%)"])
     for cell in cells:
         amounts = [table.number(_shown(cell, name, PLAIN)) for name in names]
-        split = table.numbers([_shown(cell, name, PERCENT) for name in shares[:2]])
-        idle = table.number(_shown(cell, shares[2], PERCENT))
-        table.add(Cell(cell_title(cell, cells), "head"), *amounts, *split, idle)
+        split = table.numbers([_shown(cell, name, PERCENT_AXIS) for name in shares[:2]])
+        idle = table.number(_shown(cell, shares[2], PERCENT_AXIS))
+        table.add(TableCell(cell_title(cell, cells), "head"), *amounts, *split, idle)
     return table
 
 
@@ -95,7 +103,9 @@ def impact_table(cells: Cells) -> Table:
     for cell in cells:
         shown = [_shown(cell, name, scale) for _, name, scale in wanted]
         carbon = [*table.numbers(shown[:2]), table.number(shown[2]), table.number(shown[3])]
-        table.add(Cell(cell_title(cell, cells), "head"), *carbon, *table.numbers(shown[4:6]), table.number(shown[6]))
+        table.add(
+            TableCell(cell_title(cell, cells), "head"), *carbon, *table.numbers(shown[4:6]), table.number(shown[6])
+        )
     return table
 
 
@@ -106,10 +116,10 @@ def quality_table(cells: Cells) -> Table:
     headings = ["accuracy (%)", "right answers", *[f"J / right answer, {basis}" for basis in BASES]]
     table = Table(["load", *headings, "good requests / kWh at the quality floor"])
     for cell in cells:
-        accuracy = _shown(cell, "accuracy_share", PERCENT)
+        accuracy = _shown(cell, "accuracy_share", PERCENT_AXIS)
         shown = [accuracy, _shown(cell, "correct_answers", PLAIN), *[_shown(cell, name, PLAIN) for name in names]]
         one = table.number(_shown(cell, floor, PLAIN))
-        table.add(Cell(cell_title(cell, cells), "head"), *table.numbers(shown), one)
+        table.add(TableCell(cell_title(cell, cells), "head"), *table.numbers(shown), one)
     return table
 
 
@@ -121,13 +131,13 @@ def sweep_table(sweeps: Sequence[dict[str, Any]]) -> Table:
         figures = sweep["figures"]
         overall = next(name for name in figures if name.startswith("overall_"))
         curve = [
-            place(figures["energy_proportionality"], PLAIN),
-            place(figures["idle_to_peak_share"], PERCENT),
-            place(figures[overall]),
+            format_figure(figures["energy_proportionality"], PLAIN),
+            format_figure(figures["idle_to_peak_share"], PERCENT_AXIS),
+            format_figure(figures[overall]),
         ]
         full = f"{significant(sweep['grid'][-1]['rate'])} {LOADS[sweep['rate']]}" if sweep["grid"] else "–"
-        head, levels = Cell(sweep_title(sweep, sweeps), "head"), Cell(str(len(sweep["levels"])), "number")
-        table.add(head, levels, Cell(full), *table.numbers(curve))
+        head, levels = TableCell(sweep_title(sweep, sweeps), "head"), TableCell(str(len(sweep["levels"])), "number")
+        table.add(head, levels, TableCell(full), *table.numbers(curve))
     return table
 
 
@@ -136,8 +146,8 @@ def daily_table(sweeps: Sequence[dict[str, Any]]) -> Table:
     names = ("daily_energy_kwh", "daily_carbon_kg", "daily_water_site_l", "daily_water_source_l")
     table = Table(["sweep", "kWh", "kg CO₂e", "L on site", "L at the source"])
     for sweep in sweeps:
-        shown = [place(sweep["figures"][name], PLAIN) for name in names]
-        table.add(Cell(sweep_title(sweep, sweeps), "head"), *table.numbers(shown))
+        shown = [format_figure(sweep["figures"][name], PLAIN) for name in names]
+        table.add(TableCell(sweep_title(sweep, sweeps), "head"), *table.numbers(shown))
     return table
 
 
@@ -166,8 +176,10 @@ def hours_table(sweeps: Sequence[dict[str, Any]]) -> Table | None:
     table = Table(["hour", *[f"{sweep_title(sweep, sweeps)}: asked / s" for sweep in given], *powers])
     for hour in range(len(given[0]["hours"])):
         rows = [sweep["hours"][hour] for sweep in given]
-        rates = [Cell(significant(row["rate"]), "number") for row in rows]
-        table.add(Cell(f"{hour}:00", "head"), *rates, *[Cell(significant(row["power_w"]), "number") for row in rows])
+        rates = [TableCell(significant(row["rate"]), "number") for row in rows]
+        table.add(
+            TableCell(f"{hour}:00", "head"), *rates, *[TableCell(significant(row["power_w"]), "number") for row in rows]
+        )
     return table
 
 
@@ -193,7 +205,7 @@ def cost_table(summary: dict[str, Any]) -> Table:
             table.heading(f"{title(model)} · {fit['server']} on {fit['machine']}")
             for term, figure in model["coefficients"].items():
                 table.add(
-                    Cell(TERMS.get(term, term), "head"),
+                    TableCell(TERMS.get(term, term), "head"),
                     _with_unit(table, figure),
                     _error(own["standard_errors"].get(term), figure),
                     _plain(own["vif"].get(term)),
@@ -202,25 +214,25 @@ def cost_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _with_unit(table: Table, figure: dict[str, Any]) -> Cell:
+def _with_unit(table: Table, figure: dict[str, Any]) -> TableCell:
     """A figure in a column whose rows have units of their own."""
-    shown, cell = place(figure), table.number(place(figure))
+    shown, cell = format_figure(figure), table.number(format_figure(figure))
     return replace(cell, text=shown.text.replace(" ", "\u00a0")) if shown.given else cell
 
 
-def _error(value: float | None, figure: dict[str, Any]) -> Cell:
+def _error(value: float | None, figure: dict[str, Any]) -> TableCell:
     if value is None:
-        return Cell("–", "number")
-    shown = place({**figure, "value": value, "interval_95": None, "budget": None})
-    return Cell(shown.text, "number")
+        return TableCell("–", "number")
+    shown = format_figure({**figure, "value": value, "interval_95": None, "budget": None})
+    return TableCell(shown.text, "number")
 
 
-def _plain(value: float | None) -> Cell:
-    return Cell("–" if value is None else significant(value, 3), "number")
+def _plain(value: float | None) -> TableCell:
+    return TableCell("–" if value is None else significant(value, 3), "number")
 
 
-def _shown(cell: dict[str, Any], name: str, scale: Scale) -> Place:
-    return place(cell["figures"].get(name), scale)
+def _shown(cell: dict[str, Any], name: str, scale: Scale) -> FormattedFigure:
+    return format_figure(cell["figures"].get(name), scale)
 
 
 def _front_title(front: dict[str, Any]) -> str:
@@ -238,9 +250,9 @@ def _front_table(front: dict[str, Any], known: dict[tuple[str, str], dict[str, A
             cell = known[point["machine"], point["cell"]]
             shown = [_with_unit(table, cell["figures"][name]) for name in front["figures"]]
             better = ", ".join(each["cell"] for each in point["dominated_by"])
-            verdict = Cell(f"no: dominated by {better}", "text") if better else Cell("yes", "good")
-            table.add(Cell(cell_title(cell, cells), "head"), *shown, verdict)
+            verdict = TableCell(f"no: dominated by {better}", "text") if better else TableCell("yes", "good")
+            table.add(TableCell(cell_title(cell, cells), "head"), *shown, verdict)
     for row in front["left_out"]:
         why = " ".join(sentence(text) for text in row["reasons"])
-        table.add(Cell(row["cell"], "head"), Cell(f"{NOT_GIVEN}: {why}", "missing", span=3))
+        table.add(TableCell(row["cell"], "head"), TableCell(f"{NOT_GIVEN}: {why}", "missing", span=3))
     return table

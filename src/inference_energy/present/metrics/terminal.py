@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from inference_energy.present.formats import NOT_GIVEN, UNTRUSTED_GRADES
+from inference_energy.present.figures_text import NOT_GIVEN, UNTRUSTED_GRADES
 from inference_energy.present.metrics import tables
 from inference_energy.present.tables import Row, Table
 

@@ -1,27 +1,259 @@
-"""Comparing a node with an external meter: phases of idle, full and half load, read by both sides at once."""
+"""Reads channels for the length of a block, each in a thread of its own, and keeps what they gave.
 
+Reads channels for the length of a block, each in a thread of its own, and keeps what they gave.
+
+Mean powers of phases, with their standard uncertainty, from the readings of channels.
+
+The external meters that a node can be compared with, by the names of their sources.
+
+Writing calibration.json, whose format `contracts.calibration` defines.
+
+Comparing a node with an external meter: phases of idle, full and half load, read by both sides at once.
+"""
+
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from inference_energy.acquire.power.base import Channel, PowerSource, SourceError
-from inference_energy.acquire.power.calibrate.follow import Follower
-from inference_energy.acquire.power.calibrate.line import fit_line
-from inference_energy.acquire.power.calibrate.phases import Phase, PhaseMeans, Track, phase_means, track_of
-from inference_energy.acquire.power.calibrate.record import record
-from inference_energy.acquire.power.characterise.exclusive import exclusive
-from inference_energy.acquire.power.characterise.step_load import StepLoad, load_command
+from inference_energy import __version__
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
+from inference_energy.acquire.power.calibrate.york_fit import Line, fit_line
+from inference_energy.acquire.power.characterize.gpu import exclusive
+from inference_energy.acquire.power.characterize.square_wave import StepLoad, load_command
+from inference_energy.acquire.power.settings import (
+    IpmiSettings,
+    PduSettings,
+    RedfishSettings,
+    Settings,
+    SmartPlugSettings,
+)
 from inference_energy.acquire.power.simulated import GRADE, labelled, simulated_node
+from inference_energy.acquire.power.sources.ipmi import IpmiSource
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
+from inference_energy.acquire.power.sources.pdu import PduSource
 from inference_energy.acquire.power.sources.rapl import POWERCAP, RaplSource
-from inference_energy.contracts.calibration import NODE, Calibration, channel_text
+from inference_energy.acquire.power.sources.redfish import RedfishSource
+from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
+from inference_energy.contracts.calibration import NODE, VERSION, Calibration, CalibrationFile, channel_text
+from inference_energy.contracts.io import clock_anchor, read_json, write_json
 from inference_energy.contracts.power import summed_domains, weakest_grade
 from inference_energy.errors import InputError, RunError
+
+PERIOD_S = 0.1
+
+
+class ChannelReader:
+    """Follows channels.
+
+    Attributes:
+        readings: of each channel, in the order in which they came; complete after the block.
+        errors: the last error of each channel that had one.
+    """
+
+    def __init__(self, channels: Sequence[SensorChannel]) -> None:
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.readings: dict[SensorChannel, list[PowerSample]] = {channel: [] for channel in channels}
+        self.errors: dict[SensorChannel, str] = {}
+
+    def __enter__(self) -> Self:
+        for channel in self.readings:
+            thread = threading.Thread(target=self._follow, args=(channel,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _follow(self, channel: SensorChannel) -> None:
+        while True:
+            try:
+                self.readings[channel] += channel.read_many()
+            except SourceError as error:
+                self.errors[channel] = str(error)
+            if self._stop.wait(channel.period_s or PERIOD_S):
+                return
+
+
+Floats = NDArray[np.float64]
+BLOCKS = 5
+FEWEST_READINGS = 4
+
+
+class Phase(NamedTuple):
+    """A stretch of constant load, in monotonic ns."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+class Track(NamedTuple):
+    """The energy of one channel over time: from its counter, or the trapezoid of its power; shape (n,) each."""
+
+    name: str
+    time_ns: NDArray[np.int64]
+    energy_j: Floats
+
+
+@dataclass(frozen=True)
+class PhaseMeans:
+    """One phase's mean powers, each with its standard uncertainty."""
+
+    phase: str
+    own_w: float
+    u_own_w: float
+    meter_w: float
+    u_meter_w: float
+
+
+def track_of(name: str, readings: Sequence[PowerSample], *, counted: bool) -> Track:
+    """The channel's energy.
+
+    Args:
+        name: for messages.
+        readings: in order of time.
+        counted: whether to take its energy counter, where it has one, rather than its power.
+
+    Raises:
+        RunError: there are fewer than `FEWEST_READINGS` readings.
+    """
+    counts = [(r.timestamp_ns, r.energy_counter_j) for r in readings if r.energy_counter_j is not None]
+    powered = [(r.timestamp_ns, r.power_w) for r in readings if r.power_w is not None]
+    chosen = counts if counts and (counted or not powered) else powered
+    if len(chosen) < FEWEST_READINGS:
+        raise RunError(f"{name} gave {len(chosen)} readings: too few to compare")
+    time_ns = np.array([at_ns for at_ns, _ in chosen], dtype=np.int64)
+    values = np.array([value for _, value in chosen], dtype=np.float64)
+    if chosen is powered:
+        steps_j = np.diff(time_ns) / 1e9 * (values[1:] + values[:-1]) / 2
+        values = np.concatenate(([0.0], np.cumsum(steps_j)))
+    return Track(name, time_ns, values)
+
+
+def power_of(tracks: Sequence[Track], phase: Phase) -> tuple[float, float]:
+    """(mean, standard uncertainty) in W of the tracks' sum over a phase, from `BLOCKS` equal blocks.
+
+    Raises:
+        RunError: a track does not reach over the phase, or has too few readings in it.
+    """
+    edges_ns = np.linspace(phase.start_ns, phase.end_ns, BLOCKS + 1)
+    blocks_w = np.zeros(BLOCKS)
+    for track in tracks:
+        inside = (track.time_ns >= phase.start_ns) & (track.time_ns <= phase.end_ns)
+        if inside.sum() < FEWEST_READINGS or track.time_ns[-1] < phase.end_ns or track.time_ns[0] > phase.start_ns:
+            raise RunError(f"{track.name} gave {inside.sum()} readings in the phase {phase.name}: too few to compare")
+        blocks_w += np.diff(np.interp(edges_ns, track.time_ns, track.energy_j)) / (np.diff(edges_ns) / 1e9)
+    return float(blocks_w.mean()), float(blocks_w.std(ddof=1) / np.sqrt(BLOCKS))
+
+
+def phase_means(own: Sequence[Track], meter: Sequence[Track], phases: Sequence[Phase]) -> list[PhaseMeans]:
+    """Both powers of every phase."""
+    return [PhaseMeans(phase.name, *power_of(own, phase), *power_of(meter, phase)) for phase in phases]
+
+
+METERS: dict[str, tuple[Callable[..., PowerSource], type[Settings]]] = {
+    "smart-plug": (SmartPlugSource, SmartPlugSettings),
+    "pdu": (PduSource, PduSettings),
+    "redfish": (RedfishSource, RedfishSettings),
+    "ipmi": (IpmiSource, IpmiSettings),
+}
+
+
+def meter_source(name: str, settings: str) -> PowerSource:
+    """Set a meter up.
+
+    Args:
+        name: of its source.
+        settings: its settings as JSON, or the path of a JSON file with them. They hold no secret.
+
+    Raises:
+        InputError: the name is unknown, or the settings do not fit.
+    """
+    if name not in METERS:
+        raise InputError(f"--meter {name}: write one of {', '.join(METERS)}")
+    source, kind = METERS[name]
+    try:
+        return source(kind.model_validate(_content(settings)))
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise InputError(f"--settings: {'; '.join(faults)}") from error
+
+
+def _content(settings: str) -> Any:
+    text = settings
+    if not settings.lstrip().startswith("{"):
+        try:
+            text = Path(settings).read_text()
+        except OSError as error:
+            raise InputError(f"--settings {settings}: {error.strerror}; write JSON or a JSON file's name") from error
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--settings: not JSON: {error}") from error
+
+
+def record(
+    line: Line, means: Sequence[PhaseMeans], channels: Sequence[str], meter: dict[str, Any], grade: str
+) -> Calibration:
+    """One calibration.
+
+    Args:
+        line: the fit.
+        means: what was fitted.
+        channels: those that were summed.
+        meter: what its source says of itself, and its devices.
+        grade: `metered`, or the meter's own grade where it is weaker.
+
+    Raises:
+        RunError: the meter's power does not rise with the node's own.
+    """
+    if line.gain <= 0:
+        raise RunError(f"the meter does not follow the node's own power: a gain of {line.gain:.3g} is no gain")
+    return Calibration.model_validate(
+        {
+            **asdict(line),
+            "meter": meter,
+            "channels": list(channels),
+            "phases": [asdict(mean) for mean in means],
+            "grade": grade,
+            "date": datetime.fromtimestamp(clock_anchor()["unix_ns"] / 1e9, UTC).isoformat(timespec="seconds"),
+            "toolkit_version": __version__,
+        }
+    )
+
+
+def save(path: Path, name: str, calibration: Calibration) -> None:
+    """Put one calibration into the file; those of other names stay.
+
+    Raises:
+        InputError: the file is there and holds something else.
+    """
+    others: dict[str, Calibration] = {}
+    if path.exists():
+        try:
+            others = CalibrationFile.model_validate(read_json(path)).calibrations
+        except ValidationError as error:
+            raise InputError(f"--output {path}: holds something else; name a new file") from error
+    content = CalibrationFile(version=VERSION, calibrations={**others, name: calibration})
+    write_json(path, content.model_dump(mode="json"))
+
 
 SETTLE_S = 5.0
 END_S = 2.0
@@ -59,7 +291,7 @@ def calibrate(meter: PowerSource, plan: Plan, say: Say = lambda _: None) -> tupl
         gpus = list(dict.fromkeys(channel.device for channel in own if channel.domain == "gpu"))
         if plan.gpu >= len(gpus):
             raise InputError(f"--gpu {plan.gpu}: {len(gpus)} GPU(s) are read here")
-        with exclusive(gpus), Follower([*own, *outside]) as follower:
+        with exclusive(gpus), ChannelReader([*own, *outside]) as follower:
             phases = [_cold_idle(plan, say)]
             _check_all_speak(follower)
             phases += _under_load(command, gpus[plan.gpu], plan, say)
@@ -80,7 +312,7 @@ def _cold_idle(plan: Plan, say: Say) -> Phase:
     return _phase("cold idle", begun_ns, time.monotonic_ns())
 
 
-def _check_all_speak(follower: Follower) -> None:
+def _check_all_speak(follower: ChannelReader) -> None:
     """Before the load, so that a meter that does not answer costs no more than the idle phase."""
     for channel, readings in follower.readings.items():
         if not readings:
@@ -119,13 +351,13 @@ def _phase(name: str, start_ns: int, end_ns: int) -> Phase:
 
 
 @contextmanager
-def _open_own(device: str | None) -> Iterator[list[Channel]]:
+def _open_own(device: str | None) -> Iterator[list[SensorChannel]]:
     """The node's own channels that add up without counting anything twice, or those of one device."""
     node = simulated_node()
     sources = [labelled(NvmlSource()), labelled(RaplSource(node / "powercap" if node else POWERCAP))]
     working = [source for source in sources if source.state().available]
     with ExitStack() as stack:
-        channels: list[Channel] = []
+        channels: list[SensorChannel] = []
         for source in working:
             channels += source.channels()
             stack.callback(source.close)
@@ -142,7 +374,7 @@ def _open_own(device: str | None) -> Iterator[list[Channel]]:
 
 
 @contextmanager
-def _open(source: PowerSource, option: str) -> Iterator[list[Channel]]:
+def _open(source: PowerSource, option: str) -> Iterator[list[SensorChannel]]:
     try:
         channels = [channel for channel in source.channels() if channel.domain == NODE]
     except SourceError as error:
@@ -155,9 +387,9 @@ def _open(source: PowerSource, option: str) -> Iterator[list[Channel]]:
         source.close()
 
 
-def _tracks(channels: Sequence[Channel], follower: Follower, *, counted: bool) -> list[Track]:
+def _tracks(channels: Sequence[SensorChannel], follower: ChannelReader, *, counted: bool) -> list[Track]:
     """The energy of each (source, device, domain): a GPU's counter and its power are one."""
-    by_key: dict[tuple[str, str, str], list[Channel]] = {}
+    by_key: dict[tuple[str, str, str], list[SensorChannel]] = {}
     for channel in channels:
         by_key.setdefault((channel.source, channel.device, channel.domain), []).append(channel)
     found = []

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
-from inference_energy.acquire.power.sources import plausible
-from inference_energy.acquire.power.sources.selection import select_gpus
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
+from inference_energy.acquire.power.sources import sanity
+from inference_energy.acquire.power.sources.gpu_selection import select_gpus
 from inference_energy.contracts.power import AVERAGING_WINDOW_S
 
 COUNTER_PERIOD_S = 0.5
@@ -71,7 +71,7 @@ class AmdSmiSource(PowerSource):
             reason += f"; left out because they give no power of their own: {', '.join(dead)}"
         return SourceState(self.name, True, reason, list(alive))
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """Open AMD SMI and make the channels of the selected GPUs."""
         self.close()
         smi = self._load()
@@ -85,7 +85,7 @@ class AmdSmiSource(PowerSource):
             self.close()
             raise
         self._grade = "counter" if counted else "sampled"
-        fast: list[Channel] = [_GpuChannel(smi, handle, uuid) for uuid, handle in alive.items()]
+        fast: list[SensorChannel] = [_GpuChannel(smi, handle, uuid) for uuid, handle in alive.items()]
         for channel, handle in zip(fast, alive.values(), strict=True):
             # Over what `average_socket_power` averages AMD does not say.
             channel.about = {AVERAGING_WINDOW_S: None if _averages(smi, handle) else 0.0}
@@ -141,7 +141,7 @@ class AmdSmiSource(PowerSource):
         return alive, [uuid for uuid in selected if uuid not in alive]
 
 
-class _GpuChannel(Channel):
+class _GpuChannel(SensorChannel):
     """Socket power, and now and then the state that explains it."""
 
     def __init__(self, smi: Any, handle: Any, device: str) -> None:
@@ -151,22 +151,22 @@ class _GpuChannel(Channel):
         self._handle = handle
         self._extras_due_s = 0.0
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         with _mapped(self._smi, f"power of {self.device}"):
             info, timestamp_ns, latency_us = timed(lambda: self._smi.amdsmi_get_power_info(self._handle))
         average_w, instant_w = _powers_w(info)
         power_w = instant_w if average_w is None else average_w
-        plausible.power_w(power_w, f"the socket power of {self.device}")
+        sanity.power_w(power_w, f"the socket power of {self.device}")
         now_s = time.monotonic()
         extras: dict[str, Any] = {}
         if now_s >= self._extras_due_s:
             self._extras_due_s = now_s + EXTRAS_PERIOD_S
             # After the power reading, so that its timestamp stays that of the power alone.
             extras = _extras(self._smi, self._handle)
-        return Reading(timestamp_ns, latency_us, power_average_w=average_w, power_instant_w=instant_w, **extras)
+        return PowerSample(timestamp_ns, latency_us, power_average_w=average_w, power_instant_w=instant_w, **extras)
 
 
-class _CounterChannel(Channel):
+class _CounterChannel(SensorChannel):
     """The energy since the driver was loaded, in J. After a reset of the GPU it starts again, lower than before."""
 
     def __init__(self, smi: Any, handle: Any, device: str) -> None:
@@ -176,7 +176,7 @@ class _CounterChannel(Channel):
         self._last = 0
         self._wrapped = 0
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         with _mapped(self._smi, f"energy accumulator of {self.device}"):
             count, timestamp_ns, latency_us = timed(lambda: self._smi.amdsmi_get_energy_count(self._handle))
         counter, resolution_uj = _counter(count)
@@ -185,8 +185,8 @@ class _CounterChannel(Channel):
         if counter < self._last:
             self._wrapped += _range_passed(self._last, counter)
         self._last = counter
-        driver_ns = plausible.number(count.get("timestamp"))
-        return Reading(
+        driver_ns = sanity.number(count.get("timestamp"))
+        return PowerSample(
             timestamp_ns,
             latency_us,
             driver_timestamp_us=round(driver_ns / 1e3) if driver_ns else None,
@@ -205,7 +205,7 @@ def _range_passed(last: int, counter: int) -> int:
 
 def _powers_w(info: dict[str, Any]) -> tuple[float | None, float | None]:
     """Average and instantaneous socket power in W; "N/A" and the greatest 16- or 32-bit number are none."""
-    powers = [plausible.number(info.get(f"{kind}_socket_power")) for kind in ("average", "current")]
+    powers = [sanity.number(info.get(f"{kind}_socket_power")) for kind in ("average", "current")]
     average_w, instant_w = (None if power in (0xFFFF, 0xFFFFFFFF) else power for power in powers)
     return average_w, instant_w
 
@@ -213,8 +213,8 @@ def _powers_w(info: dict[str, Any]) -> tuple[float | None, float | None]:
 def _counter(count: dict[str, Any]) -> tuple[int | None, float | None]:
     """Accumulator and its resolution in uJ; older versions call the first `power`."""
     counter = count.get("energy_accumulator", count.get("power"))
-    resolution_uj = plausible.number(count.get("counter_resolution"))
-    if plausible.number(counter) is None or counter == (1 << 64) - 1:
+    resolution_uj = sanity.number(count.get("counter_resolution"))
+    if sanity.number(counter) is None or counter == (1 << 64) - 1:
         return None, resolution_uj
     return int(counter or 0), resolution_uj
 

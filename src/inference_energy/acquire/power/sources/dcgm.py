@@ -12,19 +12,19 @@ from typing import Any
 
 from inference_energy.acquire.power.base import (
     STILL_LIMIT_S,
-    Channel,
+    PowerSample,
     PowerSource,
-    Reading,
+    SensorChannel,
     SourceError,
     SourceState,
 )
 from inference_energy.acquire.power.credentials import credentials
 from inference_energy.acquire.power.settings import DcgmSettings
 from inference_energy.acquire.power.sources import dcgm_feeds as feeds
-from inference_energy.acquire.power.sources import plausible
-from inference_energy.acquire.power.sources.averaging import AVERAGE_S, averaging
+from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.dcgm_feeds import GpuValues, Look
 from inference_energy.acquire.power.sources.http import unchecked
+from inference_energy.acquire.power.sources.sanity import AVERAGE_S, averaging
 from inference_energy.errors import InputError
 
 KEY = "power.dcgm"
@@ -62,7 +62,7 @@ class DcgmSource(PowerSource):
         self._gpus = None if gpus is None else list(gpus)
         self._grade = "counter"
         self._feeds: list[feeds.Feed] = []
-        self._counters: dict[str, plausible.GrowingCounter] = {}
+        self._counters: dict[str, sanity.GrowingCounter] = {}
 
     @property
     def grade(self) -> str:
@@ -92,7 +92,7 @@ class DcgmSource(PowerSource):
             reason += unchecked(self._settings.url, self._settings.verify, f"{KEY}.verify")
         return SourceState(self.name, True, reason, list(found))
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """A channel for each GPU's power and state, and one for its energy counter."""
         settings, feed = self._open()
         self._feeds.append(feed)
@@ -101,13 +101,13 @@ class DcgmSource(PowerSource):
         except SourceError:
             self.close()
             raise
-        channels: list[Channel] = []
+        channels: list[SensorChannel] = []
         for uuid, values in found.items():
             if feeds.POWER in values.fields or feeds.INSTANT in values.fields:
                 channels.append(_PowerChannel(feed, uuid, settings))
                 channels[-1].about = averaging(uuid, _window_s(values), self._windows_s)
             if feeds.ENERGY in values.fields:
-                counter = self._counters.setdefault(uuid, plausible.GrowingCounter(f"the energy counter of {uuid}"))
+                counter = self._counters.setdefault(uuid, sanity.GrowingCounter(f"the energy counter of {uuid}"))
                 channels.append(_EnergyChannel(feed, uuid, settings, counter))
         self._grade = "counter" if any(isinstance(channel, _EnergyChannel) for channel in channels) else "sampled"
         return channels
@@ -175,7 +175,7 @@ def _pick(wanted: str | int, shown: dict[str, GpuValues]) -> str:
     return found[0]
 
 
-class _GpuChannel(Channel):
+class _GpuChannel(SensorChannel):
     """One GPU of the feed: gives each of its updates once, and fails when there are none."""
 
     def __init__(self, feed: feeds.Feed, uuid: str, grade: str, settings: DcgmSettings) -> None:
@@ -185,13 +185,13 @@ class _GpuChannel(Channel):
         self._stale_ns = int(settings.period_s * feeds.STALE_PERIODS * 1e9)
         self._seen: tuple[dict[str, float], int] | None = None
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         fresh = self.read_many()
         if not fresh:
             raise SourceError(f"{self.device} has nothing new yet")
         return fresh[0]
 
-    def read_many(self) -> list[Reading]:
+    def read_many(self) -> list[PowerSample]:
         """The newest update, or none where it was given before."""
         look = self._feed.look()
         values = look.gpus.get(self.device)
@@ -211,7 +211,7 @@ class _GpuChannel(Channel):
         return [] if held else [self._reading(values, at_ns, look.latency_us)]
 
     @abstractmethod
-    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> Reading:
+    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> PowerSample:
         """The row of a fresh update."""
 
 
@@ -221,10 +221,10 @@ class _PowerChannel(_GpuChannel):
     def __init__(self, feed: feeds.Feed, uuid: str, settings: DcgmSettings) -> None:
         super().__init__(feed, uuid, "sampled", settings)
 
-    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> Reading:
+    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> PowerSample:
         fields = values.fields
         power_w, instant_w = (
-            plausible.power_w(fields[name], f"{name} of {self.device}") if name in fields else None
+            sanity.power_w(fields[name], f"{name} of {self.device}") if name in fields else None
             for name in (feeds.POWER, feeds.INSTANT)
         )
         if power_w is None and instant_w is None:
@@ -233,7 +233,7 @@ class _PowerChannel(_GpuChannel):
             power_w, instant_w = None, power_w
         use = fields.get(feeds.UTILIZATION)
         memory_mib = fields.get(feeds.MEMORY_USED)
-        return Reading(
+        return PowerSample(
             at_ns,
             latency_us,
             values.sample_unix_us,
@@ -250,18 +250,18 @@ class _PowerChannel(_GpuChannel):
 class _EnergyChannel(_GpuChannel):
     """The board's energy since the driver was loaded."""
 
-    def __init__(self, feed: feeds.Feed, uuid: str, settings: DcgmSettings, counter: plausible.GrowingCounter) -> None:
+    def __init__(self, feed: feeds.Feed, uuid: str, settings: DcgmSettings, counter: sanity.GrowingCounter) -> None:
         super().__init__(feed, uuid, "counter", settings)
         self._counter = counter
 
-    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> Reading:
+    def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> PowerSample:
         millijoules = values.fields.get(feeds.ENERGY)
         if not millijoules:
             raise SourceError(f"the energy counter of {self.device} reads zero, or is no longer shown")
         energy_j = self._counter.add(millijoules / 1e3, 0.0, at_ns)
         if energy_j is None:
             raise SourceError(f"the energy counter of {self.device} was reset: it is not used any more")
-        return Reading(at_ns, latency_us, values.sample_unix_us, energy_counter_j=energy_j)
+        return PowerSample(at_ns, latency_us, values.sample_unix_us, energy_counter_j=energy_j)
 
 
 def _window_s(values: GpuValues) -> float | None:

@@ -38,7 +38,7 @@ class StatusError(SourceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A whole answer, whatever its status."""
 
     status: int
@@ -97,7 +97,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         content: Any = None,
         until_s: float = math.inf,
-    ) -> Answer:
+    ) -> HttpResponse:
         """Send one request, with `content` as JSON, and read the whole answer, before `until_s` on the monotonic clock.
 
         Raises:
@@ -111,7 +111,7 @@ class HttpClient:
         if outcome is None:
             # A connection kept open may have been closed by the device just now: once more, on a new one.
             outcome = self._attempt(method, path, headers, content, until_s)
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, HttpResponse):
             return outcome
         raise SourceError(f"{self.where(path)}: {outcome or UNREACHABLE}")
 
@@ -125,7 +125,7 @@ class HttpClient:
 
     def _attempt(
         self, method: str, path: str, headers: Mapping[str, str] | None, content: Any, until_s: float
-    ) -> Answer | str | None:
+    ) -> HttpResponse | str | None:
         """The answer, or why there is none; None where the connection broke or was refused."""
         left_s = max(0.1, until_s - time.monotonic())
         try:
@@ -147,7 +147,7 @@ class HttpClient:
                         return f"no whole answer within {self._timeout_s:g} s"
                     if len(body) > LONGEST_ANSWER_BYTES:
                         return f"the answer is longer than {LONGEST_ANSWER_BYTES >> 20} MiB"
-                return Answer(response.status_code, response.headers, bytes(body))
+                return HttpResponse(response.status_code, response.headers, bytes(body))
         except requests.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" not in str(error):
                 return "no TLS connection comes about: check that the device listens for https:// there"
@@ -169,7 +169,7 @@ class HttpClient:
             return f"the answer cannot be understood ({type(error).__name__})"
 
 
-def checked(answer: Answer, where: str) -> Answer:
+def checked(answer: HttpResponse, where: str) -> HttpResponse:
     """The answer, if its status is 200.
 
     Raises:
@@ -180,7 +180,7 @@ def checked(answer: Answer, where: str) -> Answer:
     return answer
 
 
-def decoded(answer: Answer, where: str) -> dict[str, Any]:
+def decoded(answer: HttpResponse, where: str) -> dict[str, Any]:
     """The JSON object of an answer.
 
     Raises:

@@ -10,11 +10,11 @@ import re
 import time
 from datetime import UTC, datetime
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
 from inference_energy.acquire.power.credentials import credentials, plain, variable
 from inference_energy.acquire.power.settings import IpmiSettings
-from inference_energy.acquire.power.sources import plausible
-from inference_energy.acquire.power.sources.tool import Answer, ask
+from inference_energy.acquire.power.sources import sanity
+from inference_energy.acquire.power.sources.tools import ToolOutput, run_tool
 from inference_energy.errors import InputError
 
 KEY = "power.ipmi"
@@ -76,7 +76,7 @@ class IpmiSource(PowerSource):
             return SourceState(self.name, False, str(error), [])
         return SourceState(self.name, True, f"{bmc.what}, now at {watts:g} W", [bmc.device])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """One channel, for the whole machine."""
         bmc = self._open()
         assert self._settings is not None
@@ -112,7 +112,7 @@ class _Bmc:
         Raises:
             SourceError: there is no power in the answer, or none that can be true.
         """
-        answer = ask(self._command, timeout_s=ANSWER_TIMEOUT_S, install=_INSTALL, environment=self._environment)
+        answer = run_tool(self._command, timeout_s=ANSWER_TIMEOUT_S, install=_INSTALL, environment=self._environment)
         found = _POWER.search(answer.output)
         if found is None:
             raise SourceError(self._trouble(answer))
@@ -120,7 +120,7 @@ class _Bmc:
         if state is not None and state[1] != "activated":
             raise SourceError(f"{self.what} says that its power measurement is {state[1]}: switch it on in the BMC")
         clock = _CLOCK.search(answer.output)
-        return plausible.power_w(float(found[1]), self.what), clock[1] if clock else None
+        return sanity.power_w(float(found[1]), self.what), clock[1] if clock else None
 
     def _login(self, settings: IpmiSettings) -> tuple[str, str]:
         try:
@@ -136,12 +136,12 @@ class _Bmc:
             raise SourceError(f"{self.what} needs a user name and a password: {where}")
         return user, password
 
-    def _trouble(self, answer: Answer) -> str:
+    def _trouble(self, answer: ToolOutput) -> str:
         said = f"{answer.errors} {answer.output}"
         if hint := next((hint for sign, hint in _HINTS if sign in said), None):
             return hint
         # Before the words are cut, since half a password would not be found.
-        clean = Answer(answer.code, self._without_secrets(answer.output), self._without_secrets(answer.errors))
+        clean = ToolOutput(answer.code, self._without_secrets(answer.output), self._without_secrets(answer.errors))
         return f"{self.what} gives no power, ipmitool says: {clean.words}"
 
     def _without_secrets(self, text: str) -> str:
@@ -150,7 +150,7 @@ class _Bmc:
         return text
 
 
-class _NodeChannel(Channel):
+class _NodeChannel(SensorChannel):
     """The power that the BMC read last. A reading that the BMC dates is given once."""
 
     def __init__(self, bmc: _Bmc, period_s: float) -> None:
@@ -160,7 +160,7 @@ class _NodeChannel(Channel):
         self._clock_runs = True
         self.still_limit_s = None  # whole watts stay the same for minutes in a machine at rest
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         until_s = time.monotonic() + UPDATE_S + LOOK_AGAIN_S
         while True:
             (watts, clock), timestamp_ns, latency_us = timed(self._bmc.read)
@@ -175,7 +175,7 @@ class _NodeChannel(Channel):
                 break
             time.sleep(LOOK_AGAIN_S)
         self._last_clock = clock
-        return Reading(timestamp_ns, latency_us, driver_timestamp_us=_epoch_us(clock), power_instant_w=watts)
+        return PowerSample(timestamp_ns, latency_us, driver_timestamp_us=_epoch_us(clock), power_instant_w=watts)
 
 
 def _epoch_us(clock: str | None) -> int | None:

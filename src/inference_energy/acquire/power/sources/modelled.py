@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
 from inference_energy.acquire.power.sources.cputime import CpuTime
 
 
@@ -52,7 +52,7 @@ class ModelledSource(PowerSource):
         reason = f"modelled from CPU use ({self._cpu_time.what}), {idle_w:g} W idle to {tdp_w:g} W"
         return SourceState(self.name, True, reason, ["cpu"])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """One channel, for all sockets."""
         tdp_w, idle_w = self._powers_w()
         return [_ModelledChannel(self._cpu_time, self._cpus, lambda use: linear_power_w(use, idle_w, tdp_w))]
@@ -81,7 +81,7 @@ class ModelledSource(PowerSource):
         return self._tdp_w, self._idle_w
 
 
-class _ModelledChannel(Channel):
+class _ModelledChannel(SensorChannel):
     """Mean power since the last read, and the energy since the first."""
 
     def __init__(self, cpu_time: CpuTime, cpus: int, power_w: Callable[[float], float]) -> None:
@@ -93,12 +93,12 @@ class _ModelledChannel(Channel):
         self._charged_s = 0.0
         self._energy_j = 0.0
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         used_s, timestamp_ns, latency_us = timed(self._cpu_time.seconds)
         if self._last_ns is None:
             self._charged_s = used_s
             self._last_ns = timestamp_ns
-            return Reading(timestamp_ns, latency_us, energy_counter_j=0.0)
+            return PowerSample(timestamp_ns, latency_us, energy_counter_j=0.0)
         capacity_s = (timestamp_ns - self._last_ns) / 1e9 * self._cpus
         # More than full use comes from a process found late or from clock ticks: it is charged to the reads after.
         charge_s = min(capacity_s, used_s - self._charged_s)
@@ -107,6 +107,6 @@ class _ModelledChannel(Channel):
         power_w = self._power_w(use)
         self._energy_j += power_w * (timestamp_ns - self._last_ns) / 1e9
         self._last_ns = timestamp_ns
-        return Reading(
+        return PowerSample(
             timestamp_ns, latency_us, power_average_w=power_w, energy_counter_j=self._energy_j, utilization=use
         )

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState
 from inference_energy.acquire.power.settings import NvidiaSmiSettings
-from inference_energy.acquire.power.sources.averaging import Capability, average_window_s, averaging, usage_window_s
-from inference_energy.acquire.power.sources.selection import select_gpus
-from inference_energy.acquire.power.sources.streaming import Key, LineStream, StreamChannel, Unread
-from inference_energy.acquire.power.sources.tool import Answer, ask
+from inference_energy.acquire.power.sources.gpu_selection import select_gpus
+from inference_energy.acquire.power.sources.sanity import Capability, average_window_s, averaging, usage_window_s
+from inference_energy.acquire.power.sources.tools import Key, LineStream, StreamChannel, ToolOutput, Unread, run_tool
 
 DOMAIN = "gpu"
 ANSWER_TIMEOUT_S = 20.0
@@ -67,7 +66,7 @@ class NvidiaSmiSource(PowerSource):
             reason += f"; left out because they give no power: {', '.join(dead)}"
         return SourceState(self.name, True, reason, alive)
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """Start nvidia-smi and make a channel for each GPU, once all have given a line."""
         self.close()
         layout = self._layout()
@@ -92,7 +91,7 @@ class NvidiaSmiSource(PowerSource):
             why = stream.why_silent()
             self.close()
             raise SourceError(f"no reading of {', '.join(sorted(uuid for uuid, _ in silent))}: {why}")
-        channels: list[Channel] = []
+        channels: list[SensorChannel] = []
         for key in keys:
             channel = StreamChannel(self.name, key, self.grade, unread, stream, line_period_s=self._interval_s)
             uuid = key[0]
@@ -123,7 +122,7 @@ class NvidiaSmiSource(PowerSource):
                 found[uuid] = (int(match[1]), int(match[2]))
         return found
 
-    def _values(self, layout: "_Layout") -> dict[str, Reading]:
+    def _values(self, layout: "_Layout") -> dict[str, PowerSample]:
         """What it shows of each GPU now."""
         answer = self._ask(*layout.query)
         found = dict(filter(None, (layout.parse(line, 0) for line in answer.output.splitlines())))
@@ -131,7 +130,7 @@ class NvidiaSmiSource(PowerSource):
             raise SourceError(f"nvidia-smi shows no GPU, it says: {answer.words}")
         return found
 
-    def _alive(self, layout: "_Layout", found: Mapping[str, Reading]) -> tuple[list[str], list[str]]:
+    def _alive(self, layout: "_Layout", found: Mapping[str, PowerSample]) -> tuple[list[str], list[str]]:
         """The selected GPUs that give power, and those that do not."""
         selected = select_gpus(self._gpus, list(found))
         alive = [uuid for uuid in selected if found[uuid].power_w]
@@ -139,8 +138,8 @@ class NvidiaSmiSource(PowerSource):
             raise SourceError(f"nvidia-smi gives no power of {', '.join(selected)}: the board or its driver lacks it")
         return alive, [uuid for uuid in selected if uuid not in alive]
 
-    def _ask(self, *arguments: str) -> Answer:
-        return ask([*self._command, *arguments], timeout_s=ANSWER_TIMEOUT_S, install=_INSTALL)
+    def _ask(self, *arguments: str) -> ToolOutput:
+        return run_tool([*self._command, *arguments], timeout_s=ANSWER_TIMEOUT_S, install=_INSTALL)
 
 
 class _Layout:
@@ -168,14 +167,14 @@ class _Layout:
         self.powers = [name for _, name in columns if name.startswith("power.draw")]
         self.query = [f"--query-gpu={','.join(name for _, name in columns)}", "--format=csv,noheader,nounits"]
 
-    def window_s(self, uuid: str, reading: Reading) -> float | None:
+    def window_s(self, uuid: str, reading: PowerSample) -> float | None:
         """What a GPU's power averages over; 0 where it is instantaneous, None where nobody says."""
         if reading.power_average_w is None:
             return 0.0
         capability = self._capabilities.get(uuid)
         return usage_window_s(capability) if self._usage else average_window_s(capability)
 
-    def parse(self, line: str, arrived_ns: int) -> tuple[str, Reading] | None:
+    def parse(self, line: str, arrived_ns: int) -> tuple[str, PowerSample] | None:
         """The UUID and reading of a line; None where it is not a line of values."""
         texts = [text.strip() for text in line.split(",")]
         if len(texts) != len(self._columns):
@@ -194,7 +193,7 @@ class _Layout:
             instant = not self._can_tell or usage_window_s(self._capabilities.get(uuid)) == 0.0
             values["power_instant_w" if instant else "power_average_w"] = values.pop(_USAGE)
         # The read itself happened inside the tool: its duration is not known, and no time of ours was spent.
-        return uuid, Reading(timestamp_ns=arrived_ns, read_latency_us=0.0, **values)
+        return uuid, PowerSample(timestamp_ns=arrived_ns, read_latency_us=0.0, **values)
 
 
 def _missing(text: str) -> bool:

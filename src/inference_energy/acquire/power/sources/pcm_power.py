@@ -13,10 +13,9 @@ and frequency states. Source: Intel PCM, pcm-power.cpp and `pcm-power --help`.
 import re
 from dataclasses import dataclass
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState
 from inference_energy.acquire.power.settings import PcmPowerSettings
-from inference_energy.acquire.power.sources.streaming import Key, LineStream, StreamChannel, Unread
-from inference_energy.acquire.power.sources.tool import Answer, ask
+from inference_energy.acquire.power.sources.tools import Key, LineStream, StreamChannel, ToolOutput, Unread, run_tool
 
 PROBE_S = 0.5
 START_TIMEOUT_S = 20.0
@@ -79,7 +78,7 @@ class PcmPowerSource(PowerSource):
             reason += f"; left out because they read zero: {', '.join(map(_named, dead))}"
         return SourceState(self.name, True, reason, [_named(key) for key in alive])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """Start pcm-power and make a channel for each counter, once all have given a line."""
         self.close()
         alive, _ = self._alive()
@@ -127,9 +126,9 @@ class PcmPowerSource(PowerSource):
             )
         return alive, [line.key for line in lines if line.key not in alive]
 
-    def _probe(self) -> Answer:
+    def _probe(self) -> ToolOutput:
         command = [*self._command, f"{PROBE_S:g}", *_QUIET, "-i=1"]
-        return ask(command, timeout_s=START_TIMEOUT_S, install=_INSTALL)
+        return run_tool(command, timeout_s=START_TIMEOUT_S, install=_INSTALL)
 
 
 class _Blocks:
@@ -162,7 +161,7 @@ class _Blocks:
             block, sum_j = self._sums[found.key]
             energy_j = sum_j + found.energy_j if block == self._block - 1 else 0.0
         self._sums[found.key] = (self._block, energy_j)
-        reading = Reading(arrived_ns, 0.0, power_average_w=found.power_w, energy_counter_j=energy_j)
+        reading = PowerSample(arrived_ns, 0.0, power_average_w=found.power_w, energy_counter_j=energy_j)
         self.unread.put(found.key, reading)
         return True
 

@@ -9,10 +9,10 @@ import importlib.util
 import re
 from typing import Any
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
 from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
 from inference_energy.acquire.power.settings import PduSettings
-from inference_energy.acquire.power.sources import plausible
+from inference_energy.acquire.power.sources import sanity
 from inference_energy.errors import InputError
 
 KEY = "power.pdu"
@@ -86,7 +86,7 @@ class PduSource(PowerSource):
         reason = f"{len(channels)} outlet(s), now at {total_w:g} W in all"
         return SourceState(self.name, True, reason, [channel.device for channel in channels])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """One channel an outlet, each with an SNMP engine of its own: it lives in the channel's thread."""
         return self._open(self._agents)
 
@@ -94,7 +94,7 @@ class PduSource(PowerSource):
         """Close the sockets."""
         _close_all(self._agents)
 
-    def _open(self, agents: list["_Agent"]) -> list[Channel]:
+    def _open(self, agents: list["_Agent"]) -> list[SensorChannel]:
         """The outlets' channels; their agents are added to `agents`, to be closed."""
         settings = self._settings
         if settings is None:
@@ -106,7 +106,7 @@ class PduSource(PowerSource):
             login = credentials(settings.credentials, settings.credentials_file)
         except InputError as error:
             raise SourceError(f"{KEY}.{error}") from error
-        channels: list[Channel] = []
+        channels: list[SensorChannel] = []
         for oid in dict.fromkeys(oid.lstrip(".") for oid in settings.oids):
             agent = _Agent(settings, self._proof(settings, login))
             agents.append(agent)
@@ -216,7 +216,7 @@ async def _close(engine: Any) -> None:
     engine.close_dispatcher()
 
 
-class _OutletChannel(Channel):
+class _OutletChannel(SensorChannel):
     """Power of one outlet."""
 
     def __init__(self, agent: _Agent, oid: str, settings: PduSettings) -> None:
@@ -226,11 +226,11 @@ class _OutletChannel(Channel):
         self._oid = oid
         self._scale_w = settings.scale_w
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         value, timestamp_ns, latency_us = timed(lambda: self._agent.get(self._oid))
         what = f"PDU {self._agent.where}, object {self._oid},"
         raw = _number(value, what)
-        return Reading(timestamp_ns, latency_us, power_instant_w=plausible.power_w(raw * self._scale_w, what))
+        return PowerSample(timestamp_ns, latency_us, power_instant_w=sanity.power_w(raw * self._scale_w, what))
 
 
 def _number(value: Any, what: str) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
 
 POWERCAP = Path("/sys/class/powercap")
 STALLED_AFTER_S = 2.0
@@ -102,7 +102,7 @@ class RaplSource(PowerSource):
             reason += f"; left out because they do not move: {', '.join(left_out)}"
         return SourceState(self.name, True, reason, devices)
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """A channel for each counter that moves."""
         alive, _ = self._alive()
         return [_ZoneChannel(zone) for zone in alive]
@@ -161,7 +161,7 @@ def find_zones(root: Path) -> list[Zone]:
     return list(zones.values())
 
 
-class _ZoneChannel(Channel):
+class _ZoneChannel(SensorChannel):
     """Energy since the first read, and the mean power since the counter last moved."""
 
     def __init__(self, zone: Zone) -> None:
@@ -170,7 +170,7 @@ class _ZoneChannel(Channel):
         self._accumulator = CounterAccumulator(zone.range_uj())
         self._moved: tuple[int, float] | None = None
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         counter_uj, timestamp_ns, latency_us = timed(self._zone.counter_uj)
         energy_j = self._accumulator.add(counter_uj)
         moved_ns, moved_j = self._moved or (timestamp_ns, energy_j)
@@ -182,7 +182,7 @@ class _ZoneChannel(Channel):
             raise SourceError(f"the counter of {self.device} ({self.domain}) has not moved for {still_s:.1f} s")
         if power_w is not None or self._moved is None:
             self._moved = (timestamp_ns, energy_j)
-        return Reading(timestamp_ns, latency_us, power_average_w=power_w, energy_counter_j=energy_j)
+        return PowerSample(timestamp_ns, latency_us, power_average_w=power_w, energy_counter_j=energy_j)
 
 
 def _text(path: Path) -> str:

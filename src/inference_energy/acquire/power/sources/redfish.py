@@ -1,4 +1,11 @@
-"""Power of the machine from its baseboard management controller (BMC), by Redfish.
+"""A BMC that is logged in to: HTTP basic authentication, or a session where the BMC refuses that.
+
+A BMC that is logged in to: HTTP basic authentication, or a session where the BMC refuses that.
+
+Basic authentication leaves nothing behind when the sampler is killed; a BMC has few sessions, so one is opened only
+where it must be, and closed at the end. Source: DMTF DSP0266, Redfish Specification, "Authentication".
+
+Power of the machine from its baseboard management controller (BMC), by Redfish.
 
 Of each chassis one of: `EnvironmentMetrics` (`PowerWatts.Reading`, `EnergykWh.Reading` or `EnergyJoules.Reading`), the
 older `Power` (`PowerControl[].PowerConsumedWatts`), or the sum of `InputPowerWatts.Reading` over the power supplies of
@@ -8,17 +15,130 @@ A BMC is no calibrated meter, and updates its reading every one to several secon
 `sampled`. A chassis within another, such as a GPU tray, is measured by the outer one too: the two must not be added.
 """
 
+import math
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
-from inference_energy.acquire.power.credentials import credentials, plain, variable
+from requests.auth import HTTPBasicAuth
+
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
+from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
 from inference_energy.acquire.power.settings import RedfishSettings
-from inference_energy.acquire.power.sources import plausible
-from inference_energy.acquire.power.sources.http import StatusError
-from inference_energy.acquire.power.sources.redfish_login import Bmc, Refusal
+from inference_energy.acquire.power.sources import sanity
+from inference_energy.acquire.power.sources.http import HttpClient, HttpResponse, StatusError, decoded, status_text
 from inference_energy.errors import InputError
+
+SESSIONS = "/redfish/v1/SessionService/Sessions"
+REFUSED_S = 300.0
+"""After refused credentials nothing is asked for this long: repeated attempts lock the account of many BMCs."""
+
+
+class Refusal:
+    """When a BMC last refused the credentials; one for all connections to it."""
+
+    def __init__(self) -> None:
+        self._until_s = 0.0
+
+    def note(self) -> None:
+        """It refused them now."""
+        self._until_s = time.monotonic() + REFUSED_S
+
+    def holds(self) -> bool:
+        """Whether it is too early to try again."""
+        return time.monotonic() < self._until_s
+
+
+class Bmc:
+    """One connection to one BMC; not for several threads at once.
+
+    Args:
+        endpoint: scheme, host and port.
+        login: user and password, or a token.
+        verify: whether, or with which CA file, the certificate is checked.
+        verify_key: the setting to name where it is not trusted.
+        refusal: shared by all connections to this BMC.
+    """
+
+    def __init__(
+        self, endpoint: str, login: Credentials, verify: bool | Path, verify_key: str, refusal: Refusal
+    ) -> None:
+        self._login = login
+        user, password = plain(login.username), plain(login.password)
+        basic = HTTPBasicAuth(user.encode(), password.encode()) if user and password and not login.token else None
+        self._client = HttpClient(endpoint, basic, verify, verify_key=verify_key)
+        self._login_client = HttpClient(endpoint, None, verify, verify_key=verify_key)
+        self._token = plain(login.token)
+        self._session_path: str | None = None
+        self._refusal = refusal
+        self._until_s = math.inf
+        self.unreachable = False
+        """Whether the last request got no answer, or the credentials were refused: asking for more makes no sense."""
+
+    def json(self, path: str) -> dict[str, Any]:
+        """GET a resource, which is a JSON object.
+
+        Raises:
+            StatusError: another status than 200.
+            SourceError: no answer, refused credentials, or something else than an object.
+        """
+        self.unreachable = True
+        answer = self._get(path)
+        self.unreachable = answer.status in (401, 403)
+        return decoded(answer, self._client.where(path))
+
+    def hurry(self, seconds: float) -> None:
+        """Let all requests from now on, together, take this long, until told anew."""
+        self._until_s = time.monotonic() + seconds
+
+    def close(self) -> None:
+        """Log out, if logged in, and close the connections."""
+        self._log_out()
+        self._client.close()
+        self._login_client.close()
+
+    def _get(self, path: str) -> HttpResponse:
+        if self._refusal.holds():
+            raise SourceError(f"{self._client.where(path)}: {status_text(401)}; asked again after {REFUSED_S:g} s")
+        answer = self._send(path)
+        if answer.status == 401 and self._log_in():
+            answer = self._send(path)
+        if answer.status == 401:
+            self._refusal.note()
+        return answer
+
+    def _send(self, path: str) -> HttpResponse:
+        if self._token is None:
+            return self._client.request("GET", path, until_s=self._until_s)
+        return self._login_client.request("GET", path, {"X-Auth-Token": self._token}, until_s=self._until_s)
+
+    def _log_in(self) -> bool:
+        """Open a session; whether it worked. A token that the user gave cannot be renewed."""
+        user, password = plain(self._login.username), plain(self._login.password)
+        if not user or not password:
+            return False
+        self._token = self._session_path = None
+        content = {"UserName": user, "Password": password}
+        answer = self._login_client.request("POST", SESSIONS, content=content, until_s=self._until_s)
+        token = answer.headers.get("X-Auth-Token")
+        if answer.status not in (200, 201) or not token:
+            return False
+        self._token = token
+        # An absolute URL in some BMCs: its path is enough.
+        location = answer.headers.get("Location", "")
+        self._session_path = location[start:] if (start := location.find("/redfish/")) >= 0 else None
+        return True
+
+    def _log_out(self) -> None:
+        if self._session_path is None or self._token is None:
+            return
+        with suppress(SourceError):  # the BMC ends idle sessions itself
+            self._login_client.request("DELETE", self._session_path, {"X-Auth-Token": self._token})
+        self._token = self._session_path = None
+
 
 KEY = "power.redfish"
 CHASSIS = "/redfish/v1/Chassis"
@@ -56,7 +176,7 @@ class RedfishSource(PowerSource):
         self._settings = settings
         self._bmcs: list[Bmc] = []
         self._chassis: list[Chassis] = []
-        self._counters: dict[str, plausible.GrowingCounter] = {}
+        self._counters: dict[str, sanity.GrowingCounter] = {}
         self._refusal = Refusal()
 
     @property
@@ -89,7 +209,7 @@ class RedfishSource(PowerSource):
             reason += f"; the BMC's certificate is not checked: set {KEY}.verify to its CA file"
         return SourceState(self.name, True, reason, [chassis.id for chassis in taken])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """One channel a chassis, each with a connection of its own."""
         settings, bmc = self._open()
         self._bmcs.append(bmc)
@@ -117,8 +237,8 @@ class RedfishSource(PowerSource):
         while self._bmcs:
             self._bmcs.pop().close()
 
-    def _counter(self, name: str) -> plausible.GrowingCounter:
-        return self._counters.setdefault(name, plausible.GrowingCounter(f"the energy counter of chassis {name}"))
+    def _counter(self, name: str) -> sanity.GrowingCounter:
+        return self._counters.setdefault(name, sanity.GrowingCounter(f"the energy counter of chassis {name}"))
 
     def _open(self) -> tuple[RedfishSettings, Bmc]:
         settings = self._settings
@@ -193,7 +313,7 @@ def _meter(bmc: Bmc, path: str, document: Any) -> tuple[str, Callable[[Bmc], tup
 
     def environment(bmc: Bmc) -> tuple[float, float | None]:
         metrics = bmc.json(_link(document, "EnvironmentMetrics") or f"{path}/EnvironmentMetrics")
-        watts = plausible.power_w(_reading(metrics, "PowerWatts"), f"PowerWatts of {path}")
+        watts = sanity.power_w(_reading(metrics, "PowerWatts"), f"PowerWatts of {path}")
         joules, kwh = _reading(metrics, "EnergyJoules"), _reading(metrics, "EnergykWh")
         return watts, joules if joules is not None else None if kwh is None else kwh * 3.6e6
 
@@ -203,17 +323,17 @@ def _meter(bmc: Bmc, path: str, document: Any) -> tuple[str, Callable[[Bmc], tup
         for entry in entries:
             # A GPU tray's only entry may say GPU and is the tray's all the same.
             if len(entries) == 1 or entry.get("PhysicalContext") not in _PARTS:
-                return plausible.power_w(entry.get("PowerConsumedWatts"), f"PowerConsumedWatts of {path}"), None
+                return sanity.power_w(entry.get("PowerConsumedWatts"), f"PowerConsumedWatts of {path}"), None
         raise SourceError(f"{path} has no PowerControl of the whole chassis")
 
     supplies: list[str] = []
 
     def inputs(bmc: Bmc) -> tuple[float, float | None]:
-        readings = [plausible.number(_reading(bmc.json(supply), "InputPowerWatts")) for supply in supplies]
+        readings = [sanity.number(_reading(bmc.json(supply), "InputPowerWatts")) for supply in supplies]
         if None in readings or not readings:
             raise SourceError(f"not every power supply of {path} gives its InputPowerWatts")
         total_w = sum(reading for reading in readings if reading is not None)
-        return plausible.power_w(total_w, f"InputPowerWatts of {path}"), None
+        return sanity.power_w(total_w, f"InputPowerWatts of {path}"), None
 
     ways = [("EnvironmentMetrics", environment), ("PowerControl", control), ("power supplies", inputs)]
     names = ("EnvironmentMetrics", "Power", "PowerSubsystem")
@@ -242,7 +362,7 @@ def _supplies(bmc: Bmc, document: Any) -> list[str]:
             for supply in _links(bmc.json(group).get("Members")):
                 for metrics in _links([bmc.json(supply).get("Metrics")]):
                     # An empty bay or a supply without a meter gives none.
-                    if plausible.number(_reading(bmc.json(metrics), "InputPowerWatts")) is not None:
+                    if sanity.number(_reading(bmc.json(metrics), "InputPowerWatts")) is not None:
                         paths.append(metrics)
     return paths
 
@@ -264,21 +384,21 @@ def _last(path: str) -> str:
 
 def _reading(document: Any, name: str) -> float | None:
     part = document.get(name)
-    return plausible.number(part.get("Reading")) if isinstance(part, dict) else None
+    return sanity.number(part.get("PowerSample")) if isinstance(part, dict) else None
 
 
-class _ChassisChannel(Channel):
+class _ChassisChannel(SensorChannel):
     """Power of one chassis, and its energy counter where it has one."""
 
-    def __init__(self, bmc: Bmc, chassis: Chassis, period_s: float, counter: plausible.GrowingCounter) -> None:
+    def __init__(self, bmc: Bmc, chassis: Chassis, period_s: float, counter: sanity.GrowingCounter) -> None:
         super().__init__("redfish", chassis.id, "node", "sampled", period_s)
         self.still_limit_s = STILL_LIMIT_S
         self._bmc = bmc
         self._chassis = chassis
         self._counter = counter
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         self._bmc.hurry(LONGEST_READ_S)
         (watts, energy_j), timestamp_ns, latency_us = timed(lambda: self._chassis.read(self._bmc))
         counter_j = self._counter.add(energy_j, watts, timestamp_ns)
-        return Reading(timestamp_ns, latency_us, power_instant_w=watts, energy_counter_j=counter_j)
+        return PowerSample(timestamp_ns, latency_us, power_instant_w=watts, energy_counter_j=counter_j)

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from requests.auth import AuthBase, HTTPBasicAuth, HTTPDigestAuth
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState, timed
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
 from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
 from inference_energy.acquire.power.settings import SmartPlugSettings
-from inference_energy.acquire.power.sources import plausible
+from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.http import HttpClient, StatusError, host, unchecked
 from inference_energy.errors import InputError
 
@@ -38,7 +38,7 @@ class SmartPlugSource(PowerSource):
     def __init__(self, settings: SmartPlugSettings | None) -> None:
         self._settings = settings
         self._plugs: list[_Plug] = []
-        self._counter = plausible.GrowingCounter("the plug's energy counter", watched=True)
+        self._counter = sanity.GrowingCounter("the plug's energy counter", watched=True)
 
     @property
     def grade(self) -> str:
@@ -65,7 +65,7 @@ class SmartPlugSource(PowerSource):
             reason += unchecked(self._settings.address, self._settings.verify, f"{KEY}.verify")
         return SourceState(self.name, True, reason, [plug.device])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """One channel, with power and the plug's energy counter."""
         plug = self._open()
         self._plugs.append(plug)
@@ -134,9 +134,9 @@ class _Shelly(_Plug):
             raise SourceError(f"{self.what} reports {', '.join(map(str, errors))}")
         if "apower" not in status:
             raise SourceError(f"{self.what} has no power meter: it gives no apower")
-        watts = plausible.power_w(status["apower"], self.what)
+        watts = sanity.power_w(status["apower"], self.what)
         energy = status.get("aenergy")
-        total_wh = plausible.number(energy.get("total")) if isinstance(energy, dict) else None
+        total_wh = sanity.number(energy.get("total")) if isinstance(energy, dict) else None
         return watts, None if total_wh is None else total_wh * 3600
 
     def _status(self) -> dict[str, Any]:
@@ -173,13 +173,13 @@ class _Tasmota(_Plug):
     def read(self) -> tuple[float, float | None]:
         energy = self._energy()
         powers = energy.get("Power")
-        watts = plausible.power_w(self._pick(powers), self.what)
+        watts = sanity.power_w(self._pick(powers), self.what)
         total = energy.get("Total")
         if isinstance(total, list):
             total = self._pick(total)
         elif isinstance(powers, list):
             total = None  # of all its meters together
-        total_kwh = plausible.number(total)
+        total_kwh = sanity.number(total)
         return watts, None if total_kwh is None else total_kwh * 3.6e6
 
     def _pick(self, values: Any) -> Any:
@@ -223,16 +223,16 @@ class _Tasmota(_Plug):
         return None if "WARNING" in answer else answer
 
 
-class _PlugChannel(Channel):
+class _PlugChannel(SensorChannel):
     """Power now, and the energy since the plug's counter was last reset."""
 
-    def __init__(self, plug: _Plug, period_s: float, counter: plausible.GrowingCounter) -> None:
+    def __init__(self, plug: _Plug, period_s: float, counter: sanity.GrowingCounter) -> None:
         super().__init__("smart-plug", plug.device, "node", "metered", period_s)
         self.still_limit_s = STILL_LIMIT_S
         self._plug = plug
         self._counter = counter
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         (watts, energy_j), timestamp_ns, latency_us = timed(self._plug.read)
         counter_j = self._counter.add(energy_j, watts, timestamp_ns)
-        return Reading(timestamp_ns, latency_us, power_instant_w=watts, energy_counter_j=counter_j)
+        return PowerSample(timestamp_ns, latency_us, power_instant_w=watts, energy_counter_j=counter_j)

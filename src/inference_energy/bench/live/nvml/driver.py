@@ -1,4 +1,8 @@
-"""The virtual driver behind NVML's functions: the GPUs of a node, as seen now.
+"""What NVML says of a kind of GPU that plays no part in its time or energy. Source: NVIDIA's data sheets.
+
+What NVML says of a kind of GPU that plays no part in its time or energy. Source: NVIDIA's data sheets.
+
+The virtual driver behind NVML's functions: the GPUs of a node, as seen now.
 
 Sensors show the truth as of `SHOWN_AFTER_S` ago.
 """
@@ -11,17 +15,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inference_energy.bench.config import faults_of
+from inference_energy.bench.hardware import DEVICES
 from inference_energy.bench.live.node import NodeFolder
-from inference_energy.bench.live.nvml.identity import IDENTITIES, Identity
-from inference_energy.bench.live.trace_file import SHOWN_AFTER_S, TraceReader
-from inference_energy.bench.parts.catalogue import DEVICES
-from inference_energy.bench.parts.faults import faults_of
-from inference_energy.bench.sensors.faulty import DeviceFaults
-from inference_energy.bench.sensors.gpu_state import EMPTY_BYTES, SLOWED_CLOCK_SHARE, UTILIZATION_WINDOW_S
-from inference_energy.bench.sensors.node import gpu_name, gpu_sensor
-from inference_energy.bench.sensors.nvml import FieldReadings, memory_power_w
-from inference_energy.bench.truth.segments import POWER_CAP, THERMAL_SLOWDOWN, Floats, Integers
-from inference_energy.bench.truth.trace import WithTenants
+from inference_energy.bench.live.power_trace_file import SHOWN_AFTER_S, TraceReader
+from inference_energy.bench.sensors.nvml import (
+    EMPTY_BYTES,
+    SLOWED_CLOCK_SHARE,
+    UTILIZATION_WINDOW_S,
+    DeviceFaults,
+    FieldReadings,
+    memory_power_w,
+)
+from inference_energy.bench.sensors.power_log import gpu_name, gpu_sensor
+from inference_energy.bench.truth.ledger import POWER_CAP, THERMAL_SLOWDOWN, Floats, Integers
+from inference_energy.bench.truth.power_trace import WithTenants
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Compute capability, FP32 cores, memory clock, and the PCI number of the kind."""
+
+    compute_capability: tuple[int, int]
+    cores: int
+    memory_clock_mhz: int
+    pci_device_id: int
+
+
+IDENTITIES = {
+    "h100": Identity((9, 0), 16896, 2619, 0x233010DE),
+    "a100": Identity((8, 0), 6912, 1593, 0x20B210DE),
+}
+"""By the device's name; a kind that is not here answers such questions with Not Supported."""
+
 
 RING_SAMPLES, RING_PERIOD_S = 119, 0.02
 TENANT_BYTES = 2 * 2**30

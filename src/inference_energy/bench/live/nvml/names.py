@@ -3,8 +3,6 @@
 Source: nvml.h and the package nvidia-ml-py, whose values a test compares with these.
 """
 
-# ruff: noqa: N801, N816 - pynvml's own names
-
 import string
 from ctypes import (
     Structure,
@@ -20,6 +18,9 @@ from ctypes import (
     c_ushort,
 )
 from typing import ClassVar, Self
+
+# ruff: noqa: N801, N816 - pynvml's own names
+
 
 NVML_SUCCESS = 0
 NVML_ERROR_UNINITIALIZED = 1

@@ -3,13 +3,13 @@
 Elsewhere there is no library, as on a machine without a driver.
 """
 
-# ruff: noqa: N802 - pynvml's own names
-
 import threading
 
 from inference_energy.bench.live.node import node_here
 from inference_energy.bench.live.nvml import names
 from inference_energy.bench.live.nvml.driver import Driver, VirtualGpu
+
+# ruff: noqa: N802 - pynvml's own names
 
 
 class _State:

@@ -1,16 +1,112 @@
-"""Which of the NVIDIA GPUs here are meant, and what has to be known of each before it is read."""
+"""NVML's errors, as the sources that read it tell them: `SourceError` with what to do where that is known.
+
+NVML's errors, as the sources that read it tell them: `SourceError` with what to do where that is known.
+
+MIG: a GPU partitioned into instances, which have no power of their own.
+
+NVML's power and energy counter are those of the whole card; an instance's UUID leads to its card. Only those instances
+are listed that this process may see, as in a container that was given some. Source: NVML API reference, "Multi Instance
+GPU Management".
+
+Which of the NVIDIA GPUs here are meant, and what has to be known of each before it is read.
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from inference_energy.acquire.power.base import SourceError
-from inference_energy.acquire.power.sources.averaging import Capability
-from inference_energy.acquire.power.sources.nvml import mig
-from inference_energy.acquire.power.sources.nvml.errors import mapped
-from inference_energy.acquire.power.sources.selection import select_gpus
+from inference_energy.acquire.power.sources.gpu_selection import select_gpus
+from inference_energy.acquire.power.sources.sanity import Capability
 from inference_energy.contracts.power import MIG
+
+_HINTS = {
+    "NVML_ERROR_LIBRARY_NOT_FOUND": "no NVIDIA driver library here: install the driver or, in a container, start it "
+    "with the GPUs (docker run --gpus all)",
+    "NVML_ERROR_DRIVER_NOT_LOADED": "the NVIDIA driver is not loaded: load it (modprobe nvidia) or reboot",
+    "NVML_ERROR_LIB_RM_VERSION_MISMATCH": "the driver's library and its kernel module differ in version: reboot",
+    "NVML_ERROR_NO_PERMISSION": "this user may not use the GPU: give it read and write access to /dev/nvidia*",
+    "NVML_ERROR_GPU_IS_LOST": "the GPU fell off the bus: reboot",
+}
+
+
+def unsupported(nvml: Any, code: int) -> bool:
+    """Whether an error code says that this GPU or driver lacks what was asked for."""
+    return code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_INVALID_ARGUMENT)
+
+
+def supported(nvml: Any, call: Callable[[], Any]) -> bool:
+    """False only where the GPU says that it lacks this; a passing error means that it is worth asking again."""
+    try:
+        call()
+    except nvml.NVMLError as error:
+        return not unsupported(nvml, error.value)
+    return True
+
+
+def source_error(nvml: Any, error: Any, doing: str) -> SourceError:
+    """The `SourceError` for an `NVMLError`."""
+    hint = next((text for name, text in _HINTS.items() if getattr(nvml, name) == error.value), None)
+    return SourceError(hint or f"{doing}: NVML says {str(error)!r}")
+
+
+@contextmanager
+def mapped(nvml: Any, doing: str) -> Iterator[None]:
+    """Turn NVML's exceptions into `SourceError`."""
+    try:
+        yield
+    except nvml.NVMLError as error:
+        raise source_error(nvml, error, doing) from error
+
+
+PREFIX = "MIG-"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One MIG device: its handle, UUID and profile, such as `1g.10gb`; an unknown profile is `?`."""
+
+    handle: Any
+    uuid: str
+    profile: str
+
+
+def instances_of(nvml: Any, handle: Any) -> tuple[Instance, ...] | None:
+    """The instances of a card that can be seen from here; None where it is not partitioned, or does not say."""
+    try:
+        mode, _ = nvml.nvmlDeviceGetMigMode(handle)
+        if mode != nvml.NVML_DEVICE_MIG_ENABLE:
+            return None
+        most = int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))
+    except nvml.NVMLError:
+        return None
+    found = []
+    for index in range(most):
+        try:
+            one = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            found.append(Instance(one, str(nvml.nvmlDeviceGetUUID(one)), _profile(nvml, one)))
+        except nvml.NVMLError:  # there is none of this number, or it may not be seen
+            continue
+    return tuple(found)
+
+
+def named_in(text: str, instances: Iterable[Instance]) -> list[str]:
+    """The UUIDs of those instances that a value of CUDA_VISIBLE_DEVICES names, by a beginning as there."""
+    words = [word.strip() for word in text.split(",")]
+    return [
+        one.uuid for one in instances if any(word.startswith(PREFIX) and one.uuid.startswith(word) for word in words)
+    ]
+
+
+def _profile(nvml: Any, handle: Any) -> str:
+    """The end of its name, as in `NVIDIA H100 80GB HBM3 MIG 1g.10gb`."""
+    try:
+        _, found, profile = str(nvml.nvmlDeviceGetName(handle)).partition(" MIG ")
+    except nvml.NVMLError:
+        return "?"
+    return profile if found else "?"
 
 
 @dataclass(frozen=True)
@@ -27,7 +123,7 @@ class Card:
     uuid: str
     handle: Any
     capability: Capability | None = None
-    instances: tuple[mig.Instance, ...] | None = None
+    instances: tuple[Instance, ...] | None = None
     used: tuple[str, ...] = ()
 
     def about(self) -> dict[str, Any]:
@@ -61,14 +157,14 @@ def cards(nvml: Any, wanted: Sequence[str | int] | None) -> list[Card]:
         present = {str(nvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
     if not present and wanted != []:
         raise SourceError("the NVIDIA driver works but shows no GPU")
-    instances = {uuid: mig.instances_of(nvml, handle) for uuid, handle in present.items()}
+    instances = {uuid: instances_of(nvml, handle) for uuid, handle in present.items()}
     parents = {one.uuid: uuid for uuid, ones in instances.items() for one in ones or ()}
-    named = {name: _instance(str(name), list(parents)) for name in wanted or () if str(name).startswith(mig.PREFIX)}
+    named = {name: _instance(str(name), list(parents)) for name in wanted or () if str(name).startswith(PREFIX)}
     whole = None if wanted is None else [parents[named[name]] if name in named else name for name in wanted]
     given = set(named.values())
     if not given:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        given = {uuid for ones in instances.values() for uuid in mig.named_in(visible, ones or ())}
+        given = {uuid for ones in instances.values() for uuid in named_in(visible, ones or ())}
     return [
         Card(
             uuid,

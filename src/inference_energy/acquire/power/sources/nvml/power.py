@@ -1,19 +1,26 @@
 """What is read of one NVIDIA GPU: its power and state, its energy counter, and the power of its memory or superchip.
 
+What is read of one NVIDIA GPU: its power and state, its energy counter, and the power of its memory or superchip.
+
 Field numbers and scopes: NVML API reference, "Field Value Enums" and nvmlDeviceGetFieldValues. A scope is the GPU (its
 board, where it has one), the module, or the memory. Where the module's power can be read, the energy counter is the
 module's too, as found on GH200 (Zeus, pull request 172).
+
+The driver's own ring of power samples: readings every 20 ms that no late poll can lose.
+
+Seen on an H100 with driver 580: 119 samples 20 ms apart, stamped by the driver in us of the wall clock, the newest
+visible within 2 ms of its stamp. Source: NVML API reference, nvmlDeviceGetSamples with NVML_TOTAL_POWER_SAMPLES.
 """
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-from inference_energy.acquire.power.base import Channel, Reading, timed
-from inference_energy.acquire.power.sources.averaging import usage_window_s
-from inference_energy.acquire.power.sources.nvml.device import Card
-from inference_energy.acquire.power.sources.nvml.errors import mapped, source_error, unsupported
-from inference_energy.contracts.power import GPU_MODULE
+from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError, timed
+from inference_energy.acquire.power.sources.nvml.device import Card, mapped, source_error, unsupported
+from inference_energy.acquire.power.sources.sanity import usage_window_s
+from inference_energy.contracts.io import clock_anchor
+from inference_energy.contracts.power import GPU_MODULE, GPU_SAMPLES
 
 COUNTER_PERIOD_S = 0.5
 EXTRAS_PERIOD_S = 1.0
@@ -21,7 +28,7 @@ SCOPE_GPU, SCOPE_MODULE, SCOPE_MEMORY = 0, 1, 2
 """NVML_POWER_SCOPE_GPU and so on."""
 
 
-class PowerChannel(Channel):
+class PowerChannel(SensorChannel):
     """The GPU's power, and every second the state that explains it.
 
     `turn`, from 0 to below 1, sets the GPUs' states apart in time: all in one round of polls would take too long.
@@ -41,7 +48,7 @@ class PowerChannel(Channel):
         """`driver_latency_us`: how long the driver says that it took to get the values, `mean` and `max`."""
         return self._latency.notes()
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         """Both powers, and the state once a second."""
         nvml = self._nvml
         try:
@@ -59,15 +66,15 @@ class PowerChannel(Channel):
         # After the power reading, so that its timestamp stays that of the power alone.
         return reading._replace(**_extras(nvml, self._handle))
 
-    def _read_usage(self) -> Reading:
+    def _read_usage(self) -> PowerSample:
         """Power by the older call, which is an average or not by the architecture."""
         milliwatts, timestamp_ns, latency_us = timed(lambda: self._nvml.nvmlDeviceGetPowerUsage(self._handle))
         if self._instant_usage:
-            return Reading(timestamp_ns, latency_us, power_instant_w=milliwatts / 1e3)
-        return Reading(timestamp_ns, latency_us, power_average_w=milliwatts / 1e3)
+            return PowerSample(timestamp_ns, latency_us, power_instant_w=milliwatts / 1e3)
+        return PowerSample(timestamp_ns, latency_us, power_average_w=milliwatts / 1e3)
 
 
-class ModuleChannel(Channel):
+class ModuleChannel(SensorChannel):
     """The power of the superchip: GPU and its memory, Grace CPU and its memory. It holds `gpu`: never added to it."""
 
     def __init__(self, nvml: Any, card: Card) -> None:
@@ -75,7 +82,7 @@ class ModuleChannel(Channel):
         self._nvml = nvml
         self._handle = card.handle
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         """Both powers of the module."""
         with mapped(self._nvml, f"module power of {self.device}"):
             reading = read_fields(self._nvml, self._handle, SCOPE_MODULE)
@@ -84,7 +91,7 @@ class ModuleChannel(Channel):
         return reading
 
 
-class CounterChannel(Channel):
+class CounterChannel(SensorChannel):
     """Energy since the driver was loaded, in J: the GPU's, or its module's where that has power of its own."""
 
     def __init__(self, nvml: Any, card: Card, domain: str) -> None:
@@ -92,16 +99,16 @@ class CounterChannel(Channel):
         self._nvml = nvml
         self._handle = card.handle
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         """The counter."""
         with mapped(self._nvml, f"energy counter of {self.device}"):
             millijoules, timestamp_ns, latency_us = timed(
                 lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
             )
-        return Reading(timestamp_ns, latency_us, energy_counter_j=millijoules / 1e3)
+        return PowerSample(timestamp_ns, latency_us, energy_counter_j=millijoules / 1e3)
 
 
-class MemoryChannel(Channel):
+class MemoryChannel(SensorChannel):
     """The memory's share of the GPU's power; contained in `gpu`, so never added to it."""
 
     def __init__(self, nvml: Any, card: Card) -> None:
@@ -109,11 +116,11 @@ class MemoryChannel(Channel):
         self._nvml = nvml
         self._handle = card.handle
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         """The average."""
         with mapped(self._nvml, f"memory power of {self.device}"):
             power_w, timestamp_ns, latency_us = timed(lambda: memory_power_w(self._nvml, self._handle))
-        return Reading(timestamp_ns, latency_us, power_average_w=power_w)
+        return PowerSample(timestamp_ns, latency_us, power_average_w=power_w)
 
 
 class DriverLatency:
@@ -135,7 +142,7 @@ class DriverLatency:
         return {"driver_latency_us": {"mean": round(self._sum_us / self._count, 3), "max": self._max_us}}
 
 
-def read_fields(nvml: Any, handle: Any, scope: int, latency: DriverLatency | None = None) -> Reading | None:
+def read_fields(nvml: Any, handle: Any, scope: int, latency: DriverLatency | None = None) -> PowerSample | None:
     """Average and instantaneous power of a scope by field values; None where this driver or GPU does not know them.
 
     Args:
@@ -166,7 +173,7 @@ def read_fields(nvml: Any, handle: Any, scope: int, latency: DriverLatency | Non
     told = average if codes[0] == ok else instant
     if latency is not None:
         latency.add(int(told.latencyUsec))
-    return Reading(
+    return PowerSample(
         timestamp_ns=(before_ns + after_ns) // 2,
         read_latency_us=(after_ns - before_ns) / 1e3,
         driver_timestamp_us=int(told.timestamp),
@@ -203,3 +210,84 @@ def _extras(nvml: Any, handle: Any) -> dict[str, Any]:
         except nvml.NVMLError:
             found[column] = None
     return found
+
+
+SAMPLES_PERIOD_S = 0.6
+"""The ring holds over two seconds, so that a read may be a second late before a sample is lost. More often than that,
+because what is still in the ring is lost with a sampler that is killed."""
+
+OLDEST_S, NEWEST_S = 2.5, -0.1
+"""How long ago, in s, the newest sample may be from; outside of that the driver's clock is not this machine's."""
+
+SAME_NS = 2_000_000
+"""Two samples this near are one, asked for again and placed with a slightly different distance of the clocks."""
+
+SILENT_LIMIT_S = 5.0
+
+
+class SamplesChannel(SensorChannel):
+    """The samples of one GPU since the read before.
+
+    They describe the same power as the domain `gpu` does, so they have a domain of their own that is never added up.
+    Each has the driver's timestamp, brought to the monotonic clock with the clocks' distance at the time of the read.
+    """
+
+    def __init__(self, nvml: Any, handle: Any, device: str) -> None:
+        super().__init__("nvml", device, GPU_SAMPLES, "sampled", period_s=SAMPLES_PERIOD_S)
+        self.optional = True
+        self._nvml = nvml
+        self._handle = handle
+        self._after_us = 0
+        self._newest_ns = time.monotonic_ns()  # what the ring holds from before is not ours
+
+    def read(self) -> PowerSample:
+        """The newest sample.
+
+        Raises:
+            SourceError: there is no new one.
+        """
+        if found := self.read_many():
+            return found[-1]
+        raise SourceError(f"samples of {self.device}: none since the read before")
+
+    def read_many(self) -> list[PowerSample]:
+        """All samples since the read before, without those from before the channel was opened."""
+        nvml = self._nvml
+        before_ns = time.monotonic_ns()
+        with mapped(nvml, f"samples of {self.device}"):
+            try:
+                _, samples = nvml.nvmlDeviceGetSamples(self._handle, nvml.NVML_TOTAL_POWER_SAMPLES, self._after_us)
+            except nvml.NVMLError as error:
+                if error.value != nvml.NVML_ERROR_NOT_FOUND:
+                    raise
+                samples = []
+        after_ns = time.monotonic_ns()
+        self._after_us = 0  # where anything below fails, the next read asks for all; none is given twice all the same
+        found = sorted((int(sample.timeStamp), int(sample.sampleValue.uiVal)) for sample in samples)
+        found = [(time_us, milliwatts) for time_us, milliwatts in found if time_us]
+        if not found:
+            self._check_silence(after_ns)
+            return []
+        anchor = clock_anchor()
+        apart_ns = anchor["unix_ns"] - anchor["monotonic_ns"]
+        age_s = (after_ns + apart_ns) / 1e9 - found[-1][0] / 1e6
+        if not NEWEST_S <= age_s <= OLDEST_S:
+            raise SourceError(
+                f"samples of {self.device}: the newest is {age_s:.1f} s old by the wall clock, so the driver's clock "
+                "is not this machine's and they cannot be placed in time"
+            )
+        self._after_us = found[-1][0]
+        latency_us = (after_ns - before_ns) / 1e3
+        readings = [
+            PowerSample(time_us * 1000 - apart_ns, latency_us, time_us, power_instant_w=milliwatts / 1e3)
+            for time_us, milliwatts in found
+            if time_us * 1000 - apart_ns > self._newest_ns + SAME_NS
+        ]
+        if readings:
+            self._newest_ns = readings[-1].timestamp_ns
+        return readings
+
+    def _check_silence(self, now_ns: int) -> None:
+        silent_s = (now_ns - self._newest_ns) / 1e9
+        if silent_s > SILENT_LIMIT_S:
+            raise SourceError(f"samples of {self.device}: the driver has added none for {silent_s:.0f} s")

@@ -20,9 +20,8 @@ from typing import Any
 
 import psutil
 
-from inference_energy.acquire.power.base import Channel, Reading, SourceError
-from inference_energy.acquire.power.sources.nvml.device import Card
-from inference_energy.acquire.power.sources.nvml.errors import mapped
+from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError
+from inference_energy.acquire.power.sources.nvml.device import Card, mapped
 
 PROCESSES_PERIOD_S = 1.0
 
@@ -39,7 +38,7 @@ class _Seen:
     beside_server: bool
 
 
-class ProcessesChannel(Channel):
+class ProcessesChannel(SensorChannel):
     """The processes of one GPU, on all its instances where it is partitioned."""
 
     def __init__(self, nvml: Any, card: Card, server_pid: ServerPid) -> None:
@@ -54,7 +53,7 @@ class ProcessesChannel(Channel):
         self._own: set[int] = set()
         self._others: dict[int, _Seen] = {}
 
-    def read(self) -> Reading:
+    def read(self) -> PowerSample:
         """There is none.
 
         Raises:
@@ -62,7 +61,7 @@ class ProcessesChannel(Channel):
         """
         raise SourceError("a list of processes is no reading")
 
-    def read_many(self) -> list[Reading]:
+    def read_many(self) -> list[PowerSample]:
         """Look who is there; returns nothing."""
         with mapped(self._nvml, f"processes on {self.device}"):
             pids = self._pids(self._card.handle) if self._card.instances is None else self._on_instances()

@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from inference_energy.acquire.power.base import Channel, PowerSource, Reading, SourceError, SourceState
-from inference_energy.acquire.power.sources.averaging import average_window_s, averaging, usage_window_s
-from inference_energy.acquire.power.sources.nvml.device import Card, cards
-from inference_energy.acquire.power.sources.nvml.errors import mapped, supported
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState
+from inference_energy.acquire.power.sources.nvml.device import Card, cards, mapped, supported
 from inference_energy.acquire.power.sources.nvml.power import (
     SCOPE_GPU,
     SCOPE_MODULE,
@@ -22,11 +20,12 @@ from inference_energy.acquire.power.sources.nvml.power import (
     MemoryChannel,
     ModuleChannel,
     PowerChannel,
+    SamplesChannel,
     memory_power_w,
     read_fields,
 )
 from inference_energy.acquire.power.sources.nvml.processes import ProcessesChannel, ServerPid
-from inference_energy.acquire.power.sources.nvml.samples import SamplesChannel
+from inference_energy.acquire.power.sources.sanity import average_window_s, averaging, usage_window_s
 from inference_energy.contracts.power import GPU_MODULE
 
 
@@ -80,7 +79,7 @@ class NvmlSource(PowerSource):
         words += [f"{uuid} is part of a superchip, whose power is read as gpu_module" for uuid in superchips]
         return SourceState(self.name, True, "; ".join(words), [card.uuid for card in found])
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[SensorChannel]:
         """Open NVML and make the channels of the selected GPUs."""
         nvml = self._load()
         with mapped(nvml, "nvmlInit"):
@@ -104,9 +103,9 @@ class NvmlSource(PowerSource):
             with mapped(nvml, "nvmlShutdown"):
                 nvml.nvmlShutdown()
 
-    def _of(self, nvml: Any, card: Card, turn: float) -> list[Channel]:
+    def _of(self, nvml: Any, card: Card, turn: float) -> list[SensorChannel]:
         """The channels of one GPU."""
-        found: list[Channel] = []
+        found: list[SensorChannel] = []
         module = _module_reading(nvml, card)
         own = self._power(nvml, card, turn, in_module=module is not None)
         if own is not None:
@@ -141,9 +140,9 @@ class NvmlSource(PowerSource):
     def _averaging(self, card: Card, window_s: float | None) -> dict[str, Any]:
         return averaging(card.uuid, window_s, self._windows_s)
 
-    def _optional(self, nvml: Any, card: Card) -> list[Channel]:
+    def _optional(self, nvml: Any, card: Card) -> list[SensorChannel]:
         """What helps to judge the power but is not needed to measure it."""
-        found: list[Channel] = []
+        found: list[SensorChannel] = []
         try:
             nvml.nvmlDeviceGetSamples(card.handle, nvml.NVML_TOTAL_POWER_SAMPLES, 0)
             found.append(SamplesChannel(nvml, card.handle, card.uuid))
@@ -179,7 +178,7 @@ class NvmlSource(PowerSource):
         return cards(nvml, self._gpus)
 
 
-def _module_reading(nvml: Any, card: Card) -> Reading | None:
+def _module_reading(nvml: Any, card: Card) -> PowerSample | None:
     """The superchip's power; None where there is none, which an error is taken for: most GPUs have no such thing."""
     try:
         return read_fields(nvml, card.handle, SCOPE_MODULE)
@@ -187,6 +186,6 @@ def _module_reading(nvml: Any, card: Card) -> Reading | None:
         return None
 
 
-def _fields_window_s(card: Card, reading: Reading) -> float | None:
+def _fields_window_s(card: Card, reading: PowerSample) -> float | None:
     """What a reading of field values averages over; 0 where it is instantaneous only."""
     return 0.0 if reading.power_average_w is None else average_window_s(card.capability)

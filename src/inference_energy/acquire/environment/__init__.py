@@ -1,1 +1,0 @@
-"""What the machine is: GPUs, CPU, memory, operating system, software."""

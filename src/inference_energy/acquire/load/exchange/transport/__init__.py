@@ -1,1 +1,0 @@
-"""Ways of sending a request: a plain HTTP parser on a socket, or aiohttp."""

@@ -1,1 +1,0 @@
-"""The crash-safe logs of the load's processes, and their merge."""

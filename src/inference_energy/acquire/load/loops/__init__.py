@@ -1,1 +1,0 @@
-"""What decides when a cell's requests are sent: their arrivals, or the answers before them."""

@@ -1,1 +1,0 @@
-"""Waking at absolute times of the monotonic clock."""

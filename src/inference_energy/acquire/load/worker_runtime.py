@@ -1,0 +1,143 @@
+"""What a load process takes of the machine that is measured, and how late it sent.
+
+What a load process takes of the machine that is measured, and how late it sent.
+
+What a load process does beside sending: flushing its logs and collecting garbage, where that is in nobody's way.
+
+The scheduler's preference for a load process.
+"""
+
+import asyncio
+import ctypes
+import errno
+import gc
+import os
+import platform
+import resource
+import struct
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from inference_energy.acquire.load.pacer import Pacer
+from inference_energy.acquire.load.request_log import RequestLogger
+
+
+def cpu_s() -> float:
+    """CPU time of this process so far [s]."""
+    return time.process_time()
+
+
+def peak_rss_bytes() -> int | None:
+    """The most memory this process had resident; None where the kernel does not tell.
+
+    Not that of `getrusage`: this begins with what the parent had at the fork.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def lateness(lateness_ns: Sequence[int]) -> dict[str, float] | None:
+    """Median, 99th percentile and maximum of the time from when a request was due until it was sent [s]."""
+    if not lateness_ns:
+        return None
+    ordered = sorted(lateness_ns)
+    last = len(ordered) - 1
+    return {name: ordered[round(share * last)] / 1e9 for name, share in (("p50_s", 0.5), ("p99_s", 0.99), ("max_s", 1))}
+
+
+FLUSH_PERIOD_S = 0.4
+"""With the wait for a quiet moment, a killed process loses what ended in its last half second."""
+
+QUIET_NS = 2_000_000
+TRIES, TRY_AGAIN_S = 15, 0.005
+SLOW_COLLECTION_EVERY = 25
+
+
+def tune_process() -> None:
+    """Keep Python's collector and other programs out of the way; called once everything is loaded."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    set_priority()
+
+
+def allow_many_connections() -> None:
+    """Raise the limit of open files as far as the system lets us: often it is 1024, and each request holds one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def run_maintenance(recorder: RequestLogger, pacer: Pacer) -> None:
+    """Flush and collect until cancelled, between two requests where there is such a moment.
+
+    A request that ends well leaves no cycles; those that errors leave are mostly young.
+    """
+    rounds = 0
+    while True:
+        await asyncio.sleep(FLUSH_PERIOD_S)
+        await _quiet(pacer)
+        recorder.flush()
+        rounds += 1
+        gc.collect(0 if rounds % SLOW_COLLECTION_EVERY else 1)
+
+
+async def _quiet(pacer: Pacer) -> None:
+    """Wait until nothing is due for some time, but not for long."""
+    for _ in range(TRIES):
+        if pacer.next_ns - time.monotonic_ns() > QUIET_NS:
+            return
+        await asyncio.sleep(TRY_AGAIN_S)
+
+
+NICE = -5
+"""Taken where it is allowed. Users share no core with a server, and a send or an arrival that waits for the server's
+own work would be read as the server's time. The power sampler stands above."""
+
+SLICE_NS = 100_000
+"""A process that asks for short turns is let in sooner (Linux 6.12): with a busy program on the same core a timer is at
+most 0.06 ms late; with the preference alone 3.5 ms."""
+
+GROUP_NICE = -10
+"""Where the kernel weighs sessions against each other (autogroup), a process's own preference counts only within its
+session."""
+
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+"""The system call's number: the C library has had a function for it only since 2024."""
+
+
+def set_priority() -> None:
+    """Take the preference, as far as it is allowed and the kernel has it; a session of our own takes it as a whole.
+
+    Who started this with real-time priority keeps that.
+    """
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return
+    try:
+        _set_attributes(NICE, SLICE_NS)
+    except OSError:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(f"{GROUP_NICE}\n")
+
+
+def _set_attributes(nice: int, slice_ns: int) -> None:
+    """sched_setattr(2) of this thread, for the ordinary policy.
+
+    Raises:
+        OSError: it is not allowed, or not known here.
+    """
+    number = _SCHED_SETATTR.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, "the number of sched_setattr is not known for this processor")
+    # size, policy, flags, nice, priority, runtime (the slice), deadline, period
+    attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, nice, 0, slice_ns, 0, 0)
+    if ctypes.CDLL(None, use_errno=True).syscall(number, 0, attributes, 0) < 0:
+        raise OSError(ctypes.get_errno(), "sched_setattr failed")

@@ -1,1 +1,0 @@
-"""The model that is served, made ready before the server starts."""

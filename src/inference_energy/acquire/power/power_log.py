@@ -1,0 +1,215 @@
+"""The sampler's log: an append-only Arrow IPC stream, later made into power.parquet.
+
+The sampler's log: an append-only Arrow IPC stream, later made into power.parquet.
+
+A stream needs no footer, so what a killed sampler leaves can be read up to its last whole batch.
+
+A power log as one row a sampling instant: the table that a CSV reader expects.
+
+The long form has a row for each channel; here the channels that do not overlap are added up at the instants of the one
+that was read most often, the others interpolated to them.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel
+from inference_energy.contracts import power
+from inference_energy.contracts.io import write_table
+from inference_energy.contracts.power import summed_keys, weakest_grade
+from inference_energy.errors import RunError
+
+CLOCK_ANCHOR = "clock_anchor"
+SOURCE = "source"
+
+_LABELS = ("source", "device", "domain")
+
+
+@dataclass(frozen=True, slots=True)
+class CompactStats:
+    """What a log held: rows, batches, and whether its last batch was cut off."""
+
+    rows: int
+    batches: int
+    truncated: bool
+
+
+class PowerStream:
+    """Appends readings to the file, each time as one batch, which is then on its way to the disk.
+
+    The columns of a batch are made all at once, which costs a tenth of making each row a mapping.
+
+    Args:
+        path: the file to make; its folder must be there.
+        clock_anchor: one pair of monotonic and wall-clock time.
+        sources: their descriptions, for the metadata.
+        channels: those of the sources, for what they say of themselves.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock_anchor: dict[str, int],
+        sources: Sequence[PowerSource],
+        channels: Sequence[SensorChannel] = (),
+    ) -> None:
+        facts = {CLOCK_ANCHOR: clock_anchor, SOURCE: [_described(source, channels) for source in sources]}
+        self._schema = power.SCHEMA.with_metadata({key: json.dumps(value) for key, value in facts.items()})
+        self._file = path.open("wb", buffering=1 << 20)
+        self._writer = pa.ipc.new_stream(self._file, self._schema)
+        # The writer holds the schema back until the first batch: with an empty one, a log cut off at once is readable.
+        self._writer.write_batch(pa.RecordBatch.from_pylist([], schema=self._schema))
+        self._file.flush()
+
+    def write(self, collected: Iterable[tuple[SensorChannel, Sequence[PowerSample]]]) -> None:
+        """Write readings, given by channel; called by one thread at a time."""
+        groups = [(channel, readings) for channel, readings in collected if readings]
+        if groups:
+            self._writer.write_batch(_batch(groups, self._schema))
+            self._file.flush()
+
+    def close(self) -> None:
+        """End the stream."""
+        self._writer.close()
+        self._file.close()
+
+
+def _described(source: PowerSource, channels: Sequence[SensorChannel]) -> dict[str, Any]:
+    """A source and its devices; several channels of one device and domain say together what there is to say."""
+    places: dict[tuple[str, str], dict[str, Any]] = {}
+    for channel in channels:
+        if channel.source == source.name:
+            places.setdefault((channel.device, channel.domain), {}).update(channel.about)
+    about = [{"device": device, "domain": domain, **facts} for (device, domain), facts in places.items()]
+    return {**source.describe(), "channels": about}
+
+
+def _batch(groups: Sequence[tuple[SensorChannel, Sequence[PowerSample]]], schema: pa.Schema) -> pa.RecordBatch:
+    """The readings of each channel as columns of the contract."""
+    every = chain.from_iterable(readings for _, readings in groups)
+    columns = dict(zip(PowerSample._fields, zip(*every, strict=True), strict=True))
+    arrays = [
+        pa.array(
+            [getattr(channel, name) for channel, readings in groups for _ in readings]
+            if name in _LABELS
+            else columns[name],
+            type=schema.field(name).type,
+        )
+        for name in schema.names
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def read_stream(path: Path) -> tuple[pa.Table, CompactStats]:
+    """Read a log, also one that was cut off, sorted by time.
+
+    Raises:
+        RunError: the file is missing, or was cut off before anything was written.
+    """
+    batches: list[pa.RecordBatch] = []
+    truncated = False
+    try:
+        with pa.OSFile(str(path)) as file:
+            reader = pa.ipc.open_stream(file)
+            while True:
+                try:
+                    batches.append(reader.read_next_batch())
+                except StopIteration:
+                    break
+                except (pa.ArrowInvalid, OSError):
+                    truncated = True
+                    break
+            table = pa.Table.from_batches(batches, schema=reader.schema)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: no such power log") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RunError(f"{path}: no power log can be read from it: {error}") from error
+    return table.sort_by("timestamp_ns"), CompactStats(
+        table.num_rows, sum(batch.num_rows > 0 for batch in batches), truncated
+    )
+
+
+def compact_power_log(stream_path: Path, parquet_path: Path) -> CompactStats:
+    """Make power.parquet from a log, keeping its metadata.
+
+    Raises:
+        RunError: the log is missing or empty of even its schema.
+    """
+    table, stats = read_stream(stream_path)
+    facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    write_table(parquet_path, table, power.SCHEMA, **facts)
+    return stats
+
+
+COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes", "source", "grade")
+STALE_AFTER_S = 3.0
+"""A channel with no reading this near to an instant has no value there."""
+
+
+def by_instant(log: pa.Table) -> pd.DataFrame:
+    """One row a sampling instant.
+
+    Args:
+        log: power.parquet's columns with their metadata, sorted by time.
+
+    Returns:
+        `time` (unix s), `power_W` (the sum; NaN where one of its parts has no reading near), `gpu_util` (percent, mean
+        over GPUs), `mem_used_bytes` (sum over GPUs), `source` (joined by +) and `grade` (the weakest part's).
+    """
+    metadata = {key.decode(): json.loads(value) for key, value in log.schema.metadata.items() if key != b"host"}
+    frame = log.to_pandas()
+    frame["power_w"] = frame["power_average_w"].fillna(frame["power_instant_w"])
+    powers = frame.dropna(subset=["power_w"])
+    grades = {source["name"]: source["grade"] for source in metadata["source"]}
+    by_channel = dict(iter(powers.groupby(["source", "device", "domain"], sort=True)))
+    keys = summed_keys((key, grades[key[0]]) for key in by_channel)
+    parts = {key: part for key, part in by_channel.items() if key in keys}
+    if not parts:
+        return pd.DataFrame(columns=list(COLUMNS))
+    instants_ns = max(parts.values(), key=len)["timestamp_ns"].to_numpy()
+    total_w = sum(_at(instants_ns, part, "power_w") for part in parts.values())
+
+    anchor = metadata["clock_anchor"]
+    gpu = frame[frame["domain"] == "gpu"]
+    by_gpu = [part for _, part in gpu.groupby("device")]
+    used = [_at(instants_ns, part, "utilization") for part in by_gpu]
+    memory = [_at(instants_ns, part, "memory_used_bytes") for part in by_gpu]
+    return pd.DataFrame(
+        {
+            "time": (instants_ns - anchor["monotonic_ns"]) / 1e9 + anchor["unix_ns"] / 1e9,
+            "power_W": total_w,
+            "gpu_util": np.mean(used, axis=0) * 100 if used else np.nan,
+            "mem_used_bytes": np.sum(memory, axis=0) if memory else np.nan,
+            "source": "+".join(sorted({source for source, _, _ in parts})),
+            "grade": weakest_grade(_grade(part, grades) for part in parts.values()),
+        },
+        columns=list(COLUMNS),
+    )
+
+
+def _at(instants_ns: np.ndarray[Any, Any], part: pd.DataFrame, column: str) -> np.ndarray[Any, Any]:
+    """A channel's column at the instants; NaN further than `STALE_AFTER_S` from a reading."""
+    known = part.dropna(subset=[column])
+    if known.empty:
+        return np.full(len(instants_ns), np.nan)
+    at_ns = known["timestamp_ns"].to_numpy()
+    after = np.clip(np.searchsorted(at_ns, instants_ns), 0, len(at_ns) - 1)
+    before = np.clip(after - 1, 0, None)
+    apart_ns = np.minimum(np.abs(at_ns[after] - instants_ns), np.abs(instants_ns - at_ns[before]))
+    # Relative times, because ns since boot do not fit a float exactly.
+    values = np.interp((instants_ns - at_ns[0]).astype(float), (at_ns - at_ns[0]).astype(float), known[column])
+    return np.where(apart_ns <= STALE_AFTER_S * 1e9, values, np.nan)
+
+
+def _grade(part: pd.DataFrame, grades: dict[str, str]) -> str:
+    """The grade of a channel's power: `counter` only where the power comes from the energy counter of the same row."""
+    grade = grades[part["source"].iloc[0]]
+    return "sampled" if grade == "counter" and part["energy_counter_j"].isna().all() else grade

@@ -1,0 +1,114 @@
+"""Opens a source anew when a device of it no longer answers, while everything else is polled on.
+
+A library that lost its device, as NVML after a reset of the GPU or a reload of the driver, gives errors for ever until
+it is initialised again. Whether it can be is only found by trying, at growing distances.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceError
+from inference_energy.acquire.power.polling import PolledChannel
+
+ERRORS_BEFORE_REOPENING = 5
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+READS_END_WITHIN_S = 3.0
+
+
+class SourceReconnector:
+    """Watches one source's channels.
+
+    The source is closed and opened only when all channels of one of its devices failed `ERRORS_BEFORE_REOPENING` times
+    in a row, for meanwhile none of it can be read: a lost device costs the measurement anyway, a lost side channel not.
+    If it was opened while the device still gave errors, so that some channels were not found, it is opened once more
+    when the device is back.
+
+    Args:
+        source: the open source.
+        polled: its channels.
+    """
+
+    def __init__(self, source: PowerSource, polled: Sequence[PolledChannel]) -> None:
+        self.source = source
+        self._polled = list(polled)
+        self._thread: threading.Thread | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self._next_s = 0.0
+        self._incomplete = False
+
+    def look(self) -> None:
+        """Start to open the source anew if that is due; returns at once."""
+        if self.busy():
+            return
+        if not self._lost():
+            self._pause_s = FIRST_PAUSE_S
+            if not self._incomplete:
+                return
+        if time.monotonic() < self._next_s:
+            return
+        self._thread = threading.Thread(target=self._reopen, daemon=True, name=f"reopen-{self.source.name}")
+        self._thread.start()
+
+    def busy(self, wait_s: float = 0.0) -> bool:
+        """Whether the source is being opened, after waiting for that to end."""
+        if self._thread is None:
+            return False
+        self._thread.join(wait_s)
+        return self._thread.is_alive()
+
+    def _lost(self) -> bool:
+        devices: dict[str, list[PolledChannel]] = {}
+        for polled in self._polled:
+            if not polled.channel.optional:
+                devices.setdefault(polled.channel.device, []).append(polled)
+        return any(all(one.failing >= ERRORS_BEFORE_REOPENING for one in group) for group in devices.values())
+
+    def _reopen(self) -> None:
+        held: list[PolledChannel] = []
+        until_s = time.monotonic() + READS_END_WITHIN_S
+        try:
+            for polled in self._polled:
+                # A library must not be shut down under a read that is still going on.
+                if not polled.lock.acquire(timeout=max(0.0, until_s - time.monotonic())):
+                    return
+                held.append(polled)
+            self._open()
+        finally:
+            # The pause begins here: its readings need time to show that they work, however long the opening took.
+            self._next_s = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            for polled in held:
+                polled.lock.release()
+
+    def _open(self) -> None:
+        with suppress(SourceError):  # it may be what no longer works
+            self.source.close()
+        try:
+            channels = self.source.channels()
+        except Exception as error:  # a library in trouble may raise anything
+            for polled in self._polled:
+                polled.suspend(f"opening {self.source.name} anew failed: {error}")
+            return
+        fresh = _by_kind(channels)
+        self._incomplete = False
+        for polled in self._polled:
+            found = fresh.get(_kind(polled.channel))
+            if found:
+                polled.replace(found.pop(0))
+                polled.stats.reopened += 1  # and `failing` stays until a read works
+            else:
+                self._incomplete = self._lost()
+                polled.suspend(f"{self.source.name}, opened anew, gives this no more")
+
+
+def _kind(channel: SensorChannel) -> tuple[type[SensorChannel], str, str]:
+    return type(channel), channel.device, channel.domain
+
+
+def _by_kind(channels: Sequence[SensorChannel]) -> Mapping[tuple[type[SensorChannel], str, str], list[SensorChannel]]:
+    kinds: dict[tuple[type[SensorChannel], str, str], list[SensorChannel]] = {}
+    for channel in channels:
+        kinds.setdefault(_kind(channel), []).append(channel)
+    return kinds

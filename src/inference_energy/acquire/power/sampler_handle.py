@@ -1,0 +1,213 @@
+"""The owner's side of the sampler process: start it, follow it, stop it."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from inference_energy.acquire.power.sampler import stats_path
+from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.contracts.io import read_json
+from inference_energy.errors import InputError, RunError
+
+START_TIMEOUT_S = 60.0
+"""Sources are opened one after the other; without persistence mode a driver of many GPUs alone takes ten seconds."""
+
+METER_START_S = 60.0
+"""What opening a device that is set up may take besides: a BMC is asked about tens of chassis, seconds each."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerStats:
+    """What a sampler process did.
+
+    `ended_by` is `request`, `owner`, `duration`, or says how the process died; then `clean` is False and the counts are
+    missing, but the log can be compacted. `channels` holds a mapping for each channel: `polled.ChannelStats` and the
+    channel's notes, such as `foreign_processes` of `sources.nvml.processes`.
+    """
+
+    ended_by: str
+    clean: bool
+    elapsed_s: float | None = None
+    channels: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def missed(self) -> int:
+        """Polls lost, over all channels."""
+        return sum(channel["missed"] for channel in self.channels)
+
+    @property
+    def faults(self) -> list[str]:
+        """A sentence for each channel that had errors, and for whatever else was noticed."""
+        return [sentence for channel in self.channels for sentence in _sentences(channel)]
+
+
+def start_timeout_s(spec: SamplerSpec) -> float:
+    """How long the sampler may take until every channel gave a reading."""
+    meters = (spec.redfish, spec.ipmi, spec.smart_plug, spec.pdu, spec.dcgm)
+    return START_TIMEOUT_S + METER_START_S * sum(meter is not None for meter in meters) + spec.pcm_power.period_s
+
+
+def _sentences(channel: dict[str, Any]) -> Iterator[str]:
+    name = f"{channel['source']} {channel['device']} ({channel['domain']})"
+    if channel["errors"]:
+        yield (
+            f"{name}: {channel['errors']} of {channel['errors'] + channel['reads']} reads failed, at last with: "
+            f"{channel['last_error']}"
+        )
+    if channel.get("reopened"):
+        yield f"{name}: the source was opened anew {channel['reopened']} time(s)"
+    for fault in channel.get("faults", []):
+        yield f"{name}: {fault}"
+    for process in channel.get("foreign_processes", []):
+        seen_s = (process["last_seen_ns"] - process["first_seen_ns"]) / 1e9
+        yield (
+            f"{name}: process {process['pid']} ({process['name'] or 'not visible from here'}), which is not the "
+            f"server's, used the GPU for at least {seen_s:.0f} s"
+        )
+
+
+class SamplerProcess:
+    """A sampler that logs to `output` until it is stopped or its owner dies.
+
+    As a context manager it is stopped at the end of the block.
+    """
+
+    def __init__(self, spec: SamplerSpec, output: Path) -> None:
+        self._spec = spec
+        self._output = output
+        self._process: subprocess.Popen[str] | None = None
+        self._ready = threading.Event()
+        self._progress: dict[str, Any] = {}
+        self._failure: dict[str, Any] | None = None
+        self._stderr: deque[str] = deque(maxlen=20)
+        self._readers: list[threading.Thread] = []
+
+    @property
+    def pid(self) -> int | None:
+        """The process, once started."""
+        return None if self._process is None else self._process.pid
+
+    def start(self, timeout_s: float | None = None) -> None:
+        """Start and wait until every channel gave its first reading, at most `start_timeout_s`.
+
+        Raises:
+            InputError: the spec asks for what this machine does not have.
+            RunError: the process ended, or a channel gave no reading in time; the message says why.
+        """
+        self._output.parent.mkdir(parents=True, exist_ok=True)
+        stats_path(self._output).unlink(missing_ok=True)
+        module = "inference_energy.acquire.power.sampler"
+        command = [sys.executable, "-m", module, "--spec", self._spec.model_dump_json(), "--output", str(self._output)]
+        pipe = subprocess.PIPE
+        # Its own session: a Ctrl-C at the terminal is for the owner, who then stops the sampler in order.
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+        for stream, take in ((self._process.stdout, self._take_event), (self._process.stderr, self._stderr.append)):
+            reader = threading.Thread(target=_follow, args=(stream, take), daemon=True)
+            reader.start()
+            self._readers.append(reader)
+        timeout_s = start_timeout_s(self._spec) if timeout_s is None else timeout_s
+        until_s = time.monotonic() + timeout_s
+        try:
+            while not self._ready.wait(0.05):
+                if self._process.poll() is not None:
+                    self._join_readers()
+                    if self._ready.is_set():
+                        return
+                    self._raise_failure()
+                if time.monotonic() > until_s:
+                    raise RunError(f"no power reading within {timeout_s:g} s: {self._why_silent()}")
+        except BaseException:
+            self._end()
+            raise
+
+    def alive(self) -> bool:
+        """Whether the process still samples."""
+        return self._process is not None and self._process.poll() is None
+
+    def latest(self) -> dict[str, float]:
+        """The newest power of each domain in W, about a second old; empty before the first second is over."""
+        return dict(self._progress.get("power_w", {}))
+
+    def stop(self) -> SamplerStats:
+        """End the process and return what it counted. Does not raise if it had died: see `SamplerStats.clean`."""
+        if self._process is None:
+            raise RunError("the power sampler was never started")
+        code = self._end()
+        path = stats_path(self._output)
+        if code == 0 and path.exists():
+            counts = read_json(path)
+            return SamplerStats(counts["ended_by"], True, counts["elapsed_s"], counts["channels"])
+        return SamplerStats(f"the power sampler died with exit code {code}{self._last_words()}", False)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self, timeout_s: float = 15.0) -> int:
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self._join_readers()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None and not stream.closed:
+                stream.close()
+        return code
+
+    def _take_event(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return
+        kind = event.get("event")
+        if kind == "ready":
+            self._ready.set()
+        elif kind == "progress":
+            self._progress = event
+        elif kind == "failed":
+            self._failure = event
+
+    def _join_readers(self) -> None:
+        for reader in self._readers:
+            reader.join(1.0)
+
+    def _raise_failure(self) -> None:
+        if self._failure is None:
+            code = self._process.returncode if self._process else None
+            raise RunError(f"the power sampler ended at once with exit code {code}{self._last_words()}")
+        kind = InputError if self._failure["code"] == 2 else RunError
+        raise kind(self._failure["message"])
+
+    def _why_silent(self) -> str:
+        silent: dict[str, str | None] = self._progress.get("silent", {})
+        if not silent:
+            return f"the sampler did not come up{self._last_words()}"
+        return "; ".join(f"{channel}: {error or 'still in its first read'}" for channel, error in silent.items())
+
+    def _last_words(self) -> str:
+        words = "".join(self._stderr).strip()
+        return f": {words}" if words else ""
+
+
+def _follow(stream: IO[str], take: Any) -> None:
+    for line in stream:
+        take(line)

@@ -1,1 +1,0 @@
-"""Rules that share a window's energy among its requests."""

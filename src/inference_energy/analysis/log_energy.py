@@ -1,0 +1,414 @@
+"""Power and request logs as a user hands them in: CSV with unix times, or Parquet in the form of the contracts.
+
+Power and request logs as a user hands them in: CSV with unix times, or Parquet in the form of the contracts.
+
+Both become the same thing: channels of power, and a table of requests, with times in unix ns. Monotonic times become
+unix times by the clock anchor in the file's metadata.
+
+The energy of a power log between two times, checked and with its interval: what `log-power` and `analyze` print.
+
+There is no pipeline around such a log, so nothing is known of steadiness and of other processes. What the readings
+themselves show is checked as in a session's window.
+
+`analyze`: figures from one power log and one request log, without a pipeline.
+
+The window is from the first request sent to the last one ended, and the power log must cover it.
+
+    total  = integral of power over the window
+    active = total - P_idle T, with P_idle as the user states it
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference_energy.analysis.figures import blocking, blocking_reasons, make_figure, ratio, reason, scaled
+from inference_energy.analysis.integration import shortfall_s
+from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, channels, grade, summed
+from inference_energy.analysis.power_series import boundary as boundary_of
+from inference_energy.analysis.sensor_checks import check_channel, usual_period_s, without_lost_counters
+from inference_energy.analysis.uncertainty.budget import merged, with_budget
+from inference_energy.analysis.uncertainty.terms import corrections_of, scale_terms
+from inference_energy.analysis.uncertainty.window import reading_terms
+from inference_energy.analysis.windows import Window, align_to_readings
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts import power as power_contract
+from inference_energy.contracts import requests as requests_contract
+from inference_energy.contracts.figure import GRADES_WORST_LAST, Figure, Grade, Reason, weakest
+from inference_energy.contracts.io import read_metadata, read_table
+from inference_energy.contracts.power import GRADES
+from inference_energy.errors import InputError
+
+POWER_COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes")
+REQUEST_COLUMNS = ("timestamp", "prompt_tokens", "completion_tokens", "latency")
+
+_WENT_WELL = ("ok", "success", "200")
+_BOUNDARY = {"nvml": "gpu", "rapl": "cpu_package and dram (rapl)", "modelled": "cpu (modelled)"}
+
+
+def read_power_log(path: Path, reading: PowerKind) -> tuple[list[PowerSeries], str]:
+    """The channels of a power log that add up, and what they contain.
+
+    Args:
+        path: CSV with `time` (unix s), `power_W` and, where known, `gpu_util`, `mem_used_bytes`, `grade` and `source`;
+            or a power.parquet. Without a grade the power counts as sampled, without a source as that of the GPU.
+        reading: which power of a Parquet log is integrated.
+
+    Raises:
+        InputError: the file or a column is missing or cannot be used.
+    """
+    if _is_parquet(path):
+        found = summed(channels(read_table(path, power_contract.SCHEMA), read_metadata(path).get("source"), reading))
+        if not found:
+            raise InputError(f"{path}: holds no power that can be added up")
+        return [_shifted(channel, _offset_ns(path)) for channel in found], boundary_of(found)
+    table = _csv(path, POWER_COLUMNS[:2])
+    time_s, power_w = _numbers(path, table, "time"), _numbers(path, table, "power_W")
+    known = ~np.isnan(time_s) & ~np.isnan(power_w)
+    times_ns = np.round(time_s[known] * 1e9).astype(np.int64)
+    order = np.argsort(times_ns, kind="stable")
+    if not len(order):
+        raise InputError(f"{path}: no row has both time and power_W")
+    source = str(table["source"].iloc[0]) if "source" in table else ""
+    nothing_ns, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
+    channel = PowerSeries(
+        source=source or str(path.name),
+        device="all",
+        domain="gpu",
+        grade=_csv_grade(path, table),
+        reading="average",
+        times_ns=times_ns[order],
+        power_w=power_w[known][order],
+        counter_times_ns=nothing_ns,
+        counter_j=nothing,
+        empty_times_ns=nothing_ns,
+        event_times_ns=nothing_ns,
+        event_bits=nothing_ns,
+    )
+    boundary = " + ".join(_BOUNDARY.get(part, part) for part in source.split("+")) if source else "gpu"
+    return [channel], boundary
+
+
+def read_request_log(path: Path) -> pd.DataFrame:
+    """A table of requests: `start_ns`, `end_ns`, `prompt_tokens`, `completion_tokens` (NaN where unknown) and `ok`.
+
+    Args:
+        path: CSV with `timestamp` (unix s, when sent), `prompt_tokens`, `completion_tokens`, `latency` (s) and, where
+            known, `status`; or a requests.parquet.
+
+    Raises:
+        InputError: the file or a column is missing or cannot be used, or there is no request.
+    """
+    if _is_parquet(path):
+        frame = read_table(path, requests_contract.SCHEMA)
+        frame = frame[frame["sent_ns"].notna()]
+        offset_ns = _offset_ns(path)
+        start_ns = frame["sent_ns"].to_numpy(dtype=np.int64) + offset_ns
+        end_ns = frame["end_ns"].fillna(frame["sent_ns"]).to_numpy(dtype=np.int64) + offset_ns
+        tokens = [_floats(frame[name]) for name in ("prompt_tokens", "completion_tokens")]
+        ok = (frame["status"] == "ok").to_numpy(dtype=bool)
+    else:
+        table = _csv(path, REQUEST_COLUMNS)
+        sent_s, latency_s = _numbers(path, table, "timestamp"), _numbers(path, table, "latency")
+        if np.isnan(sent_s).any():
+            raise InputError(f"{path}: column timestamp has empty cells; write when each request was sent [unix s]")
+        if np.any(latency_s < 0):
+            raise InputError(f"{path}: column latency has negative values; write the seconds each request took")
+        start_ns = np.round(sent_s * 1e9).astype(np.int64)
+        end_ns = start_ns + np.round(np.nan_to_num(latency_s) * 1e9).astype(np.int64)
+        tokens = [_numbers(path, table, name) for name in ("prompt_tokens", "completion_tokens")]
+        ok = np.ones(len(table), dtype=bool)
+        if "status" in table:
+            ok = table["status"].astype(str).str.lower().isin(_WENT_WELL).to_numpy(dtype=bool)
+    if not len(start_ns):
+        raise InputError(f"{path}: holds no request")
+    return pd.DataFrame(
+        {"start_ns": start_ns, "end_ns": end_ns, "prompt_tokens": tokens[0], "completion_tokens": tokens[1], "ok": ok}
+    )
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"{path}: the name must end in .csv or .parquet")
+    return path.suffix == ".parquet"
+
+
+def _csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, skipinitialspace=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+    absent = [name for name in required if name not in table]
+    if absent:
+        raise InputError(
+            f"{path}: lacks the column(s) {', '.join(absent)}; it has {', '.join(map(str, table.columns))}"
+        )
+    return table
+
+
+def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    try:
+        values = pd.to_numeric(table[column]).to_numpy(dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: column {column} has something that is not a number: {error}") from error
+    if np.isinf(values).any():
+        raise InputError(f"{path}: column {column} has infinite values")
+    return values
+
+
+def _csv_grade(path: Path, table: pd.DataFrame) -> Grade:
+    if "grade" not in table:
+        return "sampled"
+    given = set(table["grade"].dropna().astype(str))
+    if not given or not given <= set(GRADES):
+        raise InputError(f"{path}: column grade must hold one of {', '.join(GRADES)}; it has {sorted(given)}")
+    return weakest([grade for grade in GRADES_WORST_LAST if grade in given])
+
+
+def _floats(column: "pd.Series[Any]") -> np.ndarray[Any, np.dtype[np.float64]]:
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _offset_ns(path: Path) -> int:
+    """What is added to the file's monotonic times to make unix times."""
+    anchor = read_metadata(path).get("clock_anchor")
+    if not isinstance(anchor, dict) or not {"monotonic_ns", "unix_ns"} <= set(anchor):
+        raise InputError(
+            f"{path}: its metadata has no clock_anchor, so its times cannot be placed; was it written by us?"
+        )
+    return int(anchor["unix_ns"]) - int(anchor["monotonic_ns"])
+
+
+def _shifted(channel: PowerSeries, offset_ns: int) -> PowerSeries:
+    return replace(
+        channel,
+        times_ns=channel.times_ns + offset_ns,
+        others={name: (times_ns + offset_ns, power_w) for name, (times_ns, power_w) in channel.others.items()},
+        counter_times_ns=channel.counter_times_ns + offset_ns,
+        empty_times_ns=channel.empty_times_ns + offset_ns,
+        event_times_ns=channel.event_times_ns + offset_ns,
+    )
+
+
+def energy_between(
+    logged: Sequence[PowerSeries], start_ns: int, end_ns: int, config: AnalysisConfig, *, inside: str | None = None
+) -> Figure:
+    """Energy in J of some channels between two times; without a value where a check of the readings says so.
+
+    Args:
+        logged: the channels that add up.
+        start_ns: start of the stretch.
+        end_ns: its end.
+        config: the limits, and what is stated of the sensors.
+        inside: what the channels contain; None: what they say themselves.
+    """
+    power, reasons = without_lost_counters(list(logged), start_ns, end_ns, 0.0, config)
+    if not power:
+        reasons.append(reason("no_power_source", "No channel that can be added up was logged."))
+    for channel in power:
+        reasons += check_channel(channel, start_ns, end_ns, 0.0, config)
+    energies_j = {}
+    if not blocking(reasons):
+        energies_j = {channel.name: channel.energy_j(start_ns, end_ns) for channel in power}
+    total = make_figure(
+        sum(energies_j.values()) if energies_j else None,
+        "J",
+        boundary=boundary(power) if inside is None else inside,
+        grade=grade(power),
+        basis="total",
+        reasons=reasons,
+    )
+    if total.value is None or total.grade == "modelled":
+        return total
+    terms = scale_terms(energies_j, (end_ns - start_ns) / 1e9, corrections_of(power), config.uncertainty)
+    return with_budget(total, merged([*terms, *reading_terms(power, (start_ns, end_ns), 0.0)]))
+
+
+def whole_log(logged: Sequence[PowerSeries], config: AnalysisConfig) -> dict[str, Figure]:
+    """`duration_s`, `energy_total_j` and `power_mean_w` over all the time of a log that its readings cover together.
+
+    A channel that begins late or ends early, by more than holes may be long, gives no energy: what the others read
+    meanwhile is not all that was used.
+
+    Args:
+        logged: the channels that add up.
+        config: the limits.
+    """
+    known = [channel for channel in logged if len(channel.main_times_ns()) > 1]
+    silent = [channel.name for channel in logged if len(channel.main_times_ns()) < 2]
+    if not known or silent:
+        what = f"There are fewer than two readings of {', '.join(silent)}." if silent else "There is no power in it."
+        return _figures(_missing(logged, reason("no_power_source", what)), 0.0)
+    firsts_ns = [int(channel.main_times_ns()[0]) for channel in known]
+    lasts_ns = [int(channel.main_times_ns()[-1]) for channel in known]
+    for channel in known:
+        lacks_s = max(shortfall_s(channel.main_times_ns(), min(firsts_ns), max(lasts_ns)))
+        if lacks_s > config.max_gap_periods * usual_period_s(channel, 0.0) + channel.blur_s:
+            cause = reason("power_not_covered", f"The readings of {channel.name} lack {lacks_s:.1f} s of the log.")
+            return _figures(_missing(logged, cause), 0.0)
+    # An average counts for half a second before it was read: up to there it can be held against the counter.
+    checks_ns = [channel.times_ns for channel in known if channel.counted and len(channel.times_ns)]
+    start_ns = max(firsts_ns + [int(times_ns[0]) for times_ns in checks_ns])
+    end_ns = min(lasts_ns + [int(times_ns[-1]) for times_ns in checks_ns])
+    moved_ns = next((channel.counter_moved_ns for channel in known if channel.counted), None)
+    if end_ns > start_ns and moved_ns is not None:
+        window = align_to_readings(Window("log", start_ns, end_ns), moved_ns)
+        start_ns, end_ns = window.start_ns, window.end_ns
+    if end_ns <= start_ns:
+        cause = reason("power_not_covered", "The log is too short: there is no time that all readings cover.")
+        return _figures(_missing(logged, cause), 0.0)
+    return _figures(energy_between(known, start_ns, end_ns, config), (end_ns - start_ns) / 1e9)
+
+
+def _missing(logged: Sequence[PowerSeries], why: Reason) -> Figure:
+    own = list(logged)
+    return make_figure(None, "J", boundary=boundary(own), grade=grade(own), basis="total", reasons=[why])
+
+
+def _figures(total: Figure, duration_s: float) -> dict[str, Figure]:
+    mean = scaled(total, 1 / duration_s if duration_s else 1.0, "W")
+    return {
+        "duration_s": make_figure(duration_s, "s", boundary="window", grade="counted"),
+        "energy_total_j": total,
+        "power_mean_w": mean,
+    }
+
+
+J_PER_KWH = 3.6e6
+
+
+def analyze_logs(
+    power_log: Path, requests_log: Path, idle_power_w: float | None, config: AnalysisConfig
+) -> dict[str, Any]:
+    """Energy of a request log, and energy per token and per request.
+
+    Args:
+        power_log: CSV or Parquet, see `logs.read_power_log`.
+        requests_log: CSV or Parquet, see `logs.read_request_log`.
+        idle_power_w: idle power to subtract for active figures; None leaves them out.
+        config: reading, largest gap and share of failed requests.
+
+    Returns:
+        `window` (unix s), `requests`, `boundary`, `grade`, `idle_power_w` and `figures`.
+
+    Raises:
+        InputError: a log cannot be used, or power was not logged over the whole window.
+    """
+    if idle_power_w is not None and not (np.isfinite(idle_power_w) and idle_power_w >= 0):
+        raise InputError("--idle-power: write the idle power in W, 0 or more")
+    found, boundary = read_power_log(power_log, config.power_reading)
+    requests = read_request_log(requests_log)
+    start_ns, end_ns = int(requests["start_ns"].min()), int(requests["end_ns"].max())
+    if end_ns <= start_ns:
+        raise InputError(f"{requests_log}: the requests span no time: timestamp and latency say that all took 0 s")
+    _check_cover(found, power_log, start_ns, end_ns)
+    figures = _log_figures(found, requests, (start_ns, end_ns), boundary, idle_power_w, config)
+    return {
+        "version": 1,
+        "power_log": power_log.name,
+        "requests_log": requests_log.name,
+        "window": {"start_unix_s": start_ns / 1e9, "end_unix_s": end_ns / 1e9, "duration_s": (end_ns - start_ns) / 1e9},
+        "requests": {"ok": int(requests["ok"].sum()), "failed": int((~requests["ok"]).sum())},
+        "boundary": boundary,
+        "grade": grade(found),
+        "idle_power_w": idle_power_w,
+        "figures": {name: figure.as_dict() for name, figure in figures.items()},
+    }
+
+
+def _check_cover(found: list[PowerSeries], power_log: Path, start_ns: int, end_ns: int) -> None:
+    for channel in found:
+        before_s, after_s = shortfall_s(channel.main_times_ns(), start_ns, end_ns)
+        if before_s or after_s:
+            raise InputError(
+                f"{power_log}: power was not logged over the whole request window: {before_s:.3f} s are missing at its "
+                f"start and {after_s:.3f} s at its end; start logging before the first request and stop after the last"
+            )
+
+
+def _log_figures(
+    found: list[PowerSeries],
+    requests: pd.DataFrame,
+    window: tuple[int, int],
+    boundary: str,
+    idle_power_w: float | None,
+    config: AnalysisConfig,
+) -> dict[str, Figure]:
+    start_ns, end_ns = window
+    duration_s = (end_ns - start_ns) / 1e9
+    total = energy_between(found, start_ns, end_ns, config, inside=boundary)
+    active = _active(total, idle_power_w, duration_s)
+    figures = {
+        "duration_s": make_figure(duration_s, "s", boundary="window", grade="counted"),
+        "power_mean_w": scaled(total, 1 / duration_s, "W"),
+        "energy_total_j": total,
+        "energy_active_j": active,
+        "energy_total_kwh": scaled(total, 1 / J_PER_KWH, "kWh"),
+        "energy_active_kwh": scaled(active, 1 / J_PER_KWH, "kWh"),
+        **_counts(requests, config),
+    }
+    divisors = {
+        "output_token": ("output_tokens", "J/token", "no_tokens", "No token was generated."),
+        "prompt_token": ("prompt_tokens", "J/token", "no_tokens", "No prompt token was read."),
+        "request": ("requests", "J/request", "no_requests", "No request ended well."),
+    }
+    for basis in ("total", "active"):
+        for per, (count, unit, code, detail) in divisors.items():
+            figures[f"energy_{basis}_per_{per}_j"] = ratio(
+                figures[f"energy_{basis}_j"], figures[count], unit, code, detail
+            )
+    return figures
+
+
+def _active(total: Figure, idle_power_w: float | None, duration_s: float) -> Figure:
+    """The idle power is the user's own statement, so what it may be off by is not known and there is no interval."""
+    problems = [*blocking_reasons(total)]
+    value = None
+    if idle_power_w is None:
+        problems.append(reason("cold_idle_missing", "No idle power was given: write --idle-power W."))
+    elif total.value is not None:
+        value = total.value - idle_power_w * duration_s
+        if value < 0:
+            problems.append(
+                reason(
+                    "below_idle",
+                    f"The window took {total.value / duration_s:.4g} W on average, less than the idle power.",
+                )
+            )
+    return make_figure(
+        value,
+        "J",
+        boundary=total.boundary,
+        grade=weakest([total.grade, "configured"]),
+        basis="active",
+        reasons=problems,
+        notes=total.reasons,
+    )
+
+
+def _counts(requests: pd.DataFrame, config: AnalysisConfig) -> dict[str, Figure]:
+    """Tokens of all requests, also of failed ones, whose energy was spent too; requests that ended well."""
+    ok = requests["ok"]
+    reasons = []
+    failed = int((~ok).sum())
+    if failed / len(requests) > config.max_failed_share:
+        reasons.append(reason("failed_requests", f"{failed} of {len(requests)} requests failed."))
+
+    def tokens(name: str) -> Figure:
+        against = list(reasons)
+        unknown = int(requests.loc[ok, name].isna().sum())
+        if unknown:
+            against.append(reason("token_counts_missing", f"{unknown} request(s) have no {name}."))
+        return make_figure(float(requests[name].sum()), "token", boundary="client", grade="counted", reasons=against)
+
+    return {
+        "output_tokens": tokens("completion_tokens"),
+        "prompt_tokens": tokens("prompt_tokens"),
+        "requests": make_figure(int(ok.sum()), "request", boundary="client", grade="counted", reasons=reasons),
+    }

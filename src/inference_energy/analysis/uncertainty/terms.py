@@ -1,0 +1,214 @@
+"""What the two edges of a window leave open of its energy.
+
+What the two edges of a window leave open of its energy.
+
+A counter shows its value as of its last update. At each edge it lacks what was used since: anything up to one update of
+the power P before that edge, half of it on average, with a rectangular spread. With updates every T that are in no step
+with the readings, and t for how long the call takes within which the counter was read,
+
+    u_B^2 = sum over both edges of P^2 (T^2 + t^2) / 12 + ((P_end - P_start) T / 2)^2
+
+The last term is what the two mean lacks differ by. An edge between two readings, where energy is interpolated, adds the
+step of power there times their spacing, over sqrt(12). On one machine power, requests and windows have one clock, so
+that there is no offset between clocks to add.
+
+Readings of power lack nothing at an edge, but are up to one update old when they are read: the integral is that of a
+window so much earlier, and is off by (P_end - P_start) times that age, u = |P_end - P_start| T / sqrt(3). For a meter
+that gives a value every ten seconds T is that long.
+
+Readings that keep step with the updates lack nearly the same at both edges, so most of it cancels, and u_B is too wide.
+Whether they do is seen in the window itself. At each reading k of the counter, r_k = counter - integral of power: the
+integral lacks nothing at the edges, so r moves with what the counter lacks. With s the scatter of r about its straight
+line and d the change of r from the first edge to the last,
+
+    u_A^2 = 2 s^2 + d^2 / 3
+
+2 s^2 is the difference of two readings that lack something at random. d holds what drifted or jumped between just these
+two edges, and is taken as the half-width of a rectangular distribution, for the integral may be off itself. The smaller
+of u_A and u_B is given: where readings and updates slip against each other, or the integral is poor, that is u_B.
+Source: JCGM 100:2008 (GUM), 4.2 (type A), 4.3.7 (rectangular bounds).
+
+Gain and offset of the sensors: as stated, or as a calibration leaves them.
+
+A calibrated device has, instead of the stated terms,
+
+    u^2 = (E u_gain)^2 + (T u_offset)^2 + 2 E T cov(gain, offset)        `calibration`
+    u   = E' u_meter                                                     `meter`
+
+with E the energy as the sensor gave it, E' = gain E + offset T as calibrated, and T the time. Where the same sensor's
+idle is subtracted the offset cancels, so E is that above idle and T is 0. The meter's own gain is in no scatter of the
+comparison and common to all that was compared with it. Source: JCGM 100:2008 (GUM), 5.2 and H.3.
+
+What a sensor's nature leaves uncertain of an energy: its scale, holes in the log, what lies between readings.
+
+A card's gain and offset are systematic and its own: they are the same in every window, cancel
+between runs on one card and not between cards, and are taken as independent between devices. No software can see them;
+`analysis.uncertainty` says how large they may be. Source of the size for GPUs: Yang, Adamek, Armour, SC24
+(arXiv 2312.02741): cards were off by up to 5 % and more either way, a rectangular distribution of half-width 5 %.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from inference_energy.analysis.integration import Times, cumulative, shortfall_s
+from inference_energy.analysis.power_series import Correction, PowerSeries
+from inference_energy.analysis.uncertainty.budget import Term, merged
+from inference_energy.config.analysis import Uncertainty
+
+NAME = "window edges"
+"""The term's name."""
+
+COUNTER_UPDATE_S = {"nvml": 0.1, "rapl": 0.001}
+"""How often a counter moves: measured on an H100 (100 ms); Linux kernel documentation, RAPL (about 1 ms). A counter of
+another source is taken to move once a reading."""
+
+MIN_READINGS = 8
+"""Fewer readings of the counter in the window say too little of their scatter."""
+
+
+def edge_term(channel: PowerSeries, start_ns: int, end_ns: int) -> Term:
+    """What the two edges leave open, in J.
+
+    Args:
+        channel: the readings, which cover the window.
+        start_ns: start of the window.
+        end_ns: end of the window.
+    """
+    bound = Term(NAME, "B", _bound_j(channel, start_ns, end_ns), math.inf, "update period and spacing of the readings")
+    seen = _seen(channel, start_ns, end_ns)
+    found = bound if seen is None or bound.u <= seen.u else seen
+    return found.scaled(channel.gain)
+
+
+def _bound_j(channel: PowerSeries, start_ns: int, end_ns: int) -> float:
+    times_ns = channel.main_times_ns()
+    u2 = 0.0
+    before_w, updates_s = [], []
+    held_s = 0.0 if channel.counted else min(channel.power_period_s, (end_ns - start_ns) / 1e9)
+    for edge_ns in (start_ns, end_ns):
+        place = int(np.clip(np.searchsorted(times_ns, edge_ns), 1, len(times_ns) - 1))
+        spacing_s = float(times_ns[place] - times_ns[place - 1]) / 1e9
+        around_w = [channel.power_near_w(edge_ns, side_s) for side_s in (-1.0, 1.0)]
+        # At the first or last reading of a log there is nothing on one side.
+        around_w = [one or other for one, other in zip(around_w, reversed(around_w), strict=True)]
+        update_s = COUNTER_UPDATE_S.get(channel.source, spacing_s) if channel.counted else 0.0
+        call_s = channel.counter_call_s if channel.counted else 0.0
+        u2 += around_w[0] ** 2 * (update_s**2 + call_s**2) / 12
+        if times_ns[place] != edge_ns and times_ns[place - 1] != edge_ns:
+            u2 += ((around_w[1] - around_w[0]) * spacing_s) ** 2 / 12
+        before_w.append(around_w[0])
+        updates_s.append(update_s)
+    lacks_apart_j = (before_w[1] * updates_s[1] - before_w[0] * updates_s[0]) / 2
+    aged_j = (before_w[1] - before_w[0]) * held_s / math.sqrt(3)
+    return math.hypot(math.sqrt(u2), lacks_apart_j, aged_j)
+
+
+def _seen(channel: PowerSeries, start_ns: int, end_ns: int) -> Term | None:
+    """u_A; None where there is no integral of power to hold against the counter, or too few readings of it."""
+    if not channel.counted or channel.reading is None:
+        return None
+    counted_ns, read_ns = channel.counter_times_ns, channel.times_ns
+    if any(shortfall_s(times_ns, start_ns, end_ns) != (0.0, 0.0) for times_ns in (counted_ns, read_ns)):
+        return None
+    inside_ns = counted_ns[(counted_ns > start_ns) & (counted_ns < end_ns)]
+    nodes_ns: Times = np.concatenate(([start_ns], inside_ns, [end_ns])).astype(np.int64)
+    if len(nodes_ns) < MIN_READINGS:
+        return None
+    counter_j = np.interp(nodes_ns - start_ns, counted_ns - start_ns, channel.counter_j - channel.counter_j[0])
+    apart_j = counter_j - counter_j[0] - cumulative(read_ns, channel.power_w, nodes_ns)
+    at_s = (nodes_ns - start_ns) / 1e9
+    line = np.polynomial.Polynomial.fit(at_s, apart_j, 1)
+    freedom = len(nodes_ns) - 2
+    scatter2 = float(((apart_j - line(at_s)) ** 2).sum()) / freedom
+    u = math.sqrt(2 * scatter2 + float(apart_j[-1] - apart_j[0]) ** 2 / 3)
+    return Term(NAME, "A", u, freedom, "scatter of the counter's readings about the integral of power")
+
+
+def corrections_of(power: Iterable[PowerSeries]) -> dict[str, Correction]:
+    """The corrections of channels that have one, by the channels' names."""
+    return {channel.name: channel.correction for channel in power if channel.correction is not None}
+
+
+def scale_terms(
+    energies_j: Mapping[str, float], duration_s: float, corrections: Mapping[str, Correction], config: Uncertainty
+) -> tuple[Term, ...]:
+    """The terms of a sum of energies in J.
+
+    Args:
+        energies_j: the parts by channel, as calibrated, less what is subtracted from each.
+        duration_s: the time over which offsets count; 0 for energies above idle.
+        corrections: of the calibrated ones among the channels.
+        config: what is stated.
+    """
+    stated = {name: energy_j for name, energy_j in energies_j.items() if name not in corrections}
+    found = [gain_term(stated, config), offset_term(len(stated), duration_s, config)] if stated else []
+    entries: dict[str, list[str]] = {}
+    for name in energies_j:
+        if name in corrections:
+            entries.setdefault(corrections[name].entry, []).append(name)
+    if not entries:
+        return tuple(found)
+    parts = []
+    for names in entries.values():
+        own = corrections[names[0]]
+        raw_j = sum(corrections[name].raw_j(energies_j[name], duration_s) for name in names)
+        u2 = (raw_j * own.u_gain) ** 2 + (duration_s * own.u_offset_w) ** 2 + 2 * raw_j * duration_s * own.covariance_w
+        parts.append(Term("calibration", "B", math.sqrt(max(u2, 0.0)), own.dof, ""))
+    bases = "; ".join(dict.fromkeys(corrections[names[0]].basis for names in entries.values()))
+    found += [replace(term, basis=f"comparison with {bases}") for term in merged(parts)]
+    metered_j = sum(energies_j[name] for names in entries.values() for name in names)
+    text = f"{100 * config.meter_gain:g} % of the calibrated energy, stated for the meter"
+    return (*found, Term("meter", "B", config.meter_gain * abs(metered_j), math.inf, text))
+
+
+def gain_term(energies_j: dict[str, float], config: Uncertainty) -> Term:
+    """Gain of the sensors: each device's energy times the relative uncertainty, devices independent.
+
+    Args:
+        energies_j: energy by device, less what is subtracted from it: the same gain errs in both.
+        config: the relative standard uncertainty.
+    """
+    u = config.gain * math.sqrt(sum(energy_j**2 for energy_j in energies_j.values()))
+    return Term("sensor gain", "B", u, math.inf, f"{100 * config.gain:g} % of each device's energy, stated")
+
+
+def offset_term(devices: int, duration_s: float, config: Uncertainty) -> Term:
+    """Offset of the sensors over a time, in J; cancels where the same sensor's idle is subtracted."""
+    u = config.offset_w * duration_s * math.sqrt(devices)
+    return Term("sensor offset", "B", u, math.inf, f"{config.offset_w:g} W of each device, stated")
+
+
+def gap_term(channel: PowerSeries, start_ns: int, end_ns: int, longest_s: float) -> Term:
+    """Holes that were bridged by a straight line, in J: the spread of power times each hole's length, over sqrt(3).
+
+    A counter counts through a hole, so it has none.
+    """
+    if channel.counted:
+        return Term("holes", "B", 0.0, math.inf, "")
+    times_ns = channel.times_ns
+    inside = (times_ns > start_ns) & (times_ns < end_ns)
+    nodes_ns = np.concatenate(([start_ns], times_ns[inside], [end_ns]))
+    spacing_s = np.diff(nodes_ns) / 1e9
+    holes_s = spacing_s[spacing_s > longest_s]
+    spread_w = float(np.std(channel.power_w[inside])) if inside.any() else 0.0
+    u = channel.gain * spread_w * math.sqrt(float((holes_s**2).sum())) / math.sqrt(3)
+    return Term("holes", "B", u, math.inf, f"{len(holes_s)} hole(s) bridged by a straight line")
+
+
+def sampling_term(channel: PowerSeries, start_ns: int, end_ns: int) -> Term:
+    """What happens between readings, in J, where energy is integrated: half the difference of neighbours, as noise.
+
+    u = dt s sqrt(n / 2), with s the standard deviation of the difference between neighbouring readings.
+    """
+    if channel.counted:
+        return Term("sampling", "A", 0.0, math.inf, "")
+    inside = (channel.times_ns >= start_ns) & (channel.times_ns <= end_ns)
+    power_w = channel.power_w[inside]
+    if len(power_w) < 3:
+        return Term("sampling", "A", 0.0, math.inf, "")
+    step_s = (end_ns - start_ns) / 1e9 / len(power_w)
+    u = channel.gain * step_s * float(np.std(np.diff(power_w))) * math.sqrt(len(power_w) / 2)
+    return Term("sampling", "A", u, len(power_w) - 2.0, "differences between neighbouring readings")

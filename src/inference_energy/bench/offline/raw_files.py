@@ -1,0 +1,239 @@
+"""What a simulated run says of its machine, server and model: acquisition's keys, and the reason for each null.
+
+What a simulated run says of its machine, server and model: acquisition's keys, and the reason for each null.
+
+The server's metrics as a poller would have read them, from the log of what the engine did.
+
+Writes a simulated session as acquisition writes a measured one: the same files, columns and metadata.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference_energy.bench.config import Node
+from inference_energy.bench.hardware import to_config
+from inference_energy.bench.offline.session import SimulatedSession
+from inference_energy.bench.sensors.power_log import gpu_name, gpu_number, power_log, sources
+from inference_energy.bench.truth.ledger import Floats, Integers, Segments
+from inference_energy.contracts import phases, power, requests, server_metrics
+from inference_energy.contracts.io import write_json, write_table
+
+_NO_MACHINE = "the node is simulated: it has no {}"
+
+
+def environment(node: Node) -> dict[str, Any]:
+    """environment.json: the node's GPUs, and no machine around them."""
+    device = node.device
+    gpus = [
+        {
+            "name": device.label,
+            "uuid": gpu_name(node, host, gpu),
+            "memory_bytes": int(device.memory_bytes),
+            "power_limit_enforced_w": device.power_limit_w,
+            "sm_clock_max_mhz": device.sm_clock_mhz,
+        }
+        for host in range(node.nodes)
+        for gpu in range(node.tensor_parallel)
+    ]
+    gaps = {
+        "cpu": "CPU",
+        "memory": "memory",
+        "os": "operating system",
+        "python": "interpreter of its own",
+        "cuda": "CUDA",
+        "project": "package of its own",
+    }
+    return {
+        "simulated": True,
+        "gpus": gpus,
+        **dict.fromkeys(gaps),
+        "missing": {key: _NO_MACHINE.format(words) for key, words in gaps.items()},
+    }
+
+
+def server_environment() -> dict[str, Any]:
+    """server_environment.json: nothing was installed."""
+    keys = ("python_version", "vllm_version", "vllm_commit", "torch_version", "torch_cuda_version", "packages")
+    return {
+        "kind": "simulated",
+        "command": None,
+        "note": None,
+        **dict.fromkeys(keys),
+        "missing": dict.fromkeys(("command", *keys), "the server is simulated: there is no vLLM"),
+    }
+
+
+def model(node: Node, name: str) -> dict[str, Any]:
+    """model.json: the model that the node serves, which has no files.
+
+    Args:
+        node: with the shape that is served.
+        name: the model's key in the configuration.
+    """
+    keys = ("path", "revision", "license", "license_source", "weights", "files")
+    reason = f"the model is simulated: {node.shape.name} is the numbers of a shape and has no files"
+    return {
+        "name": name,
+        "source": "simulated",
+        **dict.fromkeys(keys),
+        "vocabulary": node.shape.vocabulary,
+        "parameters": node.shape.parameters,
+        "architecture": to_config(node.shape),
+        "missing": dict.fromkeys(keys, reason),
+    }
+
+
+def scrapes(
+    engines: Sequence[tuple[Segments, int]],
+    start_ns: int,
+    end_ns: int,
+    interval_s: float,
+    also_ns: Sequence[int] = (),
+) -> pd.DataFrame:
+    """server_metrics.parquet of a session, under vLLM's names; one engine label a node.
+
+    Args:
+        engines: each engine's log and its number of blocks.
+        start_ns: the first scrape.
+        end_ns: no scrape after it, but for a last one at it.
+        interval_s: between scrapes.
+        also_ns: further scrapes, as there are before each cell and after its drain.
+    """
+    grid_ns = np.arange(start_ns, end_ns, round(interval_s * 1e9))
+    times_ns = np.unique(np.concatenate((grid_ns, np.asarray(also_ns, dtype=np.int64), [end_ns])))
+    frames = []
+    for number, (log, blocks) in enumerate(engines):
+        labels = json.dumps({"engine": str(number)}, sort_keys=True)
+        for name, values in _series(log, blocks, times_ns).items():
+            frames.append(pd.DataFrame({"timestamp_ns": times_ns, "name": name, "labels": labels, "value": values}))
+    return pd.concat(frames).sort_values("timestamp_ns", kind="stable", ignore_index=True)
+
+
+def _series(log: Segments, blocks: int, times_ns: Integers) -> dict[str, Floats]:
+    ends_ns = log.integers("end_ns")
+    done = np.searchsorted(ends_ns, times_ns, side="right")
+    now = np.minimum(done, len(ends_ns) - 1)
+    in_step = log.integers("sequences")[now] > 0
+
+    def total(column: str) -> Floats:
+        return np.concatenate(([0], np.cumsum(log.integers(column))))[done].astype(np.float64)
+
+    def gauge(column: str) -> Floats:
+        return np.where(in_step, log.integers(column)[now], 0).astype(np.float64)
+
+    steps = np.concatenate(([0], np.cumsum(log.integers("sequences") > 0)))[done].astype(np.float64)
+    return {
+        "vllm:num_requests_running": gauge("running"),
+        "vllm:num_requests_waiting": gauge("waiting"),
+        "vllm:kv_cache_usage_perc": gauge("blocks") / blocks,
+        "vllm:generation_tokens_total": total("samples"),
+        "vllm:prompt_tokens_total": total("prompts"),
+        "vllm:prompt_tokens_cached_total": total("cached"),
+        "vllm:num_preemptions_total": total("preemptions"),
+        "vllm:iteration_tokens_total_count": steps,
+        "vllm:iteration_tokens_total_sum": total("samples") + total("prefill"),
+    }
+
+
+UNIX_NS = 1_780_000_000_000_000_000
+VERSION = "simulated"
+
+
+def write_session(session: SimulatedSession, raw_root: Path) -> None:
+    """Write what a session leaves below {machine}/ in a folder of raw results, without prompts and schedule.
+
+    These are sessions/{session}/, idle/{server}/, servers/{server}/ and environment.json.
+    """
+    plan, root = session.plan, raw_root / session.plan.machine
+    here, idle, server = (
+        root / "sessions" / plan.session,
+        root / "idle" / plan.server,
+        root / "servers" / plan.server,
+    )
+    anchor = {"monotonic_ns": session.origin_ns, "unix_ns": UNIX_NS}
+    stamps: dict[str, Any] = {"clock_anchor": anchor, "source": sources(session.node)}
+    for path, times_ns in ((here, session.log_ns), (idle, session.cold_log_ns)):
+        log = power_log(
+            session.traces,
+            session.node,
+            origin_ns=session.origin_ns,
+            start_ns=times_ns[0],
+            end_ns=times_ns[1],
+            interval_s=plan.interval_s,
+            wall_ns=UNIX_NS - session.origin_ns,
+        )
+        write_table(path / "power.parquet", log, power.SCHEMA, **stamps)
+    write_table(here / "requests.parquet", session.requests, requests.SCHEMA, clock_anchor=anchor)
+    begun_ns = next(row["end_ns"] for row in session.phases if row["phase"] == "launch")
+    stopped_ns = next(row["start_ns"] for row in session.phases if row["phase"] == "stop")
+    metrics = scrapes(
+        [(engine.segments, engine.blocks.total) for engine in session.engines],
+        int(str(begun_ns)),
+        int(str(stopped_ns)),
+        plan.metrics_interval_s,
+        [int(str(row["end_ns" if row["phase"] == "drain" else "start_ns"])) for row in session.phases if row["cell"]],
+    )
+    write_table(here / "server_metrics.parquet", metrics, server_metrics.SCHEMA, clock_anchor=anchor)
+    write_table(here / "phases.parquet", session.phases, phases.SCHEMA, clock_anchor=anchor)
+    write_json(here / "session.json", _facts(session, anchor))
+    for folder in (root, here):
+        write_json(folder / "environment.json", environment(session.node))
+    write_json(server / "server_environment.json", server_environment())
+    write_json(server / "model.json", model(session.node, plan.model))
+    start_ns, end_ns = session.cold_ns
+    times = {"start_ns": start_ns, "end_ns": end_ns, "duration_s": (end_ns - start_ns) / 1e9}
+    write_json(idle / "idle.json", {"missing": None, **times, "power": _power(session, session.cold_log_ns)})
+
+
+def _facts(session: SimulatedSession, anchor: dict[str, int]) -> dict[str, Any]:
+    plan, node = session.plan, session.node
+    cells = {
+        cell.name: {
+            "kind": cell.kind,
+            "workload": cell.workload,
+            "arrival": dict(cell.arrival),
+            "duration_s": cell.duration_s,
+        }
+        for cell in plan.cells
+    }
+    warmup = cells.pop("warmup", None)
+    return {
+        "session": plan.session,
+        "machine": plan.machine,
+        "mode": "launch",
+        "model": f"{node.shape.name} (simulated)",
+        "server": {"name": plan.server, "version": VERSION, "endpoint": "http://127.0.0.1:8000"},
+        "clock_anchor": anchor,
+        "power": _power(session, session.log_ns),
+        "launch": {"ready_after_s": plan.launch_s, "command": ["simulated"]},
+        "stop": {"state": "stopped", "return_code": 0, "leftover_pids": [], "stop_duration_s": 1.0},
+        "windows": cells,
+        "warmup": warmup,
+        "client": None,
+        "metrics": {"errors": 0, "last_error": None},
+        "missing": {},
+        "simulated": node.model_dump(),
+    }
+
+
+def _power(session: SimulatedSession, log_ns: tuple[int, int]) -> dict[str, Any]:
+    """What the sampler counts: for each GPU the tenants that it saw in its list of processes."""
+    node = session.node
+    channels = []
+    for host in range(node.nodes):
+        for gpu in range(node.tensor_parallel):
+            seen = [
+                {"pid": tenant.pid, "name": None, "first_seen_ns": first_ns, "last_seen_ns": last_ns}
+                for tenant in node.faults.tenants
+                if tenant.device == gpu_number(node, host, gpu)
+                and (first_ns := max(log_ns[0], session.origin_ns + round(tenant.start_s * 1e9)))
+                < (last_ns := min(log_ns[1], session.origin_ns + round(tenant.end_s * 1e9)))
+            ]
+            name = gpu_name(node, host, gpu)
+            channels.append({"source": "nvml", "device": name, "domain": "gpu", "foreign_processes": seen})
+    return {"interval_s": session.plan.interval_s, "sources": sources(node), "channels": channels}

@@ -1,0 +1,193 @@
+"""Random numbers that are a pure function of a seed, a name and a whole number.
+
+Random numbers that are a pure function of a seed, a name and a whole number.
+
+A sensor that is read one poll at a time and one that is read with an array of polls must show the same, and so must
+two processes that look at one sensor; so no state is kept. The bits are those of SplitMix64, whose n-th output is a
+hash of seed + n * gamma: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; constants
+of Vigna's public-domain splitmix64.c.
+
+When a sensor shows something new: update k comes at origin + phase + k * period + jitter k.
+
+How long a call takes: lognormal, from its median and its 99th percentile.
+
+t = median * exp(sigma z),    sigma = ln(p99 / median) / 2.326...
+
+When a power sampler reads: on a grid, a little late each time, and one call after the other.
+
+Two reads in one thread follow each other, so what comes later in a round is later by the calls before it. The middle
+of a call is the time its reading is of.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from inference_energy.bench.truth.ledger import Floats, Integers
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+class Draws:
+    """One stream of random numbers, each reached by its number.
+
+    Args:
+        names: what the stream is for, such as a seed, a device and a purpose; other names, another stream.
+
+    Attributes:
+        key: the stream's own 64 bits.
+    """
+
+    def __init__(self, *names: int | str) -> None:
+        digest = hashlib.blake2b("/".join(map(str, names)).encode(), digest_size=8).digest()
+        self.key = int.from_bytes(digest, "little")
+        # An array, because numpy warns of the overflow of single numbers, which is meant here.
+        self._key = np.array([self.key], dtype=np.uint64)
+
+    def bits(self, index: Integers) -> NDArray[np.uint64]:
+        """64 random bits for each whole number, also for negative ones; shape of `index`, (n,)."""
+        state = index.astype(np.uint64) * _GAMMA + self._key
+        state = (state ^ (state >> np.uint64(30))) * _FIRST
+        state = (state ^ (state >> np.uint64(27))) * _SECOND
+        return np.asarray(state ^ (state >> np.uint64(31)), dtype=np.uint64)
+
+    def uniform(self, index: Integers) -> Floats:
+        """Numbers between 0 and 1, both excluded."""
+        # 52 bits, so that the half that keeps 0 away still fits the mantissa.
+        return ((self.bits(index) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+    def normal(self, index: Integers) -> Floats:
+        """Standard normal numbers, by the inverse of the distribution function."""
+        return np.asarray(ndtri(self.uniform(index)), dtype=np.float64)
+
+    def one_uniform(self) -> float:
+        """The stream's number 0, for what is drawn once."""
+        return float(self.uniform(np.zeros(1, dtype=np.int64))[0])
+
+    def one_normal(self) -> float:
+        """Likewise, standard normal."""
+        return float(self.normal(np.zeros(1, dtype=np.int64))[0])
+
+
+JITTER_LIMIT = 0.45
+"""Updates come at most this share of a period early or late, so that they keep their order."""
+
+
+class Ticks:
+    """The updates of one sensor, from long before the origin on; nothing is kept between calls.
+
+    Args:
+        origin_ns: the moment the node began.
+        period_s: mean time between updates.
+        jitter_s: standard deviation of an update's own delay.
+        names: of the stream that draws phase and jitter; see `Draws`.
+    """
+
+    def __init__(self, origin_ns: int, period_s: float, jitter_s: float, *names: int | str) -> None:
+        self._period_ns = max(1, round(period_s * 1e9))
+        phase_ns = int(Draws(*names, "phase").one_uniform() * self._period_ns)
+        self._first_ns = origin_ns + phase_ns
+        self._jitter_ns = jitter_s * 1e9
+        self._draws = Draws(*names, "jitter")
+
+    def at_ns(self, index: Integers) -> Integers:
+        """When each update comes."""
+        regular_ns = self._first_ns + index * self._period_ns
+        return regular_ns + self._delay_ns(index) if self._jitter_ns else regular_ns
+
+    def last(self, times_ns: Integers) -> tuple[Integers, Integers]:
+        """The newest update at each time.
+
+        Args:
+            times_ns: shape (n,).
+
+        Returns:
+            Its index and when it came, each of shape (n,).
+        """
+        index = (times_ns - self._first_ns) // self._period_ns
+        if not self._jitter_ns:
+            return index, self._first_ns + index * self._period_ns
+        # The limit on jitter leaves three candidates: this one, the next if early, the one before if late.
+        count = len(index)
+        both = np.concatenate((index, index + 1))
+        came_ns = self.at_ns(both)
+        early, late = came_ns[count:] <= times_ns, came_ns[:count] > times_ns
+        when_ns = np.where(early, came_ns[count:], came_ns[:count])
+        index = index + early - late
+        if late.any():
+            when_ns[late] = self.at_ns(index[late])
+        return index, when_ns
+
+    def _delay_ns(self, index: Integers) -> Integers:
+        limit_ns = JITTER_LIMIT * self._period_ns
+        delay_ns: Floats = np.clip(self._draws.normal(index) * self._jitter_ns, -limit_ns, limit_ns)
+        return np.rint(delay_ns).astype(np.int64)
+
+
+P99_Z = 2.3263478740408408
+
+
+class Latency:
+    """The latencies of one kind of call.
+
+    Args:
+        median_s, p99_s: a 99th percentile below the median is taken as the median: no spread.
+        draws: gives each call its own.
+    """
+
+    def __init__(self, median_s: float, p99_s: float, draws: Draws) -> None:
+        self._median_s = median_s
+        self._sigma = math.log(max(p99_s / median_s, 1.0)) / P99_Z if median_s > 0 else 0.0
+        self._draws = draws
+
+    def seconds(self, calls: Integers) -> Floats:
+        """The time each call takes.
+
+        Args:
+            calls: a whole number that names each call, such as when it is made in ns, shape (n,).
+        """
+        return self._median_s * np.exp(self._sigma * self._draws.normal(calls))
+
+
+LATE_MEDIAN_S = 50e-6
+LATE_P99_S = 300e-6
+"""How late a thread wakes; assumed."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Calls in a row: when the middle of each is, and how long it takes; shape (n,)."""
+
+    middle_ns: Integers
+    latency_s: Floats
+
+
+class Rounds:
+    """Rounds of polls in one thread, all of them at once; take its calls in the order in which they are made.
+
+    Args:
+        start_ns, end_ns: the first deadline, and when polling ends.
+        period_s: between deadlines.
+        late: draws how late each round is.
+    """
+
+    def __init__(self, start_ns: int, end_ns: int, period_s: float, late: Draws) -> None:
+        deadlines_ns = np.arange(start_ns, end_ns, max(1, int(period_s * 1e9)), dtype=np.int64)
+        self.now_ns: Integers = deadlines_ns + _ns(Latency(LATE_MEDIAN_S, LATE_P99_S, late).seconds(deadlines_ns))
+
+    def call(self, latency_s: Floats) -> Calls:
+        """The next call of every round, which takes the times given."""
+        latency_ns = _ns(latency_s)
+        calls = Calls(self.now_ns + latency_ns // 2, latency_s)
+        self.now_ns = self.now_ns + latency_ns
+        return calls
+
+
+def _ns(seconds: Floats) -> Integers:
+    return np.rint(seconds * 1e9).astype(np.int64)

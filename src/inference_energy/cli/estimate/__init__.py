@@ -1,1 +1,0 @@
-"""`estimate`: energy without a run, and its sub-commands."""

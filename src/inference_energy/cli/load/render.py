@@ -1,0 +1,320 @@
+"""The figures of a load test: those of the analysis, over the whole test instead of a window of it.
+
+The figures of a load test: those of the analysis, over the whole test instead of a window of it.
+
+Latencies and goodput are of all requests that were due in the sending time, whenever they ended: the slow ones, which
+end in the drain, belong to them. Rates are of what happened in the sending time.
+
+How a load test shows its progress: a live table on a terminal, else the pipeline's lines.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from inference_energy.acquire.load.standalone import CELL
+from inference_energy.acquire.session.live_stats import LiveStats, Progress, Stages, clock, format_stats
+from inference_energy.analysis.client_cost import client_cost
+from inference_energy.analysis.counts import Span, compare_totals, prompt_lengths
+from inference_energy.analysis.figures import make_figure, reason
+from inference_energy.analysis.latency import goodput, lag_s, latency_figures, samples
+from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
+from inference_energy.analysis.token_times import arrivals
+from inference_energy.analysis.windows import TokenTimes, Window
+from inference_energy.cli.load.options import SentLoad
+from inference_energy.config.analysis import AnalysisConfig, Limits
+from inference_energy.contracts.figure import Figure, Reason
+
+ERRORS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LoadRunRecord:
+    """A load test as it was recorded.
+
+    Attributes:
+        requests: rows of requests.parquet, the warm-up's too.
+        schedule: rows of schedule.parquet.
+        chunks: rows of chunks.parquet, if they were asked for.
+        sent: what the parent knows.
+        scheduled: whether requests had times of their own.
+    """
+
+    requests: pd.DataFrame
+    schedule: pd.DataFrame
+    chunks: pd.DataFrame | None
+    sent: SentLoad
+    scheduled: bool
+
+    @property
+    def around_ns(self) -> tuple[int, int]:
+        """Times before the first request and after the last had ended."""
+        ended = [self.sent.drained_ns, self.sent.stopped_ns, *self.requests["end_ns"].dropna()]
+        last_ns = max((int(time) for time in ended if time is not None), default=1)
+        begun_ns = self.requests["scheduled_ns"].min() if len(self.requests) else last_ns
+        return int(begun_ns) - 1, last_ns + 1
+
+    @property
+    def measured(self) -> pd.DataFrame:
+        """The requests of the cell `load-test`."""
+        return self.requests[self.requests["cell"] == CELL].reset_index(drop=True)
+
+    @property
+    def window(self) -> Window | None:
+        """The time in which requests were sent; None where none was."""
+        if self.sent.start_ns is not None and self.sent.end_ns is not None:
+            return Window(CELL, self.sent.start_ns, self.sent.end_ns)
+        own = self.measured
+        if own.empty or self.sent.stopped_ns is None:
+            return None
+        return Window(
+            CELL, int(own["scheduled_ns"].min()), max(self.sent.stopped_ns, int(own["scheduled_ns"].max()) + 1)
+        )
+
+
+def summary_of(
+    test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], limits: Limits | None, config: AnalysisConfig
+) -> dict[str, Any]:
+    """Counts, figures, lateness, the client's cost, and token totals against the servers' counters.
+
+    Args:
+        test: the records.
+        counters: rows of server_metrics.parquet with times as of `Recorded.around_ns`, or None and why there are none.
+        limits: for goodput.
+        config: largest lateness and tolerances, the same as the pipeline's.
+    """
+    requests, window = _ended(test.measured), test.window
+    ok = requests[requests["status"] == "ok"]
+    found: dict[str, Any] = {
+        "requests": _counts(requests),
+        "errors": _errors(requests),
+        "tokens": {name: int(ok[f"{name}_tokens"].fillna(0).sum()) for name in ("prompt", "completion", "cached")},
+        "sent_s": window.duration_s if window else 0.0,
+        "drained_s": _drained_s(test, window),
+        "lateness_s": None,
+        "figures": {},
+        "samples": {},
+        "limits": None,
+        "client": client_cost(
+            {"client": test.sent.client, "machine_cpu": {CELL: {"busy_s": test.sent.machine_busy_s}}},
+            CELL,
+            int(requests["completion_tokens"].fillna(0).sum()),
+        ),
+        "counters": _against_counters(test, counters, config),
+        "prompt_lengths": _prompt_lengths(test),
+    }
+    if window is None or window.duration_s <= 0:
+        return found
+    lag = lag_s(requests) if test.scheduled else None
+    late = _late(lag, config)
+    no_schedule = [] if test.scheduled else [reason("no_schedule", "A closed loop has no schedule.")]
+    arrived = arrivals(ok, test.chunks)
+    latencies = samples(ok, arrived)
+    figures = _rates(requests, ok, window, late, no_schedule)
+    figures |= latency_figures(latencies, window, late, [], no_schedule)
+    figures |= _queueing(test, counters[0])
+    if limits is not None:
+        judged_by = goodput(
+            requests, arrivals(requests, test.chunks), limits, window, scheduled=test.scheduled, reasons=late, notes=[]
+        )
+        figures |= judged_by.figures
+        found["limits"] = judged_by.table
+    return {
+        **found,
+        "lateness_s": lag,
+        "figures": {name: figure.as_dict() for name, figure in figures.items()},
+        "samples": {name: len(sample.values_s) for name, sample in latencies.items()},
+    }
+
+
+def _ended(requests: pd.DataFrame) -> pd.DataFrame:
+    """Without a stream the last token comes with the end of the answer."""
+    whole = requests["status"].eq("ok") & requests["last_token_ns"].isna()
+    return requests.assign(last_token_ns=requests["last_token_ns"].mask(whole, requests["end_ns"]))
+
+
+def _counts(requests: pd.DataFrame) -> dict[str, int]:
+    by_status = requests["status"].value_counts()
+    sent = int(requests["sent_ns"].notna().sum())
+    return {"sent": sent, **{name: int(by_status.get(name, 0)) for name in ("ok", "failed", "aborted", "skipped")}}
+
+
+def _errors(requests: pd.DataFrame) -> list[dict[str, Any]]:
+    texts = Counter(map(str, requests.loc[requests["status"] == "failed", "error"]))
+    return [{"error": text, "count": count} for text, count in texts.most_common(ERRORS_SHOWN)]
+
+
+def _drained_s(test: LoadRunRecord, window: Window | None) -> float:
+    """From the end of sending to the end of the last request."""
+    return max(0.0, (test.around_ns[1] - 1 - window.end_ns) / 1e9) if window else 0.0
+
+
+def _late(lag: dict[str, float] | None, config: AnalysisConfig) -> list[Reason]:
+    """The pipeline's rule: a client that was too late has not offered the load that was asked for."""
+    if lag is None or lag["p99"] <= config.max_client_lag_s:
+        return []
+    text = (
+        f"The client sent 1 % of the requests {lag['p99']:.3f} s or more after schedule; at most "
+        f"{config.max_client_lag_s:g} s is allowed. Write more --workers, or give the client a core of its own."
+    )
+    return [reason("client_lag", text)]
+
+
+def _rates(
+    requests: pd.DataFrame, ok: pd.DataFrame, window: Window, late: list[Reason], no_schedule: list[Reason]
+) -> dict[str, Figure]:
+    """What was due, ended well and came in the sending time, a second."""
+    due = int(requests["scheduled_ns"].between(window.start_ns, window.end_ns, inclusive="left").sum())
+    ends_ns = ok["last_token_ns"].fillna(ok["end_ns"]).to_numpy(dtype=np.int64)
+    ended = int(((ends_ns >= window.start_ns) & (ends_ns < window.end_ns)).sum())
+    tokens = int(TokenTimes.of(requests).completion_inside(window.start_ns, window.end_ns).sum())
+
+    def rate(count: int, unit: str, reasons: list[Reason]) -> Figure:
+        return make_figure(count / window.duration_s, unit, boundary="client", grade="counted", reasons=reasons)
+
+    return {
+        "offered_requests_per_s": rate(due, "request/s", no_schedule),
+        "requests_per_s": rate(ended, "request/s", late),
+        "output_tokens_per_s": rate(tokens, "token/s", late),
+    }
+
+
+def _queueing(test: LoadRunRecord, rows: pd.DataFrame | None) -> dict[str, Figure]:
+    """What the servers' histogram of queue times gained: of this test's requests alone, and of all of them."""
+    if rows is None or len(test.measured) < len(test.requests):
+        return {}
+    return queue_figures(ServerMetrics(rows).histogram("queue_time", *test.around_ns), [], [])
+
+
+def _prompt_lengths(test: LoadRunRecord) -> dict[str, Any] | None:
+    """Lengths of prompts that were asked for against the server's count; None where none was known beforehand."""
+    found, reasons = prompt_lengths(test.measured, test.schedule)
+    return None if found is None else {**found, "note": reasons[0].detail if reasons else None}
+
+
+def _against_counters(
+    test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], config: AnalysisConfig
+) -> dict[str, Any]:
+    """Token totals of all requests, the warm-up's too, against the rise of the servers' counters."""
+    rows, why = counters
+    if rows is None:
+        return {"why": why}
+    before_ns, after_ns = test.around_ns
+    span = Span(before_ns + 1, after_ns - 1, None)
+    table, reasons = compare_totals(test.requests, test.schedule, ServerMetrics(rows), span, config.token_tolerance)
+    return {**table, "reasons": [{"code": one.code, "detail": one.detail} for one in reasons]}
+
+
+PERIOD_S = 0.25
+"""At most four times a second."""
+BAR_WIDTH = 40
+
+
+class View(Protocol):
+    """Where progress goes."""
+
+    def begin(self, stage: str, *, closed: bool = False) -> None:
+        """A stage begins."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+    def say(self, text: str) -> None:
+        """Something to be told at once."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Show nothing more."""
+
+
+class Lines(Progress):
+    """A line every five seconds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class Screen:
+    """A bar, and a table of the load so far, drawn anew in place."""
+
+    def __init__(self, console: Console, stages: Sequence[tuple[str, float]], so_far: LiveStats) -> None:
+        self._stages = Stages(stages)
+        self._so_far = so_far
+        self._drawn_s = 0.0
+        # Without a thread of its own: it is drawn where the counts come in.
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def begin(self, stage: str, *, closed: bool = False) -> None:
+        """See `View`."""
+        self._stages.begin(stage)
+        self._so_far.begin(closed=closed)
+        self._draw()
+
+    def tick(self) -> None:
+        """See `View`."""
+        self._so_far.tick()
+        if time.monotonic() - self._drawn_s >= PERIOD_S * 0.9:
+            self._draw()
+
+    def say(self, text: str) -> None:
+        """See `View`."""
+        self._live.console.print(text, markup=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def _draw(self) -> None:
+        self._drawn_s = time.monotonic()
+        self._live.update(self._content(), refresh=True)
+
+    def _content(self) -> RenderableType:
+        stages = self._stages
+        head = Table.grid(padding=(0, 1))
+        total_s = stages.planned_s or None
+        head.add_row(
+            Text(stages.name),
+            ProgressBar(total=total_s, completed=stages.in_stage_s, width=BAR_WIDTH, pulse=total_s is None),
+            Text(f"{clock(stages.in_stage_s)} of {clock(stages.planned_s)}" if total_s else clock(stages.in_stage_s)),
+            Text(f"about {clock(stages.remaining_s)} left"),
+        )
+        figures = self._so_far.figures()
+        if figures is None:
+            return head
+        table = Table.grid(padding=(0, 2))
+        for name, text in format_stats(figures).items():
+            style = "bold red" if name == "failed" and figures.failed else "bold"
+            table.add_row(Text(name, style="dim"), Text(text, style=style))
+        return Group(head, table)
+
+
+def view_for(console: Console, name: str, stages: Sequence[tuple[str, float]], so_far: LiveStats) -> View:
+    """The view that fits where the console writes to."""
+    if console.is_terminal:
+        return Screen(console, stages, so_far)
+    return Lines(name, stages, so_far)

@@ -1,0 +1,137 @@
+"""Reading a configuration, and saying what is wrong with it in one clear message."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from inference_energy.config.base import Section
+from inference_energy.config.root import Config
+from inference_energy.contracts.calibration import read_calibrations
+from inference_energy.contracts.traffic import read_traffic
+from inference_energy.errors import InputError
+
+WRITE = {
+    "float_parsing": "write a number in the unit of the key's ending, such as 60 for seconds (not '60s')",
+    "float_type": "write a number",
+    "int_parsing": "write a whole number",
+    "int_from_float": "write a whole number",
+    "int_type": "write a whole number",
+    "bool_parsing": "write true or false",
+    "string_type": "write a text, in quotes if it looks like a number",
+    "list_type": "write a list, such as [a, b]",
+    "dict_type": "write a mapping of keys to values",
+    "model_type": "write a mapping of keys to values",
+    "model_attributes_type": "write a mapping of keys to values",
+    "missing": "this key is required; add it",
+}
+"""What to do about pydantic's error types, where its own sentence does not say."""
+
+
+def validate(raw: Mapping[str, Any]) -> Config:
+    """The configuration, checked, also that the calibration and the traffic which it names can be used.
+
+    Raises:
+        InputError: one line for each problem, with the key and what to write.
+    """
+    try:
+        config = Config.model_validate(dict(raw))
+    except ValidationError as error:
+        lines = [_explain(detail, raw) for detail in error.errors()]
+        raise InputError("the configuration is wrong:\n" + "\n".join(f"  {line}" for line in lines)) from None
+    if config.analysis.calibration:
+        read_calibrations(Path(config.analysis.calibration))
+    if config.metrics.traffic:
+        read_traffic(Path(config.metrics.traffic.profile), "metrics.traffic.profile")
+    return config
+
+
+def read_merged(paths: Sequence[Path]) -> Config:
+    """The configuration in YAML files, later ones laid over earlier ones as Snakemake does it.
+
+    Mappings are merged key by key, everything else is replaced.
+
+    Raises:
+        InputError: no such file, not YAML, or together not a valid configuration.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = overlay(merged, read_yaml(path))
+    return validate(merged)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file with a mapping at its top.
+
+    Raises:
+        InputError: no such file, or not such a file.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: a mapping of sections is expected at the top; see config.yaml as shipped")
+    return raw
+
+
+def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two configurations, the second laid over the first."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = overlay(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(detail: Any, raw: Mapping[str, Any]) -> str:
+    """One problem as `key: what is wrong; what to write`."""
+    location = _strip_tags(detail["loc"], raw)
+    key = ".".join(str(part) for part in location)
+    kind, message, given = detail["type"], detail["msg"], detail.get("input")
+    if kind == "value_error":  # one of our own checks, which name their keys themselves
+        text = str(detail["ctx"]["error"]).replace("\n", "\n  ")
+        return f"{key}: {text}" if key else text
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), _known_keys(), n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists the keys"
+        return f"{key}: unknown key{hint}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        context = detail["ctx"]
+        tag = str(context["discriminator"]).strip("'")
+        choices = context.get("expected_tags")
+        return f"{key}.{tag}: " + (f"write one of {choices}" if choices else "this key is required: it says which kind")
+    advice = WRITE.get(kind)
+    if kind == "missing":
+        return f"{key}: {advice}"
+    # A login in a URL is refused; it must not be repeated into logs either.
+    shown = re.sub(r"//[^/@\s]*@", "//(login)@", repr(given))
+    return f"{key}: {message[0].lower()}{message[1:]}, got {shown}" + (f"; {advice}" if advice else "")
+
+
+def _strip_tags(location: tuple[Any, ...], raw: Any) -> list[Any]:
+    """Pydantic puts a union's tag into the location; keep only what stands in the user's file."""
+    kept: list[Any] = []
+    node = raw
+    for part in location[:-1]:
+        known = part in node if isinstance(node, Mapping) else isinstance(node, list) and part in range(len(node))
+        if known:
+            node = node[part]
+            kept.append(part)
+    last = location[-1:]
+    return [*kept, *(part for part in last if not (isinstance(node, Mapping) and _is_tag(part, node)))]
+
+
+def _is_tag(part: Any, node: Mapping[str, Any]) -> bool:
+    return any(node.get(tag) == part for tag in ("source", "mode", "process", "distribution"))
+
+
+def _known_keys(section: type[Section] = Section) -> set[str]:
+    """The keys of all sections."""
+    return set(section.model_fields).union(*(_known_keys(child) for child in section.__subclasses__()))

@@ -1,0 +1,178 @@
+"""Configurations to estimate, as arrays: which model on which GPU under which load.
+
+NaN stands for what was not given; an estimator that needs it says so instead of giving a number.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from inference_energy.errors import InputError
+from inference_energy.estimate.gpus import GpuSheet
+from inference_energy.estimate.shapes.shape import Array, ModelShape, touched_share, windowed_pairs
+
+Index = NDArray[np.intp]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Configurations; every array has shape (cases,).
+
+    Attributes:
+        shapes: the models that occur.
+        model: which of them each case has.
+        cards: the GPUs that occur.
+        card: which of them each case has.
+        gpus: GPUs that serve one copy of the model together (tensor parallel).
+        batch: mean running batch [requests].
+        input_tokens: of a prompt.
+        output_tokens: of an answer.
+        context: mean context position of a decode step [tokens]: prompt plus half the answer, unless it is given.
+        throughput: output tokens/s of all these GPUs together.
+        ttft_s: time to first token.
+    """
+
+    shapes: tuple[ModelShape, ...]
+    model: Index
+    cards: tuple[GpuSheet, ...]
+    card: Index
+    gpus: Array
+    batch: Array
+    input_tokens: Array
+    output_tokens: Array
+    context: Array
+    throughput: Array
+    ttft_s: Array
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[ModelShape],
+        gpus: Sequence[GpuSheet],
+        *,
+        tensor_parallel: ArrayLike = 1,
+        batch: ArrayLike = np.nan,
+        input_tokens: ArrayLike = np.nan,
+        output_tokens: ArrayLike = np.nan,
+        context: ArrayLike = np.nan,
+        throughput: ArrayLike = np.nan,
+        ttft_s: ArrayLike = np.nan,
+    ) -> "Cases":
+        """Cases from parallel sequences; whatever has length one holds for all.
+
+        Raises:
+            InputError: a value is not above zero where it must be.
+        """
+        given = {
+            "tensor_parallel": tensor_parallel,
+            "batch": batch,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "context": context,
+            "throughput": throughput,
+            "ttft_s": ttft_s,
+        }
+        arrays = {name: np.atleast_1d(np.asarray(value, dtype=np.float64)) for name, value in given.items()}
+        for name, values in arrays.items():
+            # NaN is not below anything: what is not given passes.
+            low = values < 0 if name in ("input_tokens", "context", "ttft_s") else values <= 0
+            if np.any(low | np.isinf(values)):
+                raise InputError(f"{name}: {values[low | np.isinf(values)][0]:g} cannot be; write a number above 0")
+        count = max(len(models), len(gpus), *(len(values) for values in arrays.values()))
+        shapes, model = _indexed(models, count)
+        cards, card = _indexed(gpus, count)
+        full = {name: np.broadcast_to(values, (count,)) for name, values in arrays.items()}
+        position = full["input_tokens"] + full["output_tokens"] / 2
+        return cls(
+            shapes,
+            model,
+            cards,
+            card,
+            full["tensor_parallel"],
+            full["batch"],
+            full["input_tokens"],
+            full["output_tokens"],
+            np.where(np.isnan(full["context"]), position, full["context"]),
+            full["throughput"],
+            full["ttft_s"],
+        )
+
+    def __len__(self) -> int:
+        return len(self.model)
+
+    def of_model(self, value: Callable[[ModelShape], float]) -> Array:
+        """A number of each case's model."""
+        return np.array([value(shape) for shape in self.shapes], dtype=np.float64)[self.model]
+
+    def of_gpu(self, value: Callable[[GpuSheet], float | None]) -> Array:
+        """A number of each case's GPU; NaN where its data sheet has none."""
+        found = [value(gpu) for gpu in self.cards]
+        return np.array([np.nan if one is None else one for one in found], dtype=np.float64)[self.card]
+
+    @cached_property
+    def active(self) -> Array:
+        """Active parameters N."""
+        return self.of_model(lambda shape: shape.active_parameters)
+
+    @cached_property
+    def tdp_w(self) -> Array:
+        """TDP of one GPU [W]."""
+        return self.of_gpu(lambda gpu: gpu.tdp_w)
+
+    @cached_property
+    def bandwidth(self) -> Array:
+        """Memory bandwidth of one GPU [bytes/s]."""
+        return self.of_gpu(lambda gpu: gpu.bandwidth_bytes_per_s)
+
+    @cached_property
+    def peak_flops(self) -> Array:
+        """Dense peak of one GPU at the precision that the model's weights are computed in [1/s]."""
+        table = np.array([[gpu.peak_flops(shape.weights.name) for gpu in self.cards] for shape in self.shapes])
+        return np.asarray(table[self.model, self.card], dtype=np.float64)
+
+    @cached_property
+    def step_bytes(self) -> Array:
+        """Bytes of weights that a decode step reads on all GPUs together, with the experts it is expected to touch."""
+        touched = touched_share(self.of_model(lambda shape: shape.expert_share), self.batch)
+        return self.of_model(lambda s: s.fixed_bytes) + self.of_model(lambda s: s.expert_bytes) * touched
+
+    @cached_property
+    def kv_read_bytes(self) -> Array:
+        """Bytes of the key-value cache that a decode step reads for one request."""
+        seen = np.minimum(self.context, self.of_model(lambda shape: shape.window))
+        full = self.of_model(lambda shape: shape.kv_bytes * shape.full.kv_elements)
+        return full * self.context + self.of_model(lambda shape: shape.kv_bytes * shape.windowed.kv_elements) * seen
+
+    @cached_property
+    def prefill_flops(self) -> Array:
+        """FLOPs of reading one prompt; 0 for a prompt of 0 tokens."""
+        tokens = self.input_tokens
+        pairs = windowed_pairs(tokens, self.of_model(lambda shape: shape.window))
+        return (
+            2.0 * self.of_model(lambda shape: shape.computed_parameters) * tokens
+            + self.of_model(lambda shape: shape.full.pair_flops) * tokens**2 / 2
+            + self.of_model(lambda shape: shape.windowed.pair_flops) * pairs
+        )
+
+    @cached_property
+    def memory_share(self) -> Array:
+        """Weights and cache as a share of the GPUs' memory; above 1 it does not fit."""
+        kept = self.of_model(lambda s: s.resident_bytes) + np.nan_to_num(self.batch * self.kv_read_bytes)
+        return kept / (self.gpus * self.of_gpu(lambda gpu: gpu.memory_bytes))
+
+
+def _indexed(items: Sequence[T], count: int) -> tuple[tuple[T, ...], Index]:
+    """The different ones, and for each case which of them it has."""
+    places: dict[int, int] = {}
+    unique: list[T] = []
+    for item in items:
+        if id(item) not in places:
+            places[id(item)] = len(unique)
+            unique.append(item)
+    index = np.fromiter((places[id(item)] for item in items), dtype=np.intp, count=len(items))
+    return tuple(unique), np.broadcast_to(index, (count,))

@@ -1,1 +1,0 @@
-"""The calibrated energy roofline: its terms, its fit and its file."""

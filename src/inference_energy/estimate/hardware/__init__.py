@@ -1,1 +1,0 @@
-"""GPUs by their data sheets."""

@@ -1,1 +1,0 @@
-"""Measured rows: published ones that are shipped, and the user's own tables."""

@@ -1,0 +1,279 @@
+"""Rows of measured energy per token: read from CSV or JSON, checked, and made into cases.
+
+Rows of measured energy per token: read from CSV or JSON, checked, and made into cases.
+
+A table has a row a measurement, with the columns (or keys)
+
+- `model`: a name that is shipped, or the path of a config.json; in JSON also an object with `name` and `config`, the
+  content of the config.json; `gpu`: a name of the table of data sheets;
+- one of `energy_per_output_token_j` and `energy_per_prompt_token_j` (windows of prompts alone);
+- `batch`: the mean running batch;
+- optional: `label`, `source`, `note`, `tensor_parallel` (1), `precision` and `kv_precision` (as the config states),
+  `input_tokens`, `output_tokens`, `context_tokens` (prompt plus half the answer), `throughput_tokens_per_s`, `ttft_s`,
+  `weight` (1), and `use`: `score` (the default), `show` for rows that are not comparable, `artefact` for rows that are
+  known to be wrong. Only `score` is fitted and scored.
+
+The measured windows of finished runs as a table of rows, for a calibration of one's own.
+
+A sweep over batches, and over models, is what the fit of the energy roofline needs: runs of the pipeline give it.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from inference_energy.contracts.io import read_json
+from inference_energy.errors import InputError
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.gpus import GpuSheet, find_gpu
+from inference_energy.estimate.shapes.config_json import shape_from_config, shape_of
+from inference_energy.estimate.shapes.shape import ModelShape
+
+PUBLISHED = "published.csv"
+WINDOWS = "h100-windows.csv"
+USES = ("score", "show", "artefact")
+_TEXTS = ("label", "source", "note", "model", "gpu", "precision", "kv_precision", "use")
+_NUMBERS = (
+    "tensor_parallel",
+    "batch",
+    "input_tokens",
+    "output_tokens",
+    "context_tokens",
+    "throughput_tokens_per_s",
+    "ttft_s",
+    "energy_per_output_token_j",
+    "energy_per_prompt_token_j",
+    "weight",
+)
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """One measured energy; NaN where a number is not given.
+
+    Attributes:
+        label: what it is called in tables.
+        source: where it is from.
+        shape: the model.
+        gpu: the GPU.
+        tensor_parallel: GPUs together.
+        batch: mean running batch.
+        input_tokens: of a prompt.
+        output_tokens: of an answer.
+        context_tokens: mean context position of a decode step.
+        throughput: output tokens/s.
+        ttft_s: time to first token.
+        output_j: J per output token; NaN for a window of prompts alone.
+        prompt_j: J per prompt token; NaN for the others.
+        weight: in a fit.
+        use: score, show or artefact.
+        note: what to know about it.
+    """
+
+    label: str
+    source: str
+    shape: ModelShape
+    gpu: GpuSheet
+    tensor_parallel: float
+    batch: float
+    input_tokens: float
+    output_tokens: float
+    context_tokens: float
+    throughput: float
+    ttft_s: float
+    output_j: float
+    prompt_j: float
+    weight: float = 1.0
+    use: str = "score"
+    note: str = ""
+
+    @property
+    def is_prefill(self) -> bool:
+        """Whether it is of prompts alone."""
+        return not math.isnan(self.prompt_j)
+
+
+def read_rows(path: Path) -> list[MeasuredRow]:
+    """The rows of a table, `.csv` or `.json` (a list of objects, or one under `rows`).
+
+    Raises:
+        InputError: the file is missing or a row cannot be used; the message names row and column.
+    """
+    if path.suffix == ".json":
+        content = read_json(path)
+        records = content.get("rows") if isinstance(content, dict) else content
+        if not isinstance(records, list):
+            raise InputError(f"{path}: a list of rows is expected, or an object with `rows`")
+    elif path.suffix == ".csv":
+        try:
+            records = list(csv.DictReader(path.read_text().splitlines()))
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file") from error
+    else:
+        raise InputError(f"{path}: write a table as .csv or .json")
+    return _rows(records, str(path))
+
+
+@cache
+def shipped_rows(name: str) -> tuple[MeasuredRow, ...]:
+    """The rows of a table that is shipped: `PUBLISHED` or `WINDOWS`."""
+    text = files("inference_energy.estimate").joinpath("data", name).read_text()
+    return tuple(_rows(list(csv.DictReader(text.splitlines())), name))
+
+
+def cases_of(rows: Sequence[MeasuredRow]) -> Cases:
+    """The rows as cases."""
+    return Cases.of(
+        [row.shape for row in rows],
+        [row.gpu for row in rows],
+        tensor_parallel=[row.tensor_parallel for row in rows],
+        batch=[row.batch for row in rows],
+        input_tokens=[row.input_tokens for row in rows],
+        output_tokens=[row.output_tokens for row in rows],
+        context=[row.context_tokens for row in rows],
+        throughput=[row.throughput for row in rows],
+        ttft_s=[row.ttft_s for row in rows],
+    )
+
+
+def _rows(records: list[Any], name: str) -> list[MeasuredRow]:
+    if not records:
+        raise InputError(f"{name}: holds no rows")
+    shapes: dict[tuple[str, ...], ModelShape] = {}
+    return [_row(record, f"{name}, row {place}", shapes) for place, record in enumerate(records, 1)]
+
+
+def _row(record: Any, where: str, shapes: dict[tuple[str, ...], ModelShape]) -> MeasuredRow:
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: an object with the columns is expected")
+    strange = sorted(set(map(str, record)) - {*_TEXTS, *_NUMBERS})
+    if strange:
+        raise InputError(f"{where}: unknown column(s) {', '.join(strange)}; known: {', '.join((*_TEXTS, *_NUMBERS))}")
+    inside = record.get("model") if isinstance(record.get("model"), dict) else None
+    named = record if inside is None else {**record, "model": str(inside.get("name") or "model")}
+    texts = {key: str(named.get(key) or "").strip() for key in _TEXTS}
+    numbers = {key: _number(record.get(key), key, where) for key in _NUMBERS}
+    for key in ("model", "gpu"):
+        if not texts[key]:
+            raise InputError(f"{where}: `{key}` is missing")
+    if math.isnan(numbers["energy_per_output_token_j"]) == math.isnan(numbers["energy_per_prompt_token_j"]):
+        raise InputError(f"{where}: write one of energy_per_output_token_j and energy_per_prompt_token_j")
+    if texts["use"] and texts["use"] not in USES:
+        raise InputError(f"{where}: use is {texts['use']!r}; write one of {', '.join(USES)}")
+    precisions = texts["precision"] or None, texts["kv_precision"] or None
+    wanted = (texts["model"], *map(str, precisions), json.dumps(inside, sort_keys=True))
+    try:
+        if wanted not in shapes:
+            shapes[wanted] = (
+                shape_of(texts["model"], *precisions)
+                if inside is None
+                else shape_from_config(_config(inside), texts["model"], *precisions)
+            )
+        gpu = find_gpu(texts["gpu"], "gpu")
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return MeasuredRow(
+        label=texts["label"] or where,
+        source=texts["source"],
+        shape=shapes[wanted],
+        gpu=gpu,
+        tensor_parallel=1.0 if math.isnan(numbers["tensor_parallel"]) else numbers["tensor_parallel"],
+        batch=numbers["batch"],
+        input_tokens=numbers["input_tokens"],
+        output_tokens=numbers["output_tokens"],
+        context_tokens=numbers["context_tokens"],
+        throughput=numbers["throughput_tokens_per_s"],
+        ttft_s=numbers["ttft_s"],
+        output_j=numbers["energy_per_output_token_j"],
+        prompt_j=numbers["energy_per_prompt_token_j"],
+        weight=1.0 if math.isnan(numbers["weight"]) else numbers["weight"],
+        use=texts["use"] or "score",
+        note=texts["note"],
+    )
+
+
+def _config(inside: dict[str, Any]) -> dict[str, Any]:
+    config = inside.get("config")
+    if not isinstance(config, dict):
+        raise InputError("model: an object needs `config`, the content of a config.json")
+    return config
+
+
+def _number(value: Any, key: str, where: str) -> float:
+    if value is None or value == "":
+        return math.nan
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {key} is {value!r}, not a number") from error
+    zero = key in ("input_tokens", "context_tokens", "ttft_s", "weight")
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise InputError(f"{where}: {key} is {value!r}; a number above 0 is expected")
+    return number
+
+
+def rows_of_summaries(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A table that `measured.rows.read_rows` reads, with the models' config.json inside.
+
+    Args:
+        summaries: summary.json of each run.
+
+    Returns:
+        `rows`, and `left_out`: the windows that give none, with the reason.
+
+    Raises:
+        InputError: a summary has no estimates, or no window gives a row.
+    """
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for summary in summaries:
+        if "estimates" not in summary:
+            raise InputError(
+                f"{summary.get('experiment', 'the run')}: its summary.json has no estimates; run `snakemake` again"
+            )
+        for session in summary["estimates"]:
+            found, absent = _session(str(summary["experiment"]), session)
+            rows += found
+            left_out += absent
+    if not rows:
+        raise InputError("no window gives a row: " + "; ".join(left_out or ["there are none"]))
+    return {"rows": rows, "left_out": left_out}
+
+
+def _session(experiment: str, session: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    name = f"{experiment} {session['session']}"
+    if session["unknown"]:
+        return [], [f"{name}: {' '.join(session['unknown'])}"]
+    rows, left_out = [], []
+    for window, content in {**session["windows"], **session["fit_windows"]}.items():
+        load, measured = content["load"], content["measured"]
+        each = {key: measured[key] for key in measured if key.startswith("energy_per_") and measured[key] is not None}
+        lacks = [key for key in ("batch", "context_tokens") if load[key] is None]
+        if not each or lacks:
+            why = measured["unavailable"] or f"not known: {', '.join(lacks)}"
+            left_out.append(f"{name}.{window}: {why}")
+            continue
+        batch, throughput = load["batch"], load["throughput_tokens_per_s"]
+        rows.append(
+            {
+                "label": f"{name}.{window}",
+                "source": f"run {experiment} on {session['machine']}, grade {measured['grade']}",
+                "model": {"name": session["model"]["name"], "config": session["architecture"]},
+                "gpu": session["gpu"]["name"],
+                "tensor_parallel": session["gpus_per_copy"],
+                "batch": batch / session["copies"],
+                "input_tokens": load["input_tokens"],
+                "output_tokens": load["output_tokens"],
+                "context_tokens": load["context_tokens"],
+                "throughput_tokens_per_s": None if throughput is None else throughput / session["copies"],
+                "ttft_s": load["ttft_s"],
+                **each,
+            }
+        )
+    return rows, left_out

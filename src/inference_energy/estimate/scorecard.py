@@ -1,0 +1,370 @@
+"""Scores of estimates against measured energies.
+
+Scores of estimates against measured energies.
+
+With the ratio r = estimate / measured of each row: MAPE is the mean of |r - 1|; exp(mean |ln r|) the typical factor in
+either direction, which does not favour estimates that are too low as MAPE does; `within_two` the share of rows with r
+between 1/2 and 2.
+
+The estimators against the rows that are shipped.
+
+Nothing is scored on what it was fitted to or looked up in: of `lookup` and `scale` the rows of the scored model are
+taken away first; the energy roofline is fitted without the scored model's rows, and its figures in sample stand apart,
+labelled.
+
+docs/validation/estimators.md, written from the scorecard.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.calibration import SHIPPED, EnergyCalibration, parse_calibration, shipped_calibration
+from inference_energy.estimate.calibration_fit import dense_16_bit, fit_rows
+from inference_energy.estimate.compare import scored_rows
+from inference_energy.estimate.estimator import Basis, Problem, Values
+from inference_energy.estimate.estimators.ecologits import gpu_energy_j
+from inference_energy.estimate.estimators.registry import ESTIMATORS, estimator_of
+from inference_energy.estimate.estimators.scale import BASELINE_MODEL
+from inference_energy.estimate.reference_rows import PUBLISHED, WINDOWS, MeasuredRow, cases_of, shipped_rows
+from inference_energy.estimate.shapes.shape import Array
+
+
+@dataclass(frozen=True)
+class Score:
+    """How far one estimator is from some rows.
+
+    Attributes:
+        label: the estimator, with what is special.
+        rows: rows that were scored.
+        mape: mean absolute relative error.
+        log_error: exp(mean |ln ratio|), 1 at best.
+        within_two: share within a factor of two.
+        median_ratio: estimate over measured; above 1 it is too high.
+        covered: share of the rows that its range holds; None where it gives none.
+        why: why there is no score.
+    """
+
+    label: str
+    rows: int
+    mape: float = float("nan")
+    log_error: float = float("nan")
+    within_two: float = float("nan")
+    median_ratio: float = float("nan")
+    covered: float | None = None
+    why: str | None = None
+
+    def as_dict(self) -> dict[str, float | int | str | None]:
+        """The score as JSON holds it: null where there is none."""
+        there = self.rows > 0
+        return {
+            "rows": self.rows,
+            "mape": self.mape if there else None,
+            "exp_mean_abs_ln_ratio": self.log_error if there else None,
+            "within_factor_two": self.within_two if there else None,
+            "median_ratio": self.median_ratio if there else None,
+            "covered": self.covered,
+            "unavailable": self.why,
+        }
+
+
+def score(
+    label: str,
+    estimated_j: Array,
+    measured_j: Array,
+    low: Array | None = None,
+    high: Array | None = None,
+    why: str | None = None,
+) -> Score:
+    """The score over the rows that have an estimate.
+
+    Args:
+        label: what is scored.
+        estimated_j: shape (rows,), NaN where there is no estimate.
+        measured_j: shape (rows,), above zero.
+        low: lower end of its range.
+        high: upper end.
+        why: a sentence for when no row has an estimate.
+    """
+    there = ~np.isnan(estimated_j)
+    if not there.any():
+        return Score(label, 0, why=why or "no row has its inputs")
+    ratios = estimated_j[there] / measured_j[there]
+    logs = np.abs(np.log(ratios))
+    covered = None
+    if low is not None and high is not None and not np.isnan(low[there]).any():
+        inside = (low[there] <= measured_j[there]) & (measured_j[there] <= high[there])
+        covered = float(inside.mean())
+    return Score(
+        label,
+        int(there.sum()),
+        float(np.mean(np.abs(ratios - 1))),
+        float(np.exp(logs.mean())),
+        float((logs <= np.log(2)).mean()),
+        float(np.median(ratios)),
+        covered,
+    )
+
+
+SPECIAL = {
+    "lookup": "lookup, without the rows of the scored model",
+    "hungry": "hungry, the GPUs' part",
+    "energy-roofline": "energy-roofline, fitted without the scored model",
+    "scale": f"scale, middle of the band, {BASELINE_MODEL} as the baseline and not scored",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one kind, and how far each estimator is from them.
+
+    Attributes:
+        title: what the rows are.
+        rows: the rows.
+        estimates: J per output token by estimator, shape (rows,), NaN where there is none or it may not be scored.
+        scores: one an estimator.
+    """
+
+    title: str
+    rows: tuple[MeasuredRow, ...]
+    estimates: dict[str, Array]
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """All groups, and the rows that are shown but not scored, with the estimates beside them."""
+
+    groups: tuple[Group, ...]
+    shown: tuple[MeasuredRow, ...]
+    shown_estimates: dict[str, Array] = field(default_factory=dict)
+
+
+def published_scorecard() -> Scorecard:
+    """The scorecard of all shipped rows."""
+    fitted = tuple(dense_16_bit())
+    others = [row for row in scored_rows() if row not in fitted]
+    windows = tuple(row for row in shipped_rows(WINDOWS) if not row.is_prefill)
+    shown = tuple(row for row in shipped_rows(PUBLISHED) if row.use != "score")
+    calibration = shipped_calibration("h100-published")
+    groups = [
+        _fitted_group("Published H100 rows of dense models with 16 bit weights", fitted),
+        *(
+            _group(title, tuple(row for row in others if row.shape.is_moe == moe))
+            for title, moe in (
+                ("Published H100 rows of Llama-3.1-405B-FP8, which the energy roofline was not fitted to", False),
+                ("Published H100 rows of Qwen3-30B-A3B (experts), which the energy roofline was not fitted to", True),
+            )
+        ),
+        _group("All published H100 rows together", (*fitted, *others)),
+        _group("Measured H100 windows of the Llama-3.1-8B shape, whose throughput is known", windows),
+    ]
+    cases = cases_of(shown)
+    beside = {
+        one.id: one.estimate(cases, Basis(scored_rows(), calibration)).scored
+        for one in ESTIMATORS
+        if one.id not in ("scale",)
+    }
+    return Scorecard(tuple(groups), shown, beside)
+
+
+@cache
+def calibration_without(name: str) -> EnergyCalibration:
+    """`h100-published` fitted without the rows of a model; as it is shipped where it has none of them."""
+    shipped = shipped_calibration("h100-published")
+    if name not in shipped.models:
+        return shipped
+    rows = [row for row in dense_16_bit() if row.shape.name != name]
+    return parse_calibration(fit_rows(rows, f"{shipped.name} without {name}", {}), name)
+
+
+def without_model(name: str) -> Basis:
+    """What estimators may rest on when a model is scored: no row of that model, and nothing fitted to one."""
+    rows = tuple(row for row in scored_rows() if row.shape.name != name)
+    return Basis(rows, calibration_without(name))
+
+
+def fair_estimates(rows: tuple[MeasuredRow, ...], name: str) -> Values:
+    """An estimator's values for measured rows, each from a basis without the rows of its own model.
+
+    `scale` keeps its baseline, and gives nothing for the baseline's own model.
+    """
+    one = estimator_of(name)
+    parts = []
+    for row in rows:
+        own = name == "scale" and row.shape.name == BASELINE_MODEL
+        basis = Basis((), None) if own else without_model(row.shape.name)
+        parts.append(one.estimate(cases_of([row]), basis))
+    return _joined(parts)
+
+
+def _fitted_group(title: str, rows: tuple[MeasuredRow, ...]) -> Group:
+    """A group that the shipped calibration is fitted to: its figures in sample stand apart."""
+    group = _group(title, rows)
+    in_sample = shipped_calibration("h100-published").output_tokens(cases_of(rows)).energy_j
+    line = score("(in sample: energy-roofline fitted to these rows)", in_sample, _measured(rows))
+    return replace(group, scores=(*group.scores, line))
+
+
+def _group(title: str, rows: tuple[MeasuredRow, ...]) -> Group:
+    cases, measured = cases_of(rows), _measured(rows)
+    estimates: dict[str, Array] = {}
+    scores: list[Score] = []
+    for name in (one.id for one in ESTIMATORS):
+        values = fair_estimates(rows, name)
+        estimates[name] = values.scored
+        why = "; ".join(dict.fromkeys(problem.detail for problem in values.problems)) or None
+        banded = name in ("scale", "energy-roofline")
+        scores.append(
+            score(
+                SPECIAL.get(name, name),
+                values.scored,
+                measured,
+                values.low if banded else None,
+                values.high if banded else None,
+                why,
+            )
+        )
+        if name == "ecologits" and not np.isnan(cases.batch).all():
+            scores.append(score("ecologits with the true batch and GPUs", _true_ecologits(cases), measured))
+    return Group(title, rows, estimates, tuple(scores))
+
+
+def _true_ecologits(cases: Cases) -> Array:
+    return gpu_energy_j(cases.active / 1e9, cases.batch) * cases.gpus
+
+
+def _measured(rows: tuple[MeasuredRow, ...]) -> Array:
+    return np.array([row.output_j for row in rows])
+
+
+def _joined(parts: list[Values]) -> Values:
+    def together(name: str) -> Array:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    problems = tuple(dict.fromkeys(problem.detail for part in parts for problem in part.problems))
+    everywhere = np.ones(len(parts), dtype=bool)
+    return Values(
+        together("point"),
+        together("low"),
+        together("high"),
+        tuple(Problem(everywhere, detail) for detail in problems),
+        gpu=together("gpu") if all(part.gpu is not None for part in parts) else None,
+    )
+
+
+TEMPLATE = "estimators.md.j2"
+EARLIER = {"byte": 182e-12, "flop": 2.27e-12, "token": 13e-3}
+"""The energy roofline that was fitted to 64 rows of five models before this package was."""
+
+CONTEXTS = (250.0, 500.0, 1000.0)
+PREFIXES = {
+    "byte": (1e12, "pJ/byte"),
+    "flop": (1e12, "pJ/FLOP"),
+    "token": (1e3, "mJ/token"),
+    "prefill": (1e12, "pJ/FLOP"),
+}
+
+
+def page(found: Scorecard, command: str) -> str:
+    """The page.
+
+    Args:
+        found: the scorecard.
+        command: what was typed to make it.
+    """
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    template = environment.from_string(files("inference_energy.estimate").joinpath("data", TEMPLATE).read_text())
+    published = shipped_calibration(SHIPPED[0])
+    return (
+        template.render(
+            command=command,
+            groups=[{"title": group.title, "scores": _scores(group), "rows": _rows(group)} for group in found.groups],
+            shown=[_shown(found, place, row) for place, row in enumerate(found.shown)],
+            calibrations=[_calibration(shipped_calibration(name)) for name in SHIPPED],
+            in_sample=100 * published.record["in_sample_mape"],
+            left_out=100 * published.record["leave_one_model_out_mape"],
+            models=len(published.models),
+            rows=published.record["rows"],
+            windows={line.label: 100 * line.mape for line in found.groups[-1].scores},
+            window_ratio=_median_ratio(found.groups[-1], "energy-roofline"),
+            earlier=[abs(100 * (_coefficient(published, term) / value - 1)) for term, value in EARLIER.items()],
+            byte_ratio=100
+            * (_coefficient(shipped_calibration(SHIPPED[1]), "byte") / _coefficient(published, "byte") - 1),
+            by_context={context: 100 * in_sample_at(context) for context in CONTEXTS},
+        ).rstrip()
+        + "\n"
+    )
+
+
+def in_sample_at(context_tokens: float) -> float:
+    """Mean error in sample of the published calibration if the mean context of its rows were this."""
+    rows = [replace(row, context_tokens=context_tokens) for row in dense_16_bit()]
+    return float(fit_rows(rows, "context", {})["in_sample_mape"])
+
+
+def _coefficient(fitted: EnergyCalibration, term: str) -> float:
+    return float(dict(zip(fitted.terms, fitted.values, strict=True))[term])
+
+
+def _median_ratio(group: Group, name: str) -> float:
+    measured = np.array([row.output_j for row in group.rows])
+    return float(np.nanmedian(group.estimates[name] / measured))
+
+
+def _scores(group: Group) -> list[str]:
+    return [_score(line) for line in group.scores]
+
+
+def _score(line: Score) -> str:
+    if not line.rows:
+        return f"| {line.label} | 0 | | | | | not scored: {line.why} |"
+    covered = "" if line.covered is None else f"{100 * line.covered:.0f} %"
+    return (
+        f"| {line.label} | {line.rows} | {100 * line.mape:.1f} % | {line.log_error:.2f} | "
+        f"{100 * line.within_two:.0f} % | {line.median_ratio:.2f} | {covered} |"
+    )
+
+
+def _rows(group: Group) -> dict[str, Any]:
+    """A table with a row a measurement, and estimate / measured of each estimator that has any."""
+    names = [name for name, values in group.estimates.items() if not np.isnan(values).all()]
+    lines = []
+    for place, row in enumerate(group.rows):
+        ratios = [group.estimates[name][place] / row.output_j for name in names]
+        cells = " | ".join("" if math.isnan(ratio) else f"{ratio:.2f}" for ratio in ratios)
+        lines.append(f"| {row.label} | {row.output_j:.3g} | {cells} |")
+    return {"names": names, "lines": lines}
+
+
+def _shown(found: Scorecard, place: int, row: MeasuredRow) -> str:
+    estimates = "; ".join(
+        f"{name} {values[place]:.3g}" for name, values in found.shown_estimates.items() if not math.isnan(values[place])
+    )
+    return f"| {row.label} | {row.output_j:.3g} | {row.use} | {estimates} | {row.note} |"
+
+
+def _calibration(fitted: EnergyCalibration) -> dict[str, Any]:
+    record = fitted.record
+    return {
+        "name": fitted.name,
+        "models": ", ".join(fitted.models),
+        "rows": record["rows"],
+        "prompts": fitted.prompts,
+        "sources": "; ".join(record["provenance"]["sources"]),
+        "command": record["provenance"]["command"],
+        "coefficients": [
+            f"e_{entry['term']} = {PREFIXES[entry['term']][0] * entry['value']:.3g} ± "
+            f"{PREFIXES[entry['term']][0] * entry['standard_error']:.2g} {PREFIXES[entry['term']][1]}"
+            for entry in record["coefficients"]
+        ],
+        "in_sample": 100 * record["in_sample_mape"],
+        "left_out": None if record["leave_one_model_out_mape"] is None else 100 * record["leave_one_model_out_mape"],
+        "notes": record["notes"],
+    }

@@ -1,1 +1,0 @@
-"""How far the estimators are from measured figures."""

@@ -1,1 +1,0 @@
-"""Estimates of a recorded session's windows, beside what was measured."""

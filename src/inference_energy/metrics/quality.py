@@ -1,0 +1,196 @@
+"""Is an answer right? Three graders, each a rule that anyone can apply by hand.
+
+Is an answer right? Three graders, each a rule that anyone can apply by hand.
+
+    exact             both texts after normalising: lower case, no punctuation, no articles, single spaces; of the
+                      answer its first line that is not empty, or the first behind `answer is` or `answer:`
+                      (normalising as in SQuAD: Rajpurkar et al., EMNLP 2016)
+    multiple_choice   the first capital letter from A to H that stands alone: in parentheses, before `)`, `.` or `:`, or
+                      at the end of a line; looked for behind `answer is` or `answer:` first
+    numeric           the number behind `####`, `answer is` or `answer:`, else the last number of the text; equal within
+                      1e-6 of the right one (the marker `####` as in GSM8K: Cobbe et al., arXiv 2110.14168)
+
+What stands between `<think>` and `</think>` is no answer. A rule is only as good as the prompt that asks for its form:
+an answer in another form counts as wrong, so accuracies of different prompts are not comparable.
+
+The grades of a window's answers, and the accuracy of a server's.
+"""
+
+import math
+import re
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
+from inference_energy.analysis.integration import Values
+from inference_energy.config.analysis import QualityConfig
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.metrics.cells import MetricCell
+
+Grader = Literal["exact", "multiple_choice", "numeric"]
+
+_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
+_MARKER = re.compile(r"(?:####|\banswer\s+is\b|\banswer\s*:)", re.IGNORECASE)
+_NUMBER = re.compile(r"[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|[-−+]?\.\d+")
+_LETTER = re.compile(r"(?<![A-Za-z0-9])(?:\(([A-H])\)|([A-H])(?=[).:]|\s*$))", re.MULTILINE)
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+TOLERANCE = 1e-6
+
+
+def grader_of(right: str) -> Grader:
+    """The grader that the form of a right answer asks for."""
+    if re.fullmatch(r"[A-H]", right.strip()):
+        return "multiple_choice"
+    return "numeric" if _value(right.strip()) is not None else "exact"
+
+
+def is_right(answer: str, right: str, grader: Grader) -> bool:
+    """Whether an answer is right by a grader."""
+    said = _THOUGHT.sub("", answer)
+    match grader:
+        case "exact":
+            lines = (_first_line(part) for part in (said, _behind_marker(said) or ""))
+            return normalised(right) in {normalised(line) for line in lines if line}
+        case "multiple_choice":
+            return letter(said) == right.strip()
+        case "numeric":
+            found, wanted = number(said), _value(right.strip())
+            return (
+                found is not None
+                and wanted is not None
+                and math.isclose(found, wanted, rel_tol=TOLERANCE, abs_tol=TOLERANCE if wanted == 0 else 0.0)
+            )
+
+
+def normalised(text: str) -> str:
+    """Lower case, without punctuation, articles and needless blanks."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def letter(text: str) -> str | None:
+    """The letter that a text chooses."""
+    for part in (_behind_marker(text), text):
+        found = _LETTER.search(part) if part is not None else None
+        if found:
+            return found.group(1) or found.group(2)
+    return None
+
+
+def number(text: str) -> float | None:
+    """The number that a text gives."""
+    behind = _behind_marker(text)
+    first = _NUMBER.search(behind) if behind is not None else None
+    if first:
+        return _value(first.group())
+    every = _NUMBER.findall(text)
+    return _value(every[-1]) if every else None
+
+
+def _behind_marker(text: str) -> str | None:
+    markers = list(_MARKER.finditer(text))
+    return text[markers[-1].end() :] if markers else None
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "")
+
+
+def _value(text: str) -> float | None:
+    return float(text.replace(",", "").replace("−", "-")) if _NUMBER.fullmatch(text) else None
+
+
+@dataclass(frozen=True)
+class Grades:
+    """The graded requests of a window, or why there are none.
+
+    Attributes:
+        rows: `question` (what was asked, the same text for the same question), `right` and `last_token_ns`, a row for
+            each request that ended well in the window; empty where there are problems.
+        problems: what is against grading.
+    """
+
+    rows: pd.DataFrame
+    problems: tuple[Reason, ...]
+
+    def bins(self, cell: MetricCell) -> Values:
+        """Right answers in each bin of the window."""
+        times_ns = self.rows.loc[self.rows["right"], "last_token_ns"].to_numpy(dtype=np.int64)
+        return np.histogram(times_ns, bins=cell.edges_ns)[0].astype(np.float64)
+
+
+def grades(cell: MetricCell, config: QualityConfig) -> Grades:
+    """Grade the answers of the requests that ended well in a window."""
+    nothing = pd.DataFrame({"question": [], "right": [], "last_token_ns": []}).astype({"right": bool})
+    against = blocking_reasons(cell.figures["requests"])
+    if against:
+        return Grades(nothing, against)
+    asked = cell.finished().merge(cell.prompts[["prompt_id", "text", "messages", "answer"]], on="prompt_id", how="left")
+    known = asked["answer"].notna()
+    if not known.all() or asked.empty:
+        text = "No prompt of the window has a right answer: use graded prompts, such as `source: questions`."
+        if known.any():
+            lacking, count = int((~known).sum()), len(asked)
+            text = (
+                f"{lacking} of {count} requests had no right answer to compare with: others would be charged for them."
+            )
+        return Grades(nothing, (reason("no_graded_prompts", text),))
+    if cell.answers is None:
+        return Grades(
+            nothing, (reason("answers_not_kept", "Answers were not kept: write keep_answers: true in the workload."),)
+        )
+    asked = asked.merge(
+        cell.answers[["request_id", "text"]].rename(columns={"text": "said"}), on="request_id", how="left"
+    )
+    if asked["said"].isna().any():
+        text = f"The answers to {int(asked['said'].isna().sum())} of {len(asked)} requests are missing."
+        return Grades(nothing, (reason("answers_not_kept", text),))
+    right = [
+        is_right(str(said), str(answer), grader_of(str(answer)) if config.grader == "auto" else config.grader)
+        for said, answer in zip(asked["said"], asked["answer"], strict=True)
+    ]
+    question = asked["text"].fillna(asked["messages"]).fillna(asked["prompt_id"].astype(str))
+    times_ns = asked["last_token_ns"].fillna(asked["end_ns"])
+    return Grades(pd.DataFrame({"question": question, "right": right, "last_token_ns": times_ns}), ())
+
+
+def accuracy(found: Iterable[Grades]) -> Figure:
+    """The share of right answers, each question counted once, with Wilson's interval.
+
+    A question that is asked again is no new question, so its answers are averaged first, and the interval is that of so
+    many independent ones as there are questions (Wilson, JASA 22, 1927). It says how well the model would do on other
+    questions of this kind.
+    """
+    parts = list(found)
+    rows = [grades.rows for grades in parts if not grades.rows.empty]
+    if not rows:
+        problems = list(dict.fromkeys(problem for grades in parts for problem in grades.problems))
+        absent = problems or [reason("no_graded_prompts", "No answer was graded.")]
+        return make_figure(None, "share", boundary="client", grade="counted", reasons=absent)
+    every = pd.concat(rows, ignore_index=True)
+    shares = every.groupby("question", sort=False)["right"].mean()
+    value, count = float(shares.mean()), len(shares)
+    notes = []
+    if len(every) > count:
+        text = f"{count} questions were asked {len(every)} times; the interval is that of {count}."
+        notes.append(reason("repeated_questions", text))
+    figure = make_figure(value, "share", boundary="client", grade="counted", notes=notes)
+    z = float(stats.norm.ppf(0.975))
+    middle = (value + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * float(np.sqrt(value * (1 - value) / count + z**2 / (4 * count**2)))
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return Figure(
+        figure.value,
+        "share",
+        "none",
+        "client",
+        "counted",
+        reasons=figure.reasons,
+        interval_95=(min(low, value), max(high, value)),
+    )

@@ -1,1 +1,0 @@
-"""Right answers, and what they cost."""

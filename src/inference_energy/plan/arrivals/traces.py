@@ -1,0 +1,274 @@
+"""What the formats of traces have in common: the rows as they were read, and those that a cell replays.
+
+What the formats of traces have in common: the rows as they were read, and those that a cell replays.
+
+Batches of a trace's columns into rows, reading no further than needed.
+
+Azure LLM inference traces: CSV with TIMESTAMP, ContextTokens, GeneratedTokens.
+
+Those of 2023 (Patel et al., Splitwise, ISCA 2024) have times such as `2023-11-16 18:17:03.9799600`, those of 2024
+(Stojkovic et al., DynamoLLM, HPCA 2025) the same with an offset of the time zone. The latter hold a week and tens of
+millions of rows, so reading ends where the cell does.
+
+BurstGPT traces (Wang et al., arXiv 2401.17644): CSV with Timestamp [s], Request tokens, Response tokens.
+
+A response of 0 tokens is a request that failed; it is left out where the trace's lengths are used.
+
+Mooncake traces (Qin et al., arXiv 2407.00079): a JSON object a line.
+
+`timestamp` is in ms; `input_length` and `output_length` in tokens; `hash_ids` name the blocks of 512 tokens of the
+prompt, the same id for the same content after the same beginning: that is the trace's reuse of prefixes.
+
+A trace of any format, as far as a cell replays it.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from inference_energy.config.load.arrivals import TraceArrival
+from inference_energy.errors import InputError
+from inference_energy.plan.tables import read_columns
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """For each prompt the ids of its blocks: those of prompt i are `ids[starts[i]:starts[i + 1]]`."""
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    block_tokens: int
+
+    def take(self, rows: NDArray[np.int64]) -> "Blocks":
+        """Those of some prompts."""
+        parts = [self.ids[self.starts[row] : self.starts[row + 1]] for row in rows.tolist()]
+        return Blocks.of(parts, self.block_tokens)
+
+    @classmethod
+    def of(cls, parts: Sequence[NDArray[np.int64] | list[int]], block_tokens: int) -> "Blocks":
+        """From a list of ids for each prompt."""
+        starts = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
+        ids = np.concatenate([np.asarray(part, dtype=np.int64) for part in parts]) if parts else np.empty(0, np.int64)
+        return cls(ids, starts, block_tokens)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A trace's rows, in the order of the file.
+
+    Attributes:
+        times_s: since an origin of the trace's own.
+        prompt_tokens, output_tokens: lengths, below 1 where the trace has none.
+        blocks: ids of each prompt's blocks.
+    """
+
+    times_s: NDArray[np.float64]
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    blocks: Blocks | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The part of a trace that a cell replays; `notes` say what was left out."""
+
+    offsets_ns: NDArray[np.int64]
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    blocks: Blocks | None
+    notes: tuple[str, ...]
+
+
+def wanted_s(arrival: TraceArrival, duration_s: float) -> float:
+    """How far into the trace the cell reaches [s of the trace]."""
+    return arrival.start_s + duration_s / arrival.time_scale
+
+
+def replayed(rows: Rows, arrival: TraceArrival, duration_s: float, key: str) -> Trace:
+    """The rows that fall into a cell, at times from its start.
+
+    Args:
+        rows: of the trace.
+        arrival: which of them, and how fast.
+        duration_s: of the cell.
+        key: where the arrival stands in the configuration.
+
+    Raises:
+        InputError: none falls into it.
+    """
+    order = np.argsort(rows.times_s, kind="stable")
+    since_s = rows.times_s[order] - rows.times_s[order[0]] if len(order) else np.empty(0)
+    times_s = (since_s - arrival.start_s) * arrival.time_scale
+    inside = np.flatnonzero((times_s >= 0) & (times_s < duration_s))
+    chosen, notes = order[inside], []
+    times_s = times_s[inside]
+    if arrival.lengths:
+        whole = (rows.prompt_tokens[chosen] >= 1) & (rows.output_tokens[chosen] >= 1)
+        if not whole.all():
+            notes.append(
+                f"{key}: {int((~whole).sum())} requests of the trace without a length or an answer are left out"
+            )
+        chosen, times_s = chosen[whole], times_s[whole]
+    if arrival.max_requests is not None:
+        chosen, times_s = chosen[: arrival.max_requests], times_s[: arrival.max_requests]
+    if not len(chosen):
+        last_s = float(since_s[-1]) if len(since_s) else 0.0
+        raise InputError(
+            f"{key}: no request of {arrival.path} falls into this cell; the trace is {last_s:g} s long: write another "
+            "start_s or time_scale"
+        )
+    return Trace(
+        offsets_ns=np.minimum(np.rint(times_s * 1e9).astype(np.int64), round(duration_s * 1e9) - 1),
+        prompt_tokens=rows.prompt_tokens[chosen],
+        output_tokens=rows.output_tokens[chosen],
+        blocks=rows.blocks.take(chosen) if rows.blocks else None,
+        notes=tuple(notes),
+    )
+
+
+def gather(batches: Iterable[tuple[pa.Array, pa.Array, pa.Array]], until_s: float) -> Rows:
+    """Rows from batches of times in s, prompt lengths and answer lengths.
+
+    Rows without a time are left out. Traces are in the order of time but for small slips, so the first batch that lies
+    wholly beyond `until_s` after the first one ends the reading.
+    """
+    parts: list[tuple[NDArray[np.float64], ...]] = []
+    origin_s = None
+    for batch in batches:
+        times_s, prompt_tokens, output_tokens = (column.to_numpy(zero_copy_only=False) for column in batch)
+        known = ~np.isnan(times_s)
+        if not known.any():
+            continue
+        first_s = float(times_s[known].min())
+        origin_s = first_s if origin_s is None else origin_s
+        if first_s - origin_s > until_s:
+            break
+        parts.append((times_s[known], prompt_tokens[known], output_tokens[known]))
+    if not parts:
+        return Rows(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
+    times_s, prompt_tokens, output_tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Rows(times_s, _whole(prompt_tokens), _whole(output_tokens))
+
+
+def _whole(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.nan_to_num(values, nan=0.0).astype(np.int64)
+
+
+AZURE_COLUMNS = {"TIMESTAMP": pa.string(), "ContextTokens": pa.float64(), "GeneratedTokens": pa.float64()}
+
+
+def read_azure(path: str, until_s: float, key: str) -> Rows:
+    """The rows up to a time after the first.
+
+    Raises:
+        InputError: the file is not such a trace.
+    """
+    return gather(_in_seconds(path, key), until_s)
+
+
+def _in_seconds(path: str, key: str) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
+    """The columns with times since the first row: seconds since 1970 would be good to 0.2 us only."""
+    origin_ns = None
+    for batch in read_columns(path, AZURE_COLUMNS, key):
+        times, prompt_tokens, output_tokens = batch.columns
+        try:
+            parsed = pd.to_datetime(times.to_pandas(), utc=True, format="ISO8601")
+        except ValueError as error:
+            raise InputError(f"{key}: {path}: TIMESTAMP is no date and time: {error}") from error
+        known = parsed.notna().to_numpy()
+        times_ns = parsed.to_numpy(dtype="datetime64[ns]").astype(np.int64)
+        if origin_ns is None and known.any():
+            origin_ns = times_ns[known][0]
+        since_s = (times_ns - (origin_ns or 0)) / 1e9
+        yield pa.array(np.where(known, since_s, np.nan)), prompt_tokens, output_tokens
+
+
+BURSTGPT_COLUMNS = {"Timestamp": pa.float64(), "Request tokens": pa.float64(), "Response tokens": pa.float64()}
+
+
+def read_burstgpt(path: str, until_s: float, key: str) -> Rows:
+    """The rows up to a time after the first.
+
+    Raises:
+        InputError: the file is not such a trace.
+    """
+    return gather((tuple(batch.columns) for batch in read_columns(path, BURSTGPT_COLUMNS, key)), until_s)
+
+
+MOONCAKE_FIELDS = ("timestamp", "input_length", "output_length")
+
+
+def read_mooncake(path: str, until_s: float, block_tokens: int, key: str) -> Rows:
+    """The rows up to a time after the first.
+
+    Raises:
+        InputError: the file cannot be read or is not such a trace; the message has the line.
+    """
+    rows: list[tuple[float, int, int]] = []
+    ids: list[list[int]] = []
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                content = _object(line, f"{key}: {path}:{number}")
+                rows.append((content["timestamp"] / 1e3, content["input_length"], content["output_length"]))
+                ids.append(content.get("hash_ids") or [])
+                if rows[-1][0] - rows[0][0] > until_s:
+                    break
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{key}: {path} cannot be read: {error}") from error
+    times_s, prompt_tokens, output_tokens = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    blocks = Blocks.of(ids, block_tokens) if any(ids) else None
+    return Rows(times_s.copy(), prompt_tokens.astype(np.int64), output_tokens.astype(np.int64), blocks)
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON: {error}") from error
+    found = list(content) if isinstance(content, dict) else [type(content).__name__]
+    lacking = [name for name in MOONCAKE_FIELDS if name not in found]
+    if not isinstance(content, dict) or lacking:
+        raise InputError(f"{where}: lacks {', '.join(lacking)}; found: {', '.join(found)}. Is it of this format?")
+    wrong = [
+        name
+        for name in MOONCAKE_FIELDS
+        if isinstance(content[name], bool) or not isinstance(content[name], int | float)
+    ]
+    if wrong:
+        raise InputError(f"{where}: {wrong[0]}: a number is expected, got {content[wrong[0]]!r}")
+    ids = content.get("hash_ids")
+    if ids is not None and not (isinstance(ids, list) and all(isinstance(one, int) for one in ids)):
+        raise InputError(f"{where}: hash_ids: a list of whole numbers is expected")
+    return content
+
+
+def read_trace(arrival: TraceArrival, duration_s: float, key: str) -> Trace:
+    """The requests of a trace that fall into a cell.
+
+    Args:
+        arrival: which trace, which part, how fast.
+        duration_s: of the cell.
+        key: where the arrival stands in the configuration.
+
+    Raises:
+        InputError: the file cannot be read, is of another format, or has nothing for this cell.
+    """
+    until_s, where = wanted_s(arrival, duration_s), f"{key}.path"
+    match arrival.format:
+        case "azure":
+            rows = read_azure(arrival.path, until_s, where)
+        case "burstgpt":
+            rows = read_burstgpt(arrival.path, until_s, where)
+        case "mooncake":
+            rows = read_mooncake(arrival.path, until_s, arrival.block_tokens, where)
+    return replayed(rows, arrival, duration_s, key)

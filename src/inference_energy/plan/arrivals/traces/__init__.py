@@ -1,1 +1,0 @@
-"""Recorded traces, one file a format."""

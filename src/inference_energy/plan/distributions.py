@@ -1,0 +1,139 @@
+"""Child random generators, each named, so that adding a draw changes no other.
+
+Child random generators, each named, so that adding a draw changes no other.
+
+The draws of a cell are named (cell, draw), with the draws `arrivals`, `prompts`, `lengths`, `outputs`, `think`,
+`turns`, `groups` and `answers`; what the cells of a workload share is named (workload, "prefixes") and (workload,
+"blocks").
+
+Lengths in tokens, and numbers of turns, drawn from a distribution.
+
+Times drawn from a distribution.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from inference_energy.config.load.arrivals import ExponentialTime, FixedTime, LognormalTime, Time, UniformTime
+from inference_energy.config.load.prompts import (
+    EmpiricalLength,
+    FixedLength,
+    FixedTurns,
+    GeometricTurns,
+    Length,
+    LognormalLength,
+    NormalLength,
+    Turns,
+    UniformLength,
+    UniformTurns,
+)
+from inference_energy.errors import InputError
+from inference_energy.plan.tables import read_columns
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A generator of its own for each chain of names under a root seed.
+
+    The names enter through SHA-256, so two chains share a stream only if they are equal.
+    """
+    digest = hashlib.sha256("\x00".join(names).encode()).digest()
+    entropy = np.frombuffer(digest, dtype="<u4")
+    return np.random.default_rng(np.random.SeedSequence([seed, *(int(word) for word in entropy)]))
+
+
+def seed_words(seed: int, *names: str) -> tuple[int, int]:
+    """Two 64-bit words of a chain of names, for draws that are a hash of their place."""
+    drawn = generator(seed, *names).integers(0, 1 << 64, 2, dtype=np.uint64)
+    return int(drawn[0]), int(drawn[1])
+
+
+def lengths(config: Length, count: int, random: np.random.Generator, key: str) -> NDArray[np.int64]:
+    """Lengths in tokens, at least 1; normal and lognormal ones are rounded, then clipped to their bounds.
+
+    Args:
+        config: the distribution.
+        count: how many.
+        random: where the draws come from.
+        key: where the distribution stands in the configuration.
+
+    Raises:
+        InputError: the file of an empirical distribution cannot be read or holds something else.
+    """
+    match config:
+        case FixedLength():
+            return np.full(count, config.tokens, dtype=np.int64)
+        case UniformLength():
+            return random.integers(config.minimum, config.maximum, count, endpoint=True)
+        case EmpiricalLength():
+            seen = _observed(config, key)
+            return seen[random.integers(0, len(seen), count)]
+        case NormalLength():
+            drawn = random.normal(config.mean, config.std, count)
+        case LognormalLength():
+            drawn = lognormal(config.mean, config.std, count, random)
+    return np.clip(np.rint(drawn), config.minimum, config.maximum).astype(np.int64)
+
+
+def lognormal(mean: float, std: float, count: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Draws of given mean and standard deviation.
+
+    Those of the logarithm follow from the moments: sigma^2 = ln(1 + (std/mean)^2), mu = ln(mean) - sigma^2/2.
+    """
+    variance = np.log1p((std / mean) ** 2)
+    return random.lognormal(np.log(mean) - variance / 2.0, np.sqrt(variance), count)
+
+
+def turns(config: Turns, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Numbers of turns, at least 1."""
+    match config:
+        case FixedTurns():
+            return np.full(count, config.turns, dtype=np.int64)
+        case UniformTurns():
+            return random.integers(config.minimum, config.maximum, count, endpoint=True)
+        case GeometricTurns():
+            return np.minimum(random.geometric(1.0 / config.mean, count), config.maximum).astype(np.int64)
+
+
+def _observed(config: EmpiricalLength, key: str) -> NDArray[np.int64]:
+    if config.column is None:
+        seen = _lines(config.path, key)
+    else:
+        batches = read_columns(config.path, {config.column: pa.int64()}, f"{key}.path")
+        columns = [batch.column(0).drop_null().to_numpy(zero_copy_only=False) for batch in batches]
+        seen = np.concatenate(columns) if columns else np.empty(0, np.int64)
+    if not len(seen):
+        raise InputError(f"{key}.path: {config.path} holds no length; write one whole number a line")
+    if seen.min() < 1:
+        raise InputError(f"{key}.path: {config.path} holds the length {int(seen.min())}; lengths are 1 and above")
+    return seen
+
+
+def _lines(path: str, key: str) -> NDArray[np.int64]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{key}.path: {path} cannot be read: {error}") from error
+    try:
+        return np.array([int(line) for line in lines], dtype=np.int64)
+    except ValueError as error:
+        raise InputError(
+            f"{key}.path: {path}: {error}; write one whole number a line, or name the column of a CSV in {key}.column"
+        ) from error
+
+
+def times_ns(config: Time, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Times in ns, none negative."""
+    match config:
+        case FixedTime():
+            times_s = np.full(count, config.time_s)
+        case ExponentialTime():
+            times_s = random.exponential(config.mean_s, count)
+        case LognormalTime():
+            times_s = lognormal(config.mean_s, config.std_s, count, random)
+        case UniformTime():
+            times_s = random.uniform(config.minimum_s, config.maximum_s, count)
+    return np.rint(times_s * 1e9).astype(np.int64)

@@ -1,0 +1,189 @@
+"""Prompts from a file of records: single ones, and conversations cut into their turns.
+
+Prompts from a file of records: single ones, and conversations cut into their turns.
+
+The prompts of an earlier run, from its prompts.parquet.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from inference_energy.config.load.prompts import Order
+from inference_energy.config.load.workload import Conversations
+from inference_energy.contracts.schedule import PROMPTS
+from inference_energy.errors import InputError
+from inference_energy.plan.arrivals.processes import Starts
+from inference_energy.plan.distributions import turns
+from inference_energy.plan.prompts.protocol import CONTENTS, Choice, Made, batches, contents_table, in_rounds
+from inference_energy.plan.tables import NULL
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One prompt, or one conversation: exactly one of the first three is set.
+
+    Attributes:
+        turns: a conversation: for each turn the messages it adds, the user's last.
+    """
+
+    text: str | None = None
+    token_ids: Sequence[int] | None = None
+    turns: Sequence[Sequence[Message]] | None = None
+    answer: str | None = None
+    max_tokens: int | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The generators of a cell's choice among records."""
+
+    prompts: np.random.Generator
+    turns: np.random.Generator
+
+
+class RecordedSource:
+    """Records, drawn in rounds.
+
+    The prompts are numbered through: all turns of the first record, then those of the second. Under `history: actual`
+    a later turn is the new user message alone, for the client puts what was said before in front of it; under `planned`
+    it holds all that was recorded up to it.
+    """
+
+    def __init__(
+        self,
+        identity: tuple[str, ...],
+        records: Sequence[Record],
+        order: Order,
+        draws: Draws,
+        *,
+        conversations: Conversations | None,
+        history: str,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.identity = (*identity, history if conversations else "single")
+        self._records = records
+        self._order = order
+        self._draws = draws
+        self._conversations = conversations
+        self._planned = history == "planned" or conversations is None  # a single request asks all that it holds
+        self._notes = notes
+        self._turns = np.array([len(record.turns) if record.turns else 1 for record in records], dtype=np.int64)
+        self._first = np.concatenate(([0], np.cumsum(self._turns)))
+
+    @property
+    def size(self) -> int:
+        """See `Contents`."""
+        return int(self._first[-1])
+
+    def choose(self, starts: Starts) -> Choice:
+        """See `Source`."""
+        taken = in_rounds(len(self._records), starts.count, self._order, self._draws.prompts)
+        used = np.ones(starts.count, dtype=np.int64)
+        if self._conversations:
+            used = np.minimum(turns(self._conversations.turns, starts.count, self._draws.turns), self._turns[taken])
+        rows, turn = np.repeat(taken, used), _counted(used)
+        most = np.array([record.max_tokens or NULL for record in self._records], dtype=np.int64)
+        tokens = [NULL if record.token_ids is None else len(record.token_ids) for record in self._records]
+        return Choice(used, self._first[rows] + turn, np.array(tokens, np.int64)[rows], most[rows], self._notes)
+
+    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
+        """See `Contents`."""
+        rows = np.searchsorted(self._first, prompts, side="right") - 1
+        turn = prompts - self._first[rows]
+        for places in batches(np.arange(len(prompts))):
+            made_rows = [
+                self._content(self._records[row], number, made.vocabulary)
+                for row, number in zip(rows[places].tolist(), turn[places].tolist(), strict=True)
+            ]
+            columns = {name: [row.get(name) for row in made_rows] for name in ("text", "messages", "answer")}
+            ids = pa.array([row.get("token_ids") for row in made_rows], pa.list_(pa.int32()))
+            strings = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+            yield contents_table(len(made_rows), token_ids=ids, **strings)
+
+    def _content(self, record: Record, turn: int, vocabulary: int | None) -> dict[str, Any]:
+        if record.turns is None:
+            if record.token_ids is not None and vocabulary is not None and max(record.token_ids) >= vocabulary:
+                raise InputError(
+                    f"{record.where}: token id {max(record.token_ids)} does not exist in a vocabulary of {vocabulary}"
+                )
+            return {"text": record.text, "token_ids": record.token_ids, "answer": record.answer}
+        new = [message for message in record.turns[turn] if self._planned or message["role"] != "assistant"]
+        if self._planned:
+            new = [message for before in record.turns[:turn] for message in before] + new
+        last = turn == len(record.turns) - 1
+        return {"messages": json.dumps(new, ensure_ascii=False), "answer": record.answer if last else None}
+
+
+def in_turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """Messages cut after each one of the user; what follows the last is dropped, and answers before the first."""
+    cut: list[list[Message]] = []
+    pending: list[Message] = []
+    for message in messages:
+        if message["role"] == "assistant" and not cut:
+            continue
+        pending.append(message)
+        if message["role"] == "user":
+            cut.append(pending)
+            pending = []
+    return cut
+
+
+def _counted(used: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... for each of the counts."""
+    return np.arange(int(used.sum())) - np.repeat(np.cumsum(used) - used, used)
+
+
+class PlannedSource:
+    """Prompts that a replayed schedule names by their ids."""
+
+    def __init__(self, path: str, key: str) -> None:
+        """Read the file.
+
+        Raises:
+            InputError: it cannot be read or lacks a column.
+        """
+        try:
+            self._table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{key}: {path} cannot be read as Parquet: {error}") from error
+        lacking = [name for name in PROMPTS.names if name not in self._table.column_names]
+        if lacking:
+            raise InputError(
+                f"{key}: {path} lacks the column {', '.join(lacking)}; found: {', '.join(self._table.column_names)}"
+            )
+        self.identity = ("planned", path)
+        self._where = f"{key}: {path}"
+
+    @property
+    def size(self) -> int:
+        """See `Contents`."""
+        return int(self._table.num_rows)
+
+    def chosen(self, prompt_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which prompts have these ids.
+
+        Raises:
+            InputError: the file lacks one.
+        """
+        ids = self._table["prompt_id"].to_numpy()
+        order = np.argsort(ids, kind="stable")
+        place = np.minimum(np.searchsorted(ids[order], prompt_id), max(0, len(ids) - 1))
+        found = ids[order][place] == prompt_id if len(ids) else np.zeros(len(prompt_id), dtype=bool)
+        if not found.all():
+            raise InputError(f"{self._where} lacks prompt {int(prompt_id[~found][0])}; is it that of this schedule?")
+        return np.asarray(order[place])
+
+    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
+        """See `Contents`."""
+        for part in batches(prompts):
+            yield self._table.select(CONTENTS.names).take(pa.array(part)).cast(CONTENTS)

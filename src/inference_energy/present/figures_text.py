@@ -1,0 +1,297 @@
+"""Digits of a value and its uncertainty: two significant digits of U, and the value rounded to the same place.
+
+Digits of a value and its uncertainty: two significant digits of U, and the value rounded to the same place.
+
+Source: JCGM 100:2008 (GUM), 7.2.6.
+
+How a figure is written: its digits, its unit, and the sentence that stands in its place when it is not given.
+
+Every page and every terminal line goes through `place`, so that a figure without a value never shows a number and a
+modelled one always carries the word.
+
+The page of all reason codes, made from their one table.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from typing import Any
+
+from inference_energy.analysis.figures import CODES
+
+SYMMETRIC = 0.01
+"""Bounds whose middle is no further from the value than this share of U are written as ±."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A value with its 95 % interval, as text.
+
+    Attributes:
+        number: the value, rounded to the place of the last digit of U.
+        spread: `± 0.026`, or `[0.43 to 0.49]` where the value is not in the middle.
+        low: the lower bound as `number` and `spread` give it.
+        high: the upper bound.
+    """
+
+    number: str
+    spread: str
+    low: str
+    high: str
+
+
+def rounded(value: float, low: float, high: float) -> Rounded | None:
+    """A value and the bounds of its interval; None where these are not finite or have no width."""
+    expanded = (high - low) / 2
+    if not all(map(math.isfinite, (value, low, high))) or expanded <= 0:
+        return None
+    # The default context has fewer digits than a value with a very small U can need.
+    with localcontext(prec=400):
+        last = math.floor(math.log10(expanded)) - 1
+        u = _at(expanded, last)
+        if u >= Decimal(100).scaleb(last):
+            # 9.96 becomes 10, not 10.0.
+            last += 1
+            u = _at(expanded, last)
+        middle = _at(value, last)
+        if abs((low + high) / 2 - value) <= SYMMETRIC * expanded:
+            below, above = _text(middle - u, last), _text(middle + u, last)
+            return Rounded(_text(middle, last), f"± {_text(u, last)}", below, above)
+        below, above = _text(_at(low, last), last), _text(_at(high, last), last)
+        return Rounded(_text(middle, last), f"[{below} to {above}]", below, above)
+
+
+def _at(value: float, last: int) -> Decimal:
+    """A value rounded so that its last digit is that of 10^last."""
+    return Decimal(repr(value)).quantize(Decimal(1).scaleb(last), ROUND_HALF_UP)
+
+
+def _text(value: Decimal, last: int) -> str:
+    shown = abs(value) if value == 0 else value
+    return f"{shown:,.{max(-last, 0)}f}".replace("-", "−")
+
+
+NOT_GIVEN = "not given"
+UNTRUSTED_GRADES = ("modelled", "simulated")
+"""Grades whose word is always shown beside the figure, and which bring the banner on top of a report."""
+
+DIGITS = 3
+"""Significant digits: sensor gain alone leaves no more than these."""
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_SCALED = ("J", "W", "Wh", "g", "gCO2e", "L", "s")
+_COUNTS = ("token", "request", "answer")
+_IMPACTS = ("gCO2e", "L")
+_WORDS = {
+    "token": "tokens",
+    "request": "requests",
+    "answer": "answers",
+    "token/s": "tokens / s",
+    "request/s": "requests / s",
+    "1/s": "per s",
+}
+_NEVER_LARGE = ("s", "L")
+"""Base units without k, M, G: 2,400 s is read more easily than 2.4 ks."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A unit as it is shown, and what a value is multiplied by to be shown in it."""
+
+    factor: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class FormattedFigure:
+    """Where a figure stands on a page.
+
+    Attributes:
+        number: the digits, empty when the figure is not given; with an interval, as many as its width allows.
+        spread: half the width of the 95 % interval as `± 0.026`, empty where there is none.
+        unit: the unit as shown.
+        qualifiers: basis, boundary and grade, without those that say nothing.
+        grade: how it is known.
+        given: whether there is a number.
+        modelled: whether the grade must be seen at once.
+        reasons: sentences: why it is not given, or notes on it.
+        interval: lower and upper bound as shown, empty where there are none.
+        unbounded: why a figure that is given has no interval; empty for all others.
+    """
+
+    number: str
+    spread: str
+    unit: str
+    qualifiers: tuple[str, ...]
+    grade: str
+    given: bool
+    modelled: bool
+    reasons: tuple[str, ...]
+    interval: str
+    unbounded: str
+
+    @property
+    def amount(self) -> str:
+        """The number with what it may be off by, without the unit."""
+        return f"{self.number} {self.spread}".strip()
+
+    @property
+    def text(self) -> str:
+        """The number, what it may be off by, and the unit; or the words `not given`."""
+        return f"{self.amount} {self.unit}".strip() if self.given else NOT_GIVEN
+
+    @property
+    def tip(self) -> str:
+        """The interval in full, for who points at the number; empty where there is none."""
+        return f"95\u00a0% interval: {self.interval} {self.unit}".strip() if self.interval else ""
+
+    @property
+    def why(self) -> str:
+        """The reasons as one text."""
+        return " ".join(self.reasons)
+
+
+def significant(value: float, digits: int = DIGITS) -> str:
+    """A number with this many significant digits, thousands separated, never in scientific notation."""
+    if not math.isfinite(value):
+        return "not finite"
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, decimals)
+    return f"{rounded:,.{max(decimals, 0)}f}".replace("-", "−")
+
+
+def whole(value: float) -> str:
+    """A count, with its thousands separated."""
+    return f"{value:,.0f}".replace("-", "−")
+
+
+def scale_for(values: Iterable[float | None], unit: str) -> Scale:
+    """One unit for figures that stand side by side: a prefix under which the smallest is not far below 1.
+
+    Args:
+        values: the figures; those not given are passed over.
+        unit: such as `J/token`; the prefix goes to what is before the slash. `kWh` becomes `Wh` with a prefix.
+    """
+    base, slash, per = unit.partition("/")
+    factor = 1.0
+    if unit in _WORDS:
+        return Scale(factor, _WORDS[unit])
+    if base == "kWh":
+        base, factor = "Wh", 1000.0
+    shown = pretty_unit(slash + per)
+    sizes = [abs(value) * factor for value in values if value is not None and math.isfinite(value) and value != 0]
+    if base not in _SCALED or not sizes:
+        return Scale(factor, pretty_unit(base) + shown)
+    smallest, largest = min(sizes), max(sizes)
+    for size, prefix in _PREFIXES:
+        if size > 1 and base in _NEVER_LARGE:
+            continue
+        floor = size if size > 1 or base == "s" else 0.1 * size if size == 1 else 0.05 * size
+        if smallest >= floor or (size >= 1 and largest >= (10 if base == "s" else 1000) * size):
+            return Scale(factor / size, prefix + pretty_unit(base) + shown)
+    return Scale(factor, pretty_unit(base) + shown)
+
+
+def pretty_unit(unit: str) -> str:
+    """A unit as people write it: `gCO2e/1k tokens` becomes `g CO₂e / 1k tokens`."""
+    if unit in _WORDS:
+        return _WORDS[unit]
+    shown = unit.replace("gCO2e", "g CO₂e").replace("CO2", "CO₂").replace("_", " ")
+    return shown.replace("/", " / ") if any(word in shown for word in _COUNTS) else shown
+
+
+def format_figure(
+    figure: dict[str, Any] | None, scale: Scale | None = None, *, per: str | None = "", digits: int = DIGITS
+) -> FormattedFigure:
+    """A figure of the summary as it is shown.
+
+    Args:
+        figure: the figure as JSON holds it; None where the summary has none.
+        scale: the unit to show it in; None picks one for this figure alone.
+        per: a plainer name for what is after the slash of the unit, such as `output token`; None leaves it out where
+            the label says it; empty keeps it.
+        digits: significant digits of a figure without an interval; counts are shown whole.
+    """
+    if figure is None:
+        return _absent((), "", False, ("The summary has no such figure.",))
+    grade = str(figure["grade"])
+    modelled = grade in UNTRUSTED_GRADES
+    reasons = tuple(dict.fromkeys(sentence(str(reason["detail"])) for reason in figure.get("reasons") or ()))
+    qualifiers = tuple(part for part in (figure["basis"], figure["boundary"], grade) if part and part != "none")
+    value = figure["value"]
+    if value is None or not figure["valid"]:
+        return _absent(qualifiers, grade, modelled, reasons or ("No reason was recorded.",))
+    chosen = scale or scale_for([value], figure["unit"])
+    unit = chosen.unit
+    if per != "" and unit not in _WORDS.values():
+        unit = unit.split(" / ")[0] + (f" / {per}" if per else "")
+    bounds = figure.get("interval_95")
+    found = rounded(*(each * chosen.factor for each in (value, *bounds))) if bounds else None
+    if found:
+        interval = f"{found.low} to {found.high}"
+        return FormattedFigure(
+            found.number, found.spread, unit, qualifiers, grade, True, modelled, reasons, interval, ""
+        )
+    number = whole(value) if figure["unit"] in _COUNTS else significant(value * chosen.factor, digits)
+    return FormattedFigure(number, "", unit, qualifiers, grade, True, modelled, reasons, "", unbounded(figure))
+
+
+def unbounded(figure: dict[str, Any]) -> str:
+    """Why a figure has no interval: what is exact, what nothing is known of, and what was not computed."""
+    grade, base = str(figure["grade"]), str(figure["unit"]).partition("/")[0]
+    if grade == "modelled":
+        return "No interval: the error of a model is not known."
+    if grade == "counted":
+        return "No interval: counts and times are exact, and are those of this window alone."
+    if grade == "configured":
+        return "No interval: stated in the configuration, which gives no error."
+    if base in _IMPACTS:
+        return "No interval: the error of the configured factors is not known; the energy's own stands beside it."
+    return "No interval: its uncertainty was not computed."
+
+
+def _absent(qualifiers: tuple[str, ...], grade: str, modelled: bool, reasons: tuple[str, ...]) -> FormattedFigure:
+    return FormattedFigure("", "", "", qualifiers, grade, False, modelled, reasons, "", "")
+
+
+def plain(value: Any) -> str:
+    """Any recorded value as text: lists joined, sizes and numbers left as they are, null as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value) if value else "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) if value else "none"
+    return str(value)
+
+
+def sentence(text: str) -> str:
+    """A text with a capital first letter and a full stop; a key of the configuration keeps its small one."""
+    stripped = text.strip()
+    if not stripped:
+        return "No reason was recorded."
+    first = stripped.split()[0].rstrip(".:,")
+    begun = stripped if "." in first or "_" in first else stripped[0].upper() + stripped[1:]
+    return begun + ("" if stripped[-1] in ".!?" else ".")
+
+
+def reasons_page() -> str:
+    """Every code with its meaning, its effect and the figures it stands on, in Markdown."""
+    lines = [
+        "# Reason codes",
+        "",
+        "Generated from `src/inference_energy/analysis/validity.py` by `make docs`. A code that invalidates takes the "
+        "figure's value away: its place says why. A note stands on a figure that keeps its value.",
+        "",
+        "| code | meaning | effect | figures |",
+        "|---|---|---|---|",
+        *(f"| `{name}` | {code.meaning} | {code.effect} | {code.figures} |" for name, code in sorted(CODES.items())),
+    ]
+    return "\n".join(lines) + "\n"

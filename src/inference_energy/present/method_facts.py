@@ -1,0 +1,184 @@
+"""How it was measured: machine, server, model, power sources and files, as lists of facts with their gaps."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from inference_energy.present.cell_tables import model_name
+from inference_energy.present.figures_text import plain
+from inference_energy.present.report_inputs import SessionData
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A titled list of facts; `missing` holds what is not known, each with its reason."""
+
+    title: str
+    known: list[tuple[str, str]]
+    missing: list[tuple[str, str]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    """A command, one word each; or a long list shown folded."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured on what, for the line below the title."""
+
+    models: list[str]
+    server: str
+    machines: list[str]
+    dates: str
+    dummy_weights: bool
+
+
+def subject(
+    sessions: Sequence[SessionData], environments: Sequence[dict[str, Any]], summary: dict[str, Any]
+) -> Subject:
+    """Models, server version, hardware and dates; each falls back on the names in the summary."""
+    models = _unique([str(s.model["name"]) for s in sessions if s.model.get("name")]) or _unique(
+        [name for cell in summary["cells"] if (name := model_name(cell))]
+    )
+    launches = [row.get("launch") or {} for row in summary["sessions"]]
+    versions = _unique([str(v) for s in sessions if (v := s.server_environment.get("vllm_version"))])
+    versions = versions or _unique([str(v) for row in launches if (v := row.get("server_version"))])
+    attached = any(row.get("mode") == "attach" for row in launches)
+    server = f"vLLM {' and '.join(versions)}" if versions else ("a running endpoint" if attached else "a server")
+    machines = _unique([text for e in environments if (text := hardware(e))])
+    return Subject(
+        models=models,
+        server=server,
+        machines=machines or _unique([str(cell["machine"]) for cell in summary["cells"] if cell.get("machine")]),
+        dates=_dates(sessions),
+        dummy_weights=any(s.model.get("weights") == "dummy" for s in sessions),
+    )
+
+
+def hardware(environment: dict[str, Any]) -> str:
+    """GPUs and CPU of a machine in a few words, such as `2 × NVIDIA H100 80GB HBM3, Intel Xeon Platinum 8480C`."""
+    gpus = environment.get("gpus") or []
+    names = Counter(str(gpu.get("name", "GPU")) for gpu in gpus if isinstance(gpu, dict))
+    parts = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
+    cpu = environment.get("cpu") or {}
+    model = next((cpu[key] for key in ("model", "model_name", "name") if isinstance(cpu, dict) and cpu.get(key)), None)
+    return ", ".join([*parts, *([str(model)] if model else [])])
+
+
+def environment_facts(paths: Sequence[Path], environments: Sequence[dict[str, Any]]) -> list[Facts]:
+    """One list for each machine; sessions that recorded the same facts share one.
+
+    Args:
+        paths: where each environment.json lies: {machine}/sessions/{session}/ or a folder named after the machine.
+        environments: their contents, in the same order.
+    """
+    found: list[tuple[list[str], dict[str, Any]]] = []
+    for path, environment in zip(paths, environments, strict=True):
+        of_session = len(path.parts) > 3 and path.parts[-3] == "sessions"
+        name = f"{path.parts[-4]}, session {path.parent.name}" if of_session else path.parent.name
+        same = next((names for names, known in found if known == environment), None)
+        if same is None:
+            found.append(([name], environment))
+        else:
+            same.append(name)
+    return [Facts("; ".join(names), _known(environment), _gaps(environment)) for names, environment in found]
+
+
+def session_facts(session: SessionData) -> list[Facts]:
+    """Model, server, power sources and course of one session."""
+    model, server = session.model, session.server_environment
+    found = []
+    if model:
+        # The folder of this machine that holds the model or the interpreter says nothing to a reader elsewhere.
+        # Its architecture is a page of numbers, and is in model.json.
+        named = {key: value for key, value in model.items() if key not in ("files", "path", "architecture")}
+        files = [(f"sha256 of {name}", str(digest)) for name, digest in (model.get("files") or {}).items()]
+        found.append(Facts("Model", [*_known(named), *files], _gaps(model)))
+    if server:
+        packages = [str(package) for package in server.get("packages") or []]
+        listed = {key: value for key, value in server.items() if key not in ("packages", "command")}
+        found.append(Facts("Server environment", _known(listed), _gaps(server), packages))
+    sources = session.power_metadata.get("source")
+    if sources:
+        rows = sources if isinstance(sources, list) else [sources]
+        known = [
+            (str(row.get("name", "source")), plain({k: v for k, v in row.items() if k != "name"}))
+            for row in rows
+            if isinstance(row, dict)
+        ]
+        counts = session.session.get("power") or {}
+        found.append(
+            Facts("Power sources and sampler", [*known, *_known({k: counts[k] for k in counts if k != "sources"})])
+        )
+    if session.session:
+        command = next(_commands(session.session), [])
+        rest = {key: value for key, value in session.session.items() if key != "power"}
+        # A null there is no gap: `last_error` is null where nothing went wrong.
+        found.append(Facts("Session", _known(rest), _gaps(session.session, silent=False), command))
+    return found
+
+
+def files(output: Path, paths: Sequence[Path]) -> list[tuple[str, str, str]]:
+    """Path from the report's folder, size and SHA-256 of each file that the figures can be recomputed from."""
+    rows = []
+    for path in dict.fromkeys(paths):
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        rows.append((os.path.relpath(path, output.parent), f"{path.stat().st_size:,} bytes", digest))
+    return rows
+
+
+def _unique(texts: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _dates(sessions: Sequence[SessionData]) -> str:
+    days = set()
+    for session in sessions:
+        anchor = session.power_metadata.get("clock_anchor")
+        if isinstance(anchor, dict) and "unix_ns" in anchor:
+            days.add(datetime.fromtimestamp(anchor["unix_ns"] / 1e9, tz=UTC).date())
+    texts = [f"{day.day} {day:%B %Y}" for day in sorted(days)]
+    return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}" if texts else ""
+
+
+def _known(content: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is not null; a command is shown on its own, word by word."""
+    return [
+        (key, plain(value))
+        for key, value in _leaves(content)
+        if value is not None and key != "version" and not (key.endswith("command") and isinstance(value, list))
+    ]
+
+
+def _gaps(content: dict[str, Any], *, silent: bool = True) -> list[tuple[str, str]]:
+    """What `missing` gives a reason for and, if `silent`, each further null."""
+    reasons = content.get("missing")
+    reasons = {str(key): str(why) for key, why in reasons.items()} if isinstance(reasons, dict) else {}
+    others = [key for key, value in _leaves(content) if silent and value is None and key not in reasons]
+    return [*reasons.items(), *((key, "no reason was recorded") for key in others)]
+
+
+def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if not prefix and key == "missing":
+            continue
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{name}.")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            for index, item in enumerate(value):
+                yield from _leaves(item, f"{name}.{index}.")
+        else:
+            yield name, value
+
+
+def _commands(content: dict[str, Any]) -> Iterator[list[str]]:
+    for key, value in content.items():
+        if key == "command" and isinstance(value, list):
+            yield [str(word) for word in value]
+        elif isinstance(value, dict):
+            yield from _commands(value)

@@ -1,0 +1,143 @@
+"""The files a report is made of, and reading them: what is not there is None, for the report says so in its place."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from inference_energy.contracts import phases, power, receipts, requests
+from inference_energy.contracts.io import read_json, read_metadata, read_table
+from inference_energy.errors import InputError
+
+
+@dataclass(frozen=True)
+class SessionFiles:
+    """The files of one session. Every path but the names may be None: its part of the report is then left out.
+
+    `name` is the session's, `machine` the machine it ran on; both as in the summary.
+    """
+
+    name: str
+    machine: str
+    power: Path | None = None
+    phases: Path | None = None
+    requests: Path | None = None
+    receipts: Path | None = None
+    session: Path | None = None
+    idle: Path | None = None
+    server_environment: Path | None = None
+    model: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """The name in headings."""
+        return f"{self.name} on {self.machine}" if self.machine else self.name
+
+    def existing(self) -> list[Path]:
+        """The files that were given, for the list of files to recompute from."""
+        paths = (self.power, self.phases, self.requests, self.receipts, self.session, self.idle)
+        return [path for path in (*paths, self.server_environment, self.model) if path is not None]
+
+
+@dataclass(frozen=True)
+class SessionData:
+    """The content of a session's files; see the data contracts for the columns."""
+
+    files: SessionFiles
+    power: pd.DataFrame | None
+    power_metadata: dict[str, Any]
+    phases: pd.DataFrame | None
+    requests: pd.DataFrame | None
+    receipts: pd.DataFrame | None
+    session: dict[str, Any]
+    server_environment: dict[str, Any]
+    model: dict[str, Any]
+
+
+def read_session_page(files: SessionFiles) -> SessionData:
+    """Read what is there.
+
+    Raises:
+        InputError: a path that was given does not exist, or is not what its name says.
+    """
+    return SessionData(
+        files=files,
+        power=_table(files.power, power.SCHEMA),
+        power_metadata=read_metadata(files.power) if files.power else {},
+        phases=_table(files.phases, phases.SCHEMA),
+        requests=_table(files.requests, requests.SCHEMA),
+        receipts=_table(files.receipts, receipts.SCHEMA),
+        session=_mapping(files.session),
+        server_environment=_mapping(files.server_environment),
+        model=_mapping(files.model),
+    )
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """summary.json with every list a report looks at, empty where the file has none.
+
+    Raises:
+        InputError: no such file, not JSON, or not a summary.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or "cells" not in content:
+        raise InputError(f"{path}: not a summary: it has no `cells`")
+    return {
+        "experiment": path.parent.name,
+        "idle": [],
+        "fits": [],
+        "notes": [],
+        "machines": [],
+        "sessions": [],
+        **content,
+    }
+
+
+def steady_cells(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The cells with realistic load, whose figures are headlines; the others only feed the fit."""
+    return [cell for cell in summary["cells"] if cell.get("kind", "steady") == "steady"]
+
+
+def all_figures(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every figure of cells and idle baselines."""
+    figures = [figure for cell in summary["cells"] for figure in cell["figures"].values()]
+    idle = [value for row in summary["idle"] for value in row.values() if isinstance(value, dict) and "grade" in value]
+    return figures + idle
+
+
+def cell_load_text(cell: dict[str, Any]) -> str:
+    """The cell's load in words, or its name."""
+    load = cell.get("load")
+    text = load.get("text") if isinstance(load, dict) else load
+    return str(text or cell["cell"])
+
+
+def device_label(domain: str, device: str) -> str:
+    """A channel's name: `gpu GPU-4f1c...`, but `cpu` where the device has no other name than its domain."""
+    return domain if device == domain else f"{domain} {device}"
+
+
+def labels(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """A label for legends and axes for each cell: its load, with its name and its machine where they tell it apart."""
+    texts = [cell_load_text(cell) for cell in cells]
+    for key in ("cell", "machine"):
+        uses = Counter(texts)
+        texts = [
+            text if uses[text] == 1 else f"{text}, {cell.get(key, '')}" for text, cell in zip(texts, cells, strict=True)
+        ]
+    return texts
+
+
+def _table(path: Path | None, schema: pa.Schema) -> pd.DataFrame | None:
+    return None if path is None else read_table(path, schema)
+
+
+def _mapping(path: Path | None) -> dict[str, Any]:
+    content = {} if path is None else read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return content

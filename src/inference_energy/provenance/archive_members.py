@@ -1,0 +1,313 @@
+"""Which files belong to an experiment's archive, and under which names they lie in it.
+
+Which files belong to an experiment's archive, and under which names they lie in it.
+
+The archive keeps the layout of the results folder below `results/`, so that the links of the report still work.
+
+The code behind results: the package's own source, the lock file, and which commit they are.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import inference_energy
+from inference_energy import __version__
+from inference_energy.contracts.calibration import KEY, read_calibrations
+from inference_energy.contracts.io import read_json
+from inference_energy.errors import InputError
+from inference_energy.estimate.calibration import SHIPPED, read_calibration
+from inference_energy.provenance.experiment_json import NAME, GitError, PlannedSession, git, plan_of, sessions
+from inference_energy.provenance.manifest import LeftOut
+
+SERVER_FILES = ("server_environment.json", "model.json")
+IDLE_FILES = ("power.parquet", "idle.json")
+SESSION_FILES = (
+    "prompts.parquet",
+    "schedule.parquet",
+    "power.parquet",
+    "requests.parquet",
+    "server_metrics.parquet",
+    "phases.parquet",
+    "session.json",
+    "environment.json",
+)
+DERIVED_FILES = (
+    "launch.json",
+    "warmup.json",
+    "steady_load.json",
+    "energy.json",
+    "receipts.parquet",
+    "estimates.json",
+    "carbon.json",
+)
+EXPERIMENT_FILES = (NAME, "summary.json", "report.html")
+
+RESULTS = "results"
+CALIBRATION = "calibration.json"
+"""The name in the experiment's folder of the archive under which the file that `analysis.calibration` names lies."""
+
+ESTIMATE_CALIBRATION = "estimate_calibration.json"
+"""The same for the file that `estimate.calibration` names."""
+
+
+@dataclass(frozen=True)
+class ArchiveMember:
+    """A file of an archive: its name there, and where its content comes from."""
+
+    name: str
+    source: Path | bytes
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, as it is now."""
+        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+
+    def open(self) -> BinaryIO:
+        """The content."""
+        return BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Members of an archive, sorted by name, and the files left out of it."""
+
+    experiment: str
+    members: list[ArchiveMember] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def collect_results(experiment: Path) -> Collection:
+    """The results of exactly the sessions that an experiment's plan names.
+
+    Args:
+        experiment: the experiment's folder; its parent is the results folder.
+
+    Raises:
+        InputError: a file is missing, named with the command that makes it.
+    """
+    root, name = experiment.absolute().parent, experiment.absolute().name
+    if not (experiment / NAME).is_file():
+        raise InputError(
+            f"{experiment}: holds no {NAME}; name the result folder of an experiment, such as results/default, "
+            "which `snakemake` fills"
+        )
+    plan = plan_of(read_json(experiment / NAME), str(experiment / NAME))
+    planned = sessions(plan, str(experiment / NAME))
+    needed = [root / name / file for file in EXPERIMENT_FILES]
+    for session in planned:
+        needed += _needed(root, session)
+    for path in needed:
+        if not path.is_file():
+            raise InputError(f"{_shown(path, root)}: no such file; {_remedy(path, root)}")
+
+    folders = [root / name, *_folders(root, planned)]
+    found = {path for folder in folders for path in _files(folder)}
+    found |= {path for machine in _machines(planned) for path in _logs(root / "logs" / machine, planned)}
+    collection = Collection(name)
+    for path in sorted({*needed, *found}):
+        inside = path.relative_to(root).as_posix()
+        why = None if path in needed else _why_not(path, root / name)
+        if why:
+            collection.left_out.append(LeftOut(path=f"{RESULTS}/{inside}", why=why))
+        else:
+            collection.members.append(ArchiveMember(f"{RESULTS}/{inside}", path))
+    for calibration in (_calibration(root, name, plan), _estimate_calibration(root, name, plan)):
+        if calibration is not None:
+            others = [member for member in collection.members if member.name != calibration.name]
+            collection.members[:] = sorted([*others, calibration], key=lambda member: member.name)
+    return collection
+
+
+def _estimate_calibration(root: Path, name: str, plan: dict[str, Any]) -> ArchiveMember | None:
+    """The calibration of the estimates, where it is a file; as it is now it must be the one that was used."""
+    estimate = plan.get("estimate")
+    named = estimate.get("calibration") if isinstance(estimate, dict) else None
+    if not named or named in SHIPPED:
+        return None
+    path = root.parent / named
+    fitted = read_calibration(str(path))
+    used = {row.get("calibration_sha256") for row in read_json(root / name / "summary.json").get("estimates", [])}
+    if used - {fitted.sha256, None}:
+        raise InputError(
+            f"estimate.calibration: {named} is not the file that the summary was made with; "
+            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it anew"
+        )
+    return ArchiveMember(f"{RESULTS}/{name}/{ESTIMATE_CALIBRATION}", path)
+
+
+def _calibration(root: Path, name: str, plan: dict[str, Any]) -> ArchiveMember | None:
+    """The calibration, which may lie anywhere; as it is now it must be the one that the summary was made with."""
+    named = plan["analysis"].get("calibration") if isinstance(plan["analysis"], dict) else None
+    if not named:
+        return None
+    path = root.parent / named
+    found = read_calibrations(path)
+    used = {
+        digest
+        for row in read_json(root / name / "summary.json").get("sessions", [])
+        if (digest := (row.get("calibration") or {}).get("sha256"))
+    }
+    if used - {found.sha256}:
+        raise InputError(
+            f"{KEY}: {named} is not the file that the summary was made with; "
+            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it anew"
+        )
+    return ArchiveMember(f"{RESULTS}/{name}/{CALIBRATION}", path)
+
+
+def _needed(root: Path, planned: PlannedSession) -> list[Path]:
+    raw, derived = root / "raw" / planned.machine, root / "derived" / planned.machine
+    return [
+        raw / "environment.json",
+        *(raw / "servers" / planned.server / file for file in SERVER_FILES),
+        *(raw / "idle" / planned.server / file for file in IDLE_FILES),
+        *(raw / "sessions" / planned.session / file for file in SESSION_FILES),
+        *(derived / planned.session / file for file in DERIVED_FILES),
+        derived / "fits" / f"{planned.server}.json",
+    ]
+
+
+def _folders(root: Path, planned: list[PlannedSession]) -> Iterator[Path]:
+    """The folders that belong to the plan's sessions as a whole."""
+    for one in planned:
+        yield root / "raw" / one.machine / "servers" / one.server
+        yield root / "raw" / one.machine / "idle" / one.server
+        yield root / "raw" / one.machine / "sessions" / one.session
+        yield root / "derived" / one.machine / one.session
+
+
+def _logs(folder: Path, planned: list[PlannedSession]) -> Iterator[Path]:
+    """Logs of a machine, without those of other experiments' servers and sessions."""
+    mine = [one for one in planned if one.machine == folder.name]
+    servers, own = {one.server for one in mine}, {one.session for one in mine}
+    kept = {
+        "servers": servers,
+        "idle": servers,
+        "sessions": own,
+        "derived": own | {f"fit_{server}" for server in servers},
+    }
+    for path in _files(folder):
+        kind, *rest = path.relative_to(folder).parts
+        if not rest or kind not in kept or Path(rest[0]).stem in kept[kind]:
+            yield path
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Regular files below a folder; links are not followed, so nothing from elsewhere slips in."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            yield path
+
+
+def _why_not(path: Path, experiment: Path) -> str | None:
+    """Why a file that is not needed stays out."""
+    if path.name.startswith("."):
+        return "a temporary file"
+    if path.suffix == ".zip" and path.parent == experiment:
+        return "an archive"
+    if path.suffix == ".arrows":
+        return "a log written while measuring, whose content is in the Parquet file of its name"
+    return None
+
+
+def _machines(planned: list[PlannedSession]) -> list[str]:
+    return list(dict.fromkeys(one.machine for one in planned))
+
+
+def _shown(path: Path, root: Path) -> str:
+    return f"{root.name}/{path.relative_to(root).as_posix()}"
+
+
+def _remedy(path: Path, root: Path) -> str:
+    target = _shown(path, root)
+    if path.relative_to(root).parts[0] == "raw":
+        machine = path.relative_to(root).parts[1]
+        return f"`snakemake {target}` makes it on {machine}; on another machine copy {root.name}/raw/{machine} here"
+    return f"`snakemake {target}` makes it"
+
+
+CODE = "code"
+PACKAGE_MEMBERS = f"{CODE}/src/inference_energy/"
+DIFF = f"{CODE}/uncommitted.diff"
+PACKAGE = Path(inference_energy.__file__).resolve().parent
+
+_NEEDED = ("pyproject.toml", "requirements/requirements.lock")
+_PARTS = (
+    "README.md",
+    "LICENSE",
+    "Makefile",
+    "Snakefile",
+    "config.yaml",
+    *("config", "requirements", "workflow", "scripts", "envs", "profiles"),
+)
+_NOT_CODE = ("__pycache__", ".snakemake")
+
+
+def collect_code(project: Path, package: Path = PACKAGE) -> tuple[dict[str, Any], list[ArchiveMember]]:
+    """What is known of the code, and the members that hold it, installable from the folder `code`.
+
+    Args:
+        project: the project's folder.
+        package: the folder of the package that runs.
+
+    Raises:
+        InputError: the project's folder lacks its lock file or pyproject.toml.
+    """
+    for name in _NEEDED:
+        if not (project / name).is_file():
+            raise InputError(f"{project / name}: no such file; give the project's folder with --project")
+    files = {name: project / name for name in _NEEDED}
+    for part in _PARTS:
+        files |= {path.relative_to(project).as_posix(): path for path in _files_below(project / part)}
+    members = [ArchiveMember(f"{CODE}/{name}", path) for name, path in files.items()]
+    members += [ArchiveMember(PACKAGE_MEMBERS + name, path) for name, path in package_files(package).items()]
+
+    facts: dict[str, Any] = {"version": __version__, "package_in_project": package.is_relative_to(project.resolve())}
+    diff = b""
+    try:
+        facts["git_commit"] = git(project, "rev-parse", "HEAD").decode().strip()
+        status = git(project, "status", "--porcelain", "--", ".").decode(errors="replace").splitlines()
+        diff = git(project, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".")
+        facts["git_dirty"] = bool(status)
+        facts["git_untracked"] = [line[3:] for line in status if line.startswith("??")]
+    except GitError as error:
+        facts |= {"git_commit": None, "git_dirty": None, "missing": str(error)}
+    facts["uncommitted_sha256"] = hashlib.sha256(diff).hexdigest() if diff else None
+    members.append(ArchiveMember(f"{CODE}/version.json", (json.dumps(facts, indent=2) + "\n").encode()))
+    if diff:
+        members.append(ArchiveMember(DIFF, diff))
+    return facts, members
+
+
+def package_files(package: Path = PACKAGE) -> dict[str, Path]:
+    """The files of the package: names relative to its folder, and their paths."""
+    return {path.relative_to(package).as_posix(): path for path in _files_below(package)}
+
+
+def changed_files(archived: dict[str, str], package: Path = PACKAGE) -> list[str]:
+    """Files of the package that differ between an archive and this installation.
+
+    Args:
+        archived: SHA-256 of each file in the archive, by its name relative to the package's folder.
+        package: the folder of the package that runs.
+    """
+    here = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in package_files(package).items()}
+    return sorted(name for name in {*archived, *here} if archived.get(name) != here.get(name))
+
+
+def _files_below(path: Path) -> list[Path]:
+    """The file itself, or the regular files below a folder, without caches and hidden files."""
+    if path.is_file():
+        return [path]
+    found = []
+    for file in path.rglob("*"):
+        parts = file.relative_to(path).parts
+        hidden = any(part.startswith(".") or part in _NOT_CODE for part in parts)
+        if file.is_file() and not file.is_symlink() and not hidden:
+            found.append(file)
+    return found
