@@ -202,12 +202,12 @@ def phase_problems(key: str, phase: LoadPhase, workload: Workload) -> Iterator[N
             text = "only synthetic prompts can be as long as the trace's"
             yield Notice(text, lengths, (without, Setting(f"{name}.prompts.source", "synthetic")))
         if workload.conversations:
-            yield Notice("a trace has single requests, not conversations", lengths, (without,))
+            yield Notice("a trace has single requests and no conversations", lengths, (without,))
         if not workload.ignore_eos:
             text = "a model ends its answers where it likes"
             yield Notice(text, lengths, (Setting(f"{name}.ignore_eos", True), without))
     if isinstance(arrival, ScheduleArrival) and workload.conversations:
-        text = "the schedule says which turns there are; leave conversations out of the workload"
+        text = f"the schedule says which turns there are; leave out workloads.{phase.workload}.conversations"
         yield Notice(text, f"{key}.arrival")
 
 
