@@ -21,10 +21,11 @@ from typing import Any
 
 from msgspec import structs
 
-from inference_energy.analysis.figures import blocking_reasons, figure_from_dict, make_figure, reason, scaled
+from inference_energy.analysis.figures import blocking_reasons, figure_from_dict, make_figure, scaled
 from inference_energy.config.analysis import ImpactConfig, WaterConfig
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.grades import weakest
+from inference_energy.contracts.reason_codes import reason
 
 J_PER_KWH = 3.6e6
 

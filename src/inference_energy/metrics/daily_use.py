@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
-from inference_energy.analysis.figures import blocking_reasons, reason, scaled
+from inference_energy.analysis.figures import blocking_reasons, scaled
 from inference_energy.analysis.integration import Values
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.contracts.traffic import Traffic
 from inference_energy.metrics.sweep import REQUESTS, TOKENS, Sweep, power_at, sweep_figure
 from inference_energy.metrics.uncertainty import like

@@ -13,9 +13,10 @@ Says:     which of two configurations wastes less of both together. It favours n
 import numpy as np
 import pandas as pd
 
-from inference_energy.analysis.figures import blocking_reasons, reason, scaled
+from inference_energy.analysis.figures import blocking_reasons, scaled
 from inference_energy.analysis.integration import Times, Values
 from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.cells import BASES, MetricCell
 from inference_energy.metrics.uncertainty import LOAD, bounded, fluctuation_of_sum, like, terms_of
 

@@ -12,9 +12,10 @@ Says:     what the energy buys that is right. A small model may spend little on 
 
 from collections.abc import Sequence
 
-from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
+from inference_energy.analysis.figures import blocking_reasons, make_figure
 from inference_energy.config.analysis import QualityConfig
 from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.cells import BASES, MetricCell
 from inference_energy.metrics.goodput_per_joule import requests_per_j
 from inference_energy.metrics.quality import Grades, accuracy

@@ -12,8 +12,8 @@ Says:     nothing that the family does not say better.
 
 from msgspec import structs
 
-from inference_energy.analysis.figures import reason
 from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.cells import MetricCell
 from inference_energy.metrics.uncertainty import inverse, like
 

@@ -27,10 +27,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
+from inference_energy.analysis.figures import blocking_reasons, make_figure
 from inference_energy.analysis.integration import Values
 from inference_energy.config.analysis import QualityConfig
 from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.cells import MetricCell
 
 Grader = Literal["exact", "multiple_choice", "numeric"]

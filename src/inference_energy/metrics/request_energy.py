@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 from msgspec import structs
 
-from inference_energy.analysis.figures import blocking_reasons, reason
+from inference_energy.analysis.figures import blocking_reasons
 from inference_energy.analysis.latency import needed, percentiles
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.cells import MetricCell
 from inference_energy.metrics.uncertainty import LOAD, SCALE, bounded, half_width, like, scale_of, terms_of
 

@@ -13,9 +13,10 @@ Source:   Green Software Foundation, Software Carbon Intensity Specification 1.1
 Says:     emissions per unit at this load. M is charged for the time, so an idle server's tokens cost more of it.
 """
 
-from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
+from inference_energy.analysis.figures import blocking_reasons, make_figure
 from inference_energy.config.analysis import EmbodiedConfig
 from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.cells import MetricCell
 from inference_energy.metrics.uncertainty import LOAD, bounded, fluctuation, like, terms_of
 

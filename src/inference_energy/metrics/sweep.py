@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference_energy.analysis.figures import blocking_reasons, deduplicated, make_figure, reason
+from inference_energy.analysis.figures import blocking_reasons, make_figure
 from inference_energy.analysis.integration import Values
 from inference_energy.analysis.uncertainty.budget import Term, merged
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.grades import Grade, weakest
+from inference_energy.contracts.reason_codes import deduplicated, reason
 from inference_energy.metrics.cells import MetricCell
 from inference_energy.metrics.uncertainty import LOAD, SCALE, bounded, fluctuation, scale_of, terms_of
 

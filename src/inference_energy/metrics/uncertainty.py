@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from msgspec import structs
 
-from inference_energy.analysis.figures import blocking_reasons, make_figure, ratio, reason
+from inference_energy.analysis.figures import blocking_reasons, make_figure, ratio
 from inference_energy.analysis.integration import Values
 from inference_energy.analysis.power_series import Correction
 from inference_energy.analysis.uncertainty.budget import Budget, Term, merged, ratio_error, with_budget
@@ -19,6 +19,7 @@ from inference_energy.analysis.uncertainty.terms import scale_terms
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.grades import weakest
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.cells import MetricCell
 
 SCALE = ("sensor gain", "sensor offset", "calibration", "meter")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
-from inference_energy.analysis.figures import CODES
+from inference_energy.contracts.reason_codes import CODES
 
 SYMMETRIC = 0.01
 """Bounds whose middle is no further from the value than this share of U are written as ±."""
