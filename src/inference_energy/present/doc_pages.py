@@ -20,7 +20,7 @@ from inference_energy.present.page import FONT, LIGHT, SERIES
 
 
 def reasons_page() -> str:
-    """Return docs/reasons.md: every reason code with its meaning, effect and figures."""
+    """Return docs/reference/reasons.md: every reason code with its meaning, effect and figures."""
     lines = [
         "# Reason codes",
         "",
@@ -174,7 +174,7 @@ RATIO_LABELS = {
 
 
 def estimator_plots(scorecard: Scorecard) -> dict[str, str]:
-    """Return the pictures of docs/estimates.md as SVG text by file name."""
+    """Return the pictures of docs/reference/estimators.md as SVG text by file name."""
     return {
         "estimates-roofline.svg": plot_roofline(scorecard.groups[0]),
         "estimates-ratios.svg": plot_ratios(scorecard.groups[0]),
