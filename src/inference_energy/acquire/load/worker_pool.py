@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.load.loops import CellTimes
@@ -21,7 +21,11 @@ from inference_energy.acquire.load.settings import LoadSpec
 from inference_energy.contracts.child_process import ChildProcess, Event
 from inference_energy.errors import RunError
 
-MODULE = "inference_energy.acquire.load.worker"
+MODULE = "inference_energy.acquire.load.worker_main"
+
+if TYPE_CHECKING:
+    # The digest of the code sees imports, not names in strings.
+    from inference_energy.acquire.load import worker_main  # noqa: F401
 
 
 class WorkerHandle:
