@@ -123,6 +123,7 @@ SESSION_CLOSURE = [
     "inference_energy.contracts.arrow_log",
     "inference_energy.contracts.child_process",
     "inference_energy.contracts.engine_metrics",
+    "inference_energy.contracts.grades",
     "inference_energy.contracts.io",
     "inference_energy.contracts.phases",
     "inference_energy.contracts.power",

@@ -100,7 +100,7 @@ def run(options: LoadOptions, console: Console) -> dict[str, Any]:
         sent = _send(options, prepared, folder, console)
         keep = True
         with _ignored(signal.SIGINT, signal.SIGTERM):
-            found = call_subprocess("summarise", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
+            found = call_subprocess("summarize", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
         keep = False
         return found
     except RunError as error:
