@@ -6,7 +6,6 @@ dark partner, so that a plot follows the theme without being drawn twice.
 """
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from inference_energy import __version__
+from inference_energy.contracts.io import atomic_write
 from inference_energy.present import figures_text
 
 LIGHT = {
@@ -145,13 +145,8 @@ def write_page(output: Path, template: str, **content: Any) -> None:
     """
     plots = {name: _json(plot) for name, plot in content.pop("plots", {}).items()}
     html = _environment().get_template(template).render(plots=plots, **content)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
+    with atomic_write(output) as partial:
         partial.write_text(html, encoding="utf-8")
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @cache
