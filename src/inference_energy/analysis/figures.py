@@ -189,7 +189,7 @@ CODES: dict[str, Code] = {
         "tokens and requests per joule",
     ),
     "comparison_only": Code(
-        "Given for comparison with other work only; docs/metrics.md has its defects.", "note", "ESS"
+        "Given for comparison with other work only; docs/reference/metrics.md has its defects.", "note", "ESS"
     ),
     "interpolated_levels": Code(
         "Between the levels that were measured, power was taken to lie on straight lines.",

@@ -42,7 +42,7 @@ inference-energy check config.yaml config/protocol.yaml
 DOCUMENT_EXAMPLES = """
 [bold]Examples[/bold]
 
-inference-energy document --schema workflow/schemas/config.schema.json --page docs/configuration.md config.yaml
+inference-energy document config.yaml --page docs/reference/configuration.md
 """
 
 

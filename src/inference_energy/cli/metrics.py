@@ -49,7 +49,7 @@ def metrics(
 ) -> None:
     """The metric family of a finished experiment: what tokens, requests and right answers cost, and at which load.
 
-    What each metric is, and what not to compare: docs/metrics.md. A metric whose inputs are missing says so.
+    What each metric is, and what not to compare: docs/reference/metrics.md. A metric whose inputs are missing says so.
     """
     from inference_energy.contracts.io import read_json
     from inference_energy.metrics.stage import recompute_daily_use as daily_again

@@ -160,7 +160,7 @@ class QualityConfig(Section):
 
 
 class MetricsConfig(Section):
-    """The metric family (docs/metrics.md)."""
+    """The metric family (docs/reference/metrics.md)."""
 
     embodied: EmbodiedConfig | None = Field(None, description="embodied emissions; null leaves SCI out")
     traffic: TrafficConfig | None = Field(None, description="a day of traffic; null leaves daily use out")

@@ -100,7 +100,7 @@ def _explain(detail: Any, raw: Mapping[str, Any]) -> str:
         return f"{key}: {text}" if key else text
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), _known_keys(), n=1, cutoff=0.6)
-        hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists the keys"
+        hint = f"; did you mean {near[0]}?" if near else "; docs/reference/configuration.md lists the keys"
         return f"{key}: unknown key{hint}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = detail["ctx"]

@@ -93,7 +93,7 @@ class LoadRunResult:
     Attributes:
         counts: of the last cell's requests.
         times: when the cell `load-test` sent and when its last request had ended; None where it was stopped before.
-        client: what its processes took; see `LoadTeam.finish`.
+        client: what its processes took; see `WorkerPool.finish`.
         machine_busy_s: CPU time of this machine, all programs together, while the cell `load-test` was under way [s].
         stopped_ns: when it was stopped early; None: it was not.
     """

@@ -74,6 +74,7 @@ WORDS = (
     (r"workloads\.[\w-]+\.prompts\.source: synthetic", "--prompt-length"),
     (r"workloads\.[\w-]+\.conversations", "--turns"),
     (r"workloads\.[\w-]+\.ignore_eos: true|ignore_eos: true", "--ignore-eos"),
+    (r"(windows\.[\w-]+|warmup)\.arrival\.lengths: false", "--trace-arrivals-only"),
     (r"(windows\.[\w-]+|warmup)\.arrival\.lengths", "--trace"),
     (r"lengths: false", "--trace-arrivals-only"),
     (r"workloads\.[\w-]+\.prompts\.path", "--prompts"),
@@ -107,7 +108,7 @@ def cells_of(options: LoadOptions) -> list[Cell]:
     given = {"workload": CELL, "arrival": _arrival(options), "duration_s": options.duration}
     phase = section(LoadPhase, given, "arrival", options)
     for problem in phase_problems(f"windows.{CELL}", phase, workload):
-        raise InputError(as_options(problem, options))
+        raise InputError(as_options(str(problem), options))
     cell = Cell(CELL, "steady", CELL, workload, phase.arrival, phase.duration_s)
     if isinstance(phase.arrival, ClosedArrival) and options.pool is None:
         cell = replace(cell, arrival=_with_pool(cell, phase.arrival, options))
