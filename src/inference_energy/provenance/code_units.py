@@ -1,6 +1,6 @@
 """Units of code: what each top-level statement of a module binds, says and refers to, read from its syntax tree.
 
-`code_digest` follows the references and decides what counts. This module imports nothing of ours.
+`code_digest` follows the references and decides what counts.
 """
 
 import ast
@@ -10,6 +10,8 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
+
+from inference_energy.provenance.code_prose import chain_of, is_prose, last_name, without_message, without_prose
 
 AFFECTS_RESULTS = "AFFECTS_RESULTS"
 """Name of the constant by which a module declares itself outside of all results."""
@@ -22,17 +24,6 @@ _PURE_DECORATORS = {
     *("abstractmethod", "asynccontextmanager", "cache", "cached_property", "classmethod", "contextmanager"),
     *("dataclass", "final", "lru_cache", "njit", "overload", "override", "property", "runtime_checkable"),
     *("setter", "staticmethod", "total_ordering", "unique", "wraps"),
-}
-_LOG_OBJECTS = {"log", "_log", "logger", "_logger", "logging"}
-_LOG_METHODS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
-_PROSE_METHODS = {"add_note", "say"}
-_ERROR_NAME = re.compile(r"(Error|Exception|Warning|Exit|failure)$")
-_DESCRIBED_CALLS = {
-    *("Argument", "ArgumentParser", "Field", "Meta", "Option", "Parameter", "Typer", "add_argument"),
-    *("add_argument_group", "add_parser", "add_subparsers", "callback", "command"),
-}
-_DESCRIPTIONS = {
-    *("deprecated", "description", "epilog", "examples", "help", "metavar", "prog", "rich_help_panel", "title"),
 }
 _RESOURCE_CALLS = {"PackageLoader", "files", "getLogger"}
 _SEES_WHOLE_MODULE = {"__file__", "eval", "exec", "globals", "vars"}
@@ -157,11 +148,13 @@ def parse(source: bytes, module: str) -> ast.Module:
 def _split(body: Iterable[ast.stmt], into: ModuleUnits, origin: Origin, own: set[str], *, executed: bool) -> None:
     """Add statements to a module; `own` are the names of its functions, and gets those that come from the package."""
     for node in body:
-        if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and last_name(node.test) == "TYPE_CHECKING":
             _split(node.body, into, origin, own, executed=False)
             _split(node.orelse, into, origin, own, executed=executed)
             continue
-        is_main = isinstance(node, ast.If) and any(chain == ("__name__",) for chain in map(_chain, ast.walk(node.test)))
+        is_main = isinstance(node, ast.If) and any(
+            chain == ("__name__",) for chain in map(chain_of, ast.walk(node.test))
+        )
         if not isinstance(node, _Function | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.Expr):
             for record in (record for inner in ast.walk(node) for record in _imports(inner, origin)):
                 into.imports.setdefault(record[0], []).append(record)
@@ -170,7 +163,7 @@ def _split(body: Iterable[ast.stmt], into: ModuleUnits, origin: Origin, own: set
                 if record[1].partition(".")[0] == origin.root:
                     own.add(record[0])
         is_unit = not isinstance(node, ast.Import | ast.ImportFrom | ast.Pass) and _declares_effect(node) is None
-        if is_unit and not _is_prose(node):
+        if is_unit and not is_prose(node):
             has_effect = executed and not is_main and _has_effect(node, own)
             into.units.append(Unit(len(into.units), node, origin, has_effect=has_effect))
 
@@ -212,7 +205,7 @@ def _declares_effect(node: ast.stmt) -> bool | None:
 def _has_effect(node: ast.stmt, own: set[str]) -> bool:
     """Return whether a top-level statement may do more than bind its names."""
     if isinstance(node, _Function | ast.ClassDef):
-        return any(_last_name(decorator) not in _PURE_DECORATORS for decorator in node.decorator_list)
+        return any(last_name(decorator) not in _PURE_DECORATORS for decorator in node.decorator_list)
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if not all(isinstance(target, ast.Name | ast.Tuple | ast.List) for target in targets):
@@ -224,7 +217,7 @@ def _has_effect(node: ast.stmt, own: set[str]) -> bool:
 
 def _calls_own_function(call: ast.Call, own: set[str]) -> bool:
     """Return whether a call is of a function of the package; classes, by their capital letter, only make an object."""
-    chain = _chain(call.func)
+    chain = chain_of(call.func)
     return bool(chain) and chain[0] in own and not chain[-1].lstrip("_")[:1].isupper()
 
 
@@ -239,56 +232,6 @@ def _bound_names(node: ast.stmt) -> tuple[str, ...]:
         elif isinstance(inner, _Function | ast.ClassDef):
             names.add(inner.name)
     return tuple(sorted(names))
-
-
-def _chain(node: ast.AST) -> tuple[str, ...]:
-    """Return ("a", "b", "c") for `a.b.c`, and nothing where the root is not a name."""
-    attributes: list[str] = []
-    while isinstance(node, ast.Attribute):
-        attributes.append(node.attr)
-        node = node.value
-    return (node.id, *reversed(attributes)) if isinstance(node, ast.Name) else ()
-
-
-def _last_name(node: ast.AST) -> str:
-    """Return the last identifier of a name, an attribute, or a call of one of these."""
-    if isinstance(node, ast.Call):
-        node = node.func
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _is_prose(node: ast.stmt) -> bool:
-    """Return whether a statement only speaks: a docstring, or a call that logs, shows progress or adds a note."""
-    if not isinstance(node, ast.Expr):
-        return False
-    if isinstance(node.value, ast.Constant):
-        return isinstance(node.value.value, str)
-    if not isinstance(node.value, ast.Call):
-        return False
-    function = node.value.func
-    chain = _chain(function)
-    speaks = (
-        _last_name(function) in _PROSE_METHODS
-        or (_last_name(function) in _LOG_METHODS and bool(_LOG_OBJECTS & set(chain[:-1])))
-        or "progress" in chain[:-1]
-        or chain == ("warnings", "warn")
-        or (chain == ("print",) and any(_chain(word.value) == ("sys", "stderr") for word in node.value.keywords))
-    )
-    acts = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
-    return speaks and not any(isinstance(inner, acts) for inner in ast.walk(node.value))
-
-
-def _is_text(node: ast.AST) -> bool:
-    """Return whether an expression can only be a text."""
-    if isinstance(node, ast.BinOp):
-        return isinstance(node.op, ast.Add | ast.Mod) and (_is_text(node.left) or _is_text(node.right))
-    if isinstance(node, ast.IfExp):
-        return _is_text(node.body) and _is_text(node.orelse)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return _is_text(node.func.value) and node.func.attr in {"format", "join"}
-    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 class _Scope:
@@ -371,7 +314,7 @@ class _Reader:
         elif isinstance(value, list):
             for item in value:
                 if isinstance(item, ast.stmt):
-                    if not (isinstance(item, ast.Pass) or _is_prose(item)):
+                    if not (isinstance(item, ast.Pass) or is_prose(item)):
                         self._node(item)
                 else:
                     self._value(item)
@@ -393,7 +336,7 @@ class _Reader:
             self._scope.bound.add(node.id)
 
     def _attribute(self, node: ast.Attribute) -> None:
-        if chain := _chain(node):
+        if chain := chain_of(node):
             self._out.append(".".join(chain))
             self._scope.loaded.add(chain)
         else:
@@ -410,7 +353,7 @@ class _Reader:
         self._generic(node)
 
     def _call(self, node: ast.Call) -> None:
-        name = _last_name(node.func)
+        name = last_name(node.func)
         if name in _RESOURCE_CALLS and node.args and isinstance(node.args[0], ast.Constant):
             # The package is named for its files; its modules are not meant.
             package = str(node.args[0].value)
@@ -419,23 +362,16 @@ class _Reader:
             if name == "PackageLoader":
                 self._strings.add("templates")
             node = ast.Call(node.func, node.args[1:], node.keywords)
-        if name in _DESCRIBED_CALLS:
-            kept = [keyword for keyword in node.keywords if keyword.arg not in _DESCRIPTIONS]
-            node = ast.Call(node.func, node.args, kept)
-        self._generic(node)
+        self._generic(without_prose(node))
 
     def _raise(self, node: ast.Raise) -> None:
-        error = node.exc
-        if isinstance(error, ast.Call) and any(_ERROR_NAME.search(_last_name(part)) for part in ast.walk(error.func)):
-            kept = [argument for argument in error.args if not _is_text(argument)]
-            node = ast.Raise(ast.Call(error.func, kept, error.keywords), node.cause)
-        self._generic(node)
+        self._generic(ast.Raise(without_message(node.exc), node.cause))
 
     def _function(self, node: _Function) -> None:
         self._out += [type(node).__name__, node.name]
         self._scope.bound.add(node.name)
         self._value(node.decorator_list)
-        annotations_read = any(_last_name(decorator) not in _PURE_DECORATORS for decorator in node.decorator_list)
+        annotations_read = any(last_name(decorator) not in _PURE_DECORATORS for decorator in node.decorator_list)
         self._arguments(node.args, annotations_read=annotations_read)
         if annotations_read:
             self._value(node.returns)
