@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from inference_energy.acquire.load.standalone import CELL
 from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, TURNS, distribution, limits, numbers
 from inference_energy.cli.load.options import LoadOptions, prompts_of
-from inference_energy.config.analysis import Limits
+from inference_energy.config.analysis import Slo
 from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import ClosedArrival
 from inference_energy.config.load.client import ClientConfig
@@ -136,9 +136,9 @@ def client_of(options: LoadOptions) -> ClientConfig:
     return section(ClientConfig, given, "client", options)
 
 
-def limits_of(options: LoadOptions) -> Limits | None:
+def limits_of(options: LoadOptions) -> Slo | None:
     """The limits for goodput."""
-    return None if options.limits is None else Limits(**limits(options.limits))
+    return None if options.limits is None else Slo(**limits(options.limits))
 
 
 def seed_of(options: LoadOptions) -> int:
