@@ -65,7 +65,8 @@ format: setup ## Write code in the project's style
 
 docs: setup ## Write what is generated: comments in the configurations, JSON schema, docs pages
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy document config.yaml config/*.yaml \
-	  --schema workflow/schemas/config.schema.json --page docs/reference/configuration.md --reasons docs/reference/reasons.md
+	  --schema workflow/schemas/config.schema.json --page docs/reference/configuration.md --reasons docs/reference/reasons.md \
+	  --files docs/reference/files.md
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy estimate score \
 	  --page docs/validation/estimators.md --images docs/images > /dev/null
 

@@ -91,9 +91,11 @@ def document(
     schema: Annotated[Path | None, typer.Option(help="JSON schema to write.")] = None,
     page: Annotated[Path | None, typer.Option(help="Page of all keys to write, in Markdown.")] = None,
     reasons: Annotated[Path | None, typer.Option(help="Page of all reason codes to write, in Markdown.")] = None,
+    files: Annotated[Path | None, typer.Option(help="Page of all files to write, in Markdown.")] = None,
 ) -> None:
-    """Write what is generated from the code: comments in YAML files, JSON schema, pages of keys and reason codes."""
+    """Write what is generated from the code: comments in YAML files, JSON schema, pages of keys, codes and files."""
     from inference_energy.config.docgen import json_schema, markdown, recommented
+    from inference_energy.contracts.files_page import files_page
     from inference_energy.present.doc_pages import reasons_page
 
     for path in configs:
@@ -104,3 +106,5 @@ def document(
         page.write_text(markdown())
     if reasons:
         reasons.write_text(reasons_page())
+    if files:
+        files.write_text(files_page())

@@ -126,13 +126,13 @@ def summary(log: pa.Table, samples: int, stats: SamplerStats, output: Path) -> s
     """
     # Here, because scipy takes a second that the other commands need not wait for.
     from inference_energy.analysis.log_energy import whole_log
-    from inference_energy.analysis.power_series import channels, summed
+    from inference_energy.analysis.power_series import series_from_log, summed
     from inference_energy.config.analysis import AnalysisConfig
     from inference_energy.present.figures_text import format_figure as place
 
     config = AnalysisConfig()
     described = json.loads((log.schema.metadata or {}).get(SOURCE.encode(), b"[]"))
-    figures = whole_log(summed(channels(log.to_pandas(), described, config.power_reading)), config)
+    figures = whole_log(summed(series_from_log(log.to_pandas(), described, config.power_reading)), config)
     energy = figures["energy_total_j"]
     lines = [f"{output}: {samples} samples"]
     if energy.value is None:

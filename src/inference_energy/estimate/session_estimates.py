@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from inference_energy.analysis.server_metrics import ServerMetrics
-from inference_energy.analysis.session_facts import identity, read_session
+from inference_energy.analysis.session_facts import read_session, session_names
 from inference_energy.analysis.windows import Window
 from inference_energy.config.analysis import EstimateConfig
 from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts import server_metrics as metrics_contract
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import read_json, read_table
 from inference_energy.estimate.calibration import EnergyCalibration
 from inference_energy.estimate.compare import ESTIMATORS, GRADE, EstimateRequest, basis_for, row_of
@@ -56,7 +57,7 @@ def estimate_session(
     """
     recorded = read_session(session)
     described = read_json(model)
-    served = read_served_model(described, read_json(environment), recorded, config.gpu)
+    served = read_served_model(described, read_json(environment), json_values(recorded), config.gpu)
     windows: dict[str, Any] = {}
     others: dict[str, Any] = {}
     if not served.unknown:
@@ -72,8 +73,7 @@ def estimate_session(
                 others[name] = {"kind": load["kind"], "load": known.as_dict(), "measured": measured}
     fitted = None if served.gpu is None else basis_for(served.gpu, calibration).calibration
     return {
-        "version": 1,
-        **identity(recorded),
+        **session_names(recorded),
         "grade": GRADE,
         "model": None if served.shape is None else served.shape.as_dict(),
         "architecture": described.get("architecture"),

@@ -17,12 +17,14 @@ energy, so each has the interval of that energy, scaled; the factors are taken a
 Stage `carbon`: carbon and water of every window, from its energy figures and the configured factors.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
+import msgspec
 from msgspec import structs
 
-from inference_energy.analysis.figures import blocking_reasons, figure_from_dict, make_figure, scaled
+from inference_energy.analysis.figures import blocking_reasons, make_figure, scaled
 from inference_energy.config.analysis import ImpactConfig, WaterConfig
+from inference_energy.contracts.documents.energy import CarbonDocument, CarbonWindow, EnergyDocument, ImpactFactors
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.reason_codes import reason
@@ -114,39 +116,36 @@ def _without(energy: Figure, keys: list[str]) -> Figure:
 BASES = ("total", "active", "marginal")
 
 
-def footprint(energy: dict[str, Any], config: ImpactConfig) -> dict[str, Any]:
-    """carbon.json of a session.
+def footprint(energy: EnergyDocument, config: ImpactConfig) -> CarbonDocument:
+    """Return carbon.json of a session.
+
+    Per-token and per-request figures without a basis in their name include idle energy (basis total), as the functional
+    units of SCI (ISO/IEC 21031:2024) do; `carbon_{active,marginal}_per_1k_output_tokens_g` stand beside the energies
+    that are shown on that basis.
 
     Args:
-        energy: its energy.json.
+        energy: energy.json of the session.
         config: intensity, PUE, water factors.
-
-    Returns:
-        `factors`, the configuration with its sources, and `windows`: the figures of each. Per-token and per-request
-        figures without a basis in their name include idle energy (basis total), as the functional units of SCI
-        (ISO/IEC 21031:2024) do; `carbon_{active,marginal}_per_1k_output_tokens_g` stand beside the energies that are
-        shown on that basis.
     """
-    return {
-        "version": 1,
-        **{key: energy[key] for key in ("session", "machine", "server")},
-        "factors": config.model_dump(mode="json"),
-        "windows": {
-            name: {
-                "figures": {key: figure.as_dict() for key, figure in _window(window["figures"], config).items()},
-            }
-            for name, window in energy["windows"].items()
+    return CarbonDocument(
+        version=energy.version,
+        session=energy.session,
+        machine=energy.machine,
+        server=energy.server,
+        factors=msgspec.convert(config.model_dump(mode="json"), ImpactFactors),
+        windows={
+            name: CarbonWindow(figures=_window(window.figures, config)) for name, window in energy.windows.items()
         },
-    }
+    )
 
 
 def carbon_figures(
-    figures: dict[str, Any], intensity_g_per_kwh: float, pue: float, bases: tuple[str, ...] = BASES
+    figures: Mapping[str, Figure], intensity_g_per_kwh: float, pue: float, bases: tuple[str, ...] = BASES
 ) -> dict[str, Figure]:
     """Carbon of a window's energy figures, which are named as in energy.json, on these bases."""
 
     def carbon(name: str, per_j: float, unit: str) -> Figure:
-        return carbon_figure(figure_from_dict(figures[name]), per_j, intensity_g_per_kwh, pue, unit)
+        return carbon_figure(figures[name], per_j, intensity_g_per_kwh, pue, unit)
 
     found = {f"carbon_{basis}_g": carbon(f"energy_{basis}_j", 1, "gCO2e") for basis in bases}
     for basis in (basis for basis in bases if basis != "total"):
@@ -157,6 +156,6 @@ def carbon_figures(
     return found
 
 
-def _window(figures: dict[str, Any], config: ImpactConfig) -> dict[str, Figure]:
+def _window(figures: Mapping[str, Figure], config: ImpactConfig) -> dict[str, Figure]:
     carbon = carbon_figures(figures, config.carbon.intensity_g_per_kwh, config.pue)
-    return carbon | water_figures(figure_from_dict(figures["energy_total_kwh"]), config.water, config.pue)
+    return carbon | water_figures(figures["energy_total_kwh"], config.water, config.pue)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -10,6 +11,7 @@ from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.integration import Times, Values
 from inference_energy.analysis.power_series import Correction, channel_label
 from inference_energy.analysis.windows import bin_edges
+from inference_energy.contracts.documents.energy import CalibrationEntry
 from inference_energy.contracts.figure import Figure
 
 BASES = ("total", "active", "marginal")
@@ -110,7 +112,10 @@ def read_cells(energy: dict[str, Any], steady: dict[str, Any], carbon: dict[str,
         steady: steady_load.json.
         carbon: carbon.json.
     """
-    entries = {entry["name"]: Correction.of(entry) for entry in (energy.get("calibration") or {}).get("applied", [])}
+    entries = {
+        entry["name"]: Correction.from_entry(msgspec.convert(entry, CalibrationEntry))
+        for entry in (energy.get("calibration") or {}).get("applied", [])
+    }
     idle: dict[IdleKind, Figure] = {kind: figure_from_dict(energy["idle"][f"{kind}_power_w"]) for kind in _IDLES}
     idle_w: dict[IdleKind, dict[str, float]] = {kind: energy["idle_devices_w"][kind] for kind in _IDLES}
     found = []

@@ -18,7 +18,7 @@ import pandas as pd
 from msgspec import structs
 
 from inference_energy.analysis.figures import blocking_reasons
-from inference_energy.analysis.latency import needed, percentiles
+from inference_energy.analysis.latency import percentiles, values_needed
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure
 from inference_energy.contracts.reason_codes import reason
@@ -64,7 +64,8 @@ def _percentiles(cell: MetricCell) -> dict[str, Figure]:
         names, PERCENTILES, percentiles(values, times_ns, cell.edges_ns, PERCENTILES), strict=True
     ):
         if own.interval_95 is None:
-            text = f"Percentile {rank:g} of {len(values):,} requests: an upper bound at 95 % needs {needed(rank):,}."
+            needed = values_needed(rank)
+            text = f"Percentile {rank:g} of {len(values):,} requests: an upper bound at 95 % needs {needed:,}."
             found[name] = like(energy, None, "J/request", reasons=[reason("few_samples", text)])
             continue
         figure = like(energy, own.value, "J/request", notes=notes)

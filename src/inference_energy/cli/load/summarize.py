@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from inference_energy.cli.load.prepare import BEFORE, read_counters, scrape
 from inference_energy.cli.load.render import LoadRunRecord, summary_of
 from inference_energy.cli.load.subprocess_call import serve_subprocess
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts.documents.windows import ClientCost
 from inference_energy.contracts.io import copy_file, read_table
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
@@ -132,7 +134,7 @@ def _clients_energy(cost: dict[str, Any], energy: dict[str, Any], power: Path) -
     """The part of the energy that is the client's own, as the pipeline models it, or why it is not known."""
     found, _ = read_power_log(power, AnalysisConfig().power_reading)
     window, total = energy["window"], figure_from_dict(energy["figures"]["energy_total_j"])
-    own = client_energy(cost, found, window["start_ns"], window["end_ns"], total)
+    own = client_energy(msgspec.convert(cost, ClientCost), found, window["start_ns"], window["end_ns"], total)
     return {name: figure.as_dict() for name, figure in own.items()}
 
 
