@@ -25,9 +25,9 @@ Start = Callable[..., str]
 
 PARENT = """
 import asyncio, pickle, sys
-from inference_energy.acquire.load.worker_pool import LoadTeam
+from inference_energy.acquire.load.worker_pool import WorkerPool
 async def main():
-    async with LoadTeam(pickle.loads(sys.stdin.buffer.read())) as team:
+    async with WorkerPool(pickle.loads(sys.stdin.buffer.read())) as team:
         print(*team.pids, flush=True)
         await team.run_cell("load-test")
 asyncio.run(main())

@@ -28,7 +28,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from inference_energy.contracts.io import CONTRACT_VERSION
+from inference_energy.contracts.io import CONTRACT_VERSION, atomic_write
 from inference_energy.contracts.schedule import PROMPTS
 from inference_energy.errors import InputError
 
@@ -73,7 +73,7 @@ def read_columns(path: str, wanted: Mapping[str, pa.DataType], key: str) -> Iter
     lacking = [name for name, spelled in found.items() if spelled is None]
     if lacking:
         raise InputError(
-            f"{key}: {path} lacks the column {', '.join(lacking)}; found: {', '.join(names)}. Is it of this format?"
+            f"{path} lacks the column {', '.join(lacking)}; found: {', '.join(names)}. Is it of this format?", key=key
         )
     spelled = [str(name) for name in found.values()]
     types = dict(zip(spelled, wanted.values(), strict=True))
@@ -83,7 +83,7 @@ def read_columns(path: str, wanted: Mapping[str, pa.DataType], key: str) -> Iter
             for batch in reader:
                 yield pa.RecordBatch.from_arrays(batch.columns, names=list(wanted))
     except pa.ArrowInvalid as error:
-        raise InputError(f"{key}: {path}: {error}") from error
+        raise InputError(f"{path}: {error}", key=key) from error
 
 
 def head(path: str, key: str) -> list[str]:
@@ -96,9 +96,9 @@ def head(path: str, key: str) -> list[str]:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             names = next(csv.reader(file), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{key}: {path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}", key=key) from error
     if not names:
-        raise InputError(f"{key}: {path} is empty")
+        raise InputError(f"{path} is empty", key=key)
     return names
 
 
@@ -121,19 +121,15 @@ def write_plan(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, source
         sources: SHA-256 of each file that went into the plan, by its path in the configuration.
     """
     facts = {"version": str(CONTRACT_VERSION), "sources": json.dumps(dict(sources), sort_keys=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     # Random token ids do not repeat: a dictionary of them would only cost time.
     repetitive = [name for name in ("workload", "cell") if name in schema.names]
-    try:
-        with pq.ParquetWriter(
-            partial, schema.with_metadata(facts), compression="zstd", use_dictionary=repetitive
-        ) as writer:
-            for table in tables:
-                writer.write_table(table)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    stamped = schema.with_metadata(facts)
+    with (
+        atomic_write(path) as partial,
+        pq.ParquetWriter(partial, stamped, compression="zstd", use_dictionary=repetitive) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table)
 
 
 def read_prompts(path: Path) -> Iterable[pa.RecordBatch]:

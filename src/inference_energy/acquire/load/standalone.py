@@ -9,7 +9,6 @@ those is done before and after, in processes of its own.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from inference_energy.acquire.load.loops import CellTimes
 from inference_energy.acquire.load.settings import CellSettings, LoadSpec, api_key_env
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
-from inference_energy.contracts.io import read_metadata, read_table
+from inference_energy.contracts.io import atomic_write, read_metadata, read_table
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.errors import InputError
 
@@ -49,10 +48,8 @@ def write_csv(requests: Path, target: Path) -> None:
     table.insert(0, "timestamp", (rows["sent_ns"] + offset_ns).astype("Float64") / 1e9)
     table["latency"] = (rows["end_ns"] - rows["sent_ns"]).astype("Float64") / 1e9
     table = table.join(rows.drop(columns=tokens))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    table.to_csv(partial, index=False, float_format="%.6f")
-    partial.replace(target)
+    with atomic_write(target) as partial:
+        table.to_csv(partial, index=False, float_format="%.6f")
 
 
 CELL, WARMUP = "load-test", "warmup"
@@ -93,7 +90,7 @@ class LoadRunResult:
     Attributes:
         counts: of the last cell's requests.
         times: when the cell `load-test` sent and when its last request had ended; None where it was stopped before.
-        client: what its processes took; see `LoadTeam.finish`.
+        client: what its processes took; see `WorkerPool.finish`.
         machine_busy_s: CPU time of this machine, all programs together, while the cell `load-test` was under way [s].
         stopped_ns: when it was stopped early; None: it was not.
     """

@@ -6,26 +6,15 @@ Sends one cell's requests with the client, and records those that are not sent.
 
 A load process: reads its share of a schedule, then sends cell after cell as its parent orders.
 
-A load process: sends its share of a schedule, cell after cell, as its parent orders.
-
-    python -m inference_energy.acquire.load.worker SPEC.json WORKER
-
-It ends when its standard input closes (its parent is gone) or on SIGTERM, cutting off what is in flight; SIGINT is for
-the parent. On standard output it writes JSON lines: `ready`, `stats` four times a second during a cell, `done` after
-each cell, `failed` if it cannot go on, `ended`.
 """
 
-import argparse
 import asyncio
 import gc
 import json
 import os
-import select
 import signal
-import sys
 import time
 from array import array
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +40,9 @@ from inference_energy.acquire.load.worker_runtime import (
     run_maintenance,
     tune_process,
 )
-from inference_energy.errors import InputError, RunError
+from inference_energy.contracts.child_process import emit, try_emit
 
-STDIN, STDOUT = 0, 1
+STDIN = 0
 
 
 class Orders:
@@ -94,30 +83,6 @@ class Orders:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._orders.put_nowait(json.loads(line))
-
-
-def say(event: str, **facts: Any) -> None:
-    """Write one event; waits for a parent that is slow to read, and is lost where there is none."""
-    line = _line(event, facts)
-    try:
-        while line:
-            line = line[os.write(STDOUT, line) :]
-    except OSError:
-        return
-
-
-def say_if_room(event: str, **facts: Any) -> None:
-    """Write one event that may be lost: a parent that does not read must not stop the load."""
-    line = _line(event, facts)
-    writable = select.poll()
-    writable.register(STDOUT, select.POLLOUT)
-    # A pipe is writable when so many bytes fit that a line not longer than these is written whole or not at all.
-    if len(line) <= select.PIPE_BUF and writable.poll(0):
-        say(event, **facts)
-
-
-def _line(event: str, facts: dict[str, Any]) -> bytes:
-    return (json.dumps({"event": event, **facts}) + "\n").encode()
 
 
 class RequestSender:
@@ -202,14 +167,14 @@ class Worker:
                 observer=self._recorder,
             )
             async with client:
-                say("ready", cpu_s=cpu_s(), kernel_timer=pacer.kernel)
+                emit("ready", cpu_s=cpu_s(), kernel_timer=pacer.kernel)
                 while (order := await orders.next()) is not None and order["do"] != "end":
                     if order["do"] == "run":
                         await self._cell(order["cell"], order["start_ns"], client, pacer, orders)
         finally:
             pacer.close()
             self._recorder.close()
-        say(
+        emit(
             "ended",
             cpu_s=cpu_s(),
             wall_s=time.monotonic() - begun_s,
@@ -241,7 +206,7 @@ class Worker:
         try:
             while not work.done() and not stopped.done():
                 await asyncio.wait({work, stopped}, timeout=STATS_PERIOD_S, return_when=asyncio.FIRST_COMPLETED)
-                say_if_room("stats", **self._recorder.counts.as_dict())
+                try_emit("stats", **self._recorder.counts.as_dict())
             if work.done():
                 times = work.result()
         finally:
@@ -251,7 +216,7 @@ class Worker:
         self._recorder.flush()
         gc.collect()
         self._lateness_ns.extend(self._recorder.lateness_ns)
-        say(
+        emit(
             "done",
             cell=name,
             end_ns=times.end_ns if times else None,
@@ -277,34 +242,3 @@ def run(spec: Path, number: int) -> None:
     tune_process()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run())
-
-
-NOT_NEEDED = ("numpy", "pandas")
-"""Arrow takes these in when they are there, and uses neither for what a load process does: 70 MB."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the process; returns its exit code: 0, 1 (it failed) or 2 (the spec or the plan cannot be used)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parser = argparse.ArgumentParser(prog="inference_energy.acquire.load.worker", description="Send load.")
-    parser.add_argument("spec", type=Path, help="the team's spec, a JSON file")
-    parser.add_argument("worker", type=int, help="which process this is, from 0")
-    options = parser.parse_args(arguments)
-    try:
-        pass
-
-        run(options.spec, options.worker)
-    except Exception as error:
-        known = isinstance(error, InputError | RunError)
-        message = str(error) if known else f"{type(error).__name__}: {error}"
-        code = 2 if isinstance(error, InputError) else 1
-        say("failed", code=code, message=message)
-        sys.stderr.write(f"load worker {options.worker}: {message}\n")
-        return code
-    return 0
-
-
-if __name__ == "__main__":
-    for name in NOT_NEEDED:
-        sys.modules[name] = None  # type: ignore[assignment]  # an import of it now fails, as if it were not there
-    sys.exit(main())

@@ -10,7 +10,6 @@ memory, are processes of their own before and after.
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import sys
@@ -32,6 +31,7 @@ from inference_energy.acquire.session.live_stats import LiveStats
 from inference_energy.cli.load.options import LoadOptions, LoadPlan, SentLoad
 from inference_energy.cli.load.render import View, view_for
 from inference_energy.cli.load.subprocess_call import call_subprocess
+from inference_energy.contracts.io import atomic_write
 from inference_energy.errors import InputError, RunError
 from inference_energy.present.load_tables import load_summary, plan_summary
 
@@ -68,13 +68,8 @@ def end(summary: dict[str, Any]) -> None:
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 POWER_BEYOND_S = 1.0
@@ -105,7 +100,7 @@ def run(options: LoadOptions, console: Console) -> dict[str, Any]:
         sent = _send(options, prepared, folder, console)
         keep = True
         with _ignored(signal.SIGINT, signal.SIGTERM):
-            found = call_subprocess("summarise", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
+            found = call_subprocess("summarize", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
         keep = False
         return found
     except RunError as error:
