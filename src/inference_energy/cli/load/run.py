@@ -33,7 +33,7 @@ from inference_energy.cli.load.render import View, view_for
 from inference_energy.cli.load.subprocess_call import call_subprocess
 from inference_energy.contracts.io import atomic_write
 from inference_energy.errors import InputError, RunError
-from inference_energy.present.load_tables import load_summary, plan_summary
+from inference_energy.present.load_summary import load_summary, plan_summary
 
 if TYPE_CHECKING:
     from inference_energy.acquire.power.sampler_handle import SamplerProcess
