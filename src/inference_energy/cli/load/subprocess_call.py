@@ -1,55 +1,59 @@
-"""Processes for what needs Arrow and NumPy, so that their memory is gone while load is sent.
-
-Each is a module that calls `answer`: its input is one JSON text on standard input, its output one on standard output.
-"""
+"""Functions called in a process of their own, so that what they import is gone from memory while load is sent."""
 
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from inference_energy.errors import InputError, RunError
 
-PACKAGE = "inference_energy.cli.load"
 
+def call_subprocess(function: str, argument: dict[str, Any]) -> dict[str, Any]:
+    """Call a function with one JSON object in a new process, and return the JSON object that it returns.
 
-def call_subprocess(module: str, question: dict[str, Any]) -> dict[str, Any]:
-    """Start a module of this package with a question and wait for its answer.
+    Ctrl-C at the terminal does not reach the process; if this one is interrupted, it is killed.
 
-    Ctrl-C at the terminal does not reach it; where the parent is interrupted it is killed.
+    Args:
+        function: its module and name, as `package.module:name`.
+        argument: its only argument.
 
     Raises:
-        InputError, RunError: what it raised; or it died.
+        InputError, RunError: as the function raised it; RunError also if the process died.
     """
-    # Its own session: a Ctrl-C is for the parent.
+    # In a session of its own, because a Ctrl-C is for this process.
     with subprocess.Popen(
-        [sys.executable, "-m", f"{PACKAGE}.{module}"],
+        [sys.executable, "-m", __name__, function],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
         try:
-            output, _ = process.communicate(json.dumps(question))
+            output, _ = process.communicate(json.dumps(argument))
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        raise RunError(f"the process `{module}` of the load test died with exit code {process.returncode}")
-    answered: dict[str, Any] = json.loads(output.splitlines()[-1])
-    if failure := answered.get("failed"):
-        raise (InputError if failure["code"] == 2 else RunError)(failure["message"])
-    return answered
+        raise RunError(f"the process `{function}` died with exit code {process.returncode}")
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    if error := result.get("error"):
+        raise (InputError if error["code"] == 2 else RunError)(error["message"])
+    return result
 
 
-def serve_subprocess(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Be such a process: read the question, do the work, write its answer or the error that it raised."""
+def _serve(function: str) -> None:
+    """Be the new process: read the argument from standard input, write the result or the error to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    question = json.load(sys.stdin)
+    argument = json.load(sys.stdin)
+    module, _, name = function.partition(":")
     try:
-        answered = work(question)
+        result = getattr(import_module(module), name)(argument)
     except (InputError, RunError) as error:
-        answered = {"failed": {"code": 2 if isinstance(error, InputError) else 1, "message": str(error)}}
-    sys.stdout.write(json.dumps(answered) + "\n")
+        result = {"error": {"code": 2 if isinstance(error, InputError) else 1, "message": str(error)}}
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
