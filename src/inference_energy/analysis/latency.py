@@ -24,7 +24,7 @@ TTFT and end to end are also given from the schedule: there the client's own del
 behind cannot hide it (coordinated omission). A closed loop has no schedule, so there these are not given. Requests that
 failed are apart: their end to end is end - sent.
 
-Goodput: the requests that ended well within all limits of `analysis.limits`, and which limit the others broke.
+Goodput: the requests that ended well within all limits of `analysis.slo`, and which limit the others broke.
 
 TTFT and end to end count from the schedule where there is one: who waits does not care whether the client or the server
 was late. The limit on ITL is for a request's longest time between two tokens. A request with one token has no TPOT and
@@ -35,11 +35,12 @@ Intervals are those of the block bootstrap over the window's seconds: another wi
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from msgspec import structs
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -47,7 +48,7 @@ from inference_energy.analysis.figures import blocking, make_figure, reason
 from inference_energy.analysis.token_times import ChunkTimes, gaps, longest_gaps_s
 from inference_energy.analysis.uncertainty.budget import ratio_error
 from inference_energy.analysis.windows import Window, bin_edges
-from inference_energy.config.analysis import Limits
+from inference_energy.config.analysis import Slo
 from inference_energy.contracts.figure import Figure, Reason
 
 Integers = NDArray[np.int64]
@@ -228,7 +229,7 @@ def _figure(
         against = [*against, _too_few(percentile, count, found.effective)]
     value = found.value if found is not None and found.interval_95 is not None else None
     figure = make_figure(value, sample.unit, boundary="client", grade="counted", reasons=against, notes=notes)
-    return replace(figure, interval_95=found.interval_95) if found is not None and figure.valid else figure
+    return structs.replace(figure, interval_95=found.interval_95) if found is not None and figure.valid else figure
 
 
 def _too_few(percentile: float, count: int, effective: int) -> Reason:
@@ -254,7 +255,7 @@ class Goodput:
 def goodput(
     ended: pd.DataFrame,
     arrived: ChunkTimes | None,
-    limits: Limits,
+    limits: Slo,
     window: Window,
     *,
     scheduled: bool,
@@ -279,7 +280,7 @@ def goodput(
     for name, limit in given.items():
         found = taken_s.get(name)
         if found is None:
-            text = "The limit analysis.limits.itl_s needs times of arrivals: write chunk_times: true in the workload."
+            text = "The limit analysis.slo.itl_s needs times of arrivals: write chunk_times: true in the workload."
             reasons = [*reasons, reason("no_chunk_times", text)]
             table[name] = {"limit": limit, "over": None, "of": int(ok.sum())}
             continue
@@ -332,4 +333,4 @@ def _bounded(figure: Figure, part: "NDArray[Any]", whole: Values, most: float = 
         return figure
     freedom = error.dof if np.isfinite(error.dof) else 1e9
     half = float(stats.t.ppf(0.975, max(freedom, 1.0))) * error.value
-    return replace(figure, interval_95=(max(figure.value - half, 0.0), min(figure.value + half, most)))
+    return structs.replace(figure, interval_95=(max(figure.value - half, 0.0), min(figure.value + half, most)))

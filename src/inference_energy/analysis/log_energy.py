@@ -30,7 +30,12 @@ from inference_energy.analysis.figures import blocking, blocking_reasons, make_f
 from inference_energy.analysis.integration import shortfall_s
 from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, channels, grade, summed
 from inference_energy.analysis.power_series import boundary as boundary_of
-from inference_energy.analysis.sensor_checks import check_channel, usual_period_s, without_lost_counters
+from inference_energy.analysis.sensor_checks import (
+    check_channel,
+    lost_counter_reasons,
+    usual_period_s,
+    without_lost_counters,
+)
 from inference_energy.analysis.uncertainty.budget import merged, with_budget
 from inference_energy.analysis.uncertainty.terms import corrections_of, scale_terms
 from inference_energy.analysis.uncertainty.window import reading_terms
@@ -38,9 +43,9 @@ from inference_energy.analysis.windows import Window, align_to_readings
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import power as power_contract
 from inference_energy.contracts import requests as requests_contract
-from inference_energy.contracts.figure import GRADES_WORST_LAST, Figure, Grade, Reason, weakest
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.grades import POWER_GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
-from inference_energy.contracts.power import GRADES
 from inference_energy.errors import InputError
 
 POWER_COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes")
@@ -166,9 +171,9 @@ def _csv_grade(path: Path, table: pd.DataFrame) -> Grade:
     if "grade" not in table:
         return "sampled"
     given = set(table["grade"].dropna().astype(str))
-    if not given or not given <= set(GRADES):
-        raise InputError(f"{path}: column grade must hold one of {', '.join(GRADES)}; it has {sorted(given)}")
-    return weakest([grade for grade in GRADES_WORST_LAST if grade in given])
+    if not given or not given <= set(POWER_GRADES):
+        raise InputError(f"{path}: column grade must hold one of {', '.join(POWER_GRADES)}; it has {sorted(given)}")
+    return weakest([grade for grade in POWER_GRADES if grade in given])
 
 
 def _floats(column: "pd.Series[Any]") -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -208,7 +213,8 @@ def energy_between(
         config: the limits, and what is stated of the sensors.
         inside: what the channels contain; None: what they say themselves.
     """
-    power, reasons = without_lost_counters(list(logged), start_ns, end_ns, 0.0, config)
+    power = without_lost_counters(list(logged), start_ns, end_ns, 0.0, config)
+    reasons = lost_counter_reasons(list(logged), power, start_ns, end_ns, 0.0, config)
     if not power:
         reasons.append(reason("no_power_source", "No channel that can be added up was logged."))
     for channel in power:

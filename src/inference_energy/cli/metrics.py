@@ -111,7 +111,7 @@ def stage(
         )
         for place in range(len(steady_load))
     ]
-    settings = Settings.of(plan["metrics"], Uncertainty.model_validate(plan["uncertainty"]))
+    settings = Settings.of(plan["metrics"], Uncertainty.from_spec(plan["uncertainty"], "analysis.uncertainty"))
     write_json(output, compute(plan["experiment"], sessions, [read_json(path) for path in fit], settings))
 
 

@@ -30,15 +30,6 @@ from inference_energy.contracts import requests as chunks
 from inference_energy.contracts.io import schema_metadata, write_table
 from inference_energy.errors import RunError
 
-LOGS = ("requests", "chunks", "answers")
-
-
-def clear(folder: Path) -> None:
-    """Remove the logs of an earlier run, which had perhaps more processes."""
-    for name in LOGS:
-        for path in folder.glob(f"{name}-*.arrows"):
-            path.unlink()
-
 
 class ArrowStream:
     """A file to which batches are appended.

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from inference_energy.acquire.load.standalone import CELL, WARMUP
-from inference_energy.config.analysis import Limits
+from inference_energy.config.analysis import Slo
 from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import Arrival
 from inference_energy.config.load.client import ClientConfig
@@ -47,7 +47,7 @@ class LoadTest(Section):
         None, ge=1, description="synthetic prompts of token ids below this number, of exact lengths; null: words"
     )
     client: ClientConfig = Field(default_factory=ClientConfig)
-    limits: Limits | None = None
+    limits: Slo | None = None
     save_schedule: Path | None = Field(None, description="keep the schedule in this .parquet, its prompts beside it")
     plan_only: bool = Field(False, description="write the plan, print what it holds, send nothing")
     power: PowerLog | None = None
