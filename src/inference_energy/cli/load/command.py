@@ -72,8 +72,8 @@ def _parameter(option: Option) -> inspect.Parameter:
     )
     required = option.panel is None and key.is_required()
     default: Any = inspect.Parameter.empty if required else (False if option.is_flag else None)
-    value_type = bool if option.is_flag else option.value_type
-    annotation = Annotated[value_type if required or option.is_flag else value_type | None, info]
+    value_type: Any = bool if option.is_flag else option.value_type
+    annotation: Any = Annotated[value_type if required or option.is_flag else value_type | None, info]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
