@@ -120,6 +120,8 @@ SESSION_CLOSURE = [
     "inference_energy.acquire.session.server_phase",
     "inference_energy.acquire.session.settings",
     "inference_energy.contracts",
+    "inference_energy.contracts.arrow_log",
+    "inference_energy.contracts.child_process",
     "inference_energy.contracts.engine_metrics",
     "inference_energy.contracts.grades",
     "inference_energy.contracts.io",

@@ -10,7 +10,6 @@ A page: a template, figures and plotly.js in one HTML file that needs no network
 """
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from inference_energy import __version__
+from inference_energy.contracts.io import atomic_write
 from inference_energy.present import figures_text
 
 LIGHT = {
@@ -149,13 +149,8 @@ def write_page(output: Path, template: str, **content: Any) -> None:
     """
     figures = {name: _json(figure) for name, figure in content.pop("figures", {}).items()}
     html = _environment().get_template(template).render(figures=figures, **content)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
+    with atomic_write(output) as partial:
         partial.write_text(html, encoding="utf-8")
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @cache

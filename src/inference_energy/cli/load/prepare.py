@@ -1,7 +1,6 @@
 """Before a load test, in a process of its own: check the endpoints, draw the plan, read the servers' token counters."""
 
 import asyncio
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from inference_energy.cli.load.load_test import LoadPlan, LoadTest
 from inference_energy.cli.load.options import spell
 from inference_energy.config.load.arrivals import Arrival, ClosedArrival, ScheduleArrival
 from inference_energy.config.load.prompts import SyntheticPrompts
-from inference_energy.contracts.io import clock_anchor, read_json, read_table, write_json
+from inference_energy.contracts.io import clock_anchor, copy_file, read_json, read_table, write_json
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
 from inference_energy.errors import InputError
@@ -117,7 +116,7 @@ def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[s
     write_plan(schedule, [table], SCHEDULE, sources)
     if test.saved:
         for source, target in zip((schedule, prompts), test.saved, strict=True):
-            copy_atomically(source, target)
+            copy_file(source, target)
     notes = [note.spelled(spell(test.arrival.process)) for note in schedule_notes(requests)]
     return plan_facts(table.filter(pc.equal(table["cell"], cells[-1].name))), notes
 
@@ -135,17 +134,6 @@ def plan_facts(rows: pa.Table) -> dict[str, float | None]:
         "prompt_tokens": lengths,
         "most_output_tokens": pc.sum(rows["max_tokens"]).as_py(),
     }
-
-
-def copy_atomically(source: Path, target: Path) -> None:
-    """Copy a file under a temporary name, which is then renamed; make the target's folder."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 async def scrape(endpoints: Sequence[str], folder: Path, access: Access) -> None:

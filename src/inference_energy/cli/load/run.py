@@ -6,7 +6,6 @@ and summing up, which take 200 MB, are processes of their own before and after; 
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import sys
@@ -28,6 +27,7 @@ from inference_energy.acquire.session.live_stats import LiveStats
 from inference_energy.cli.load.load_test import LoadPlan, LoadTest, SentLoad
 from inference_energy.cli.load.progress_view import View, view_for
 from inference_energy.cli.load.subprocess_call import call_subprocess
+from inference_energy.contracts.io import write_json
 from inference_energy.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def show(test: LoadTest, result: dict[str, Any], json_file: str | None) -> None:
     if json_file == "-":
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     elif json_file is not None:
-        _write_json(Path(json_file), result)
+        write_json(Path(json_file), result)
     console = Console(stderr=json_file == "-")
     if test.plan_only:
         console.print(plan_summary(result, dict(zip(("schedule", "prompts"), map(str, test.saved or ()), strict=True))))
@@ -114,15 +114,6 @@ def ensure_writable(path: Path) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}; name another place") from error
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _send(test: LoadTest, plan: LoadPlan, folder: Path, console: Console) -> SentLoad:

@@ -2,11 +2,11 @@
 
 import json
 import signal
-import subprocess
 import sys
 from importlib import import_module
 from typing import Any
 
+from inference_energy.contracts.child_process import ChildProcess, Event, emit, error_fields
 from inference_energy.errors import InputError, RunError
 
 
@@ -22,37 +22,32 @@ def call_subprocess(function: str, argument: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError, RunError: as the function raised it; RunError also if the process died.
     """
-    # In a session of its own, because a Ctrl-C is for this process.
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__, function],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(json.dumps(argument))
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        raise RunError(f"the process `{function}` died with exit code {process.returncode}")
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    if error := result.get("error"):
-        raise (InputError if error["code"] == 2 else RunError)(error["message"])
-    return result
+    events: list[Event] = []
+    child = ChildProcess(__name__, [function], name=f"the process `{function}`", on_event=events.append)
+    child.start()
+    try:
+        child.send(argument)
+        child.exited.wait()
+    except BaseException:
+        child.kill()
+        raise
+    finally:
+        child.end(timeout_s=1.0)
+    results: list[dict[str, Any]] = [event["result"] for event in events if event["event"] == "result"]
+    if not results:
+        raise child.error()
+    return results[0]
 
 
 def _serve(function: str) -> None:
-    """Be the new process: read the argument from standard input, write the result or the error to standard output."""
+    """Be the new process: read the argument from standard input, emit the result or the error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    argument = json.load(sys.stdin)
+    argument = json.loads(sys.stdin.readline())
     module, _, name = function.partition(":")
     try:
-        result = getattr(import_module(module), name)(argument)
+        emit("result", result=getattr(import_module(module), name)(argument))
     except (InputError, RunError) as error:
-        result = {"error": {"code": 2 if isinstance(error, InputError) else 1, "message": str(error)}}
-    sys.stdout.write(json.dumps(result) + "\n")
+        emit("failed", **error_fields(error))
 
 
 if __name__ == "__main__":

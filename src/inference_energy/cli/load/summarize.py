@@ -16,10 +16,10 @@ from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.log_energy import analyze_logs, read_power_log
 from inference_energy.analysis.token_times import read_chunks
 from inference_energy.cli.load.load_test import LoadPlan, LoadTest, SentLoad
-from inference_energy.cli.load.prepare import BEFORE, copy_atomically, read_counters, scrape
+from inference_energy.cli.load.prepare import BEFORE, read_counters, scrape
 from inference_energy.cli.load.summary_figures import LoadRunRecord, summary_of
 from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.contracts.io import read_table
+from inference_energy.contracts.io import copy_file, read_table
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
 from inference_energy.errors import InputError
@@ -85,7 +85,7 @@ def _write_files(test: LoadTest, folder: Path, merged: Path, measured: Path) -> 
     for name in ("chunks", "answers"):
         if (folder / f"{name}.parquet").is_file():
             files[name] = test.beside(f"{name}.parquet")
-            copy_atomically(folder / f"{name}.parquet", files[name])
+            copy_file(folder / f"{name}.parquet", files[name])
     if test.saved:
         files |= dict(zip(("schedule", "prompts"), test.saved, strict=True))
     return files
@@ -100,7 +100,7 @@ def _write_log(source: Path, target: Path) -> None:
     if target.suffix == ".csv":
         write_csv(source, target)
     else:
-        copy_atomically(source, target)
+        copy_file(source, target)
 
 
 def _energy(power: Path, requests: Path, sent: SentLoad) -> dict[str, Any]:
