@@ -77,7 +77,7 @@ def run(test: LoadTest, console: Console) -> dict[str, Any]:
 
 def show(test: LoadTest, result: dict[str, Any], json_file: str | None) -> None:
     """Print the tables on standard output, or on standard error if the JSON goes to standard output."""
-    from inference_energy.present.load_tables import load_summary, plan_summary
+    from inference_energy.present.load_summary import load_summary, plan_summary
 
     if json_file == "-":
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
