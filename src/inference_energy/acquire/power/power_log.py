@@ -72,7 +72,7 @@ def _described(source: PowerSource, channels: Sequence[SensorChannel]) -> dict[s
     places: dict[tuple[str, str], dict[str, Any]] = {}
     for channel in channels:
         if channel.source == source.name:
-            places.setdefault((channel.device, channel.domain), {}).update(channel.about)
+            places.setdefault((channel.device, channel.domain), {}).update(channel.metadata)
     about = [{"device": device, "domain": domain, **facts} for (device, domain), facts in places.items()]
     return {**source.describe(), "channels": about}
 
