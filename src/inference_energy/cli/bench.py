@@ -5,29 +5,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inference_energy.cli.lazy_group import examples
+
 if TYPE_CHECKING:
     from inference_energy.bench.config import Node
 
 PANEL = "Virtual bench"
-RUN_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy bench run -- snakemake --configfile config/bench.yaml
-
-inference-energy bench run --gpu a100 --folder node -- bash
-"""
-COVERAGE_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy bench coverage --seeds 20
-
-inference-energy bench coverage --seeds 300 --page docs/validation/bench.md
-"""
-SIMULATE_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy bench simulate config.yaml config/llama-8b-shape.yaml --raw results/raw
-"""
+RUN_EXAMPLES = examples(
+    "inference-energy bench run -- snakemake --configfile config/bench.yaml",
+    "inference-energy bench run --gpu a100 --folder node -- bash",
+)
+COVERAGE_EXAMPLES = examples(
+    "inference-energy bench coverage --seeds 20",
+    "inference-energy bench coverage --seeds 300 --page docs/validation/bench.md",
+)
+SIMULATE_EXAMPLES = examples(
+    "inference-energy bench simulate config.yaml config/llama-8b-shape.yaml --raw results/raw",
+)
 
 bench = typer.Typer(
     no_args_is_help=True,
@@ -48,7 +42,7 @@ def register(app: typer.Typer) -> None:
     bench.command("simulate", epilog=SIMULATE_EXAMPLES)(simulate)
     bench.command("coverage", epilog=COVERAGE_EXAMPLES)(coverage)
     bench.command("calibration")(calibration)
-    app.add_typer(bench, name="bench", rich_help_panel=PANEL)
+    app.add_typer(bench, name="bench")
 
 
 def check(
