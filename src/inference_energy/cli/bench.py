@@ -27,6 +27,7 @@ bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="A simulated GPU node with known truth: check the pipeline, or try a plan, without a GPU.",
+    epilog=examples("inference-energy bench check", "inference-energy bench calibration"),
 )
 
 NodeFile = Annotated[Path | None, typer.Option("--node", help="Node file (JSON): docs/explanation/bench.md.")]
@@ -120,7 +121,7 @@ def coverage(
 
 
 def calibration(
-    fit: Annotated[bool, typer.Option("--fit", help="Fit the constants anew (about a minute) and print them.")] = False,
+    fit: Annotated[bool, typer.Option("--fit", help="Fit the constants again (about a minute), print them.")] = False,
 ) -> None:
     """How far the bench's H100 is from published and measured figures."""
     from inference_energy.validation.calibration import FITTED, compare, table

@@ -295,7 +295,7 @@ def fit(
     output: Output = None,
     name: Annotated[str | None, typer.Option(help="Name of the calibration; the table's unless given.")] = None,
     shipped: Annotated[
-        str | None, typer.Option(help="Fit a calibration that is shipped anew: h100-published or h100-windows.")
+        str | None, typer.Option(help="Fit a shipped calibration again: h100-published or h100-windows.")
     ] = None,
 ) -> None:
     """Fit the energy roofline to a table of measured rows, and write the calibration that --calibration reads."""

@@ -1,7 +1,6 @@
 """The reference page of the command line, made from the commands themselves."""
 
 import re
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,15 +39,14 @@ def _section(path: str, command: Any) -> Iterator[str]:
     usage = [path, "[OPTIONS]", *(f"{one.name.upper()}{'...' if one.nargs != 1 else ''}" for one in arguments)]
     if getattr(command, "commands", None):
         usage.append("COMMAND")
-    yield f"    {' '.join(usage)}"
+    yield f"```text\n{' '.join(usage)}\n```"
     panels: dict[str, list[Any]] = {}
     for parameter in command.params:
         panels.setdefault(getattr(parameter, "rich_help_panel", None) or "", []).append(parameter)
     for panel, parameters in panels.items():
-        yield "\n".join([f"| {panel} | |", "|---|---|", *map(_row, parameters)])
+        yield "\n".join([f"| {panel or 'Options'} | |", "|---|---|", *map(_row, parameters)])
     if command.epilog:
-        yield "Examples:"
-        yield textwrap.indent(plain(command.epilog).removeprefix("Examples").strip(), "    ")
+        yield f"```sh\n{plain(command.epilog).removeprefix('Examples').strip()}\n```"
 
 
 def _row(parameter: Any) -> str:
