@@ -1,108 +1,90 @@
 """`log-power` and `sources`: log power without a server, and see what this machine can measure with."""
 
 import json
-import os
 import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from inference_energy.acquire.power.choose import all_states, candidates
-from inference_energy.acquire.power.power_log import SOURCE, by_instant, compact_power_log, read_stream
-from inference_energy.acquire.power.sampler import stats_path
-from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.power_log import by_instant
 from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.cli.lazy_group import examples
 from inference_energy.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from inference_energy.api.power_monitor import PowerMonitor, PowerRecording
 
 LINE_PERIOD_S = 5.0
 
-_LOG_POWER_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy log-power --duration 120 --interval 0.1 --output logs/idle.csv
-
-inference-energy log-power --gpu 0 --output logs/gpu0.parquet
-
-inference-energy log-power --source modelled --tdp-w 65 --idle-w 10 --pid 4711 --output logs/cpu.csv
-"""
-_SOURCES_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy sources
-
-inference-energy sources --json
-"""
+_LOG_POWER_EXAMPLES = examples(
+    "inference-energy log-power --duration 120 --interval 0.1 --output logs/idle.csv",
+    "inference-energy log-power --gpu 0 --output logs/gpu0.parquet",
+    "inference-energy log-power --source modelled --tdp-w 65 --idle-w 10 --pid 4711 --output logs/cpu.csv",
+)
+_SOURCES_EXAMPLES = examples(
+    "inference-energy sources",
+    "inference-energy sources --json",
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command("log-power", rich_help_panel="By hand", epilog=_LOG_POWER_EXAMPLES)(log_power)
-    app.command("sources", rich_help_panel="By hand", epilog=_SOURCES_EXAMPLES)(sources)
+    app.command("log-power", epilog=_LOG_POWER_EXAMPLES)(log_power)
+    app.command("sources", epilog=_SOURCES_EXAMPLES)(sources)
 
 
 def log_power(
     *,
     output: Annotated[Path, typer.Option(help="File to write: .csv (a row a sample) or .parquet (a row a reading).")],
-    duration: Annotated[float | None, typer.Option(help="How long to log \\[s]; without it, until Ctrl-C.")] = None,
-    interval: Annotated[float, typer.Option(help="Time between samples \\[s].")] = 0.1,
+    duration: Annotated[float | None, typer.Option(help="Duration [s]; by default until Ctrl-C.")] = None,
+    interval: Annotated[float, typer.Option(help="Time between samples [s].")] = 0.1,
     source: Annotated[
-        list[str] | None, typer.Option(help="Power source, may be repeated; without it, the best that works here.")
+        list[str] | None, typer.Option(help="Power source, may be repeated; by default the best that works here.")
     ] = None,
     gpu: Annotated[list[str] | None, typer.Option(help="GPU by index or UUID, may be repeated; default all.")] = None,
-    tdp_w: Annotated[float | None, typer.Option(help="CPU's power at full use \\[W], for the modelled source.")] = None,
+    tdp_w: Annotated[float | None, typer.Option(help="CPU power at full load [W], for the modelled source.")] = None,
     idle_w: Annotated[
-        float, typer.Option(help="CPU's power at rest \\[W]; with 0 only what is above rest counts.")
+        float, typer.Option(help="CPU power at idle [W]; with 0 only the power above idle counts.")
     ] = 0.0,
     pid: Annotated[
-        int | None, typer.Option(help="Process whose tree the modelled source counts; default the whole machine.")
+        int | None, typer.Option(help="Process whose tree the modelled source counts; by default the whole machine.")
     ] = None,
 ) -> None:
-    r"""Log power to a file, with its energy and mean power at the end, or why they cannot be trusted.
+    """Log power to a file, and print its energy and mean power, or why they cannot be trusted.
 
-    A CSV has the columns time \[unix s], power_W \[W, summed over what does not overlap], gpu_util \[percent],
-    mem_used_bytes \[B], source and grade: sampled, counter, or modelled where nothing was measured.
+    A CSV has the columns time [unix s], power_W [W, summed over what does not overlap], gpu_util [percent],
+    mem_used_bytes [B], source and grade: sampled, counter, or modelled where nothing was measured.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise InputError(f"--output {output}: the name must end in .csv or .parquet")
-    spec = SamplerSpec.parse(
-        {
-            "interval_s": interval,
-            "duration_s": duration,
-            "sources": source or "auto",
-            "gpus": gpu or None,
-            "modelled": {"tdp_w": tdp_w, "idle_w": idle_w},
-            "server_pid": pid,
-        }
+    # Here, because the analysis takes a second to import, which `sources` need not wait for.
+    from inference_energy.api.power_monitor import PowerMonitor
+
+    monitor = PowerMonitor(
+        source or "auto",
+        interval,
+        log=output,
+        gpus=gpu or None,
+        tdp_w=tdp_w,
+        idle_w=idle_w,
+        pid=pid,
+        duration_s=duration,
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    stream = output.with_name(f".{output.name}.{os.getpid()}.arrows")
-    try:
-        stats = _sample(spec, stream)
-        log, _ = read_stream(stream)
-        samples = by_instant(log)
-        if output.suffix == ".csv":
-            partial = stream.with_suffix(".partial")
-            samples.to_csv(partial, index=False, float_format="%.6f")
-            partial.replace(output)
-        else:
-            compact_power_log(stream, output)
-    finally:
-        stream.unlink(missing_ok=True)
-        stats_path(stream).unlink(missing_ok=True)
-    typer.echo(summary(log, len(samples), stats, output))
-    if not stats.clean:
-        raise RunError(f"{stats.ended_by}; {output} holds what it logged until then")
+    recording = _record(monitor, duration)
+    typer.echo(summary(recording, output))
+    if not recording.stats.clean:
+        raise RunError(f"{recording.stats.ended_by}; {output} holds what it logged until then")
 
 
 def sources(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show every power source, and whether it works on this machine."""
     states = all_states(candidates(SamplerSpec()))
@@ -115,30 +97,22 @@ def sources(
     Console().print(table)
 
 
-def summary(log: pa.Table, samples: int, stats: SamplerStats, output: Path) -> str:
-    """A few lines for the user: energy and mean power as the pipeline takes and checks them, and what went wrong.
+def summary(recording: "PowerRecording", output: Path) -> str:
+    """Return energy and mean power, computed and checked as in the pipeline, and what went wrong, a line each.
 
     Args:
-        log: the readings, with their metadata.
-        samples: rows of the table by instants.
-        stats: what the sampler counted.
+        recording: readings and the sampler's counts.
         output: the file that was written.
     """
-    # Here, because scipy takes a second that the other commands need not wait for.
-    from inference_energy.analysis.log_energy import whole_log
-    from inference_energy.analysis.power_series import series_from_log, summed
-    from inference_energy.config.analysis import AnalysisConfig
-    from inference_energy.present.figures_text import format_figure as place
+    from inference_energy.present.figures_text import format_figure
 
-    config = AnalysisConfig()
-    described = json.loads((log.schema.metadata or {}).get(SOURCE.encode(), b"[]"))
-    figures = whole_log(summed(series_from_log(log.to_pandas(), described, config.power_reading)), config)
+    figures, stats = recording.whole(), recording.stats
     energy = figures["energy_total_j"]
-    lines = [f"{output}: {samples} samples"]
+    lines = [f"{output}: {len(by_instant(recording.log))} samples"]
     if energy.value is None:
         lines += [f"mean power and energy: not given, {why.code}: {why.detail}" for why in energy.reasons]
     else:
-        mean, total = (place(figures[name].as_dict()) for name in ("power_mean_w", "energy_total_j"))
+        mean, total = (format_figure(figures[name].as_dict()) for name in ("power_mean_w", "energy_total_j"))
         lines.append(f"mean power {mean.text} ({', '.join(mean.qualifiers)})")
         over = figures["duration_s"].value or 0.0
         lines.append(f"energy {total.text} over {over:.2f} s ({', '.join(total.qualifiers)})")
@@ -149,40 +123,39 @@ def summary(log: pa.Table, samples: int, stats: SamplerStats, output: Path) -> s
     return "\n".join(lines)
 
 
-def _sample(spec: SamplerSpec, stream: Path) -> SamplerStats:
-    """Run the sampler to its end, or to Ctrl-C or SIGTERM, which keep what was logged."""
+def _record(monitor: "PowerMonitor", duration_s: float | None) -> "PowerRecording":
+    """Run the monitor to its end, or to Ctrl-C or SIGTERM, which keep the readings until then."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sampler = SamplerProcess(spec, stream)
     try:
-        sampler.start()
+        monitor.start()
         try:
-            _follow(sampler, spec.duration_s)
+            _follow(monitor, duration_s)
         except KeyboardInterrupt:
             typer.echo("stopped early", err=True)
-        return sampler.stop()
+        return monitor.stop(tail_s=0.0)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _follow(sampler: SamplerProcess, duration_s: float | None) -> None:
+def _follow(monitor: "PowerMonitor", duration_s: float | None) -> None:
     console = Console(stderr=True)
     start_s = time.monotonic()
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[w]}"))
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("logging power", total=duration_s, w="")
-            while sampler.alive():
-                progress.update(task, completed=time.monotonic() - start_s, w=_watts(sampler))
+            while monitor.alive():
+                progress.update(task, completed=time.monotonic() - start_s, w=_watts(monitor))
                 time.sleep(0.2)
         return
     next_line_s = start_s + 1.5
-    while sampler.alive():
+    while monitor.alive():
         if time.monotonic() >= next_line_s:
             next_line_s += LINE_PERIOD_S
             limit = "" if duration_s is None else f" of {duration_s:g} s"
-            typer.echo(f"{time.monotonic() - start_s:.0f} s{limit}: {_watts(sampler)}", err=True)
+            typer.echo(f"{time.monotonic() - start_s:.0f} s{limit}: {_watts(monitor)}", err=True)
         time.sleep(0.2)
 
 
-def _watts(sampler: SamplerProcess) -> str:
-    return ", ".join(f"{domain} {power_w:.1f} W" for domain, power_w in sampler.latest().items())
+def _watts(monitor: "PowerMonitor") -> str:
+    return ", ".join(f"{domain} {power_w:.1f} W" for domain, power_w in monitor.latest_w().items())
