@@ -1,7 +1,6 @@
 """The stage `estimate` on synthetic sessions: loads and energies counted by hand, and what is not known is said."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import synthetic
 
 from inference_energy.config.analysis import AnalysisConfig, EstimateConfig, ImpactConfig
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import read_json, write_json
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import EnergyCalibration, parse_calibration, shipped_calibration
@@ -51,8 +51,8 @@ class Recorded:
     def estimates(self, calibration: EnergyCalibration | None = None, **config: Any) -> dict[str, Any]:
         analysis = AnalysisConfig.model_validate(self.plan["analysis"])
         parts = session_parts(self.files, analysis, ImpactConfig.model_validate(self.plan["impact"]))
-        found = estimates_of(self.files, parts, EstimateConfig(**config), calibration)
-        return dict(json.loads(json.dumps(found, allow_nan=False)))
+        content: dict[str, Any] = json_values(estimates_of(self.files, parts, EstimateConfig(**config), calibration))
+        return content
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import synthetic
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import requests, schedule
 from inference_energy.contracts import requests as answers
+from inference_energy.contracts.documents.document import write_document
 from inference_energy.contracts.io import read_table, write_json, write_table
 from inference_energy.impact.recompute import fits, recompute_sessions
 from inference_energy.provenance.recompute import recompute_summary
@@ -51,8 +52,8 @@ def build_results(root: Path) -> Path:
     (fit,) = fits(sessions, AnalysisConfig.model_validate(plan["analysis"]).uncertainty)
     folder = root / "derived/bench/base"
     for name, content in (("energy", parts.energy), ("steady_load", parts.steady), ("carbon", parts.carbon)):
-        write_json(folder / f"{name}.json", content)
-    write_json(root / "derived/bench/fits/small.json", fit)
+        write_document(folder / f"{name}.json", content)
+    write_document(root / "derived/bench/fits/small.json", fit)
     write_json(root / "synthetic/experiment.json", {"plan": plan, "config": {}, "project": {}})
     write_json(root / "synthetic/summary.json", recompute_summary(root / "raw", plan))
     return root

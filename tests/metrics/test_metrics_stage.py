@@ -15,6 +15,8 @@ from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.cli.main import app
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import receipts
+from inference_energy.contracts.documents.document import read_document
+from inference_energy.contracts.documents.energy import EnergyDocument
 from inference_energy.contracts.io import read_json, write_json, write_table
 from inference_energy.errors import InputError
 from inference_energy.impact.recompute import RawSession
@@ -68,7 +70,7 @@ def test_the_stage_writes_what_the_recomputation_gives(results: Path, found: dic
     files = RawSession.below(results / "raw", "bench", "base", "small")
     plan = read_json(results / "synthetic/experiment.json")["plan"]
     config = AnalysisConfig.model_validate(plan["analysis"])
-    paid = attribute_session(requests=files.requests, energy=read_json(derived / "base/energy.json"), config=config)
+    paid = attribute_session(requests=files.requests, energy=read_document(derived / "base/energy.json", EnergyDocument), config=config)
     write_table(tmp_path / "receipts.parquet", paid, receipts.SCHEMA)
     spec = {"experiment": "synthetic", "metrics": SETTINGS, "uncertainty": config.uncertainty.model_dump()}
     words = ["stage", "metrics", "--spec", as_text(spec), "--output", str(tmp_path / "metrics.json")]
