@@ -17,7 +17,7 @@ from pathlib import Path
 from inference_energy.bench.config import Node
 from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import simulate
-from inference_energy.validation.scenarios import Scenario, Stretch
+from inference_energy.validation.scenarios import LoadWindow, Scenario
 
 
 def main() -> None:
@@ -27,9 +27,9 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=600.0, help="seconds of load")
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    load = Stretch("load", "steady", options.duration, options.rate, output=128)
+    load = LoadWindow("load", "steady", options.duration, options.rate, output=128)
     plan = Scenario("speed", "", (load,)).plan(1)
-    simulate(Scenario("warm", "", (Stretch("load", "steady", 5.0, options.rate),)).plan(1), Node())
+    simulate(Scenario("warm", "", (LoadWindow("load", "steady", 5.0, options.rate),)).plan(1), Node())
     with tempfile.TemporaryDirectory() as folder:
         begun_s = time.perf_counter()
         session = simulate(plan, Node())

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from inference_energy.bench.offline.plan import SessionPlan
-from inference_energy.validation.scenarios import GAIN_STD, OFFSET_STD_W, POOL, SCENARIOS, Scenario, Stretch
+from inference_energy.validation.scenarios import GAIN_STD, OFFSET_STD_W, POOL, SCENARIOS, LoadWindow, Scenario
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 SEEDS = range(12)
@@ -55,7 +55,7 @@ def test_a_plan_holds_the_stretches_in_order_with_their_loads(scenario: Scenario
     ("name", "stretch"),
     [(s.name, t) for s in SCENARIOS for t in s.stretches if t.rate_qps and t.kind == "steady"],
 )
-def test_rates_and_gaps_are_as_asked(name: str, stretch: Stretch) -> None:
+def test_rates_and_gaps_are_as_asked(name: str, stretch: LoadWindow) -> None:
     plans = [BY_NAME[name].plan(seed) for seed in SEEDS]
     assert stretch.rate_qps is not None
     expected = stretch.rate_qps * stretch.duration_s * len(SEEDS)
@@ -114,7 +114,7 @@ def test_a_seed_draws_the_load(scenario: Scenario) -> None:
 
 
 def test_stretches_of_a_session_are_drawn_independently() -> None:
-    load = Stretch("one", "steady", 60.0, 4.0)
+    load = LoadWindow("one", "steady", 60.0, 4.0)
     plan = Scenario("x", "x", (load, dataclasses.replace(load, name="two"))).plan(3)
     one, two = gaps_s(plan, "one"), gaps_s(plan, "two")
     assert abs(np.corrcoef(one[:200], two[:200])[0, 1]) < 0.2

@@ -1,12 +1,8 @@
-"""Settings of the serving engine, named as vLLM names its flags.
+"""Settings of a virtual node: its engine, its sensors, and the faults to inject.
 
-Settings of the serving engine, named as vLLM names its flags.
-
-How the virtual sensors distort the truth. Defaults are what was measured on H100s; see docs/validation/bench.md.
-
-What can go wrong on demand. Times are seconds since the node began (sensors) or the server listens (server).
-
-A virtual node: which GPUs serve which model, through which sensors, with which faults.
+Engine settings carry the names of vLLM's flags. Defaults of the sensors were measured on H100s; see
+docs/validation/bench.md. Times of faults are seconds since the node began (sensors, tenants) or since the server
+listens (server).
 """
 
 from collections.abc import Sequence
@@ -15,11 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from inference_energy.bench.hardware import DEVICES, SHAPES, BenchModelShape, Device, Part
+from inference_energy.bench.hardware import DEVICES, SHAPES, BenchModelShape, Device, FrozenSettings
 from inference_energy.errors import InputError
 
+Seconds = Annotated[float, Field(ge=0)]
+Every = Annotated[int, Field(ge=1, description="each n-th request, counted from 1")]
 
-class EngineSettings(Part):
+
+class EngineSettings(FrozenSettings):
     """How requests are batched, and what the host costs each step.
 
     `step_host_s` and `sequence_host_s` are the time between the kernels of a step, and that for each sequence in it,
@@ -55,7 +54,7 @@ VLLM_0_11 = EngineSettings(step_host_s=1.77e-3, sequence_host_s=78.6e-6)
 """vLLM 0.11, which scheduled between steps instead of during them; fitted as the defaults are."""
 
 
-class NvmlSensor(Part):
+class NvmlSensor(FrozenSettings):
     """NVML's view of a GPU.
 
     Each card draws its gain from a normal distribution around 1 with `gain_std` and its offset around 0 with
@@ -82,7 +81,7 @@ class NvmlSensor(Part):
     has_counter: bool = True
 
 
-class RaplSensor(Part):
+class RaplSensor(FrozenSettings):
     """RAPL counters of the host: `max_energy_range_j` is where they wrap, `update_period_s` how often they move."""
 
     present: bool = False
@@ -93,7 +92,7 @@ class RaplSensor(Part):
     packages: int = Field(1, ge=1)
 
 
-class Sensors(Part):
+class Sensors(FrozenSettings):
     """All sensors of a node; `clock_offset_s` is how far its wall clock is off."""
 
     nvml: NvmlSensor = NvmlSensor()
@@ -101,11 +100,7 @@ class Sensors(Part):
     clock_offset_s: float = 0.0
 
 
-Seconds = Annotated[float, Field(ge=0)]
-Every = Annotated[int, Field(ge=1, description="each n-th request, counted from 1")]
-
-
-class ServerFaults(Part):
+class ServerFaults(FrozenSettings):
     """Faults of the server; null: none."""
 
     start_delay_s: Seconds = 0.0
@@ -119,20 +114,20 @@ class ServerFaults(Part):
     stall_s: Seconds = 5.0
 
 
-class _Spell(Part):
+class _Interval(FrozenSettings):
     """Something that lasts from `start_s` to `end_s`."""
 
     start_s: Seconds = 0.0
     end_s: Seconds = 1e9
 
     @model_validator(mode="after")
-    def _in_order(self) -> "_Spell":
+    def _in_order(self) -> "_Interval":
         if self.end_s < self.start_s:
             raise ValueError(f"end_s ({self.end_s:g}) must not be before start_s ({self.start_s:g})")
         return self
 
 
-class SensorFault(_Spell):
+class SensorFault(_Interval):
     """One fault of a sensor between `start_s` and `end_s`; `device` null means every GPU.
 
     `error`: a share of `probability` of NVML calls fails. `stuck`: readings stay at their last value. `zero`: readings
@@ -147,12 +142,12 @@ class SensorFault(_Spell):
     step_s: float = 0.0
 
 
-def faults_of(readings: Literal["power", "counter"], faults: Sequence[SensorFault]) -> list[SensorFault]:
+def select_faults(readings: Literal["power", "counter"], faults: Sequence[SensorFault]) -> list[SensorFault]:
     """The faults that power readings, or the energy counter, have."""
     return [fault for fault in faults if fault.readings in ("all", readings)]
 
 
-class Tenant(_Spell):
+class Tenant(_Interval):
     """A second user of a GPU, who adds `power_w` between the two times, and shows in the list of processes."""
 
     device: int = 0
@@ -162,7 +157,7 @@ class Tenant(_Spell):
     pid: int = 999_999
 
 
-class Faults(Part):
+class Faults(FrozenSettings):
     """All faults of a node."""
 
     server: ServerFaults = ServerFaults()
@@ -170,7 +165,7 @@ class Faults(Part):
     tenants: tuple[Tenant, ...] = ()
 
 
-class Node(Part):
+class Node(FrozenSettings):
     """One virtual machine, or several alike.
 
     `model` is the name of a known shape, whose weights then have `weight_bits`, or a shape. `tensor_parallel` GPUs of a

@@ -1,22 +1,14 @@
-"""The base of the bench's settings.
-
-The base of the bench's settings.
-
-GPUs: what a data sheet says of them, and the constants of their time and energy.
-
-The GPUs the bench knows.
+"""GPUs and models that the bench knows: data sheets, constants of time and energy, shapes of dense transformers.
 
 Data-sheet numbers: NVIDIA's data sheets (H100 SXM5 80 GB; A100 SXM4 80 GB; GeForce RTX 4090 Laptop, dense bf16 with
-32-bit accumulation). The constants of H100 are fitted by `validation.calibration` to published rows and measured
-windows (docs/validation/bench.md has the residuals); its idle powers are measured. Those of the other two are not
-fitted: their efficiencies are the H100's, their floors scale with the power limit, their energy of a FLOP with power
-limit over peak, and of a byte with power limit over bandwidth.
+32-bit accumulation). The constants of the H100 are fitted by `validation.calibration` to published rows and measured
+windows (residuals: docs/validation/bench.md); its idle powers are measured. The other two GPUs are not fitted: they have
+the H100's efficiencies, floors that scale with the power limit, an energy per FLOP that scales with power limit over
+peak, and an energy per byte that scales with power limit over bandwidth.
 
-Model shapes: what a dense transformer reads and computes for a token, from the numbers of its config.json.
-
-Sources of the numbers: the published config.json of each model. Formulas: one multiply-accumulate is 2 FLOPs, so a
-token takes 2 FLOPs for each weight it meets, and 4 * layers * heads * head_dim for each earlier token it attends to
-(scores and values); Kaplan et al. 2020 (arXiv 2001.08361), section 2.1.
+Shapes follow each model's published config.json. One multiply-accumulate is 2 FLOPs, so a token takes 2 FLOPs for each
+weight it meets, and 4 * layers * heads * head_dim for each earlier token it attends to (scores and values); Kaplan et
+al. 2020 (arXiv 2001.08361), section 2.1.
 """
 
 from collections.abc import Mapping
@@ -27,13 +19,13 @@ from pydantic import BaseModel, ConfigDict
 from inference_energy.errors import InputError
 
 
-class Part(BaseModel):
+class FrozenSettings(BaseModel):
     """Settings that cannot be changed, know no further keys, and hold finite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Device(Part):
+class Device(FrozenSettings):
     """One kind of GPU.
 
     Of the data sheet: `memory_bytes`, `bandwidth_bytes_per_s`, `peak_flops` (dense bf16), `power_limit_w`,
@@ -173,7 +165,7 @@ LAPTOP = _scaled(
 DEVICES = {device.name: device for device in (H100, A100, LAPTOP)}
 
 
-class BenchModelShape(Part):
+class BenchModelShape(FrozenSettings):
     """A dense decoder with grouped-query attention and a gated MLP.
 
     `weight_bytes_per_parameter` and `kv_bytes_per_element` are 2 for bf16, 1 for 8 bit, 0.5 for 4 bit.

@@ -22,6 +22,8 @@ from inference_energy.validation.scenarios import GAIN_STD, OFFSET_STD_W, SCENAR
 
 NO_INTERVAL = "no interval"
 
+TEMPLATE = "bench.md.j2"
+
 
 def outcome_table(title: str, rows: Sequence[tuple[str, TrialOutcome]]) -> Table:
     """Truth / measured / interval / covered, one line a figure."""
@@ -118,9 +120,6 @@ def verdict(found: Coverage) -> list[str]:
         for row in found.rows
         if row.biased and row.bias is not None
     ]
-
-
-TEMPLATE = "bench.md.j2"
 
 
 def page(found: Coverage, comparisons: list[Comparison], command: str) -> str:

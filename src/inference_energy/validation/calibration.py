@@ -28,6 +28,28 @@ PUBLISHED = "ML.ENERGY Leaderboard v3, task lm-arena-chat, vLLM 0.11.1, H100"
 WINDOWS = "one H100 80GB HBM3, vLLM 0.25.1, Llama-3.1-8B shape with dummy weights, windows with their ramps"
 FIRST_RUN = "docs/validation/first-gpu-run.md: H100 80GB HBM3, vLLM 0.25.1, Llama-3.1-8B shape with dummy weights"
 
+PROMPT_TOKENS = 250
+OUTPUT_TOKENS = (350, 650)
+ROUNDS = 4
+TURNAROUND_NS = 500_000
+RAMP_S = 8.0
+FOREVER_NS = 10**15
+WARM_C = 57.0
+FITTED = (
+    "memory_share",
+    "flop_share",
+    "exposed_share",
+    "busy_w",
+    "gap_w",
+    "byte_j",
+    "flop_j",
+    "thin_flop_j",
+    "reduce_latency_s",
+)
+_HOSTS = ("step_host_s", "sequence_host_s")
+_LOWEST = (0.5, 0.4, 0.0, 150.0, 125.0, 20e-12, 0.2e-12, 0.2e-12, 6e-6, 0.0, 0.0, 0.0, 0.0)
+_HIGHEST = (0.95, 0.95, 1.0, 450.0, 300.0, 200e-12, 1.2e-12, 3e-12, 60e-6, 3e-3, 5e-5, 8e-3, 1e-4)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -99,29 +121,6 @@ MEASURED = (
     MeasuredWindow("decode 16/512, 32 users", FIRST_RUN, 16, 0, 512, 527, 97231 / 22, users=32, duration_s=22),
     MeasuredWindow("decode 16/512, 64 users", FIRST_RUN, 16, 0, 512, 606, 111469 / 14, users=64, duration_s=14),
 )
-
-
-PROMPT_TOKENS = 250
-OUTPUT_TOKENS = (350, 650)
-ROUNDS = 4
-TURNAROUND_NS = 500_000
-RAMP_S = 8.0
-FOREVER_NS = 10**15
-WARM_C = 57.0
-FITTED = (
-    "memory_share",
-    "flop_share",
-    "exposed_share",
-    "busy_w",
-    "gap_w",
-    "byte_j",
-    "flop_j",
-    "thin_flop_j",
-    "reduce_latency_s",
-)
-_HOSTS = ("step_host_s", "sequence_host_s")
-_LOWEST = (0.5, 0.4, 0.0, 150.0, 125.0, 20e-12, 0.2e-12, 0.2e-12, 6e-6, 0.0, 0.0, 0.0, 0.0)
-_HIGHEST = (0.95, 0.95, 1.0, 450.0, 300.0, 200e-12, 1.2e-12, 3e-12, 60e-6, 3e-3, 5e-5, 8e-3, 1e-4)
 
 
 @dataclass(frozen=True)

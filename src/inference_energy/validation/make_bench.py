@@ -21,7 +21,7 @@ from inference_energy.bench.live.cli_wrapper import run_on_bench
 from inference_energy.bench.live.node import NodeFolder, open_node
 from inference_energy.bench.live.power_trace_file import TraceReader
 from inference_energy.bench.live.truth_files import STEPS, read_truth
-from inference_energy.bench.truth.power_trace import TruePower, WithTenants
+from inference_energy.bench.truth.power_trace import PowerWithTenants, TruePower
 from inference_energy.config.loader import read_merged
 from inference_energy.contracts import phases as phases_contract
 from inference_energy.contracts.io import read_json, read_table
@@ -130,7 +130,7 @@ class LiveTruth:
         reader.look()
         self._host: TruePower = reader.host
         self._gpus = [
-            WithTenants(reader.gpu, [t for t in self._node.faults.tenants if t.device == gpu], node.origin_ns)
+            PowerWithTenants(reader.gpu, [t for t in self._node.faults.tenants if t.device == gpu], node.origin_ns)
             for gpu in range(self._node.tensor_parallel)
         ]
         steps = [read_truth(folder, STEPS) for folder in sorted(node.truth.iterdir())]

@@ -1,9 +1,4 @@
-"""Keeps a node's RAPL tree up to date while a command runs on it.
-
-Keeps a node's RAPL tree up to date while a command runs on it.
-
-Runs a command on a virtual node: whatever it starts sees the node's GPU, counters and vLLM in place of real ones.
-"""
+"""Runs a command on a virtual node: the command sees the node's GPU, counters and vLLM in place of real ones."""
 
 import os
 import shlex
@@ -21,13 +16,18 @@ from typing import Self
 from inference_energy.bench.config import Node
 from inference_energy.bench.live.node import VARIABLE, NodeFolder, make_node
 from inference_energy.bench.live.power_trace_file import SHOWN_AFTER_S, TraceReader
-from inference_energy.bench.sensors.rapl import Powercap, RaplView
+from inference_energy.bench.sensors.rapl import PowercapTree, RaplView
 from inference_energy.errors import InputError, RunError
 
 PERIOD_S = 0.05
 
+SHIMS = Path(__file__).parents[1] / "shims"
+MACHINE = "bench"
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 
-class PowercapFeed:
+
+class PowercapUpdater:
     """Refreshes the tree 20 times a second, in a thread, from entering the context to leaving it.
 
     Does nothing for a node without RAPL.
@@ -41,7 +41,7 @@ class PowercapFeed:
         self._reader = TraceReader(made.traces, made.node, made.origin_ns)
         node = made.node
         view = RaplView(node.sensors.rapl, self._reader.host, node.engine, origin_ns=made.origin_ns, seed=node.seed)
-        self._tree = Powercap(made.powercap, view)
+        self._tree = PowercapTree(made.powercap, view)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="powercap", daemon=True)
 
@@ -70,19 +70,13 @@ def _shown_ns() -> int:
     return time.monotonic_ns() - round(SHOWN_AFTER_S * 1e9)
 
 
-STAND_IN = Path(__file__).parents[1] / "stand_in"
-MACHINE = "bench"
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
-
-
 def bench_environment(made: NodeFolder, base: Mapping[str, str]) -> dict[str, str]:
     """The environment in which a process sees the node; `base` is what it would have had.
 
     Results go under the machine `bench`, or a name that begins so: never among those of a real machine. Locks of GPUs
     lie in the node's folder unless `base` says otherwise.
     """
-    path = [str(STAND_IN), *(part for part in [base.get("PYTHONPATH")] if part)]
+    path = [str(SHIMS), *(part for part in [base.get("PYTHONPATH")] if part)]
     locks = made.folder / "locks"
     locks.mkdir(exist_ok=True)
     machine = base.get("INFERENCE_ENERGY_MACHINE", "")
@@ -117,7 +111,7 @@ def run_on_bench(node: Node, folder: Path, command: Sequence[str]) -> int:
     if not command:
         raise InputError("bench: write the command to run, such as: snakemake --configfile config.yaml")
     made = make_node(folder, node)
-    with PowercapFeed(made):
+    with PowercapUpdater(made):
         try:
             child = subprocess.Popen(list(command), env=bench_environment(made, os.environ))
         except FileNotFoundError as error:

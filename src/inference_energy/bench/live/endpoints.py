@@ -10,16 +10,17 @@ from aiohttp import web
 
 from inference_energy.bench.live.engine_loop import EngineLoop
 from inference_energy.bench.live.flags import ServerSettings
+from inference_energy.bench.live.live_request import TruthSink
 from inference_energy.bench.live.metrics import EngineMetrics
 from inference_energy.bench.live.protocol import (
     MESSAGE,
     ChatBody,
     CompletionBody,
     DetokenizeBody,
-    Fates,
     Generation,
     Prompt,
     RefusedError,
+    RequestFaults,
     TokenizeBody,
     checked_length,
     error_content,
@@ -38,7 +39,6 @@ from inference_energy.bench.live.responses import (
     whole_choice,
 )
 from inference_energy.bench.live.tokens import Tokenizer
-from inference_energy.bench.live.truth_files import TruthSink
 from inference_energy.bench.truth.prefix_cache import block_hashes, output_length
 
 VERSION = "0.25.1+simulated"
@@ -67,7 +67,7 @@ class Endpoints:
         metrics: EngineMetrics,
         truth: TruthSink,
         tokenizer: Tokenizer,
-        fates: Fates,
+        fates: RequestFaults,
     ) -> None:
         self._settings = settings
         self._engine_loop = engine_loop
@@ -225,7 +225,7 @@ class Endpoints:
         hashes = block_hashes(tokens, engine.block_size, body.cache_salt) if engine.enable_prefix_caching else ()
         self._requests += 1
         return {
-            "first": tokenizer.first_said(prompt),
+            "first": tokenizer.first_token(prompt),
             "request_id": self._requests,
             "name": name,
             "prompt_tokens": len(tokens),

@@ -11,10 +11,9 @@ import time
 from collections import deque
 from typing import Protocol, cast
 
+from inference_energy.bench.live.live_request import LiveRequest, TruthSink
 from inference_energy.bench.live.metrics import EngineMetrics
-from inference_energy.bench.live.protocol import Job
-from inference_energy.bench.live.timer import Alarm
-from inference_energy.bench.live.truth_files import TruthSink
+from inference_energy.bench.live.timer import WakeTimer
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import GPU_IDLE, BenchRequest
 
@@ -69,10 +68,10 @@ class EngineLoop:
         self._metrics = metrics
         self._trace = trace
         self._truth = truth
-        self._inbox: deque[Job] = deque()
+        self._inbox: deque[LiveRequest] = deque()
         self._begun_ns = 0
         self._row_ns = 0
-        self._alarm = Alarm(loop, self._wake)
+        self._alarm = WakeTimer(loop, self._wake)
         self._row()
         self._set_alarm()
 
@@ -82,14 +81,14 @@ class EngineLoop:
         self.resident = True
         self._row()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: LiveRequest) -> None:
         """Take a request in, as arrived now; where nothing runs, a step begins at once."""
         job.arrival_ns = time.monotonic_ns()
         self._inbox.append(job)
         if not self.engine.busy:
             self._wake()
 
-    def abort(self, job: Job, outcome: str = "abort") -> None:
+    def abort(self, job: LiveRequest, outcome: str = "abort") -> None:
         """Forget a request; one that has ended is left alone."""
         if job.outcome is not None:
             return
@@ -174,10 +173,10 @@ class EngineLoop:
         self, row: int, begun_ns: int, due_ns: int, decoding: list[BenchRequest], changed: list[BenchRequest]
     ) -> None:
         """Hand over the tokens of a step: to those that decoded, then to those whose prompt it completed."""
-        for job in cast("list[Job]", decoding):
+        for job in cast("list[LiveRequest]", decoding):
             if job.outcome is None:  # an error may have ended it together with another
                 job.deliver(due_ns)
-        jobs = cast("list[Job]", changed)
+        jobs = cast("list[LiveRequest]", changed)
         joined = [job for job in jobs if job.delivered < job.generated and job.outcome is None]
         self._metrics.step(row, begun_ns, due_ns, len(decoding), joined)
         for job in joined:
@@ -186,7 +185,7 @@ class EngineLoop:
             if job.finished and job.outcome is None:
                 self._end(job, job.reason)
 
-    def _end(self, job: Job, outcome: str) -> None:
+    def _end(self, job: LiveRequest, outcome: str) -> None:
         job.outcome = outcome
         self._metrics.ended(job, outcome)
         self._truth.ended(job)

@@ -1,10 +1,7 @@
-"""The page /metrics, under vLLM's names. Counting is done here, for it comes with every token; the library writes.
+"""Metrics of the live server under vLLM's names: the page /metrics and the line logged every ten seconds.
 
-The page /metrics, under vLLM's names. Counting is done here, for it comes with every token; the library writes.
-
-A step adds to each figure once, whatever its batch: all that decode in it waited equally long for their token.
-
-The line that vLLM logs every ten seconds.
+Counting is done here, since it happens with every token; the Prometheus library only writes the page. A step adds to
+each metric once, whatever its batch: all requests that decode in it waited equally long for their token.
 """
 
 import asyncio
@@ -17,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 
-from inference_energy.bench.live.protocol import Job
+from inference_energy.bench.live.live_request import LiveRequest
 from inference_energy.bench.truth.engine import BenchEngine
 
 LATENCY_S = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
@@ -28,6 +25,8 @@ PREEMPTIONS = (1, 2, 3, 4, 5, 10, 20)
 """Bounds of vLLM's buckets."""
 
 REASONS = ("stop", "length", "abort", "error", "repetition")
+
+INTERVAL_S = 10.0
 
 
 class Histogram:
@@ -84,7 +83,7 @@ class EngineMetrics:
         self.step_starts_ns = array("q")
         self.step_ends_ns = array("q")
 
-    def step(self, row: int, start_ns: int, end_ns: int, decoding: int, joined: Sequence[Job]) -> None:
+    def step(self, row: int, start_ns: int, end_ns: int, decoding: int, joined: Sequence[LiveRequest]) -> None:
         """A step has ended.
 
         Args:
@@ -115,7 +114,7 @@ class EngineMetrics:
         if self._mfu:
             self._estimate(row)
 
-    def ended(self, request: Job, reason: str) -> None:
+    def ended(self, request: LiveRequest, reason: str) -> None:
         """A request has left the engine: finished, aborted or failed."""
         self.finished[reason] += 1
         if not request.chunks or not request.first_token_ns:
@@ -215,9 +214,6 @@ def _one_two_five(most: int) -> list[float]:
     """1, 2, 5, 10, 20, ... up to the most, as vLLM has it."""
     bounds = [digit * 10.0**power for power in range(len(str(most))) for digit in (1, 2, 5)]
     return [bound for bound in bounds if bound <= most]
-
-
-INTERVAL_S = 10.0
 
 
 async def log_stats(log: logging.Logger, metrics: EngineMetrics, engine: BenchEngine) -> None:

@@ -1,10 +1,6 @@
-"""Whether a process still lives, told from a later one with the same pid. See proc(5), /proc/PID/stat.
+"""Trace file of a server's power, written while it serves and read by every sensor.
 
-Whether a process still lives, told from a later one with the same pid. See proc(5), /proc/PID/stat.
-
-The trace file: what a server says of its node's power, while it serves, to whoever looks at a sensor.
-
-A life is what one server writes from its first row to a row without a GPU power (NaN), or until its process is gone.
+A life is what one server writes, from its first row to a row without a GPU power (NaN), or until its process is gone.
 One server lives at a time; where the lives of two overlap, the newer one counts.
 """
 
@@ -22,6 +18,16 @@ from inference_energy.bench.truth.power_trace import TRACE_DTYPE, TruePower
 
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
+SUFFIX = ".trace"
+SILENT_S = 2.0
+"""A life without a row for so long has ended if its process has; a living server writes one every 0.5 s."""
+
+SHOWN_AFTER_S = 0.005
+"""How far sensors look back. A server may be a few ms late with a row; so all readers see the same rows, and no counter
+runs back."""
+
+_ROW = struct.Struct("<qddfHH")
+
 
 def alive(pid: int, seen_ns: int) -> bool:
     """Whether the process that had this pid at `seen_ns` (monotonic) lives; a zombie does not."""
@@ -35,15 +41,6 @@ def alive(pid: int, seen_ns: int) -> bool:
     return fields[0] not in (b"Z", b"X") and started_s <= seen_ns / 1e9 + _TICK_S
 
 
-SUFFIX = ".trace"
-SILENT_S = 2.0
-"""A life without a row for so long has ended if its process has; a living server writes one every 0.5 s."""
-
-SHOWN_AFTER_S = 0.005
-"""How far sensors look back. A server may be a few ms late with a row; so all readers see the same rows, and no counter
-runs back."""
-
-_ROW = struct.Struct("<qddfHH")
 assert _ROW.size == TRACE_DTYPE.itemsize
 
 

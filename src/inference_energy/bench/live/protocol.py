@@ -17,52 +17,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference_energy.bench.config import ServerFaults
-from inference_energy.bench.truth.ledger import BenchRequest
 
-Fate = Literal["error 500", "crash", "disconnect", "error event", "stall"]
+FaultKind = Literal["error 500", "crash", "disconnect", "error event", "stall"]
 MESSAGE = "A simulated failure, as this node's faults ask for."
-
-
-def crash() -> None:
-    """End this process as a crash does: at once, with nothing said."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Fates:
-    """Counts requests and says what goes wrong with each.
-
-    Args:
-        faults: the node's.
-    """
-
-    def __init__(self, faults: ServerFaults) -> None:
-        self.faults = faults
-        self._count = 0
-
-    def next(self) -> Fate | None:
-        """What happens to the next request; of several faults the first of the list in `Fate`."""
-        self._count += 1
-        number, faults = self._count, self.faults
-        chances: list[tuple[Fate, bool]] = [
-            ("error 500", _each(faults.error_500_every, number)),
-            ("crash", faults.crash_at_request == number),
-            ("disconnect", _each(faults.disconnect_every, number)),
-            ("error event", _each(faults.error_event_every, number)),
-            ("stall", _each(faults.stall_every, number)),
-        ]
-        return next((fate for fate, met in chances if met), None)
-
-    def schedule(self, loop: asyncio.AbstractEventLoop, hang: Callable[[], None]) -> None:
-        """From now on, for the server listens: the end that comes by itself."""
-        if self.faults.crash_after_s is not None:
-            loop.call_later(self.faults.crash_after_s, crash)
-        if self.faults.hang_after_s is not None:
-            loop.call_later(self.faults.hang_after_s, hang)
-
-
-def _each(every: int | None, number: int) -> bool:
-    return every is not None and number % every == 0
-
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Prompt = str | list[TokenId]
@@ -262,37 +219,42 @@ def checked_length(prompt_tokens: int, body: Generation, max_model_len: int) -> 
     return room if asked is None else asked
 
 
-class Job(BenchRequest):
-    """A request in a live server.
+def crash() -> None:
+    """End this process as a crash does: at once, with nothing said."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    Attributes:
-        name: its id in answers.
-        delivered: tokens handed over so far.
-        most_tokens: the most it asked for.
-        reason: why it ends when it has all its tokens.
-        outcome: why it ended; None before.
+
+class RequestFaults:
+    """Counts requests and says what goes wrong with each.
+
+    Args:
+        faults: the node's.
     """
 
-    __slots__ = ("delivered", "most_tokens", "name", "outcome", "reason")
+    def __init__(self, faults: ServerFaults) -> None:
+        self.faults = faults
+        self._count = 0
 
-    def __init__(
-        self,
-        request_id: int,
-        name: str,
-        prompt_tokens: int,
-        output_tokens: int,
-        *,
-        block_hashes: tuple[int, ...] = (),
-        most_tokens: int,
-        reason: str,
-    ) -> None:
-        super().__init__(request_id, prompt_tokens, output_tokens, block_hashes)
-        self.name = name
-        self.delivered = 0
-        self.most_tokens = most_tokens
-        self.reason = reason
-        self.outcome: str | None = None
+    def next(self) -> FaultKind | None:
+        """What happens to the next request; of several faults the first of the list in `FaultKind`."""
+        self._count += 1
+        number, faults = self._count, self.faults
+        chances: list[tuple[FaultKind, bool]] = [
+            ("error 500", _each(faults.error_500_every, number)),
+            ("crash", faults.crash_at_request == number),
+            ("disconnect", _each(faults.disconnect_every, number)),
+            ("error event", _each(faults.error_event_every, number)),
+            ("stall", _each(faults.stall_every, number)),
+        ]
+        return next((fate for fate, met in chances if met), None)
 
-    def deliver(self, due_ns: int) -> None:
-        """Hand over the next token, which was there at `due_ns`. Called in the step loop: it must be quick."""
-        self.delivered += 1
+    def schedule(self, loop: asyncio.AbstractEventLoop, hang: Callable[[], None]) -> None:
+        """From now on, for the server listens: the end that comes by itself."""
+        if self.faults.crash_after_s is not None:
+            loop.call_later(self.faults.crash_after_s, crash)
+        if self.faults.hang_after_s is not None:
+            loop.call_later(self.faults.hang_after_s, hang)
+
+
+def _each(every: int | None, number: int) -> bool:
+    return every is not None and number % every == 0

@@ -1,12 +1,8 @@
-"""Answers as JSON and as events, for completions and for chats, as vLLM writes them.
+"""Responses of the live server, as JSON and as events, written as vLLM writes them.
 
-Answers as JSON and as events, for completions and for chats, as vLLM writes them.
-
-Answers under way: tokens go from the step loop straight to the connection.
-
-No task wakes for a token. The step loop calls `deliver` of each request in the batch, which puts an event that is all
-but ready onto the transport: 100 streams cost a core 0.2 ms a step. A client that reads slowly or is gone costs
-memory at most, never time.
+Tokens go from the step loop straight to the connection; no task wakes for a token. The step loop calls `deliver` of each
+request in the batch, which writes an almost finished event to the transport: 100 streams cost a core 0.2 ms a step. A
+client that reads slowly or is gone costs memory at most, never time.
 """
 
 import asyncio
@@ -16,10 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference_energy.bench.live.protocol import MESSAGE, Fate, Generation, Job, RefusedError, crash, error_content
+from inference_energy.bench.live.live_request import LiveRequest
+from inference_energy.bench.live.protocol import (
+    MESSAGE,
+    FaultKind,
+    Generation,
+    RefusedError,
+    crash,
+    error_content,
+)
 from inference_energy.bench.live.tokens import Tokenizer
 
 DONE = b"data: [DONE]\n\n"
+
+Abort = Callable[[LiveRequest, str], None]
+SentChunk = Callable[[int, int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -131,10 +138,6 @@ def model_list(names: Sequence[str], root: str, created: int, max_model_len: int
     }
 
 
-Abort = Callable[[Job, str], None]
-SentChunk = Callable[[int, int, int, int], None]
-
-
 class BenchAnswer:
     """One HTTP response with a choice for each prompt.
 
@@ -143,7 +146,7 @@ class BenchAnswer:
         done: when all of them have ended; its exception is a refusal.
     """
 
-    def __init__(self, transport: asyncio.Transport, fate: Fate | None, stall_s: float, abort: Abort) -> None:
+    def __init__(self, transport: asyncio.Transport, fate: FaultKind | None, stall_s: float, abort: Abort) -> None:
         self.choices: list[AnswerChoice] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport = transport
@@ -170,7 +173,7 @@ class BenchAnswer:
         if not self.done.done():
             self.done.set_result(None)
 
-    def misfortune(self) -> None:
+    def inject_fault(self) -> None:
         """What the fate of this answer has in store happens now, before the token that is due."""
         if self.fate == "crash":
             crash()
@@ -193,7 +196,7 @@ class BenchAnswer:
         return usage(prompts, sum(choice.delivered for choice in self.choices), cached)
 
 
-class AnswerChoice(Job):
+class AnswerChoice(LiveRequest):
     """A request whose tokens are kept until all are there.
 
     Attributes:
@@ -213,7 +216,7 @@ class AnswerChoice(Job):
         """Count a token."""
         self.delivered += 1
         if self.delivered == self.fails_at:
-            self.answer.misfortune()
+            self.answer.inject_fault()
         if self.delivered == self.output_tokens:
             self.answer.ended(self)
 
@@ -233,7 +236,7 @@ class StreamAnswer(BenchAnswer):
     def __init__(
         self,
         transport: asyncio.Transport,
-        fate: Fate | None,
+        fate: FaultKind | None,
         stall_s: float,
         abort: Abort,
         *,
@@ -274,13 +277,13 @@ class StreamAnswer(BenchAnswer):
             ending = event({**self._common, "choices": [], "usage": self.counts(self._details)}) + DONE
         self._close_with(ending)
 
-    def misfortune(self) -> None:
+    def inject_fault(self) -> None:
         """What is in store happens now."""
         if self.fate == "stall":
             self._held = []
             self.done.get_loop().call_later(self.stall_s, self._release)
         else:
-            super().misfortune()
+            super().inject_fault()
 
     def fail(self) -> None:
         """Tell the client of an error within the stream, for its status has been sent."""
@@ -340,7 +343,7 @@ class StreamChoice(AnswerChoice):
         """The first token, the last, one that something happens to, or any where each event tells usage."""
         answer, token = self._stream, place + 1
         if token == self.fails_at:
-            answer.misfortune()
+            answer.inject_fault()
             if answer.fate in ("error event", "disconnect"):
                 self.delivered = place
                 self._special = self.output_tokens + 1

@@ -21,11 +21,11 @@ from aiohttp import web
 from inference_energy.bench.live.endpoints import VERSION, Endpoints
 from inference_energy.bench.live.engine_loop import EngineLoop
 from inference_energy.bench.live.flags import ServerSettings, settings
+from inference_energy.bench.live.live_request import TruthSink
 from inference_energy.bench.live.metrics import EngineMetrics, log_stats
 from inference_energy.bench.live.power_trace_file import TraceWriter
-from inference_energy.bench.live.protocol import Fates
+from inference_energy.bench.live.protocol import RequestFaults
 from inference_energy.bench.live.tokens import Tokenizer
-from inference_energy.bench.live.truth_files import TruthSink
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.step import StepPhysics
 from inference_energy.errors import InputError
@@ -52,14 +52,14 @@ async def serve(given: ServerSettings, physics: StepPhysics) -> int:
     trace = None if given.traces is None else TraceWriter(given.traces, os.getpid())
     engine_loop = EngineLoop(engine, loop, metrics, trace, truth)
     truth.start()
-    fates = Fates(given.node.faults.server)
+    fates = RequestFaults(given.node.faults.server)
     runner: web.AppRunner | None = None
     code = 0
     try:
         if await _stopped_within(stop, fates.faults.start_delay_s):
             return code
         engine_loop.loaded()
-        tokenizer = Tokenizer.of_folder(given.folder, given.shape.vocabulary)
+        tokenizer = Tokenizer.from_folder(given.folder, given.shape.vocabulary)
         if given.folder is not None and not tokenizer.named:
             log.warning("the folder's tokenizer is not one word a token; each word of a text counts as a token")
         endpoints = Endpoints(given, engine_loop, metrics, truth, tokenizer, fates)
@@ -126,7 +126,7 @@ def main() -> None:
 def _truth(given: ServerSettings, engine: BenchEngine, started_ns: int) -> TruthSink:
     if given.truth is None:
         return TruthSink()
-    from inference_energy.bench.live.compare import TruthLog
+    from inference_energy.bench.live.truth_writer import TruthWriter
 
     about: dict[str, Any] = {
         "simulated": True,
@@ -137,7 +137,7 @@ def _truth(given: ServerSettings, engine: BenchEngine, started_ns: int) -> Truth
         "shape": given.shape.model_dump(),
         "orderly": False,
     }
-    return TruthLog(given.truth, engine, about)
+    return TruthWriter(given.truth, engine, about)
 
 
 async def _stopped_within(stop: asyncio.Event, duration_s: float) -> bool:

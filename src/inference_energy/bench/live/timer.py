@@ -16,7 +16,7 @@ _TIMER_ABSOLUTE = 1
 _NS = 1_000_000_000
 
 
-class Alarm:
+class WakeTimer:
     """One alarm on the monotonic clock; setting it anew replaces what was set.
 
     Where the system has no timer files, asyncio's own timers stand in, up to 1 ms late.

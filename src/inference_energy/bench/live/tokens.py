@@ -32,7 +32,7 @@ class Tokenizer:
         self._json: dict[int, bytes] = {}
 
     @classmethod
-    def of_folder(cls, folder: Path | None, vocabulary: int) -> "Tokenizer":
+    def from_folder(cls, folder: Path | None, vocabulary: int) -> "Tokenizer":
         """The words of a model's folder, if its tokenizer has one token a word; else the bench's own."""
         try:
             content = json.loads((folder / "tokenizer.json").read_text()) if folder is not None else {}
@@ -81,7 +81,7 @@ class Tokenizer:
             text = self._json[token] = json.dumps(" " + self.word(token)).encode()
         return text
 
-    def first_said(self, content: str | Sequence[int]) -> int:
+    def first_token(self, content: str | Sequence[int]) -> int:
         """Where the answer to a prompt begins: a token id that follows from the prompt. See `nth`."""
         data = content.encode() if isinstance(content, str) else array("q", content).tobytes()
         return zlib.crc32(data) % self.vocabulary

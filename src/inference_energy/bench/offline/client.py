@@ -1,9 +1,4 @@
-"""Runs an engine through virtual time: requests come in, steps follow each other, answers go out.
-
-Runs an engine through virtual time: requests come in, steps follow each other, answers go out.
-
-The load client of the simulation: when it sends, when it sees tokens, and the log it keeps.
-"""
+"""Load client in virtual time: runs the engines through a schedule's requests and keeps the client's log."""
 
 import heapq
 import zlib
@@ -22,6 +17,20 @@ from inference_energy.bench.truth.prefix_cache import block_hashes, output_lengt
 
 RequestArrivals = list[tuple[int, int, BenchRequest]]
 """A heap of (time at the server [ns], order, request)."""
+
+SEND_LAG_MEDIAN_S = 0.65e-3
+SEND_LAG_P99_S = 2.0e-3
+"""How late the client sends: measured on the first GPU run (docs/validation/first-gpu-run.md)."""
+NETWORK_S = 0.3e-3
+DELIVERY_S = 0.2e-3
+"""Least time of a token's way to the client, and the mean of what comes on top; assumed for loopback."""
+THINK_S = 0.5e-3
+"""Time between a user's answer and the next request in a closed loop."""
+ENDED_NS = 100_000
+"""Time between the last token of an answer and its end."""
+CUT_OFF = "cut off at the end of the drain"
+
+_NORMAL_P99 = 2.3263
 
 
 def serve(
@@ -58,23 +67,8 @@ def serve(
                 finished(request)
 
 
-SEND_LAG_MEDIAN_S = 0.65e-3
-SEND_LAG_P99_S = 2.0e-3
-"""How late the client sends: measured on the first GPU run (docs/validation/first-gpu-run.md)."""
-NETWORK_S = 0.3e-3
-DELIVERY_S = 0.2e-3
-"""Least time of a token's way to the client, and the mean of what comes on top; assumed for loopback."""
-THINK_S = 0.5e-3
-"""Time between a user's answer and the next request in a closed loop."""
-ENDED_NS = 100_000
-"""Time between the last token of an answer and its end."""
-CUT_OFF = "cut off at the end of the drain"
-
-_NORMAL_P99 = 2.3263
-
-
 @dataclass
-class SentRequest:
+class SentRequests:
     """The requests of a session in the order they were sent; lists of one length.
 
     `delays` are those of the first and the last token's way to the client [ns]. `end_ns` is there once a cell is over.
@@ -122,7 +116,7 @@ class OfflineClient:
         self._contents = _contents(prompts, schedule["prompt_id"])
         self._seed = seed
         self._random = np.random.default_rng([seed, 0xC11E27])
-        self.sent = SentRequest()
+        self.sent = SentRequests()
 
     def run(self, cell: BenchCell, start_ns: int, drain_s: float) -> int:
         """Run one cell; returns when its last request had ended.

@@ -1,10 +1,7 @@
-"""What a simulated run says of its machine, server and model: acquisition's keys, and the reason for each null.
+"""Raw files of a simulated session: the same files, columns and metadata that acquisition writes for a measured one.
 
-What a simulated run says of its machine, server and model: acquisition's keys, and the reason for each null.
-
-The server's metrics as a poller would have read them, from the log of what the engine did.
-
-Writes a simulated session as acquisition writes a measured one: the same files, columns and metadata.
+JSON documents have acquisition's keys, with the reason for each null. The server's metrics are those that a poller
+would have read, computed from the engine's log.
 """
 
 import json
@@ -24,6 +21,9 @@ from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.io import write_json, write_table
 
 _NO_MACHINE = "the node is simulated: it has no {}"
+
+UNIX_NS = 1_780_000_000_000_000_000
+VERSION = "simulated"
 
 
 def environment(node: Node) -> dict[str, Any]:
@@ -138,10 +138,6 @@ def _series(log: Segments, blocks: int, times_ns: Integers) -> dict[str, Floats]
         "vllm:iteration_tokens_total_count": steps,
         "vllm:iteration_tokens_total_sum": total("samples") + total("prefill"),
     }
-
-
-UNIX_NS = 1_780_000_000_000_000_000
-VERSION = "simulated"
 
 
 def write_session(session: SimulatedSession, raw_root: Path) -> None:

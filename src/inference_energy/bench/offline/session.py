@@ -12,7 +12,7 @@ from inference_energy.bench.offline.client import OfflineClient
 from inference_energy.bench.offline.plan import SessionPlan
 from inference_energy.bench.offline.truth import Truth
 from inference_energy.bench.truth.engine import BenchEngine
-from inference_energy.bench.truth.power_trace import trace_of
+from inference_energy.bench.truth.power_trace import power_trace
 from inference_energy.bench.truth.step import StepPhysics
 
 ORIGIN_NS = 5_000_000_000_000
@@ -49,7 +49,7 @@ class SimulatedSession:
     @cached_property
     def traces(self) -> list[NDArray[np.void]]:
         """The true power of each node over time, of `TRACE_DTYPE`."""
-        return [trace_of(engine.segments) for engine in self.engines]
+        return [power_trace(engine.segments) for engine in self.engines]
 
     @cached_property
     def requests(self) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inference_energy.bench.config import Node
-from inference_energy.bench.offline.client import SentRequest
+from inference_energy.bench.offline.client import SentRequests
 from inference_energy.bench.sensors.power_log import gpu_truth
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import BenchRequest, Ledger, ledger
@@ -31,7 +31,7 @@ class Truth:
         node: Node,
         engines: Sequence[BenchEngine],
         traces: Sequence[NDArray[np.void]],
-        sent: SentRequest,
+        sent: SentRequests,
         origin_ns: int,
     ) -> None:
         self._node = node

@@ -1,22 +1,16 @@
-"""What NVML says of a GPU besides its power: use, memory, clock, temperature, reasons for slow clocks.
-
-What NVML says of a GPU besides its power: use, memory, clock, temperature, reasons for slow clocks.
-
-The trace knows when a step ran, the temperature and the reasons. Whether a model is in memory is seen from the power
-without its heat: nearer to loaded idle than to cold idle, or above.
-
-Sensor faults, seen from one GPU: what a poll gets instead of what the sensor would show.
-
-What NVML shows of a GPU whose true power is known.
+"""NVML's view of a GPU whose true power is known: power, energy counter, state, and injected faults.
 
     average = gain * (E(u) - E(u - 1 s)) / 1 s + offset + noise         POWER_AVERAGE: a boxcar [SC24]
     instant = gain * (E(u) - E(u - 25 ms)) / 25 ms + offset + noise     POWER_INSTANT: sees a quarter of the time [SC24]
     counter = start + gain * (E(c) - E(origin)) + offset * (c - origin)
 
-E is the true energy, u the last update of the power fields before the poll, c that of the counter; each has its own
-updates every 100 ms. The counter misses nothing and has no noise. Powers come in whole mW, the counter in whole mJ. A
-GPU that does not average shows no POWER_AVERAGE. Source of the forms: [SC24] Yang, Adamek, Armour, "Part-time power
-measurements", SC 2024 (arXiv 2312.02741); NVML API reference for the units.
+E is the true energy, u the last update of the power fields before the poll, c that of the counter. Power fields and
+counter each have their own updates every 100 ms. The counter misses nothing and has no noise. Powers come in whole mW,
+the counter in whole mJ. A GPU that does not average shows no POWER_AVERAGE. Sources: [SC24] Yang, Adamek, Armour,
+"Part-time power measurements", SC 2024 (arXiv 2312.02741); NVML API reference for the units.
+
+The state (utilization, memory, clock, temperature, clocks event reasons) comes from the trace. Whether a model is in
+memory is inferred from the power without leakage: nearer to loaded idle than to cold idle, or above.
 """
 
 from collections.abc import Sequence
@@ -25,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_energy.bench.config import Node, NvmlSensor, SensorFault, faults_of
+from inference_energy.bench.config import Node, NvmlSensor, SensorFault, select_faults
 from inference_energy.bench.hardware import Device
-from inference_energy.bench.sensors.update_clock import Draws, Latency, Ticks
+from inference_energy.bench.sensors.update_clock import CallLatency, RandomStream, UpdateClock
 from inference_energy.bench.truth.ledger import POWER_CAP, THERMAL_SLOWDOWN, Floats, Integers
 from inference_energy.bench.truth.power_trace import Steps, TruePower
 
@@ -39,6 +33,19 @@ EMPTY_BYTES = 600 * 2**20
 
 SLOWED_CLOCK_SHARE = 0.85
 """Part of the clock that is left under a power cap or heat; assumed."""
+
+Truths = NDArray[np.bool_]
+
+FIELD_P99_RATIO = 3.0
+"""99th percentile of the time a field-value call takes, in medians; assumed, for only its median was measured."""
+
+MEMORY_SHARE = 0.25
+"""Part of the power above cold idle that the memory takes; assumed."""
+
+START_J = (1e5, 1e8)
+"""What a counter may have counted before the node began: up to a fortnight at idle power."""
+
+_FIELD_CALL, _COUNTER_CALL = 0, 1
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,6 @@ def gpu_state(node: Node, trace: NDArray[np.void], times_ns: Integers) -> GpuSta
     )
 
 
-Truths = NDArray[np.bool_]
-
-
 class DeviceFaults:
     """The faults of one GPU's sensors.
 
@@ -106,12 +110,12 @@ class DeviceFaults:
         self._steps = [(*self._span(fault), round(fault.step_s * 1e6)) for fault in own if fault.kind == "clock_step"]
         errors = [fault for fault in own if fault.kind == "error"]
         self._errors = [
-            (*self._span(fault), fault.probability, Draws(seed, "gpu", device, "error", number))
+            (*self._span(fault), fault.probability, RandomStream(seed, "gpu", device, "error", number))
             for number, fault in enumerate(errors)
         ]
         if dropped_share:
             always_ns = np.iinfo(np.int64)
-            dropped = Draws(seed, "gpu", device, "dropped")
+            dropped = RandomStream(seed, "gpu", device, "dropped")
             self._errors.append((int(always_ns.min), int(always_ns.max), dropped_share, dropped))
 
     def seen_ns(self, times_ns: Integers) -> Integers:
@@ -164,18 +168,6 @@ class DeviceFaults:
         return [self._span(fault) for fault in faults if fault.kind == kind]
 
 
-FIELD_P99_RATIO = 3.0
-"""99th percentile of the time a field-value call takes, in medians; assumed, for only its median was measured."""
-
-MEMORY_SHARE = 0.25
-"""Part of the power above cold idle that the memory takes; assumed."""
-
-START_J = (1e5, 1e8)
-"""What a counter may have counted before the node began: up to a fortnight at idle power."""
-
-_FIELD_CALL, _COUNTER_CALL = 0, 1
-
-
 @dataclass(frozen=True)
 class FieldReadings:
     """What one call for field values gives for each poll; shape (n,) each. Powers are NaN where it gives nothing."""
@@ -216,8 +208,8 @@ class GpuSensor:
         wall_ns: int = 0,
         averages: bool = True,
     ) -> None:
-        def draws(purpose: str) -> Draws:
-            return Draws(seed, "gpu", device, purpose)
+        def draws(purpose: str) -> RandomStream:
+            return RandomStream(seed, "gpu", device, purpose)
 
         self._sensor = sensor
         self._has_average = averages
@@ -231,18 +223,22 @@ class GpuSensor:
         self.offset_w = drawn_offset_w if sensor.offset_w is None else sensor.offset_w
         low_j, high_j = START_J
         self._start_j = low_j + (high_j - low_j) * draws("counter start").one_uniform()
-        self._fields = Ticks(origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "fields")
-        self._counts = Ticks(origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "counter")
+        self._fields = UpdateClock(
+            origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "fields"
+        )
+        self._counts = UpdateClock(
+            origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "counter"
+        )
         self._average_noise = draws("average noise")
         self._instant_noise = draws("instant noise")
         self._faults, self._counter_faults = (
             DeviceFaults(own, device, seed, origin_ns, sensor.dropped_share)
-            for own in (faults_of("power", faults), faults_of("counter", faults))
+            for own in (select_faults("power", faults), select_faults("counter", faults))
         )
-        self._counter_latency = Latency(
+        self._counter_latency = CallLatency(
             sensor.counter_latency_median_s, sensor.counter_latency_p99_s, draws("counter latency")
         )
-        self._field_latency = Latency(
+        self._field_latency = CallLatency(
             sensor.field_latency_s, FIELD_P99_RATIO * sensor.field_latency_s, draws("field latency")
         )
 
@@ -320,7 +316,7 @@ class GpuSensor:
             return np.full(len(index), np.nan)
         return self._power_w(came_ns, self._sensor.instant_window_s, self._instant_noise, index)
 
-    def _power_w(self, until_ns: Integers, window_s: float, noise: Draws, index: Integers) -> Floats:
+    def _power_w(self, until_ns: Integers, window_s: float, noise: RandomStream, index: Integers) -> Floats:
         """Mean over the window that ends at an update, distorted."""
         from_ns = until_ns - max(1, round(window_s * 1e9))
         energy_j = self._truth.energy_j(until_ns) - self._truth.energy_j(from_ns)

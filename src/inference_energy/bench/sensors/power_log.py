@@ -1,12 +1,8 @@
-"""The sensors of a whole node, and what its GPUs are called.
+"""Power log of a simulated node, with the sensors of all its GPUs and hosts, written at once.
 
-The sensors of a whole node, and what its GPUs are called.
-
-The power log that a sampler would have written on the bench, all of it at once.
-
-It is what `acquire/power/sampler.py` writes for NVML and RAPL: the same channels, periods, columns and nulls. A reading
-that fails leaves no row. Times are the middles of the reads. The driver's ring of samples is left out: it is added to
-nothing and would make the log seven times as long.
+The log is that of `acquire/power/sampler.py` for NVML and RAPL: the same channels, periods, columns and nulls. A
+failed reading leaves no row. Times are the middles of the reads. The driver's ring of samples is left out: it is added
+to nothing and would make the log seven times as long.
 """
 
 from collections.abc import Sequence
@@ -19,10 +15,22 @@ from numpy.typing import NDArray
 from inference_energy.bench.config import Node
 from inference_energy.bench.sensors.nvml import GpuSensor, gpu_state, memory_power_w
 from inference_energy.bench.sensors.rapl import RaplView, unwrapped_j
-from inference_energy.bench.sensors.update_clock import Draws, Latency, Rounds
+from inference_energy.bench.sensors.update_clock import CallLatency, PollRounds, RandomStream
 from inference_energy.bench.truth.ledger import Floats, Integers
 from inference_energy.bench.truth.power_trace import TruePower, device_power, host_power
 from inference_energy.contracts.power import AVERAGING_WINDOW_S, SCHEMA
+
+# As in acquire/power/sources, nvml and rapl.py, which the bench does not import; a test keeps them equal.
+COUNTER_PERIOD_S = 0.5
+EXTRAS_PERIOD_S = 1.0
+STALLED_AFTER_S = 2.0
+
+RAPL_READ_S = (15e-6, 60e-6)
+"""Median and 99th percentile of reading a file of /sys/class/powercap; assumed."""
+
+_LABELS = ("source", "device", "domain")
+
+SensorTrace = NDArray[np.void]
 
 
 def gpu_number(node: Node, host_index: int, gpu_index: int) -> int:
@@ -37,7 +45,7 @@ def host_prefix(node: Node, host_index: int) -> str:
 
 def gpu_name(node: Node, host_index: int, gpu_index: int) -> str:
     """A GPU's UUID, which says that it is simulated."""
-    card = Draws(node.seed, "uuid").key & 0xFFFFFFFF
+    card = RandomStream(node.seed, "uuid").key & 0xFFFFFFFF
     return f"{host_prefix(node, host_index)}GPU-{card:08x}-sim-{gpu_index}"
 
 
@@ -85,19 +93,6 @@ def rapl_view(node: Node, trace: NDArray[np.void], host_index: int, origin_ns: i
     )
 
 
-# As in acquire/power/sources, nvml and rapl.py, which the bench does not import; a test keeps them equal.
-COUNTER_PERIOD_S = 0.5
-EXTRAS_PERIOD_S = 1.0
-STALLED_AFTER_S = 2.0
-
-RAPL_READ_S = (15e-6, 60e-6)
-"""Median and 99th percentile of reading a file of /sys/class/powercap; assumed."""
-
-_LABELS = ("source", "device", "domain")
-
-SensorTrace = NDArray[np.void]
-
-
 def sources(node: Node) -> list[dict[str, Any]]:
     """What the log's metadata says of its sources, and of the channels that average."""
     window_s = {AVERAGING_WINDOW_S: 1.0 if node.device.averages_power else 0.0, "averaging_basis": "architecture"}
@@ -134,8 +129,8 @@ def power_log(
     """
     parts: list[pa.Table] = []
     for host, trace in enumerate(traces):
-        late = Draws(node.seed, "sampler", host, "late")
-        rounds = Rounds(start_ns, end_ns, interval_s, late)
+        late = RandomStream(node.seed, "sampler", host, "late")
+        rounds = PollRounds(start_ns, end_ns, interval_s, late)
         every = max(1, int(np.ceil(EXTRAS_PERIOD_S / interval_s - 1e-9)))
         for gpu in range(node.tensor_parallel):
             name = gpu_name(node, host, gpu)
@@ -143,8 +138,8 @@ def power_log(
             parts.append(_power_rows(sensor, rounds, name, every, node, trace))
             parts.append(_memory_rows(sensor, rounds, name, node))
             if node.sensors.nvml.has_counter:
-                late_too = Draws(node.seed, "sampler", host, "late counter", gpu)
-                parts.append(_counter_rows(sensor, Rounds(start_ns, end_ns, COUNTER_PERIOD_S, late_too), name))
+                late_too = RandomStream(node.seed, "sampler", host, "late counter", gpu)
+                parts.append(_counter_rows(sensor, PollRounds(start_ns, end_ns, COUNTER_PERIOD_S, late_too), name))
         view = rapl_view(node, trace, host, origin_ns)
         parts += _rapl_rows(view, rounds, node.seed, host_prefix(node, host))
     table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
@@ -152,7 +147,9 @@ def power_log(
     return table.take(pa.array(order)).cast(SCHEMA)
 
 
-def _power_rows(sensor: GpuSensor, rounds: Rounds, name: str, every: int, node: Node, trace: SensorTrace) -> pa.Table:
+def _power_rows(
+    sensor: GpuSensor, rounds: PollRounds, name: str, every: int, node: Node, trace: SensorTrace
+) -> pa.Table:
     """Power, and the state with the first reading that works of each second."""
     calls = rounds.call(sensor.field_latency_s(rounds.now_ns))
     fields = sensor.fields(calls.middle_ns)
@@ -172,7 +169,7 @@ def _power_rows(sensor: GpuSensor, rounds: Rounds, name: str, every: int, node: 
     )
 
 
-def _memory_rows(sensor: GpuSensor, rounds: Rounds, name: str, node: Node) -> pa.Table:
+def _memory_rows(sensor: GpuSensor, rounds: PollRounds, name: str, node: Node) -> pa.Table:
     calls = rounds.call(sensor.field_latency_s(rounds.now_ns))
     power_w = memory_power_w(sensor.average_w(calls.middle_ns), node.device)
     kept = ~np.isnan(power_w)
@@ -184,7 +181,7 @@ def _memory_rows(sensor: GpuSensor, rounds: Rounds, name: str, node: Node) -> pa
     )
 
 
-def _counter_rows(sensor: GpuSensor, rounds: Rounds, name: str) -> pa.Table:
+def _counter_rows(sensor: GpuSensor, rounds: PollRounds, name: str) -> pa.Table:
     calls = rounds.call(sensor.counter_latency_s(rounds.now_ns))
     energy_j = sensor.counter_j(calls.middle_ns)
     kept = ~np.isnan(energy_j)
@@ -196,11 +193,11 @@ def _counter_rows(sensor: GpuSensor, rounds: Rounds, name: str) -> pa.Table:
     )
 
 
-def _rapl_rows(view: RaplView, rounds: Rounds, seed: int, prefix: str) -> list[pa.Table]:
+def _rapl_rows(view: RaplView, rounds: PollRounds, seed: int, prefix: str) -> list[pa.Table]:
     """A table for each zone: energy since the first read, and mean power since the counter last moved."""
     tables = []
     for zone in view.zones:
-        latency = Latency(*RAPL_READ_S, Draws(seed, "rapl latency", prefix, zone.folder))
+        latency = CallLatency(*RAPL_READ_S, RandomStream(seed, "rapl latency", prefix, zone.folder))
         calls = rounds.call(latency.seconds(rounds.now_ns))
         energy_j = unwrapped_j(view.raw_uj(zone, calls.middle_ns), view.range_uj)
         power_w, kept = _since_moved(calls.middle_ns, energy_j)

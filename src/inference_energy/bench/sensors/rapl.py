@@ -1,13 +1,9 @@
-"""What RAPL shows of a host whose true power is known: raw counters in uJ that wrap, zone by zone.
-
-What RAPL shows of a host whose true power is known: raw counters in uJ that wrap, zone by zone.
+"""RAPL's view of a host whose true power is known: raw counters in uJ that wrap, and the powercap folder that shows them.
 
     counter = (start + floor(E(u) / quantum) * quantum) mod range
 
 E is the zone's energy since the origin and u the last update. The packages share the host's power evenly, each has
 memory beside it as a sub-zone `dram`, and `psys` holds packages, memory and the rest of the board.
-
-The RAPL counters as Linux shows them: a powercap folder, kept up to date for whoever reads it.
 
 As in the kernel, a sub-zone's folder lies within its zone's and is linked to beside it:
 
@@ -25,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from inference_energy.bench.config import EngineSettings, RaplSensor
-from inference_energy.bench.sensors.update_clock import Draws, Ticks
+from inference_energy.bench.sensors.update_clock import RandomStream, UpdateClock
 from inference_energy.bench.truth.ledger import Floats, Integers
 from inference_energy.bench.truth.power_trace import TruePower
 from inference_energy.contracts.io import atomic_write
@@ -70,7 +66,7 @@ class RaplZone:
     device: str
     domain: str
     power: TruePower
-    ticks: Ticks
+    ticks: UpdateClock
     start_uj: int
 
 
@@ -111,8 +107,8 @@ class RaplView:
                 device,
                 domain,
                 ZonePower(host, share, constant_w, origin_ns),
-                Ticks(origin_ns, sensor.update_period_s, 0.0, *names),
-                int(Draws(*names, "start").one_uniform() * self.range_uj),
+                UpdateClock(origin_ns, sensor.update_period_s, 0.0, *names),
+                int(RandomStream(*names, "start").one_uniform() * self.range_uj),
             )
 
         packages = sensor.packages if sensor.present else 0
@@ -148,7 +144,7 @@ def unwrapped_j(raw_uj: Integers, range_uj: int) -> Floats:
     return np.asarray(np.cumsum(steps_uj) / 1e6, dtype=np.float64)
 
 
-class Powercap:
+class PowercapTree:
     """The folder of one host; `make` it, then `refresh` it often.
 
     Args:

@@ -1,22 +1,9 @@
-"""Random numbers that are a pure function of a seed, a name and a whole number.
+"""Clocks of the virtual sensors: random streams, sensor updates, call latencies, and rounds of polls.
 
-Random numbers that are a pure function of a seed, a name and a whole number.
-
-A sensor that is read one poll at a time and one that is read with an array of polls must show the same, and so must
-two processes that look at one sensor; so no state is kept. The bits are those of SplitMix64, whose n-th output is a
-hash of seed + n * gamma: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; constants
-of Vigna's public-domain splitmix64.c.
-
-When a sensor shows something new: update k comes at origin + phase + k * period + jitter k.
-
-How long a call takes: lognormal, from its median and its 99th percentile.
-
-t = median * exp(sigma z),    sigma = ln(p99 / median) / 2.326...
-
-When a power sampler reads: on a grid, a little late each time, and one call after the other.
-
-Two reads in one thread follow each other, so what comes later in a round is later by the calls before it. The middle
-of a call is the time its reading is of.
+A sensor that is polled once and one that is polled with an array of times must show the same, and so must two processes
+that look at one sensor. So no state is kept: every random number is a pure function of a seed, a name and a whole
+number. The bits are those of SplitMix64, whose n-th output is a hash of seed + n * gamma: Steele, Lea, Flood, "Fast
+splittable pseudorandom number generators", OOPSLA 2014; constants of Vigna's public-domain splitmix64.c.
 """
 
 import hashlib
@@ -33,8 +20,17 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
+JITTER_LIMIT = 0.45
+"""Updates come at most this share of a period early or late, so that they keep their order."""
 
-class Draws:
+P99_Z = 2.3263478740408408
+
+LATE_MEDIAN_S = 50e-6
+LATE_P99_S = 300e-6
+"""How late a thread wakes; assumed."""
+
+
+class RandomStream:
     """One stream of random numbers, each reached by its number.
 
     Args:
@@ -75,26 +71,22 @@ class Draws:
         return float(self.normal(np.zeros(1, dtype=np.int64))[0])
 
 
-JITTER_LIMIT = 0.45
-"""Updates come at most this share of a period early or late, so that they keep their order."""
-
-
-class Ticks:
+class UpdateClock:
     """The updates of one sensor, from long before the origin on; nothing is kept between calls.
 
     Args:
         origin_ns: the moment the node began.
         period_s: mean time between updates.
         jitter_s: standard deviation of an update's own delay.
-        names: of the stream that draws phase and jitter; see `Draws`.
+        names: of the stream that draws phase and jitter; see `RandomStream`.
     """
 
     def __init__(self, origin_ns: int, period_s: float, jitter_s: float, *names: int | str) -> None:
         self._period_ns = max(1, round(period_s * 1e9))
-        phase_ns = int(Draws(*names, "phase").one_uniform() * self._period_ns)
+        phase_ns = int(RandomStream(*names, "phase").one_uniform() * self._period_ns)
         self._first_ns = origin_ns + phase_ns
         self._jitter_ns = jitter_s * 1e9
-        self._draws = Draws(*names, "jitter")
+        self._draws = RandomStream(*names, "jitter")
 
     def at_ns(self, index: Integers) -> Integers:
         """When each update comes."""
@@ -130,10 +122,7 @@ class Ticks:
         return np.rint(delay_ns).astype(np.int64)
 
 
-P99_Z = 2.3263478740408408
-
-
-class Latency:
+class CallLatency:
     """The latencies of one kind of call.
 
     Args:
@@ -141,7 +130,7 @@ class Latency:
         draws: gives each call its own.
     """
 
-    def __init__(self, median_s: float, p99_s: float, draws: Draws) -> None:
+    def __init__(self, median_s: float, p99_s: float, draws: RandomStream) -> None:
         self._median_s = median_s
         self._sigma = math.log(max(p99_s / median_s, 1.0)) / P99_Z if median_s > 0 else 0.0
         self._draws = draws
@@ -155,21 +144,16 @@ class Latency:
         return self._median_s * np.exp(self._sigma * self._draws.normal(calls))
 
 
-LATE_MEDIAN_S = 50e-6
-LATE_P99_S = 300e-6
-"""How late a thread wakes; assumed."""
-
-
 @dataclass(frozen=True)
-class Calls:
-    """Calls in a row: when the middle of each is, and how long it takes; shape (n,)."""
+class PollCalls:
+    """Calls in a row: the middle of each, and how long it takes; shape (n,)."""
 
     middle_ns: Integers
     latency_s: Floats
 
 
-class Rounds:
-    """Rounds of polls in one thread, all of them at once; take its calls in the order in which they are made.
+class PollRounds:
+    """Rounds of polls in one thread, all at once; take its calls in the order in which they are made.
 
     Args:
         start_ns, end_ns: the first deadline, and when polling ends.
@@ -177,14 +161,14 @@ class Rounds:
         late: draws how late each round is.
     """
 
-    def __init__(self, start_ns: int, end_ns: int, period_s: float, late: Draws) -> None:
+    def __init__(self, start_ns: int, end_ns: int, period_s: float, late: RandomStream) -> None:
         deadlines_ns = np.arange(start_ns, end_ns, max(1, int(period_s * 1e9)), dtype=np.int64)
-        self.now_ns: Integers = deadlines_ns + _ns(Latency(LATE_MEDIAN_S, LATE_P99_S, late).seconds(deadlines_ns))
+        self.now_ns: Integers = deadlines_ns + _ns(CallLatency(LATE_MEDIAN_S, LATE_P99_S, late).seconds(deadlines_ns))
 
-    def call(self, latency_s: Floats) -> Calls:
+    def call(self, latency_s: Floats) -> PollCalls:
         """The next call of every round, which takes the times given."""
         latency_ns = _ns(latency_s)
-        calls = Calls(self.now_ns + latency_ns // 2, latency_s)
+        calls = PollCalls(self.now_ns + latency_ns // 2, latency_s)
         self.now_ns = self.now_ns + latency_ns
         return calls
 

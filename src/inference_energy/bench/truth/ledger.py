@@ -1,18 +1,12 @@
-"""A request as the engine sees it.
-
-A request as the engine sees it.
-
-The log of all that happened on a node: one row a stretch of time in which nothing changed, a step or a rest.
-
-Who caused which joule: the true energy of each request, and what no request caused.
+"""Log of an engine and its energy ledger: what ran in each stretch of time, and which request caused which joule.
 
 Of a step's energy, on all GPUs of the group, each request gets
     its own FLOPs (its tokens, its sampled position, its pairs of tokens) at `flop_j` or `thin_flop_j`,
     its own keys and values at `byte_j`,
-    an equal part of the rest (weights, floor, heat, waiting for the host), as long as it is in the step.
+    an equal part of the rest (weights, floor, leakage, waiting for the host), as long as it is in the step.
 Energy at rest belongs to no request. Where the power limit stretched a step, its rest is larger. Every joule is given
 out once, so the requests' energies and the rest add up to the node's. The rule is a convention, as every split of a
-shared cost is; what it must be is known and conserved.
+shared cost is; its sum is known and conserved.
 """
 
 from array import array
@@ -24,6 +18,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_energy.bench.truth.step import StepPhysics
+
+POWER_CAP = 0x4
+THERMAL_SLOWDOWN = 0x20
+GPU_IDLE = 0x1
+"""NVML's bits of clocks event reasons: SwPowerCap, SwThermalSlowdown, GpuIdle."""
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_INTEGER_COLUMNS = (
+    "start_ns",
+    "end_ns",
+    "decoding",
+    "context",
+    "prefill",
+    "sequences",
+    "samples",
+    "prompts",
+    "cached",
+    "preemptions",
+    "running",
+    "waiting",
+    "blocks",
+    "events",
+)
+_FLOAT_COLUMNS = ("pairs", "gpu_w", "host_w", "temperature_c")
 
 
 @dataclass(slots=True, eq=False)
@@ -69,33 +89,6 @@ class BenchRequest:
     def finished(self) -> bool:
         """Whether all its tokens are there."""
         return self.generated >= self.output_tokens
-
-
-POWER_CAP = 0x4
-THERMAL_SLOWDOWN = 0x20
-GPU_IDLE = 0x1
-"""NVML's bits of clocks event reasons: SwPowerCap, SwThermalSlowdown, GpuIdle."""
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-_INTEGER_COLUMNS = (
-    "start_ns",
-    "end_ns",
-    "decoding",
-    "context",
-    "prefill",
-    "sequences",
-    "samples",
-    "prompts",
-    "cached",
-    "preemptions",
-    "running",
-    "waiting",
-    "blocks",
-    "events",
-)
-_FLOAT_COLUMNS = ("pairs", "gpu_w", "host_w", "temperature_c")
 
 
 class Segments:

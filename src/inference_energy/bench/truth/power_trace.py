@@ -62,7 +62,7 @@ class Steps:
         return np.maximum(np.searchsorted(self.starts_ns, times_ns, side="right") - 1, 0)
 
 
-class WithTenants:
+class PowerWithTenants:
     """A device's power with that of its other users on top.
 
     Args:
@@ -92,7 +92,7 @@ class WithTenants:
         return total_w
 
 
-def trace_of(segments: Segments) -> NDArray[np.void]:
+def power_trace(segments: Segments) -> NDArray[np.void]:
     """A log of segments as an array of `TRACE_DTYPE`, shape (rows,)."""
     trace = np.zeros(len(segments), dtype=TRACE_DTYPE)
     for name in ("start_ns", "gpu_w", "host_w", "temperature_c", "events"):
@@ -104,7 +104,7 @@ def trace_of(segments: Segments) -> NDArray[np.void]:
 def device_power(trace: NDArray[np.void], tenants: Sequence[Tenant] = (), origin_ns: int = 0) -> TruePower:
     """The true power of one GPU in a trace, its tenants included."""
     own = Steps(trace["start_ns"].astype(np.int64), trace["gpu_w"].astype(np.float64))
-    return WithTenants(own, tenants, origin_ns) if tenants else own
+    return PowerWithTenants(own, tenants, origin_ns) if tenants else own
 
 
 def host_power(trace: NDArray[np.void]) -> TruePower:

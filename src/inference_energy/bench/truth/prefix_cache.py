@@ -1,14 +1,10 @@
-"""What follows from a request's content alone: which blocks it shares with others, and how long its answer is.
+"""Prefix cache and request contents: which blocks requests share, where blocks are kept, and how long an answer is.
 
-What follows from a request's content alone: which blocks it shares with others, and how long its answer is.
+The live server and the offline simulation both use this module, so the same request has the same fate in both.
+Contents are pure functions of their arguments, equal in every process.
 
-The live server and the offline simulation both ask here, so the same request has the same fate in both. Everything is
-a pure function of its arguments, the same in every process.
-
-The memory for keys and values: blocks, and the prefix cache over them, as in vLLM.
-
-A block whose content is known by a hash stays usable after its requests have ended, until another needs its room; the
-one unused for longest goes first. Blocks of generated tokens are not reused here.
+As in vLLM, a block whose content has a hash stays usable after its requests have ended, until another request needs the
+room; the block unused for longest is evicted first. Blocks of generated tokens are not reused here.
 """
 
 import hashlib
@@ -42,7 +38,7 @@ def block_hashes(token_ids: Sequence[int], block_size: int, salt: str | None = N
     return tuple(hashes)
 
 
-def own_length(content: str | Sequence[int], seed: int) -> int:
+def natural_length(content: str | Sequence[int], seed: int) -> int:
     """How many tokens the model would generate if nothing stopped it: lognormal, drawn from the prompt and the seed.
 
     Args:
@@ -69,7 +65,7 @@ def output_length(
     """
     if ignore_eos:
         return max_tokens, "length"
-    own = max(min_tokens, own_length(content, seed))
+    own = max(min_tokens, natural_length(content, seed))
     return (own, "stop") if own <= max_tokens else (max_tokens, "length")
 
 

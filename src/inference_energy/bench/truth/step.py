@@ -1,6 +1,4 @@
-"""Time and power of one engine step, by a roofline with an energy for each byte and each FLOP.
-
-Time and power of one engine step, by a roofline with an energy for each byte and each FLOP.
+"""Time and power of one engine step, by a roofline with an energy for each byte and each FLOP, and the chip's temperature.
 
     t = max(t_memory, t_compute) + exposed * min(t_memory, t_compute) + t_reduce + t_host
     E = busy_w t_gpu + gap_w t_host + byte_j * bytes + flop_j * FLOPs + leakage t      (each GPU)
@@ -8,10 +6,9 @@ Time and power of one engine step, by a roofline with an energy for each byte an
 FLOPs of decoding and sampling, whose matrices are thin, cost `thin_flop_j` instead of `flop_j`.
 
 A step reads all weights once, whatever its batch, and the keys and values of every context in it. Where E / t would
-pass the power limit, the step takes longer instead: its bytes and FLOPs cost what they cost. Roofline: Williams,
-Waterman, Patterson, CACM 52(4), 2009. Energy roofline: Choi, Bedard, Fowler, Vuduc, IPDPS 2013.
-
-The temperature of a chip, and the power that leaks for it: a first-order model.
+exceed the power limit, the step takes longer instead: the cost of its bytes and FLOPs stays the same. Roofline:
+Williams, Waterman, Patterson, CACM 52(4), 2009. Energy roofline: Choi, Bedard, Fowler, Vuduc, IPDPS 2013. Temperature
+and leakage follow a first-order model.
 """
 
 import math

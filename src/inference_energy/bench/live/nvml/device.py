@@ -1,9 +1,4 @@
-"""NVML's functions for power and energy. What a function returns has the types that pynvml gives.
-
-NVML's functions for power and energy. What a function returns has the types that pynvml gives.
-
-NVML's functions for what a GPU is and how it is doing. What they return has the types that pynvml gives.
-"""
+"""NVML's functions for GPUs: identity, state, power and energy. Results have the types that pynvml gives."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,6 +11,9 @@ from inference_energy.bench.live.nvml.session import argument, checked, open_dri
 from inference_energy.bench.sensors.nvml import FieldReadings
 
 # ruff: noqa: N802 - pynvml's own names
+
+DRIVER_VERSION = "simulated"
+CUDA_VERSION = 13000
 
 
 def nvmlDeviceGetPowerUsage(handle: VirtualGpu) -> int:
@@ -120,13 +118,6 @@ def _milli(value: float) -> int:
     if math.isnan(value):
         raise names.NVMLError(names.NVML_ERROR_UNKNOWN)
     return round(value * 1e3)
-
-
-# ruff: noqa: N802 - pynvml's own names
-
-
-DRIVER_VERSION = "simulated"
-CUDA_VERSION = 13000
 
 
 def nvmlSystemGetDriverVersion() -> str:

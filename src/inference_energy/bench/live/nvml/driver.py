@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference_energy.bench.config import faults_of
+from inference_energy.bench.config import select_faults
 from inference_energy.bench.hardware import DEVICES
 from inference_energy.bench.live.node import NodeFolder
 from inference_energy.bench.live.power_trace_file import SHOWN_AFTER_S, TraceReader
@@ -29,7 +29,11 @@ from inference_energy.bench.sensors.nvml import (
 )
 from inference_energy.bench.sensors.power_log import gpu_name, gpu_sensor
 from inference_energy.bench.truth.ledger import POWER_CAP, THERMAL_SLOWDOWN, Floats, Integers
-from inference_energy.bench.truth.power_trace import WithTenants
+from inference_energy.bench.truth.power_trace import PowerWithTenants
+
+RING_SAMPLES, RING_PERIOD_S = 119, 0.02
+TENANT_BYTES = 2 * 2**30
+_RING_CALL = 2
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,6 @@ IDENTITIES = {
     "a100": Identity((8, 0), 6912, 1593, 0x20B210DE),
 }
 """By the device's name; a kind that is not here answers such questions with Not Supported."""
-
-
-RING_SAMPLES, RING_PERIOD_S = 119, 0.02
-TENANT_BYTES = 2 * 2**30
-_RING_CALL = 2
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,9 @@ class VirtualGpu:
         self._driver = driver
         origin_ns = driver.node_folder.origin_ns
         tenants = [tenant for tenant in node.faults.tenants if tenant.device == index]
-        self._truth = WithTenants(driver.reader.gpu, tenants, origin_ns) if tenants else driver.reader.gpu
+        self._truth = PowerWithTenants(driver.reader.gpu, tenants, origin_ns) if tenants else driver.reader.gpu
         self._sensor = gpu_sensor(node, self._truth, 0, index, origin_ns, driver.wall_ns)
-        self._faults = DeviceFaults(faults_of("power", node.faults.sensors), index, node.seed, origin_ns, 0.0)
+        self._faults = DeviceFaults(select_faults("power", node.faults.sensors), index, node.seed, origin_ns, 0.0)
 
     def fields(self) -> FieldReadings:
         """What one call for field values gives, each of shape (1,)."""

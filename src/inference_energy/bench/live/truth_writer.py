@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from inference_energy.bench.live.protocol import Job
-from inference_energy.bench.live.truth_files import EVENTS, REQUEST_SCHEMA, REQUESTS, SERVER, STEPS, TruthSink, finish
+from inference_energy.bench.live.live_request import LiveRequest, TruthSink
+from inference_energy.bench.live.truth_files import EVENTS, REQUEST_SCHEMA, REQUESTS, SERVER, STEPS, finish
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import Segments
 from inference_energy.contracts.arrow_log import ArrowLog
@@ -29,7 +29,7 @@ FLUSH_S = 0.5
 _COLUMN_TYPES = {"q": np.int64, "d": np.float64}
 
 
-class TruthLog(TruthSink):
+class TruthWriter(TruthSink):
     """Writes a server's truth into a folder, from a thread of its own.
 
     Args:
@@ -66,7 +66,7 @@ class TruthLog(TruthSink):
         due(due_ns)
         sent(sent_ns)
 
-    def ended(self, job: Job) -> None:
+    def ended(self, job: LiveRequest) -> None:
         """A request has left the engine."""
         self._requests.append(
             {
