@@ -36,7 +36,7 @@ def main() -> None:
         simulated_s = time.perf_counter() - begun_s
         write_session(session, Path(folder))
         whole_s = time.perf_counter() - begun_s
-    virtual_s = (int(str(session.phases[-1]["end_ns"])) - session.origin_ns) / 1e9
+    virtual_s = (session.phases[-1]["end_ns"] - session.origin_ns) / 1e9
     result = {
         "rate_qps": options.rate,
         "requests": len(plan.schedule),

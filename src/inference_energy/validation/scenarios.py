@@ -1,4 +1,4 @@
-"""The six loads that the pipeline is tried on: what is asked, of which node."""
+"""Scenarios of the trials: six loads, and the node that each is sent to."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,11 +14,11 @@ from inference_energy.plan.distributions import generator
 MACHINE, SESSION, SERVER = "bench", "trial", "virtual"
 TRIM_START_S = 8.0
 POOL = 512
-"""Prompts of a closed loop, which are sent again when they are used up."""
+"""Number of prompts of a closed loop, which are sent again when they are used up."""
 GAIN_STD = 0.01
 OFFSET_STD_W = 0.3
-"""Each trial draws another card: no meter says how far H100s differ, so this is assumed (other cards were found to be
-off by 5 % and more: Yang, Adamek, Armour, SC24)."""
+"""Each trial draws another card. How much H100s differ has not been measured, so this is assumed (other cards were off
+by 5 % and more: Yang, Adamek, Armour, SC24)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LoadWindow:
     prefix_tokens: int = 0
 
     def arrival(self) -> dict[str, Any]:
-        """How it arrives, in the configuration's words."""
+        """Return the arrival as in the configuration."""
         if self.users is not None:
             return {"process": "closed", "concurrency": self.users}
         if self.cv == 1.0:
@@ -53,7 +53,7 @@ class LoadWindow:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A node and its load; the first steady window is the one that is reported."""
+    """A node and its load; figures of the first steady window are compared."""
 
     name: str
     text: str
@@ -63,7 +63,7 @@ class Scenario:
     @property
     def reported(self) -> str:
         """The window whose figures are compared."""
-        return next(stretch.name for stretch in self.windows if stretch.kind == "steady")
+        return next(window.name for window in self.windows if window.kind == "steady")
 
     def node(self, seed: int) -> Node:
         """The node of one trial: another card each time."""
@@ -74,8 +74,8 @@ class Scenario:
         """The session of one trial: other arrivals and prompts each time."""
         rows: list[dict[str, Any]] = []
         prompts: list[dict[str, Any]] = []
-        for stretch in self.windows:
-            _draw(stretch, seed, rows, prompts)
+        for window in self.windows:
+            _draw(window, seed, rows, prompts)
         cells = tuple(
             BenchCell(s.name, s.kind, s.duration_s, self.name, s.arrival(), prefix_reuse=s.prefixes > 0)
             for s in self.windows
@@ -85,21 +85,21 @@ class Scenario:
         return SessionPlan(SESSION, MACHINE, SERVER, cells, frame, contents, launch_s=10.0, settle_s=20.0)
 
 
-def _draw(stretch: LoadWindow, seed: int, rows: list[dict[str, Any]], prompts: list[dict[str, Any]]) -> None:
-    """Append a stretch's requests, and their contents where prefixes are shared."""
-    random = generator(seed, stretch.name, "bench")
+def _draw(window: LoadWindow, seed: int, rows: list[dict[str, Any]], prompts: list[dict[str, Any]]) -> None:
+    """Append a window's requests, and their contents where prefixes are shared."""
+    random = generator(seed, window.name, "bench")
     arrivals: list[int | None]
-    if stretch.rate_qps is None:
+    if window.rate_qps is None:
         arrivals = [None] * POOL
     else:
-        shape, count = 1.0 / stretch.cv**2, int(stretch.rate_qps * stretch.duration_s * 2) + 100
-        times_s = np.cumsum(random.gamma(shape, 1.0 / (stretch.rate_qps * shape), count))
-        arrivals = [round(float(at_s) * 1e9) for at_s in times_s[times_s < stretch.duration_s]]
-    own = np.clip(np.rint(random.normal(stretch.prompt, stretch.prompt_std, len(arrivals))), 1, None)
-    heads = [random.integers(1000, 100_000, stretch.prefix_tokens).tolist() for _ in range(stretch.prefixes)]
-    answers = np.clip(np.rint(random.normal(stretch.output, stretch.output_std, len(arrivals))), 1, None)
+        shape, count = 1.0 / window.cv**2, int(window.rate_qps * window.duration_s * 2) + 100
+        times_s = np.cumsum(random.gamma(shape, 1.0 / (window.rate_qps * shape), count))
+        arrivals = [round(float(at_s) * 1e9) for at_s in times_s[times_s < window.duration_s]]
+    lengths = np.clip(np.rint(random.normal(window.prompt, window.prompt_std, len(arrivals))), 1, None)
+    heads = [random.integers(1000, 100_000, window.prefix_tokens).tolist() for _ in range(window.prefixes)]
+    answers = np.clip(np.rint(random.normal(window.output, window.output_std, len(arrivals))), 1, None)
     for arrival_ns, length, answer in zip(
-        arrivals, own.astype(int).tolist(), answers.astype(int).tolist(), strict=True
+        arrivals, lengths.astype(int).tolist(), answers.astype(int).tolist(), strict=True
     ):
         number = len(rows)
         if heads:
@@ -109,10 +109,10 @@ def _draw(stretch: LoadWindow, seed: int, rows: list[dict[str, Any]], prompts: l
         rows.append(
             {
                 "request_id": number,
-                "cell": stretch.name,
+                "cell": window.name,
                 "arrival_ns": arrival_ns,
                 "prompt_id": number,
-                "prompt_tokens": length + stretch.prefix_tokens,
+                "prompt_tokens": length + window.prefix_tokens,
                 "max_tokens": answer,
             }
         )

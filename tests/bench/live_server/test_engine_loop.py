@@ -58,7 +58,7 @@ def play(scene: Scene, **engine: Any) -> tuple[EngineLoop, Rows]:
         made = BenchEngine(StepPhysics(node.device, node.shape, node.engine), time.monotonic_ns())
         rows = Rows()
         engine_loop = EngineLoop(made, asyncio.get_running_loop(), EngineMetrics(made, "m", False), rows, TruthSink())
-        engine_loop.loaded()
+        engine_loop.mark_loaded()
         await scene(engine_loop, rows)
         await engine_loop.stop()
         return engine_loop, rows

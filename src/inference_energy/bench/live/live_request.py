@@ -7,14 +7,14 @@ from inference_energy.bench.truth.ledger import BenchRequest
 
 
 class LiveRequest(BenchRequest):
-    """A request in a live server.
+    """A request of the live server, and how far it has been answered.
 
     Attributes:
         name: its id in answers.
-        delivered: tokens handed over so far.
-        most_tokens: the most it asked for.
-        reason: why it ends when it has all its tokens.
-        outcome: why it ended; None before.
+        delivered: number of tokens handed over.
+        most_tokens: limit that it asked for.
+        reason: finish reason once it has all its tokens.
+        outcome: why it ended; None while it is under way.
     """
 
     __slots__ = ("delivered", "most_tokens", "name", "outcome", "reason")
@@ -43,7 +43,7 @@ class LiveRequest(BenchRequest):
 
 
 class TruthSink:
-    """Takes what happens and keeps nothing; `live.truth.TruthWriter` keeps it."""
+    """Record that keeps nothing; `truth_writer.TruthWriter` writes one."""
 
     def start(self) -> None:
         """Begin to write, in the running event loop."""
@@ -52,10 +52,10 @@ class TruthSink:
         """Write what is new."""
 
     def sent(self, request_id: int, token: int, due_ns: int, sent_ns: int) -> None:
-        """A token was sent: the `token`-th of a request, counted from 1, made at `due_ns`, written at `sent_ns`."""
+        """Note that the `token`-th token of a request, counted from 1, due at `due_ns`, was written at `sent_ns`."""
 
-    def ended(self, job: LiveRequest) -> None:
-        """A request has left the engine, with its outcome set."""
+    def ended(self, request: LiveRequest) -> None:
+        """Note that a request left the engine, with its outcome set."""
 
     def close(self, further: Mapping[str, Any]) -> None:
         """Write the rest."""

@@ -30,7 +30,7 @@ INTERVAL_S = 10.0
 
 
 class Histogram:
-    """Counts by upper bounds, and the sum."""
+    """Counts by upper bound, and the sum of the values."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
@@ -38,12 +38,12 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value so many times."""
+        """Count a value `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 
     def cumulated(self) -> list[tuple[str, float]]:
-        """Each bound as text with the number of values up to it."""
+        """Return each bound as text with the number of values up to it."""
         total, rows = 0, []
         for bound, count in zip((*(str(float(bound)) for bound in self.bounds), "+Inf"), self.counts, strict=True):
             total += count
@@ -52,10 +52,10 @@ class Histogram:
 
 
 class EngineMetrics:
-    """What vLLM tells of one engine.
+    """Metrics of one engine, as vLLM exports them.
 
     Args:
-        engine: whose figures.
+        engine: the engine.
         model: the first name it is served under.
         mfu: whether to estimate FLOPs and bytes, as `--enable-mfu-metrics` does.
     """
@@ -84,14 +84,14 @@ class EngineMetrics:
         self.step_ends_ns = array("q")
 
     def step(self, row: int, start_ns: int, end_ns: int, decoding: int, joined: Sequence[LiveRequest]) -> None:
-        """A step has ended.
+        """Count a step that has ended.
 
         Args:
             row: its place in the engine's log.
             start_ns: when it began.
             end_ns: when it ended.
             decoding: requests that got a token and had one before.
-            joined: those whose prompt it completed; their token is not delivered yet.
+            joined: requests whose prompt it completed; their token is not delivered yet.
         """
         log = self._engine.segments
         ends_ns = self.step_ends_ns
@@ -115,7 +115,7 @@ class EngineMetrics:
             self._estimate(row)
 
     def ended(self, request: LiveRequest, reason: str) -> None:
-        """A request has left the engine: finished, aborted or failed."""
+        """Count a request that has left the engine: finished, aborted or failed."""
         self.finished[reason] += 1
         if not request.chunks or not request.first_token_ns:
             return
@@ -134,11 +134,11 @@ class EngineMetrics:
         self.preempted.observe(request.preemptions)
 
     def page(self) -> bytes:
-        """The page in Prometheus' text format."""
+        """Return the page in Prometheus' text format."""
         return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
-        """All figures as they stand, for the library."""
+        """Yield all present metrics, for the library."""
         engine, blocks = self._engine, self._engine.blocks
         waiting = float(len(engine.waiting))
         yield self._gauge("num_requests_running", "Requests in the batch.", len(engine.running))
@@ -179,13 +179,13 @@ class EngineMetrics:
             family.add_metric(list(self._labels.values()), histogram.cumulated(), histogram.sum)
             yield family
 
-    def _gauge(self, name: str, what: str, value: float | dict[str, float], label: str | None = None) -> Metric:
-        return self._filled(GaugeMetricFamily(f"vllm:{name}", what, labels=self._names(label)), value)
+    def _gauge(self, name: str, help_text: str, value: float | dict[str, float], label: str | None = None) -> Metric:
+        return self._filled(GaugeMetricFamily(f"vllm:{name}", help_text, labels=self._names(label)), value)
 
     def _counter(
-        self, name: str, what: str, value: float | dict[str, float] | dict[str, int], label: str | None = None
+        self, name: str, help_text: str, value: float | dict[str, float] | dict[str, int], label: str | None = None
     ) -> Metric:
-        return self._filled(CounterMetricFamily(f"vllm:{name}", what, labels=self._names(label)), value)
+        return self._filled(CounterMetricFamily(f"vllm:{name}", help_text, labels=self._names(label)), value)
 
     def _names(self, label: str | None) -> list[str]:
         return [*self._labels, *([label] if label else [])]
@@ -193,12 +193,12 @@ class EngineMetrics:
     def _filled(
         self, family: GaugeMetricFamily | CounterMetricFamily, value: float | dict[str, float] | dict[str, int]
     ) -> Metric:
-        own = list(self._labels.values())
+        labels = list(self._labels.values())
         if isinstance(value, dict):
             for part, amount in value.items():
-                family.add_metric([*own, part], amount)
+                family.add_metric([*labels, part], amount)
         else:
-            family.add_metric(own, value)
+            family.add_metric(labels, value)
         return family
 
     def _estimate(self, row: int) -> None:
@@ -211,7 +211,7 @@ class EngineMetrics:
 
 
 def _one_two_five(most: int) -> list[float]:
-    """1, 2, 5, 10, 20, ... up to the most, as vLLM has it."""
+    """Return 1, 2, 5, 10, 20, ... up to `most`, as in vLLM."""
     bounds = [digit * 10.0**power for power in range(len(str(most))) for digit in (1, 2, 5)]
     return [bound for bound in bounds if bound <= most]
 

@@ -1,12 +1,8 @@
-"""Who is told what the server does; on its own so that a server without a record needs no library for files.
+"""Files of a live server's record of itself: their schema, and reading them after an orderly end or a crash.
 
-Who is told what the server does; on its own so that a server without a record needs no library for files.
-
-Reading what a live server wrote about itself, whether it ended in order or crashed.
-
-A folder of truth holds `server.json` and three tables, each as NAME.parquet after an orderly end, as NAME.arrows (an
-Arrow stream, perhaps cut off) else:
-    steps: the columns of `truth.segments.Segments`, a row a stretch of time;
+A folder of truth holds `server.json` and three tables, each as NAME.parquet after an orderly end, else as NAME.arrows
+(an Arrow stream, perhaps cut off):
+    steps: the columns of `truth.ledger.Segments`, one row for each stretch of time;
     requests: REQUEST_SCHEMA; in the Parquet form also `prefill_energy_j` and `decode_energy_j`, of all GPUs;
     events: request_id, token (from 1), due_ns (its step's end), sent_ns (when it was written to the connection).
 All times are int64 ns of the monotonic clock. All of it is simulated.
