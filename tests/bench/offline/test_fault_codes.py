@@ -45,7 +45,7 @@ def opens_s() -> float:
 
 def table() -> dict[tuple[str, str], str]:
     """The last column by the first two; an empty first cell is that of the row above."""
-    text = PAGE.read_text().split("## What the analysis makes of each fault")[1].split("\n## ")[0]
+    text = PAGE.read_text().split("## How the analysis responds to each fault")[1].split("\n## ")[0]
     found, above = {}, ""
     for line in text.splitlines():
         if line.startswith("| ") and not line.startswith(("| fault", "|---")):
