@@ -14,6 +14,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
+    def part_of(cls, section: "Section") -> Self:
+        """Return the model with the values that a section has for its fields; the section may have further ones."""
+        return cls.model_validate(
+            {name: _part_of(field.annotation, getattr(section, name)) for name, field in cls.model_fields.items()}
+        )
+
+    @classmethod
     def from_spec(cls, spec: Mapping[str, Any], key: str) -> Self:
         """Validate a dump of the model as a rule passes it: no default stands in for a missing key.
 
@@ -33,6 +40,11 @@ class Section(BaseModel):
         if problems:
             raise InputError("--spec: " + "; ".join(problems))
         return section
+
+
+def _part_of(annotation: Any, value: Any) -> Any:
+    narrower = isinstance(annotation, type) and issubclass(annotation, Section) and isinstance(value, Section)
+    return annotation.part_of(value) if narrower else value
 
 
 def _missing_keys(value: Any) -> Iterator[str]:
