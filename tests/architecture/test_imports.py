@@ -121,6 +121,7 @@ SESSION_CLOSURE = [
     "inference_energy.acquire.session.settings",
     "inference_energy.contracts",
     "inference_energy.contracts.engine_metrics",
+    "inference_energy.contracts.grades",
     "inference_energy.contracts.io",
     "inference_energy.contracts.phases",
     "inference_energy.contracts.power",

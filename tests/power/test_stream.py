@@ -11,6 +11,7 @@ from inference_energy.acquire.power.power_log import PowerStream, compact_power_
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
 from inference_energy.acquire.power.sources.modelled import ModelledSource
 from inference_energy.contracts import power
+from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.errors import RunError
 
@@ -130,5 +131,5 @@ def test_no_part_is_summed_twice(present: set[str], summed: set[str]) -> None:
 
 
 def test_a_sum_has_the_grade_of_its_weakest_part() -> None:
-    assert power.weakest_grade(["counter", "modelled", "sampled"]) == "modelled"
-    assert power.weakest_grade(["counter"]) == "counter"
+    assert weakest(["counter", "modelled", "sampled"]) == "modelled"
+    assert weakest(["counter"]) == "counter"

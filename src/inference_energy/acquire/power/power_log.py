@@ -23,8 +23,9 @@ import pyarrow as pa
 
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel
 from inference_energy.contracts import power
+from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import write_table
-from inference_energy.contracts.power import summed_keys, weakest_grade
+from inference_energy.contracts.power import summed_keys
 from inference_energy.errors import RunError
 
 CLOCK_ANCHOR = "clock_anchor"
@@ -189,7 +190,7 @@ def by_instant(log: pa.Table) -> pd.DataFrame:
             "gpu_util": np.mean(used, axis=0) * 100 if used else np.nan,
             "mem_used_bytes": np.sum(memory, axis=0) if memory else np.nan,
             "source": "+".join(sorted({source for source, _, _ in parts})),
-            "grade": weakest_grade(_grade(part, grades) for part in parts.values()),
+            "grade": weakest(_grade(part, grades) for part in parts.values()),
         },
         columns=list(COLUMNS),
     )
