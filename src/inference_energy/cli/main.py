@@ -35,17 +35,15 @@ def _calibrate(part: typer.Typer) -> None:
 
 
 def _analysis(part: typer.Typer) -> None:
-    from inference_energy.cli import analysis, metrics, stage
+    from inference_energy.cli.analysis import register
 
-    stages = typer.Typer(
-        no_args_is_help=True,
-        rich_markup_mode="rich",
-        help="The steps of the pipeline, as the Snakemake rules call them.",
-    )
-    analysis.register(part, stages)
-    stage.register(stages)
-    metrics.register_stage(stages)
-    part.add_typer(stages, name="stage", rich_help_panel="Pipeline")
+    register(part)
+
+
+def _stage(part: typer.Typer) -> None:
+    from inference_energy.cli.stage import register
+
+    register(part)
 
 
 def _experiment(part: typer.Typer) -> None:
@@ -93,7 +91,7 @@ COMMANDS = {
     "verify": _archive,
     "estimate": _estimate,
     "bench": _bench,
-    "stage": _analysis,
+    "stage": _stage,
 }
 """In the order of the help; a module may add several."""
 

@@ -1,7 +1,7 @@
 """What the stages that measure, and those of a whole experiment, read of the configuration.
 
-Values are decided here: `auto` has become an environment, arguments for the CPU or the GPU are merged. The stages of the
-analysis read parts of `analysis`, `estimate` and `impact` as they are (`config.analysis`).
+Values are decided here: `auto` has become an environment, and arguments for the CPU or the GPU are merged. Stages of
+the analysis read parts of `analysis`, `estimate` and `impact` as they are (`config.analysis`).
 """
 
 from typing import Annotated, Any, Literal
@@ -25,11 +25,14 @@ PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 """A name that becomes part of a path."""
 
 
+Environment = Literal["cpu", "cuda", "installed", "interpreter", "container"]
+
+
 class ServerEnvironmentConfig(Section):
     """Read by `server_environment`: where vLLM comes from; `chosen`: because the configuration says `auto`."""
 
     server: str
-    environment: Literal["cpu", "cuda", "installed", "interpreter", "container", "attached"]
+    environment: Environment | Literal["attached"]
     chosen: bool
     interpreter: str | None
     container: list[str] | None
@@ -47,6 +50,10 @@ class ModelStageConfig(Section):
     name: str | None
     model: ModelConfig | AttachedModel
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return name and section in one mapping."""
+        return {"name": self.name, **self.model.model_dump()}
+
 
 class PlanConfig(Section):
     """Read by `prompts` and `schedule`."""
@@ -58,7 +65,7 @@ class PlanConfig(Section):
 class LaunchedServer(Section):
     """A server to launch, as decided for this machine; see `LaunchServer`."""
 
-    environment: str
+    environment: Environment
     back_end: Literal["cpu", "gpu"]
     interpreter: str | None
     container: list[str] | None
@@ -138,7 +145,7 @@ class MetricsStageConfig(Section):
     analysis: SensorUncertainty
 
 
-class PlannedSession(Section):
+class SessionNames(Section):
     """A session of an experiment, by names that are also folders."""
 
     machine: PlainName
@@ -150,11 +157,11 @@ class SummaryConfig(Section):
     """Read by `summary`; the sessions give the order."""
 
     experiment: str
-    sessions: list[PlannedSession]
+    sessions: list[SessionNames]
 
 
-class ExperimentPlan(Section):
-    """What a summary is computed from besides raw files: `plan` in experiment.json.
+class ExperimentSettings(Section):
+    """What a summary is computed from besides raw files, `plan` in experiment.json.
 
     Experiments of older versions have no `estimate` or `metrics`; their summary has none either.
     """
@@ -164,11 +171,11 @@ class ExperimentPlan(Section):
     estimate: EstimateConfig | None = None
     impact: ImpactConfig
     metrics: MetricsPlan | None = None
-    sessions: list[PlannedSession] = Field(min_length=1)
+    sessions: list[SessionNames] = Field(min_length=1)
 
 
 class ExperimentConfig(Section):
     """Read by `experiment`: the plan, and the whole configuration for the record."""
 
-    plan: ExperimentPlan
+    plan: ExperimentSettings
     config: dict[str, Any]

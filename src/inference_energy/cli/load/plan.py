@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,12 +108,20 @@ def cells_of(options: LoadOptions) -> list[Cell]:
     phase = section(LoadPhase, given, "arrival", options)
     for problem in phase_problems(f"windows.{CELL}", phase, workload):
         raise InputError(as_options(str(problem), options))
-    cell = Cell(CELL, "steady", CELL, workload, phase.arrival, phase.duration_s)
+    cell = Cell(
+        name=CELL,
+        kind="steady",
+        workload_name=CELL,
+        workload=workload,
+        arrival=phase.arrival,
+        duration_s=phase.duration_s,
+    )
     if isinstance(phase.arrival, ClosedArrival) and options.pool is None:
-        cell = replace(cell, arrival=_with_pool(cell, phase.arrival, options))
+        cell = cell.model_copy(update={"arrival": _with_pool(cell, phase.arrival, options)})
     if not options.warmup:
         return [cell]
-    return [replace(cell, name=WARMUP, kind=WARMUP, duration_s=options.warmup), cell]
+    warmup = cell.model_copy(update={"name": WARMUP, "kind": WARMUP, "duration_s": options.warmup})
+    return [warmup, cell]
 
 
 def client_of(options: LoadOptions) -> ClientConfig:
