@@ -19,7 +19,9 @@ rule environment:
 rule server_environment:
     input:
         locks=lambda wildcards: sorted(
-            glob(f"envs/{PARAMS.server_environment(wildcards.server).environment}/*.lock")
+            glob(
+                f"envs/{PARAMS.server_environment(wildcards.server).environment}/*.lock"
+            )
         ),
     output:
         raw("servers/{server}/server_environment.json"),

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+AFFECTS_RESULTS = False
+
 STEPS_PER_OCTAVE = 8
 
 

@@ -11,66 +11,29 @@ What a load process writes down of its requests: their log, and the counts for p
 The logs of all load processes made into requests.parquet, chunks.parquet and answers.parquet.
 """
 
-import os
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from inference_energy.acquire.load.http.request import RequestRecord
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.contracts import requests
 from inference_energy.contracts import requests as answers
 from inference_energy.contracts import requests as chunks
-from inference_energy.contracts.io import schema_metadata, write_table
+from inference_energy.contracts.arrow_log import ArrowLog, LogStats, compact_logs, read_logs
+from inference_energy.contracts.io import write_table
 from inference_energy.errors import RunError
-
-LOGS = ("requests", "chunks", "answers")
-
-
-def clear(folder: Path) -> None:
-    """Remove the logs of an earlier run, which had perhaps more processes."""
-    for name in LOGS:
-        for path in folder.glob(f"{name}-*.arrows"):
-            path.unlink()
-
-
-class ArrowStream:
-    """A file to which batches are appended.
-
-    Args:
-        path: the file to make; its folder must be there.
-        schema: of the batches.
-    """
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.schema = schema
-        self._file = path.open("wb", buffering=1 << 20)
-        self._writer = pa.ipc.new_stream(self._file, schema)
-        # The writer holds the schema back until the first batch: with an empty one, a log cut off at once is readable.
-        self.write([pa.array([], column.type) for column in schema])
-
-    def write(self, columns: Sequence[pa.Array]) -> None:
-        """Append one batch and hand it to the operating system."""
-        self._writer.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=self.schema))
-        self._file.flush()
-
-    def close(self) -> None:
-        """End the stream."""
-        self._writer.close()
-        self._file.close()
 
 
 class RowLog:
-    """Collects rows and writes them as one batch a flush; arguments as of `ArrowStream`."""
+    """Collects rows and writes them as one batch a flush; arguments as of `ArrowLog`."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._stream = ArrowStream(path, schema)
+        self._stream = ArrowLog(path, schema)
         self._rows: list[tuple[Any, ...]] = []
 
     def append(self, row: tuple[Any, ...]) -> None:
@@ -82,7 +45,7 @@ class RowLog:
         if self._rows:
             rows, self._rows = self._rows, []
             columns = zip(zip(*rows, strict=True), self._stream.schema, strict=True)
-            self._stream.write([pa.array(values, column.type) for values, column in columns])
+            self._stream.append([pa.array(values, column.type) for values, column in columns])
 
     def close(self) -> None:
         """Write the rest and end the stream."""
@@ -98,7 +61,7 @@ class ChunkLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._stream = ArrowStream(path, requests.CHUNKS_SCHEMA)
+        self._stream = ArrowLog(path, requests.CHUNKS_SCHEMA)
         self._cell = ""
         self._columns = _empty()
 
@@ -123,7 +86,7 @@ class ChunkLog:
         )
         tokens = pa.array([None if value < 0 else value for value in columns[3]], pa.int64())
         cells = pa.repeat(pa.scalar(self._cell, pa.string()), len(columns[0]))
-        self._stream.write([ids, cells, times, counts, tokens])
+        self._stream.append([ids, cells, times, counts, tokens])
 
     def close(self) -> None:
         """Write the rest and end the stream."""
@@ -224,18 +187,9 @@ class RequestLogger:
 
 
 OPTIONAL = (("chunks", chunks.CHUNKS_SCHEMA), ("answers", answers.ANSWERS_SCHEMA))
-ROWS_OF_A_GROUP = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class MergedLogs:
-    """What the logs held: rows of requests, and the names of logs whose last batch was cut off."""
-
-    rows: int
-    truncated: list[str]
-
-
-def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> MergedLogs:
+def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> LogStats:
     """Write what is readable of the logs in `folder` into `target` and, see `beside`, next to it.
 
     The requests are sorted by `scheduled_ns` and `request_id`. The other files are written only where there are logs of
@@ -249,20 +203,18 @@ def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> MergedLog
     Raises:
         RunError: there is no log, or nothing of one can be read.
     """
-    truncated: list[str] = []
     paths = _logs(folder, "requests")
     if not paths:
         raise RunError(f"{folder}: no log of requests")
-    batches = [batch for path in paths for batch in _batches(path, truncated)]
-    table = pa.Table.from_batches(batches, schema=requests.SCHEMA)
+    table, stats = read_logs(paths)
     table = table.sort_by([("scheduled_ns", "ascending"), ("request_id", "ascending")])
     write_table(target, table, requests.SCHEMA, **metadata)
     for name, schema in OPTIONAL:
         if paths := _logs(folder, name):
-            _append_all(paths, beside(target, name), schema, truncated, metadata)
+            stats.truncated += compact_logs(paths, beside(target, name), schema, **metadata).truncated
         else:
             beside(target, name).unlink(missing_ok=True)
-    return MergedLogs(table.num_rows, truncated)
+    return stats
 
 
 def beside(requests_file: Path, name: str) -> Path:
@@ -273,43 +225,3 @@ def beside(requests_file: Path, name: str) -> Path:
 
 def _logs(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{name}-*.arrows"), key=lambda path: int(path.stem.rpartition("-")[2]))
-
-
-def _batches(path: Path, truncated: list[str]) -> Iterator[pa.RecordBatch]:
-    """The batches of a log up to where it was cut off."""
-    with pa.OSFile(str(path)) as file:
-        try:
-            reader = pa.ipc.open_stream(file)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RunError(f"{path}: nothing can be read from it: {error}") from error
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return
-            except (pa.ArrowInvalid, OSError):
-                truncated.append(path.name)
-                return
-            if batch.num_rows:
-                yield batch
-
-
-def _append_all(
-    paths: list[Path], target: Path, schema: pa.Schema, truncated: list[str], metadata: dict[str, Any]
-) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        stamped = schema.with_metadata(schema_metadata(**metadata))
-        with pq.ParquetWriter(partial, stamped, compression="zstd") as writer:
-            for path in paths:
-                waiting: list[pa.RecordBatch] = []
-                for batch in _batches(path, truncated):
-                    waiting.append(batch)
-                    if sum(one.num_rows for one in waiting) >= ROWS_OF_A_GROUP:
-                        writer.write_table(pa.Table.from_batches(waiting).cast(stamped))
-                        waiting = []
-                if waiting:
-                    writer.write_table(pa.Table.from_batches(waiting).cast(stamped))
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

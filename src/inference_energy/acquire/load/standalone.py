@@ -9,7 +9,6 @@ those is done before and after, in processes of its own.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,8 +20,7 @@ from inference_energy.acquire.load.loops import CellTimes
 from inference_energy.acquire.load.settings import CellSettings, LoadSpec, api_key_env
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
-from inference_energy.contracts.io import read_metadata, read_table
-from inference_energy.contracts.requests import SCHEMA
+from inference_energy.contracts.io import atomic_write, read_metadata, read_table
 from inference_energy.errors import InputError
 
 
@@ -41,6 +39,9 @@ def write_csv(requests: Path, target: Path) -> None:
     Raises:
         InputError: `requests` is missing or no such file.
     """
+    # Here, because the process beside the load has neither Arrow nor NumPy.
+    from inference_energy.contracts.requests import SCHEMA
+
     rows = read_table(requests, SCHEMA)
     anchor = read_metadata(requests)["clock_anchor"]
     offset_ns = anchor["unix_ns"] - anchor["monotonic_ns"]
@@ -49,10 +50,8 @@ def write_csv(requests: Path, target: Path) -> None:
     table.insert(0, "timestamp", (rows["sent_ns"] + offset_ns).astype("Float64") / 1e9)
     table["latency"] = (rows["end_ns"] - rows["sent_ns"]).astype("Float64") / 1e9
     table = table.join(rows.drop(columns=tokens))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    table.to_csv(partial, index=False, float_format="%.6f")
-    partial.replace(target)
+    with atomic_write(target) as partial:
+        table.to_csv(partial, index=False, float_format="%.6f")
 
 
 CELL, WARMUP = "load-test", "warmup"

@@ -12,7 +12,6 @@ import asyncio
 import gc
 import json
 import os
-import select
 import signal
 import time
 from array import array
@@ -41,8 +40,9 @@ from inference_energy.acquire.load.worker_runtime import (
     run_maintenance,
     tune_process,
 )
+from inference_energy.contracts.child_process import emit, try_emit
 
-STDIN, STDOUT = 0, 1
+STDIN = 0
 
 
 class Orders:
@@ -83,30 +83,6 @@ class Orders:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._orders.put_nowait(json.loads(line))
-
-
-def say(event: str, **facts: Any) -> None:
-    """Write one event; waits for a parent that is slow to read, and is lost where there is none."""
-    line = _line(event, facts)
-    try:
-        while line:
-            line = line[os.write(STDOUT, line) :]
-    except OSError:
-        return
-
-
-def say_if_room(event: str, **facts: Any) -> None:
-    """Write one event that may be lost: a parent that does not read must not stop the load."""
-    line = _line(event, facts)
-    writable = select.poll()
-    writable.register(STDOUT, select.POLLOUT)
-    # A pipe is writable when so many bytes fit that a line not longer than these is written whole or not at all.
-    if len(line) <= select.PIPE_BUF and writable.poll(0):
-        say(event, **facts)
-
-
-def _line(event: str, facts: dict[str, Any]) -> bytes:
-    return (json.dumps({"event": event, **facts}) + "\n").encode()
 
 
 class RequestSender:
@@ -191,14 +167,14 @@ class Worker:
                 observer=self._recorder,
             )
             async with client:
-                say("ready", cpu_s=cpu_s(), kernel_timer=pacer.kernel)
+                emit("ready", cpu_s=cpu_s(), kernel_timer=pacer.kernel)
                 while (order := await orders.next()) is not None and order["do"] != "end":
                     if order["do"] == "run":
                         await self._cell(order["cell"], order["start_ns"], client, pacer, orders)
         finally:
             pacer.close()
             self._recorder.close()
-        say(
+        emit(
             "ended",
             cpu_s=cpu_s(),
             wall_s=time.monotonic() - begun_s,
@@ -230,7 +206,7 @@ class Worker:
         try:
             while not work.done() and not stopped.done():
                 await asyncio.wait({work, stopped}, timeout=STATS_PERIOD_S, return_when=asyncio.FIRST_COMPLETED)
-                say_if_room("stats", **self._recorder.counts.as_dict())
+                try_emit("stats", **self._recorder.counts.as_dict())
             if work.done():
                 times = work.result()
         finally:
@@ -240,7 +216,7 @@ class Worker:
         self._recorder.flush()
         gc.collect()
         self._lateness_ns.extend(self._recorder.lateness_ns)
-        say(
+        emit(
             "done",
             cell=name,
             end_ns=times.end_ns if times else None,

@@ -6,30 +6,25 @@ The team of load processes: started together, a cell at a time, listened to, end
 """
 
 import asyncio
-import json
 import os
-import sys
 import time
-from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.load.loops import CellTimes
-from inference_energy.acquire.load.request_log import clear
-from inference_energy.acquire.load.settings import LoadSpec
-from inference_energy.errors import InputError, RunError
+from inference_energy.acquire.load.settings import LoadSpec, clear_logs
+from inference_energy.contracts.child_process import ChildProcess, Event
+from inference_energy.errors import RunError
 
 MODULE = "inference_energy.acquire.load.worker_main"
 
 if TYPE_CHECKING:
     # The digest of the code sees imports, not names in strings.
     from inference_energy.acquire.load import worker_main  # noqa: F401
-
-# Its events are short; only the counts of a cell's end with a long error could be longer than asyncio's default.
-LINE_LIMIT = 1 << 20
 
 
 class WorkerHandle:
@@ -46,15 +41,18 @@ class WorkerHandle:
     """
 
     def __init__(self, spec: Path, number: int, name: str) -> None:
-        self._spec = spec
-        self._number = number
-        self._name = name
-        self._process: asyncio.subprocess.Process | None = None
-        self._stderr: deque[str] = deque(maxlen=20)
-        self._supervised: asyncio.Task[None] | None = None
-        self._gone = False
-        self._failure: dict[str, Any] | None = None
+        self._loop = asyncio.get_running_loop()
         self._happened = asyncio.Event()
+        self._gone = False
+        self._child = ChildProcess(
+            MODULE,
+            [str(spec), str(number)],
+            name=name,
+            on_event=lambda event: self._in_loop(self._take_event, event),
+            on_exit=lambda: self._in_loop(self._take_exit),
+            # The system's allocator gives back what reading the plan took.
+            environment={"ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "system")},
+        )
         self.counts = LiveCounts()
         self.ready: dict[str, Any] | None = None
         self.done: dict[str, Any] | None = None
@@ -63,28 +61,15 @@ class WorkerHandle:
     @property
     def pid(self) -> int | None:
         """The process, once started."""
-        return None if self._process is None else self._process.pid
+        return self._child.pid
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start the process; `ready` comes later."""
-        # Its own session: a Ctrl-C at the terminal is for the parent, which then stops the process in order. The
-        # system's allocator gives back what reading the plan took.
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", MODULE, str(self._spec), str(self._number)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=LINE_LIMIT,
-            start_new_session=True,
-            env={"ARROW_DEFAULT_MEMORY_POOL": "system", **os.environ},
-        )
-        self._supervised = asyncio.create_task(self._supervise())
+        self._child.start()
 
     def order(self, do: str, **facts: Any) -> None:
         """Give an order; lost if the process is gone, which `wait_for` tells."""
-        process = self._started()
-        if process.stdin is not None and not process.stdin.is_closing():
-            process.stdin.write((json.dumps({"do": do, **facts}) + "\n").encode())
+        self._child.send({"do": do, **facts})
 
     async def wait_for(self, event: str) -> dict[str, Any]:
         """The facts of an event, `ready`, `done` or `ended`, once it has come.
@@ -95,68 +80,31 @@ class WorkerHandle:
         """
         while (facts := getattr(self, event)) is None:
             if self._gone:
-                self._raise_failure()
+                raise self._child.error(f"{self._child.name}: ")
             self._happened.clear()
             await self._happened.wait()
         return dict(facts)
 
     async def end(self, timeout_s: float) -> None:
-        """Close its standard input, upon which it ends; kill it if it does not."""
-        if self._process is None:
-            return
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), timeout_s)
-        except TimeoutError:
-            self.kill()
-            await self._process.wait()
-        if self._supervised is not None:
-            await self._supervised
+        """Close the worker's standard input so that it exits; kill it after a timeout."""
+        if self._child.started:
+            await asyncio.to_thread(self._child.end, timeout_s)
 
-    def kill(self) -> None:
-        """Kill the process."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+    def _in_loop(self, take: Callable[..., None], *arguments: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(take, *arguments)
 
-    def _started(self) -> asyncio.subprocess.Process:
-        if self._process is None:
-            raise RuntimeError("the load worker was never started")
-        return self._process
-
-    async def _supervise(self) -> None:
-        """Listen until the process is gone."""
-        process = self._started()
-        assert process.stdout is not None and process.stderr is not None
-        await asyncio.gather(self._follow(process.stdout), self._keep_words(process.stderr))
-        await process.wait()
+    def _take_exit(self) -> None:
         self._gone = True
         self._happened.set()
 
-    async def _follow(self, stdout: asyncio.StreamReader) -> None:
-        async for line in stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # cut off by its death
-            kind = event.pop("event")
-            if kind in ("stats", "done"):
-                self.counts = LiveCounts.from_dict(event["counts"] if kind == "done" else event)
-            if kind in ("ready", "done", "ended"):
-                setattr(self, kind, event)
-            elif kind == "failed":
-                self._failure = event
-            self._happened.set()
-
-    async def _keep_words(self, stderr: asyncio.StreamReader) -> None:
-        async for line in stderr:
-            self._stderr.append(line.decode(errors="replace"))
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise (InputError if self._failure["code"] == 2 else RunError)(f"{self._name}: {self._failure['message']}")
-        code, words = self._started().returncode, "".join(self._stderr).strip()
-        raise RunError(f"{self._name} died with exit code {code}{f': {words}' if words else ''}")
+    def _take_event(self, event: Event) -> None:
+        kind = event.pop("event")
+        if kind in ("stats", "done"):
+            self.counts = LiveCounts.from_dict(event["counts"] if kind == "done" else event)
+        if kind in ("ready", "done", "ended"):
+            setattr(self, kind, event)
+        self._happened.set()
 
 
 Result = TypeVar("Result")
@@ -204,7 +152,7 @@ class WorkerPool:
         """
         folder = Path(self.spec.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        clear(folder)
+        clear_logs(folder)
         path = folder / SPEC_NAME
         self.spec.write(path)
         self._begun_s = time.monotonic()
@@ -215,7 +163,7 @@ class WorkerPool:
         ]
         try:
             for member in self._members:
-                await member.start()
+                member.start()
             async with asyncio.timeout(START_TIMEOUT_S):
                 await _all(member.wait_for("ready") for member in self._members)
         except TimeoutError:

@@ -7,7 +7,7 @@ behind is ended too. Locks that it inherited as open files stay held until nothi
 The control pipe is its standard input: one line of JSON (see ``Request``), then silence. Any further byte asks for
 an orderly stop; end of file means that the owner is gone. What it knows is in the status file (see ``Status``).
 
-Standard library only: it must start fast, and must not fail because of anyone else's package.
+No package outside the standard library: it must start fast, and must not fail because of anyone else's package.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from inference_energy.contracts.io import atomic_write
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -113,10 +115,9 @@ class GuardianStatus:
     def write(self, **values: Any) -> None:
         """Take over the values and write the file. A full disk must not keep a server alive, so it is only said."""
         self.values.update(values)
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_text(json.dumps(self.values, indent=1) + "\n")
-            temporary.replace(self.path)
+            with atomic_write(self.path) as temporary:
+                temporary.write_text(json.dumps(self.values, indent=1) + "\n")
         except OSError as error:
             print(f"guardian: cannot write {self.path}: {error}", file=sys.stderr, flush=True)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 from inference_energy.acquire.load.live_counts import LiveCounts
 
+AFFECTS_RESULTS = False
+
 SPAN_S = 5.0
 """Rates are those of the last seconds."""
 UNMEASURED = ("simulated", "modelled")

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.load.loops import CellTimes
-from inference_energy.acquire.load.request_log import MergedLogs, merge_request_logs
+from inference_energy.acquire.load.request_log import merge_request_logs
 from inference_energy.acquire.load.schedule_partition import check_plan
 from inference_energy.acquire.load.settings import CellSettings, LoadSpec, api_key_env
 from inference_energy.acquire.load.worker_pool import WorkerPool
@@ -27,6 +27,7 @@ from inference_energy.acquire.power import power_log
 from inference_energy.acquire.server import metrics
 from inference_energy.acquire.session.settings import CellSpec, SessionSpec
 from inference_energy.contracts import phases as phases_contract
+from inference_energy.contracts.arrow_log import LogStats
 from inference_energy.contracts.io import write_json, write_table
 from inference_energy.errors import RunError
 
@@ -161,6 +162,6 @@ class SessionLoad:
             raise RunError(f"{cell.name}: all {counts.ended} requests failed; the first: {counts.first_error}")
         return times
 
-    def write(self, output: Path, anchor: Mapping[str, int]) -> MergedLogs:
+    def write(self, output: Path, anchor: Mapping[str, int]) -> LogStats:
         """Write requests.parquet, and chunks.parquet and answers.parquet where they were asked for."""
         return merge_request_logs(self._logs, output / "requests.parquet", clock_anchor=dict(anchor))

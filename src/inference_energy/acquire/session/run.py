@@ -85,7 +85,7 @@ def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:
     return {
         "sources": read_metadata(target).get("source", []),
         "rows": held.rows,
-        "truncated": held.truncated,
+        "truncated": bool(held.truncated),
         "ended_by": stats.ended_by,
         "elapsed_s": stats.elapsed_s,
         "channels": stats.channels,
