@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from tests.docs.pages import BLOCKS, ROOT, Block, blocks
@@ -58,3 +59,50 @@ def test_a_small_example_runs(page: str, tmp_path: Path) -> None:
         command = [sys.executable, "-c", block.text] if block.language == "python" else ["bash", "-ec", block.text]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+
+
+def test_results_are_read_as_the_page_says(tmp_path: Path) -> None:
+    """The Python blocks of the page, on a result folder with a figure that is given and one that is withheld."""
+    figure = {
+        "value": 0.5,
+        "unit": "J/token",
+        "valid": True,
+        "interval_95": [0.4, 0.6],
+        "grade": "counter",
+        "reasons": [],
+    }
+    withheld = {
+        **figure,
+        "value": None,
+        "valid": False,
+        "interval_95": None,
+        "reasons": [{"code": "gap", "detail": ""}],
+    }
+    names = ("energy_active_per_output_token_j", "energy_total_per_output_token_j")
+    cells = [
+        {"cell": "main.low", "figures": dict.fromkeys(names, figure)},
+        {"cell": "main.high", "figures": dict.fromkeys(names, withheld)},
+        {"cell": "main.decode", "figures": {}},
+    ]
+    summary = tmp_path / "results/default/summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text(json.dumps({"cells": cells}))
+    requests = tmp_path / "results/raw/MACHINE/sessions/main/requests.parquet"
+    requests.parent.mkdir(parents=True)
+    pd.DataFrame({"cell": ["low"], "sent_ns": [1_000], "first_token_ns": [1_000_001_000]}).to_parquet(requests)
+
+    def run(block: Block) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", block.text, str(summary)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    figures, tables, check = [
+        block for block in blocks(ROOT / "docs/how-to/read-results.md") if block.language == "python"
+    ]
+    assert run(figures).stdout.splitlines() == [
+        "main.low 0.5 J/token [0.4, 0.6] counter",
+        "main.high withheld: gap",
+    ]
+    assert "1.0" in run(tables).stdout
+    failed = run(check)
+    assert failed.returncode == 1
+    assert "main.high: no figure" in failed.stderr
