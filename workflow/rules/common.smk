@@ -119,7 +119,7 @@ def spec(stage):
 
 def code(stage):
     """The digest of a stage's code."""
-    return digest(*STAGES[stage].code)
+    return digest(*STAGES[stage].digest_entries)
 
 
 def inputs(stage):

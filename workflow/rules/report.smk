@@ -72,7 +72,7 @@ rule report:
             {"session": names.session, "machine": names.machine}
             for names in PARAMS.experiment().sessions
         ],
-        code=digest("inference_energy.present.report"),
+        code=digest("inference_energy.present.report:write_report"),
         script=file_digest("scripts/report.py"),
     message:
         "Write the report {output.report}"
@@ -97,7 +97,7 @@ rule power_trace:
     params:
         session="{session}",
         machine="{machine}",
-        code=digest("inference_energy.present.trace"),
+        code=digest("inference_energy.present.trace:write_trace_page"),
         script=file_digest("scripts/power_trace.py"),
     message:
         "Plot the power of `{wildcards.session}`"

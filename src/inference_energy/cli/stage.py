@@ -14,6 +14,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from inference_energy.config.stage_model import read_dump
 from inference_energy.errors import InputError, RunError
 from inference_energy.stages.params import parse
 from inference_energy.stages.registry import STAGES, Input, Stage
@@ -71,7 +72,7 @@ def _option(name: str, kind: Any, text: str, *, optional: bool = False) -> inspe
 
 
 def _run(stage: Stage, options: dict[str, Any]) -> None:
-    config = None if stage.config is None else stage.config.from_spec(parse(options["spec"]), stage.key)
+    config = None if stage.config is None else read_dump(stage.config, parse(options["spec"]), stage.key)
     _check_counts(stage, options)
     inputs = {read.file.name: _content(read, options[read.file.name]) for read in stage.inputs}
     result = stage.run(inputs, config, **{name: options[name] for name in stage.writes})

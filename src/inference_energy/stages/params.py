@@ -14,6 +14,7 @@ from inference_energy.config.base import Section
 from inference_energy.config.load.workload import LoadPhase
 from inference_energy.config.root import Config
 from inference_energy.config.servers import LaunchServer
+from inference_energy.config.stage_model import part_of
 from inference_energy.contracts.traffic import read_traffic
 from inference_energy.errors import InputError
 from inference_energy.plan.cells import WARMUP, Cell, plan_files
@@ -112,7 +113,7 @@ class StageParams:
             irrelevant = {"arguments": {}, "variables": {}, "ready_timeout_s": 0.0, "grace_s": 0.0}
             settings = settings.model_copy(update=irrelevant)
         else:
-            client = EndpointAccess.part_of(self.config.client)
+            client = part_of(EndpointAccess, self.config.client)
         return IdleBaselineConfig(
             machine=self.machine,
             server=server,
@@ -181,7 +182,7 @@ class StageParams:
     def _server(self, server: str) -> LaunchedServer | AttachedServer:
         settings = self.config.servers[server]
         if not isinstance(settings, LaunchServer):
-            return AttachedServer.part_of(settings)
+            return part_of(AttachedServer, settings)
         environment = self._environment(settings)
         wants_gpus = isinstance(settings.gpus, list) or (settings.gpus == "all" and self._has_gpu())
         on_cpu = environment == "cpu" or not wants_gpus

@@ -20,6 +20,7 @@ from inference_energy.config.analysis import (
     SteadyLoadConfig,
 )
 from inference_energy.config.base import Section
+from inference_energy.config.stage_model import part_of
 from inference_energy.plan.stage_configs import (
     ExperimentConfig,
     ExperimentSettings,
@@ -146,7 +147,8 @@ class Stage:
         config: model that it reads, the argument `config`; None: it depends on its inputs alone.
         key: section of the configuration that the model is from, for messages.
         writes: paths that it gets and writes to by itself, with their help.
-        code: `module` or `module:function`, by which the rule's digest starts; by default its function.
+        code: `module:function`s that the digest in the rule's parameters starts from, if that is not its function: what
+            measures is not to be repeated because a model of the configuration was edited.
     """
 
     name: str
@@ -159,6 +161,11 @@ class Stage:
     key: str = ""
     writes: Mapping[str, str] = field(default_factory=dict)
     code: tuple[str, ...] = ()
+
+    @property
+    def digest_entries(self) -> tuple[str, ...]:
+        """What `provenance.code_digest.digest` takes."""
+        return self.code or (self.function,)
 
     def run(self, inputs: Mapping[str, Any], config: Section | None = None, **paths: Path) -> Any:
         """Call the function.
@@ -193,7 +200,7 @@ STAGES: dict[str, Stage] = {
             "machine",
             f"{_ACQUISITION}:environment",
             writes={"output": "environment.json to write."},
-            code=("inference_energy.acquire.machine_environment",),
+            code=("inference_energy.acquire.machine_environment:write_environment",),
         ),
         Stage(
             "server_environment",
@@ -203,7 +210,7 @@ STAGES: dict[str, Stage] = {
             output=SERVER_ENVIRONMENT,
             config=ServerEnvironmentConfig,
             key="servers",
-            code=("inference_energy.acquire.vllm_environment",),
+            code=("inference_energy.acquire.vllm_environment:prepare_vllm",),
         ),
         Stage(
             "model",
@@ -214,7 +221,7 @@ STAGES: dict[str, Stage] = {
             output=MODEL,
             config=ModelStageConfig,
             key="models",
-            code=("inference_energy.acquire.model_files",),
+            code=("inference_energy.acquire.model_files:prepare_model",),
         ),
         Stage(
             "prompts",
@@ -225,7 +232,7 @@ STAGES: dict[str, Stage] = {
             config=PlanConfig,
             key="plan",
             writes={"output": "prompts.parquet to write."},
-            code=("inference_energy.plan.schedule", "inference_energy.plan.tables"),
+            code=("inference_energy.plan.schedule:prompt_tables", "inference_energy.plan.tables:write_plan"),
         ),
         Stage(
             "schedule",
@@ -236,7 +243,11 @@ STAGES: dict[str, Stage] = {
             config=PlanConfig,
             key="plan",
             writes={"output": "schedule.parquet to write."},
-            code=("inference_energy.plan.schedule", "inference_energy.plan.tables"),
+            code=(
+                "inference_energy.plan.schedule:session_requests",
+                "inference_energy.plan.schedule:make_schedule",
+                "inference_energy.plan.tables:write_plan",
+            ),
         ),
         Stage(
             "idle_baseline",
@@ -251,7 +262,7 @@ STAGES: dict[str, Stage] = {
                 "facts": "idle.json to write.",
                 "logs": "Folder for what is kept if the stage fails.",
             },
-            code=("inference_energy.acquire.session.idle",),
+            code=("inference_energy.acquire.session.idle:measure_idle",),
         ),
         Stage(
             "session",
@@ -265,7 +276,7 @@ STAGES: dict[str, Stage] = {
                 "output": "Folder to write the raw files to.",
                 "logs": "Folder for what is kept if the stage fails.",
             },
-            code=("inference_energy.acquire.session.run",),
+            code=("inference_energy.acquire.session.run:run_session",),
         ),
         Stage(
             "launch",
@@ -274,7 +285,6 @@ STAGES: dict[str, Stage] = {
             "inference_energy.analysis.warmup:launch",
             inputs=_session_files(SESSION, PHASES),
             output=LAUNCH,
-            code=("inference_energy.analysis.warmup",),
         ),
         Stage(
             "warmup",
@@ -283,7 +293,6 @@ STAGES: dict[str, Stage] = {
             "inference_energy.analysis.warmup:warmup",
             inputs=_session_files(SESSION, PHASES, REQUESTS),
             output=WARMUP,
-            code=("inference_energy.analysis.warmup",),
         ),
         Stage(
             "steady_load",
@@ -294,7 +303,6 @@ STAGES: dict[str, Stage] = {
             output=STEADY_LOAD,
             config=SteadyLoadConfig,
             key="analysis",
-            code=("inference_energy.analysis.steady_load",),
         ),
         Stage(
             "integrate",
@@ -308,7 +316,6 @@ STAGES: dict[str, Stage] = {
             output=ENERGY,
             config=EnergyConfig,
             key="analysis",
-            code=("inference_energy.analysis.energy",),
         ),
         Stage(
             "attribute",
@@ -319,7 +326,6 @@ STAGES: dict[str, Stage] = {
             output=RECEIPTS,
             config=AttributionConfig,
             key="analysis",
-            code=("inference_energy.analysis.attribution",),
         ),
         Stage(
             "fit",
@@ -330,7 +336,6 @@ STAGES: dict[str, Stage] = {
             output=FIT,
             config=FitConfig,
             key="analysis",
-            code=("inference_energy.analysis.fit.models",),
         ),
         Stage(
             "estimate",
@@ -344,7 +349,6 @@ STAGES: dict[str, Stage] = {
             output=ESTIMATE,
             config=EstimateConfig,
             key="estimate",
-            code=("inference_energy.estimate.session_estimates",),
         ),
         Stage(
             "carbon",
@@ -355,7 +359,6 @@ STAGES: dict[str, Stage] = {
             output=CARBON,
             config=ImpactConfig,
             key="impact",
-            code=("inference_energy.impact.footprint",),
         ),
         Stage(
             "metrics",
@@ -369,7 +372,6 @@ STAGES: dict[str, Stage] = {
             output=METRICS,
             config=MetricsStageConfig,
             key="metrics",
-            code=("inference_energy.metrics.stage",),
         ),
         Stage(
             "experiment",
@@ -379,7 +381,6 @@ STAGES: dict[str, Stage] = {
             output=EXPERIMENT,
             config=ExperimentConfig,
             key="experiment",
-            code=("inference_energy.provenance.experiment_json",),
         ),
         Stage(
             "summary",
@@ -395,7 +396,6 @@ STAGES: dict[str, Stage] = {
             output=SUMMARY,
             config=SummaryConfig,
             key="summary",
-            code=("inference_energy.analysis.summary",),
         ),
     )
 }
@@ -419,4 +419,4 @@ def stage_config(stage: Stage, settings: ExperimentSettings) -> Section | None:
     if stage.key not in sections:
         raise ValueError(f"stage {stage.name} measures")
     section = sections[stage.key]
-    return None if section is None else stage.config.part_of(section)
+    return None if section is None else part_of(stage.config, section)
