@@ -9,25 +9,22 @@ from rich.table import Table
 
 from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.log_energy import analyze_logs
+from inference_energy.cli.lazy_group import examples
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.io import write_json
 from inference_energy.errors import InputError
 from inference_energy.impact.footprint import carbon_figures
 
-_ANALYZE_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --output logs/summary.json
-
-inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --idle-power 71 --output s.json
-
-inference-energy analyze --power-log p.csv --requests-log r.csv --intensity 344 --pue 1.2 --output logs/summary.json
-"""
+_ANALYZE_EXAMPLES = examples(
+    "inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --output logs/summary.json",
+    "inference-energy analyze --power-log logs/active.csv --requests-log logs/r.csv --idle-power 71 --output s.json",
+    "inference-energy analyze --power-log p.csv --requests-log r.csv --intensity 344 --pue 1.2 --output summary.json",
+)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("analyze", rich_help_panel="By hand", epilog=_ANALYZE_EXAMPLES)(analyze)
+    """Add `analyze`."""
+    app.command("analyze", epilog=_ANALYZE_EXAMPLES)(analyze)
 
 
 def analyze(
@@ -44,7 +41,7 @@ def analyze(
     intensity: Annotated[float | None, typer.Option(help="Carbon intensity \\[gCO2e/kWh]; adds carbon.")] = None,
     pue: Annotated[float, typer.Option(help="Power usage effectiveness, 1 or more; multiplies carbon.")] = 1.0,
 ) -> None:
-    """Energy, and energy per token and per request, from a power log and a request log.
+    """Compute energy, per token and per request, from a power log and a request log.
 
     The window is from the first request sent to the last one ended. The power log must cover it.
     """

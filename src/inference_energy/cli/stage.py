@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
     for stage in STAGES.values():
         panel = "Analysis" if stage.output and stage.output.computed else "Acquisition"
         stages.command(stage.name.replace("_", "-"), help=stage.help, rich_help_panel=panel)(_command(stage))
-    app.add_typer(stages, name="stage", rich_help_panel="Pipeline")
+    app.add_typer(stages, name="stage")
 
 
 def _command(stage: Stage) -> Callable[..., None]:
