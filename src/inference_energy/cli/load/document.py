@@ -24,9 +24,7 @@ def load_test(values: Typed) -> LoadTest:
     Raises:
         InputError: an option cannot be used, or two contradict each other; the message names them and what to write.
     """
-    typed = {
-        name: value for name, value in values.items() if not (value is None or value is False or value in ((), []))
-    }
+    typed = {name: value for name, value in values.items() if value is not None and value is not False and value != []}
     _check_endings(typed)
     process, because = _process(typed)
     source = _source(typed, process)
