@@ -72,10 +72,9 @@ from faults import (
     wide_bucket,
     zero_without_counter,
 )
-from summary_values import recompute
+from synthetic import recompute
 
-from inference_energy.analysis.figures import make_figure
-from inference_energy.contracts.reason_codes import CODES, reason
+from inference_energy.analysis.figures import CODES, make_figure, reason
 
 TOTAL, PER_TOKEN = "energy_total_j", "energy_total_per_output_token_j"
 
