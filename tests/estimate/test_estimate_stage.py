@@ -201,7 +201,7 @@ def test_a_calibration_is_not_scored_on_a_window_it_was_fitted_to(own: Recorded)
 
 
 def launched(*flags: str, gpus: list[str] | None = None) -> dict[str, Any]:
-    return {"launch": {"command": ["python", "-m", "vllm", *flags], "gpus": gpus or [UUID]}}
+    return {"launch": {"ready_after_s": 1.0, "command": ["python", "-m", "vllm", *flags], "gpus": gpus or [UUID]}}
 
 
 def test_gpus_share_a_copy_and_copies_share_the_load(own: Recorded) -> None:

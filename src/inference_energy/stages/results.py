@@ -146,8 +146,8 @@ def summary(
         session=[read_session(path) for path in session],
         launch=launch,
         warmup=warmup,
-        steady=json_values(steady_load),
-        energy=json_values(energy),
+        steady=steady_load,
+        energy=energy,
         carbon=carbon,
     )
     ordered = summaries.in_order(parts, [PlannedSession(**names.model_dump()) for names in config.sessions])
