@@ -34,8 +34,8 @@ class LoadTest(Section):
 
     endpoints: list[str] = Field(
         min_length=1,
-        description="base URL of an OpenAI-compatible server, without /v1; several are used in turn, and a conversation "
-        "stays where it began",
+        description="base URL of an OpenAI-compatible server, without /v1; several are used in turn, and a "
+        "conversation stays where it began",
     )
     model: str = Field(description="model name at the endpoint")
     output: Path = Field(description="request log to write; CSV or Parquet by its ending")

@@ -287,7 +287,7 @@ OPTIONS = (
         "power",
         "power",
         POWER,
-        help="Log power from one second before the load to one second after, as log-power does.",
+        help="Log power as log-power does, from 1 s before the load to 1 s after.",
     ),
     Option("power_source", "power.sources", POWER, metavar="SOURCE", needs=POWER_NEEDED),
     Option("gpu", "power.gpus", POWER, metavar="GPU", needs=POWER_NEEDED),
