@@ -70,6 +70,8 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
             "environment": "container",
             "host": "127.0.0.1",
             "port": unused_port(),
+            "interpreter": None,
+            "container": None,
             "gpus": "none",
             "back_end": "cpu",
             "arguments": {"max-num-seqs": 8},

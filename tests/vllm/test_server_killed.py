@@ -33,7 +33,7 @@ async def kill_under_load(server: RunningServer, folder: Path) -> tuple[pd.DataF
     name = server.spec.served_model_name
     async with WorkerPool(load_spec(server.base_url, name, folder, cells, drain_s=1.0)) as team:
         load = asyncio.create_task(team.run_cell(CELL))
-        while sum(team.live.ttft.counts.values()) < 4:
+        while sum(team.counts.ttft.counts.values()) < 4:
             assert server.alive()
             await asyncio.sleep(0.05)
         killed_ns = time.monotonic_ns()

@@ -111,13 +111,14 @@ def idle_baseline(
     log: Log = None,
 ) -> None:
     """Log the power of the idle machine, before the server starts."""
-    from inference_energy.acquire.session.idle import IdleSpec, measure_idle
+    from inference_energy.acquire.session.idle import measure_idle
+    from inference_energy.acquire.session.settings import IdleSpec
     from inference_energy.contracts.io import read_json
     from inference_energy.plan.workflow_params import parse
 
     with _logged(log):
         environment = read_json(server_environment)
-        measure_idle(IdleSpec(**parse(spec)), environment, read_json(model), power, facts, logs)
+        measure_idle(IdleSpec.from_dict(parse(spec)), environment, read_json(model), power, facts, logs)
 
 
 def session(

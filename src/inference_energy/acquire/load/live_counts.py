@@ -1,4 +1,4 @@
-"""Counts of a running cell, for progress: what was asked, what came back, and how fast the first tokens were."""
+"""A load process's report of a cell: its counts so far, how fast first tokens came, and its times at the end."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,19 @@ from typing import Any
 STEPS_PER_OCTAVE = 8
 
 
-class Histogram:
-    """Durations in buckets a twelfth apart: 8 to an octave, so a quantile is right within 4.5 %.
+@dataclass(frozen=True, slots=True)
+class CellTimes:
+    """When a cell sent requests, and when the last one in flight had ended or was cut off; monotonic ns."""
 
-    It adds up over processes, which quantiles do not, and costs nothing to keep.
+    start_ns: int
+    end_ns: int
+    drained_ns: int
+
+
+class Histogram:
+    """Durations in buckets, 8 to an octave, so that a quantile is right within 4.5 %.
+
+    Histograms of several processes add up, which quantiles do not.
     """
 
     def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
@@ -24,11 +33,11 @@ class Histogram:
 
     def update(self, other: "Histogram") -> None:
         """Add the counts of another."""
-        for bucket, number in other.counts.items():
-            self.counts[bucket] = self.counts.get(bucket, 0) + number
+        for bucket, count in other.counts.items():
+            self.counts[bucket] = self.counts.get(bucket, 0) + count
 
     def quantile_s(self, share: float) -> float | None:
-        """A quantile [s], the middle of its bucket; None without a count."""
+        """Return a quantile [s], the middle of its bucket; None without a count."""
         rank = share * sum(self.counts.values())
         seen = 0
         for bucket in sorted(self.counts):
@@ -44,13 +53,13 @@ class LiveCounts:
 
     Attributes:
         offered: requests that have been due.
-        sent: of those, how many were sent.
-        ended: of those, how many have ended in whatever way.
-        ok, failed, aborted: how.
+        sent: offered requests that were sent.
+        ended: sent requests that have ended in some way.
+        ok, failed, aborted: ended requests by status.
         skipped: requests that were never sent, such as later turns of a conversation that failed.
         prompt_tokens, completion_tokens: of ended requests, by the server's count.
         ttft: time from when a request was due to its first token.
-        first_error: why the first failure failed.
+        first_error: the error of the first failed request.
     """
 
     offered: int = 0
@@ -71,20 +80,20 @@ class LiveCounts:
         return self.sent - self.ended
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the counts as JSON holds them."""
         facts = {name: getattr(self, name) for name in _COUNTS}
         return {**facts, "ttft": sorted(self.ttft.counts.items()), "first_error": self.first_error}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> "LiveCounts":
-        """What `as_dict` wrote."""
+        """Read the result of `as_dict`."""
         counts = {name: int(facts[name]) for name in _COUNTS}
         ttft = Histogram((int(bucket), int(number)) for bucket, number in facts["ttft"])
         return cls(**counts, ttft=ttft, first_error=facts["first_error"])
 
     @classmethod
     def total(cls, parts: Iterable["LiveCounts"]) -> "LiveCounts":
-        """The sum over processes."""
+        """Return the sum over processes."""
         total = cls()
         for part in parts:
             for name in _COUNTS:

@@ -1,14 +1,7 @@
-"""The names of the load processes' logs, for whoever does not read them.
+"""The logs of load processes: what each writes of its requests, and their merging into Parquet files.
 
-The names of the load processes' logs, for whoever does not read them.
-
-Append-only Arrow IPC streams.
-
-A stream needs no footer, so what a killed process leaves is readable up to the last whole batch.
-
-What a load process writes down of its requests: their log, and the counts for progress.
-
-The logs of all load processes made into requests.parquet, chunks.parquet and answers.parquet.
+The logs are append-only Arrow IPC streams. A stream needs no footer, so that the log of a killed process is readable up
+to the last whole batch. They become requests.parquet, chunks.parquet and answers.parquet.
 """
 
 import os
@@ -22,22 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inference_energy.acquire.load.http.request import RequestRecord
 from inference_energy.acquire.load.live_counts import LiveCounts
-from inference_energy.contracts import requests
-from inference_energy.contracts import requests as answers
-from inference_energy.contracts import requests as chunks
-from inference_energy.contracts.io import schema_metadata, write_table
+from inference_energy.contracts.io import read_metadata, read_table, schema_metadata, write_table
+from inference_energy.contracts.requests import ANSWERS_SCHEMA, CHUNKS_SCHEMA, SCHEMA, RequestRecord
 from inference_energy.errors import RunError
-
-LOGS = ("requests", "chunks", "answers")
-
-
-def clear(folder: Path) -> None:
-    """Remove the logs of an earlier run, which had perhaps more processes."""
-    for name in LOGS:
-        for path in folder.glob(f"{name}-*.arrows"):
-            path.unlink()
 
 
 class ArrowStream:
@@ -98,7 +79,7 @@ class ChunkLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._stream = ArrowStream(path, requests.CHUNKS_SCHEMA)
+        self._stream = ArrowStream(path, CHUNKS_SCHEMA)
         self._cell = ""
         self._columns = _empty()
 
@@ -135,27 +116,25 @@ def _empty() -> tuple["array[int]", ...]:
     return tuple(array("q") for _ in range(4))
 
 
-_values = attrgetter(*requests.SCHEMA.names)
+_values = attrgetter(*SCHEMA.names)
 
 
 class RequestLogger:
-    """Told by the client of each request; an `exchange.observer.Observer`.
-
-    A request is logged when it has ended.
+    """The observer of a process's requests: logs each when it has ended, and counts.
 
     Args:
         folder: where the logs are written.
-        worker: which process this is.
+        worker: number of this process.
 
     Attributes:
-        counts: of the cell under way.
-        lateness_ns: how long after it was due each request of that cell was sent.
+        counts: of the current cell.
+        lateness_ns: the send lag of each request of that cell, from due to sent.
     """
 
     def __init__(self, folder: Path, worker: int) -> None:
         self._folder = folder
         self._worker = worker
-        self._requests = RowLog(folder / f"requests-{worker}.arrows", requests.SCHEMA)
+        self._requests = RowLog(folder / f"requests-{worker}.arrows", SCHEMA)
         self._chunks: ChunkLog | None = None
         self._answers: RowLog | None = None
         self._keep_answers = False
@@ -167,29 +146,29 @@ class RequestLogger:
         if chunk_times and self._chunks is None:
             self._chunks = ChunkLog(self._folder / f"chunks-{self._worker}.arrows")
         if keep_answers and self._answers is None:
-            self._answers = RowLog(self._folder / f"answers-{self._worker}.arrows", answers.ANSWERS_SCHEMA)
+            self._answers = RowLog(self._folder / f"answers-{self._worker}.arrows", ANSWERS_SCHEMA)
         self._keep_answers = keep_answers
         self.counts = LiveCounts()
         self.lateness_ns = array("q")
 
     def sent(self, record: RequestRecord) -> None:
-        """See `Observer`."""
+        """See `RequestObserver`."""
         self.counts.sent += 1
         if record.sent_ns is not None:
             self.lateness_ns.append(record.sent_ns - record.scheduled_ns)
 
     def first_token(self, record: RequestRecord) -> None:
-        """See `Observer`."""
+        """See `RequestObserver`."""
         if record.first_token_ns is not None:
             self.counts.ttft.add(record.first_token_ns - record.scheduled_ns)
 
     def chunk(self, record: RequestRecord, timestamp_ns: int, events: int, completion_tokens: int | None) -> None:
-        """See `Observer`."""
+        """See `RequestObserver`."""
         if self._chunks is not None:
             self._chunks.append(record.request_id, record.cell, timestamp_ns, events, completion_tokens)
 
     def ended(self, record: RequestRecord, text: str | None) -> None:
-        """See `Observer`."""
+        """See `RequestObserver`."""
         counts = self.counts
         if record.sent_ns is not None:
             counts.ended += 1
@@ -223,7 +202,7 @@ class RequestLogger:
         return [log for log in (self._requests, self._chunks, self._answers) if log is not None]
 
 
-OPTIONAL = (("chunks", chunks.CHUNKS_SCHEMA), ("answers", answers.ANSWERS_SCHEMA))
+OPTIONAL = (("chunks", CHUNKS_SCHEMA), ("answers", ANSWERS_SCHEMA))
 ROWS_OF_A_GROUP = 1 << 16
 
 
@@ -254,9 +233,9 @@ def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> MergedLog
     if not paths:
         raise RunError(f"{folder}: no log of requests")
     batches = [batch for path in paths for batch in _batches(path, truncated)]
-    table = pa.Table.from_batches(batches, schema=requests.SCHEMA)
+    table = pa.Table.from_batches(batches, schema=SCHEMA)
     table = table.sort_by([("scheduled_ns", "ascending"), ("request_id", "ascending")])
-    write_table(target, table, requests.SCHEMA, **metadata)
+    write_table(target, table, SCHEMA, **metadata)
     for name, schema in OPTIONAL:
         if paths := _logs(folder, name):
             _append_all(paths, beside(target, name), schema, truncated, metadata)
@@ -313,3 +292,26 @@ def _append_all(
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_csv(requests: Path, target: Path) -> None:
+    """Write a requests.parquet as CSV.
+
+    It begins with `timestamp` (when sent, Unix time in s), `prompt_tokens`, `completion_tokens` and `latency` (from
+    sending to the end, s); the contract's columns follow.
+
+    Raises:
+        InputError: `requests` is missing or no such file.
+    """
+    rows = read_table(requests, SCHEMA)
+    anchor = read_metadata(requests)["clock_anchor"]
+    offset_ns = anchor["unix_ns"] - anchor["monotonic_ns"]
+    tokens = ["prompt_tokens", "completion_tokens"]
+    table = rows[tokens].copy()
+    table.insert(0, "timestamp", (rows["sent_ns"] + offset_ns).astype("Float64") / 1e9)
+    table["latency"] = (rows["end_ns"] - rows["sent_ns"]).astype("Float64") / 1e9
+    table = table.join(rows.drop(columns=tokens))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    table.to_csv(partial, index=False, float_format="%.6f")
+    partial.replace(target)

@@ -1,18 +1,10 @@
-"""The worker's side of its pipes: orders come in as JSON lines on standard input, events go out on standard output.
-
-The worker's side of its pipes: orders come in as JSON lines on standard input, events go out on standard output.
-
-Sends one cell's requests with the client, and records those that are not sent.
-
-A load process: reads its share of a schedule, then sends cell after cell as its parent orders.
-
-A load process: sends its share of a schedule, cell after cell, as its parent orders.
+"""A load process: sends its part of a schedule, cell after cell, as its parent orders.
 
     python -m inference_energy.acquire.load.worker SPEC.json WORKER
 
-It ends when its standard input closes (its parent is gone) or on SIGTERM, cutting off what is in flight; SIGINT is for
-the parent. On standard output it writes JSON lines: `ready`, `stats` four times a second during a cell, `done` after
-each cell, `failed` if it cannot go on, `ended`.
+Orders come in as JSON lines on standard input, events go out as JSON lines on standard output: `ready`, `stats` four
+times a second during a cell, `done` after each cell, `failed` if it cannot go on, `ended`. The process ends when its
+standard input closes (its parent is gone) or on SIGTERM, cutting off the requests in flight; SIGINT is for the parent.
 """
 
 import argparse
@@ -31,14 +23,9 @@ from typing import Any
 
 import uvloop
 
-from inference_energy.acquire.load.http.client import LoadClient, RequestResult
-from inference_energy.acquire.load.http.request import (
-    PlannedRequest,
-    RequestRecord,
-    WorkloadSettings,
-    assistant_message,
-)
-from inference_energy.acquire.load.loops import CellTimes, RequestRepeater, run_cell
+from inference_energy.acquire.load.http.client import LoadClient
+from inference_energy.acquire.load.live_counts import CellTimes
+from inference_energy.acquire.load.loops import RequestRepeater, RequestSender, run_cell
 from inference_energy.acquire.load.pacer import Pacer
 from inference_energy.acquire.load.request_log import RequestLogger
 from inference_energy.acquire.load.schedule_partition import SchedulePartition
@@ -120,50 +107,6 @@ def _line(event: str, facts: dict[str, Any]) -> bytes:
     return (json.dumps({"event": event, **facts}) + "\n").encode()
 
 
-class RequestSender:
-    """A `loops.sending.Sender` for one cell.
-
-    Args:
-        client: an open client that tells `recorder` of its requests.
-        workload: the cell's.
-        recorder: also told of requests that are skipped.
-        worker: which process this is.
-    """
-
-    def __init__(self, client: LoadClient, workload: WorkloadSettings, recorder: RequestLogger, worker: int) -> None:
-        self._client = client
-        self._workload = workload
-        self._recorder = recorder
-        self._worker = worker
-
-    async def send(self, request: PlannedRequest, scheduled_ns: int, history: bytes = b"") -> RequestResult:
-        """See `Sender`."""
-        self._recorder.counts.offered += 1
-        return await self._client.send(request, self._workload, scheduled_ns, self._worker, history)
-
-    def skip(self, request: PlannedRequest, scheduled_ns: int, reason: str) -> None:
-        """See `Sender`."""
-        record = RequestRecord(
-            request_id=request.request_id,
-            cell=request.cell,
-            worker=self._worker,
-            endpoint="",
-            prompt_id=request.prompt_id,
-            turn=request.turn,
-            scheduled_ns=scheduled_ns,
-            status="skipped",
-            error=reason,
-            conversation=request.conversation,
-            user=request.user,
-        )
-        self._recorder.ended(record, None)
-
-    def extended(self, history: bytes, request: PlannedRequest, text: str | None) -> bytes:
-        """See `Sender`."""
-        parts = [history, request.prompt, assistant_message(text or "")]
-        return b",".join(part for part in parts if part)
-
-
 STATS_PERIOD_S = 0.25
 
 
@@ -171,8 +114,8 @@ class Worker:
     """One load process.
 
     Args:
-        spec: the team's.
-        worker: which process this is, from 0.
+        spec: the load.
+        worker: number of this process, from 0.
 
     Raises:
         InputError: the plan cannot be used.
@@ -181,11 +124,10 @@ class Worker:
     def __init__(self, spec: LoadSpec, worker: int) -> None:
         self._spec = spec
         self._worker = worker
-        self._settings = {name: cell.settings() for name, cell in spec.cells.items()}
-        apis = {name: settings.api for name, settings in self._settings.items()}
-        self._share = SchedulePartition(Path(spec.schedule), Path(spec.prompts), apis, worker, spec.workers)
-        self._repeater = RequestRepeater(self._share.first_id, worker, spec.workers)
-        self._recorder = RequestLogger(Path(spec.folder), worker)
+        apis = {name: cell.workload.api for name, cell in spec.cells.items()}
+        self._partition = SchedulePartition(Path(spec.schedule), Path(spec.prompts), apis, worker, spec.workers)
+        self._repeater = RequestRepeater(self._partition.first_id, worker, spec.workers)
+        self._log = RequestLogger(Path(spec.folder), worker)
         self._lateness_ns = array("q")
 
     async def run(self) -> None:
@@ -198,8 +140,8 @@ class Worker:
             client = LoadClient(
                 self._spec.endpoints_from(self._worker),
                 self._spec.model,
-                self._spec.client(os.environ),
-                observer=self._recorder,
+                self._spec.client_with_key(os.environ),
+                observer=self._log,
             )
             async with client:
                 say("ready", cpu_s=cpu_s(), kernel_timer=pacer.kernel)
@@ -208,7 +150,7 @@ class Worker:
                         await self._cell(order["cell"], order["start_ns"], client, pacer, orders)
         finally:
             pacer.close()
-            self._recorder.close()
+            self._log.close()
         say(
             "ended",
             cpu_s=cpu_s(),
@@ -219,46 +161,47 @@ class Worker:
 
     async def _cell(self, name: str, start_ns: int, client: LoadClient, pacer: Pacer, orders: Orders) -> None:
         """Run one cell to its end, or until an order to stop comes or the parent is gone."""
-        cell, settings = self._spec.cells[name], self._settings[name]
-        self._recorder.begin_cell(chunk_times=settings.chunk_times, keep_answers=settings.keep_answers)
-        self._repeater.salt = not cell.prefix_reuse
+        cell = self._spec.cells[name]
+        workload = cell.workload
+        self._log.begin_cell(chunk_times=workload.chunk_times, keep_answers=workload.keep_answers)
+        self._repeater.salt = not workload.prefix_reuse
         begun_cpu_s = cpu_s()
         work = asyncio.create_task(
             run_cell(
-                self._share.cells[name],
+                self._partition.cells[name],
                 pacer,
-                RequestSender(client, settings, self._recorder, self._worker),
+                RequestSender(client, workload, self._log, self._worker),
                 self._repeater,
                 start_ns=start_ns,
                 duration_s=cell.duration_s,
                 drain_s=self._spec.drain_s,
-                keep_history=settings.history == "actual" and settings.api == "chat",
+                keep_history=workload.history == "actual" and workload.api == "chat",
             )
         )
         stopped = asyncio.create_task(orders.next())
-        housekeeping = asyncio.create_task(run_maintenance(self._recorder, pacer))
+        housekeeping = asyncio.create_task(run_maintenance(self._log, pacer))
         times: CellTimes | None = None
         try:
             while not work.done() and not stopped.done():
                 await asyncio.wait({work, stopped}, timeout=STATS_PERIOD_S, return_when=asyncio.FIRST_COMPLETED)
-                say_if_room("stats", **self._recorder.counts.as_dict())
+                say_if_room("stats", **self._log.counts.as_dict())
             if work.done():
                 times = work.result()
         finally:
             for task in (housekeeping, stopped, work):
                 task.cancel()
             await asyncio.gather(housekeeping, stopped, work, return_exceptions=True)
-        self._recorder.flush()
+        self._log.flush()
         gc.collect()
-        self._lateness_ns.extend(self._recorder.lateness_ns)
+        self._lateness_ns.extend(self._log.lateness_ns)
         say(
             "done",
             cell=name,
             end_ns=times.end_ns if times else None,
             drained_ns=times.drained_ns if times else None,
             cpu_s=cpu_s() - begun_cpu_s,
-            lateness=lateness(self._recorder.lateness_ns),
-            counts=self._recorder.counts.as_dict(),
+            lateness=lateness(self._log.lateness_ns),
+            counts=self._log.counts.as_dict(),
         )
 
 
@@ -291,8 +234,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("worker", type=int, help="which process this is, from 0")
     options = parser.parse_args(arguments)
     try:
-        pass
-
         run(options.spec, options.worker)
     except Exception as error:
         known = isinstance(error, InputError | RunError)

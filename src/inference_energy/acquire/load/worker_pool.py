@@ -16,9 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from inference_energy.acquire.load.live_counts import LiveCounts
-from inference_energy.acquire.load.loops import CellTimes
-from inference_energy.acquire.load.request_log import clear
+from inference_energy.acquire.load.live_counts import CellTimes, LiveCounts
 from inference_energy.acquire.load.settings import LoadSpec
 from inference_energy.errors import InputError, RunError
 
@@ -163,6 +161,14 @@ START_AHEAD_NS = 100_000_000
 """The start of a cell lies so far ahead of the order, so that every process has it in time."""
 STOP_TIMEOUT_S = 10.0
 SPEC_NAME = "load.json"
+LOGS = "*-[0-9]*.arrows"
+"""Logs of the workers, see `request_log`; that module is not imported here, for a parent needs no Arrow."""
+
+
+def remove_logs(folder: Path) -> None:
+    """Remove the logs of an earlier run, which perhaps had more processes."""
+    for log in folder.glob(LOGS):
+        log.unlink()
 
 
 class WorkerPool:
@@ -177,19 +183,19 @@ class WorkerPool:
 
     def __init__(self, spec: LoadSpec) -> None:
         self.spec = spec
-        self._members: list[WorkerHandle] = []
+        self._workers: list[WorkerHandle] = []
         self._begun_s = 0.0
         self._cells: dict[str, dict[str, Any]] = {}
 
     @property
-    def live(self) -> LiveCounts:
+    def counts(self) -> LiveCounts:
         """The counts of the cell under way, or of the last one, over all processes."""
-        return LiveCounts.total(member.counts for member in self._members)
+        return LiveCounts.total(member.counts for member in self._workers)
 
     @property
     def pids(self) -> list[int]:
         """The processes."""
-        return [member.pid for member in self._members if member.pid is not None]
+        return [member.pid for member in self._workers if member.pid is not None]
 
     async def __aenter__(self) -> Self:
         """Start the processes and wait until each has read its share.
@@ -200,20 +206,20 @@ class WorkerPool:
         """
         folder = Path(self.spec.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        clear(folder)
+        remove_logs(folder)
         path = folder / SPEC_NAME
         self.spec.write(path)
         self._begun_s = time.monotonic()
         count = self.spec.workers
-        self._members = [
+        self._workers = [
             WorkerHandle(path, number, "the load process" if count == 1 else f"load process {number + 1} of {count}")
             for number in range(count)
         ]
         try:
-            for member in self._members:
+            for member in self._workers:
                 await member.start()
             async with asyncio.timeout(START_TIMEOUT_S):
-                await _all(member.wait_for("ready") for member in self._members)
+                await _all(member.wait_for("ready") for member in self._workers)
         except TimeoutError:
             await self._end()
             raise RunError(f"the load processes were not ready within {START_TIMEOUT_S:g} s") from None
@@ -235,13 +241,13 @@ class WorkerPool:
         Raises:
             RunError: a process died; the others have stopped then.
         """
-        for member in self._members:
+        for member in self._workers:
             member.done, member.counts = None, LiveCounts()
         start_ns = time.monotonic_ns() + START_AHEAD_NS
-        for member in self._members:
+        for member in self._workers:
             member.order("run", cell=name, start_ns=start_ns)
         try:
-            done = await _all(member.wait_for("done") for member in self._members)
+            done = await _all(member.wait_for("done") for member in self._workers)
         except BaseException:
             await self._stop()
             raise
@@ -264,16 +270,16 @@ class WorkerPool:
         Raises:
             RunError: a process died.
         """
-        for member in self._members:
+        for member in self._workers:
             member.order("end")
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
-                ended = await _all(member.wait_for("ended") for member in self._members)
+                ended = await _all(member.wait_for("ended") for member in self._workers)
         except TimeoutError:
             raise RunError(f"the load processes did not end within {STOP_TIMEOUT_S:g} s") from None
         workers = [
             {**facts, "startup_cpu_s": (member.ready or {}).get("cpu_s"), "worker": number}
-            for number, (member, facts) in enumerate(zip(self._members, ended, strict=True))
+            for number, (member, facts) in enumerate(zip(self._workers, ended, strict=True))
         ]
         await self._end()
         return {
@@ -285,16 +291,16 @@ class WorkerPool:
 
     async def _stop(self) -> None:
         """End the cell under way in all processes that are left."""
-        for member in self._members:
+        for member in self._workers:
             member.order("stop")
-        waits = [asyncio.ensure_future(member.wait_for("done")) for member in self._members]
+        waits = [asyncio.ensure_future(member.wait_for("done")) for member in self._workers]
         await asyncio.wait(waits, timeout=STOP_TIMEOUT_S)
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
 
     async def _end(self) -> None:
-        await asyncio.gather(*(member.end(STOP_TIMEOUT_S) for member in self._members))
+        await asyncio.gather(*(member.end(STOP_TIMEOUT_S) for member in self._workers))
 
 
 async def _all(waits: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:

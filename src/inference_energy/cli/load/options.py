@@ -155,7 +155,7 @@ class LoadPlan:
 
     Attributes:
         endpoints: base URLs; `model` is the name there.
-        workload, client: settings for the load processes, see `acquire.load.test.TestSettings`.
+        workload, client: settings for the load processes, see `acquire.load.standalone.LoadRun`.
         server_pid: the server's process where it is on this machine and may be seen.
         scheduled: whether requests have times of their own, as in open loops.
         plan: of the cell `load-test`, for people: `requests`, `prompts`, `span_s`, `output_tokens`, `prompt_tokens`.
@@ -165,8 +165,8 @@ class LoadPlan:
 
     endpoints: tuple[str, ...]
     model: str
-    workload: dict[str, object]
-    client: dict[str, object]
+    workload: dict[str, Any]
+    client: dict[str, Any]
     server_pid: int | None
     scheduled: bool
     plan: dict[str, float | None]
@@ -181,7 +181,7 @@ class SentLoad:
     Attributes:
         start_ns, end_ns, drained_ns: of the cell, None where it was stopped before it had ended.
         stopped_ns: when it was stopped.
-        client: see `acquire.load.worker.team.LoadTeam.finish`.
+        client: see `acquire.load.worker_pool.WorkerPool.finish`.
         machine_busy_s: CPU time of all programs of this machine in the cell [s]; None where it is not known.
         failure: what broke the load off; None: nothing did.
         power: what the sampler counted, see `acquire.power.process.SamplerStats`; None without one.

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference_energy.acquire.load.settings import WORKLOAD_SETTINGS
+from inference_energy.acquire.load.settings import workload_settings
 from inference_energy.acquire.server.attach import Access, AttachedServer, attach
 from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
 from inference_energy.cli.load.options import LoadOptions, LoadPlan, refuse_contradictions
@@ -91,7 +91,7 @@ def prepare(question: dict[str, Any]) -> dict[str, Any]:
     refuse_contradictions(options)
     cells, client = cells_of(options), client_of(options)
     limits_of(options)
-    access = Access.of(client.model_dump(), attached=True, setting="--api-key-env") if not options.plan_only else None
+    access = Access.from_config(client, attached=True, setting="--api-key-env") if not options.plan_only else None
     servers = asyncio.run(_attached(options, access)) if access else []
     plan, notes = _planned(options, cells, folder)
     if access:
@@ -102,7 +102,7 @@ def prepare(question: dict[str, Any]) -> dict[str, Any]:
         LoadPlan(
             endpoints=tuple(server.base_url for server in servers),
             model=options.model,
-            workload={name: settings[name] for name in WORKLOAD_SETTINGS},
+            workload=asdict(workload_settings(settings)),
             client=client.model_dump(),
             server_pid=pids[0] if len(pids) == 1 else None,
             scheduled=bool(plan.pop("scheduled")),

@@ -25,13 +25,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from inference_energy.acquire.load.live_counts import LiveCounts
-from inference_energy.acquire.load.standalone import CELL, LOGS, LoadRun, LoadRunResult, run_test
+from inference_energy.acquire.load.standalone import CELL, LOGS, LoadRun, LoadRunResult, run_plan
 from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.server.guardian_client import WatchedProcess
-from inference_energy.acquire.session.live_stats import LiveStats
+from inference_energy.acquire.session.live_stats import LiveStats, labelled_power
 from inference_energy.cli.load.options import LoadOptions, LoadPlan, SentLoad
 from inference_energy.cli.load.render import View, view_for
 from inference_energy.cli.load.subprocess_call import call_subprocess
+from inference_energy.config.load.client import ClientConfig
+from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.errors import InputError, RunError
 from inference_energy.present.load_tables import load_summary, plan_summary
 
@@ -139,8 +141,8 @@ def _send(options: LoadOptions, prepared: LoadPlan, folder: Path, console: Conso
         model=prepared.model,
         duration_s=options.duration,
         warmup_s=options.warmup,
-        workload=prepared.workload,
-        client=prepared.client,
+        workload=WorkloadSettings(**prepared.workload),
+        client=ClientConfig.model_validate(prepared.client),
     )
     shown = _Shown(options, console, closed=not prepared.scheduled)
     with _power(options, prepared, folder, shown.so_far) as sampler:
@@ -194,7 +196,7 @@ async def _until_stopped(folder: Path, settings: LoadRun, shown: _Shown, server_
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped)
     try:
-        return replace(_sent(await run_test(folder, settings, tick, stop)), failure=failure)
+        return replace(_sent(await run_plan(folder, settings, tick, stop)), failure=failure)
     except RunError as error:
         if not any((folder / LOGS).glob("requests-*.arrows")):
             raise
@@ -227,7 +229,6 @@ def _power(
         return
     from inference_energy.acquire.power.sampler_handle import SamplerProcess
     from inference_energy.acquire.power.settings import SamplerSpec
-    from inference_energy.acquire.session.run import labelled_power
 
     try:
         spec = SamplerSpec.parse(

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from inference_energy.acquire.load.request_log import merge_request_logs
-from inference_energy.acquire.load.standalone import CELL, LOGS, write_csv
+from inference_energy.acquire.load.request_log import merge_request_logs, write_csv
+from inference_energy.acquire.load.standalone import CELL, LOGS
 from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.server.attach import Access
 from inference_energy.analysis.client_cost import client_energy
@@ -23,6 +23,7 @@ from inference_energy.cli.load.prepare import BEFORE, read_counters, scrape
 from inference_energy.cli.load.render import LoadRunRecord, summary_of
 from inference_energy.cli.load.subprocess_call import serve_subprocess
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.load.client import ClientConfig
 from inference_energy.contracts.io import read_table
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
@@ -40,7 +41,7 @@ def summarize(question: dict[str, Any]) -> dict[str, Any]:
     """
     options, folder = LoadOptions.from_json(question["options"]), Path(question["folder"])
     prepared, sent = LoadPlan(**question["prepared"]), SentLoad(**question["sent"])
-    access = Access.of(prepared.client, attached=True, setting="--api-key-env")
+    access = Access.from_config(ClientConfig.model_validate(prepared.client), attached=True, setting="--api-key-env")
     asyncio.run(scrape(prepared.endpoints, folder / AFTER, access))
     merged, measured = folder / "requests.parquet", folder / "measured.parquet"
     merge_request_logs(folder / LOGS, merged, clock_anchor=prepared.clock_anchor)
