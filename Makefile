@@ -65,11 +65,11 @@ format: setup ## Write code in the project's style
 
 docs: setup ## Write what is generated: comments in the configurations, JSON schema, docs pages
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy document config.yaml config/*.yaml \
-	  --schema workflow/schemas/config.schema.json --page docs/configuration.md --reasons docs/reasons.md
+	  --schema workflow/schemas/config.schema.json --page docs/reference/configuration.md --reasons docs/reference/reasons.md
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy estimate score \
 	  --page docs/validation/estimators.md --images docs/images > /dev/null
 
-images: setup ## Draw the pictures of docs/metrics.md anew, from results/metrics (needs Chromium)
+images: setup ## Draw the pictures of docs/reference/metrics.md anew, from results/metrics (needs Chromium)
 	@$(BIN)/python scripts/metric_images.py results/metrics docs/images
 
 lock: setup ## Write the lock files anew from pyproject.toml and the .in files

@@ -1,4 +1,4 @@
-"""The pictures of docs/metrics.md, drawn from a finished experiment: `make images`. Needs Chromium.
+"""The pictures of docs/reference/metrics.md, drawn from a finished experiment: `make images`. Needs Chromium.
 
 Arguments: the experiment's folder, and the folder for the pictures.
 """

@@ -367,7 +367,7 @@ def wide_bucket(case):
 
 
 def no_chunk_times(case):
-    case.plan["analysis"]["limits"] = {"itl_s": 0.1}
+    case.plan["analysis"]["slo"] = {"itl_s": 0.1}
 
 
 def client_energy_unknown(case):

@@ -11,6 +11,13 @@ import typer
 from typer.testing import CliRunner
 
 from inference_energy.cli.analysis import register
+from inference_energy.config.analysis import (
+    AnalysisConfig,
+    AttributionConfig,
+    EnergyConfig,
+    FitConfig,
+    SteadyLoadConfig,
+)
 from inference_energy.contracts import receipts
 from inference_energy.contracts.io import read_json, read_table, write_json
 from inference_energy.errors import InputError
@@ -183,7 +190,12 @@ def invoke(*arguments):
 
 def test_the_stages_give_what_recompute_gives(experiment, tmp_path):
     raw, truths, _, plan, found = experiment
-    analysis, impact = (json.dumps(plan[key]) for key in ("analysis", "impact"))
+    analysis = AnalysisConfig.model_validate(plan["analysis"])
+    impact = json.dumps(plan["impact"])
+
+    def spec(model):
+        return json.dumps(analysis.model_dump(include=set(model.model_fields)))
+
     idle = raw / "bench" / "idle" / "small"
     lists: dict[str, list] = {k: [] for k in ("session", "launch", "warmup", "steady-load", "energy", "carbon")}
     for truth in reversed(truths):
@@ -196,13 +208,13 @@ def test_the_stages_give_what_recompute_gives(experiment, tmp_path):
         load = ("--server-metrics", truth.folder / "server_metrics.parquet", "--requests", raw_files["requests"])
         power = ("--power", raw_files["power"])
         steady = out / "steady_load.json"
-        invoke("stage", "steady-load", "--spec", analysis, *known, *load, *power, "--output", steady)
+        invoke("stage", "steady-load", "--spec", spec(SteadyLoadConfig), *known, *load, *power, "--output", steady)
         cold = ("--idle", idle / "idle.json", "--idle-power", idle / "power.parquet")
         energy = out / "energy.json"
         given = (*known, *power, *cold, "--steady-load", steady)
-        invoke("stage", "integrate", "--spec", analysis, *given, "--output", energy)
+        invoke("stage", "integrate", "--spec", spec(EnergyConfig), *given, "--output", energy)
         charged = ("--requests", raw_files["requests"], "--energy", energy, "--output", out / "receipts.parquet")
-        invoke("stage", "attribute", "--spec", analysis, *charged)
+        invoke("stage", "attribute", "--spec", spec(AttributionConfig), *charged)
         invoke("stage", "carbon", "--spec", impact, "--energy", energy, "--output", out / "carbon.json")
         for name, held in lists.items():
             held.append(session if name == "session" else out / f"{name.replace('-', '_')}.json")
@@ -214,7 +226,8 @@ def test_the_stages_give_what_recompute_gives(experiment, tmp_path):
     def repeated(*names):
         return [word for name in names for path in lists[name] for word in (f"--{name}", path)]
 
-    invoke("stage", "fit", "--spec", analysis, *repeated("energy", "steady-load"), "--output", tmp_path / "fit.json")
+    fitted = repeated("energy", "steady-load")
+    invoke("stage", "fit", "--spec", spec(FitConfig), *fitted, "--output", tmp_path / "fit.json")
     every = repeated(*lists)
     summary = tmp_path / "summary.json"
     more = {"version": 1, "cells": []}
@@ -242,5 +255,5 @@ def test_stages_name_what_is_wrong(experiment, tmp_path):
     with pytest.raises(InputError, match="steady-load"):
         other = tmp_path / "steady.json"
         write_json(other, {"session": "other", "machine": "m", "windows": {}})
-        invoke("stage", "fit", "--spec", json.dumps(plan["analysis"]), *energy, "--steady-load", other)
+        invoke("stage", "fit", "--spec", FitConfig().model_dump_json(), *energy, "--steady-load", other)
     assert not (tmp_path / "out").exists()

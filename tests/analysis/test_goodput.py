@@ -8,7 +8,7 @@ import synthetic
 from inference_energy.analysis.latency import goodput
 from inference_energy.analysis.token_times import ChunkTimes
 from inference_energy.analysis.windows import Window
-from inference_energy.config.analysis import Limits
+from inference_energy.config.analysis import Slo
 from inference_energy.impact.recompute import recompute
 
 MS = 1_000_000
@@ -30,7 +30,7 @@ LONE = (1000, 1010, 1100, 1100, 1, "ok")
 
 
 def judge(*rows, scheduled=True, arrived=None, **limits):
-    return goodput(requests(*rows), arrived, Limits(**limits), WINDOW, scheduled=scheduled, reasons=[], notes=[])
+    return goodput(requests(*rows), arrived, Slo(**limits), WINDOW, scheduled=scheduled, reasons=[], notes=[])
 
 
 def test_a_request_must_keep_every_limit():
@@ -84,7 +84,7 @@ def test_in_the_summary_there_is_an_energy_per_good_request(tmp_path):
     without = recompute(tmp_path, plan)["cells"][1]
     assert "energy_total_per_good_request_j" not in without["figures"]
     assert without["checks"]["limits"] is None
-    plan["analysis"]["limits"] = {"ttft_s": 0.06}
+    plan["analysis"]["slo"] = {"ttft_s": 0.06}
     cell = recompute(tmp_path, plan)["cells"][1]
     figures = cell["figures"]
     good = figures["good_requests"]["value"]

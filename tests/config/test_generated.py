@@ -20,7 +20,7 @@ def test_comments_of_the_shipped_configurations() -> None:
 
 def test_schema_and_page() -> None:
     assert (ROOT / "workflow/schemas/config.schema.json").read_text() == json_schema(), HINT
-    assert (ROOT / "docs/configuration.md").read_text() == markdown(), HINT
+    assert (ROOT / "docs/reference/configuration.md").read_text() == markdown(), HINT
 
 
 def test_commenting_keeps_values_and_head(tmp_path: Path) -> None:
@@ -47,4 +47,4 @@ def test_every_key_has_a_description() -> None:
 
 
 def test_reason_codes() -> None:
-    assert (ROOT / "docs/reasons.md").read_text() == reasons_page(), HINT
+    assert (ROOT / "docs/reference/reasons.md").read_text() == reasons_page(), HINT

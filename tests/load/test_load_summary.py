@@ -14,7 +14,7 @@ from inference_energy.acquire.server.attach import Access
 from inference_energy.cli.load.options import SentLoad
 from inference_energy.cli.load.prepare import read_counters, scrape
 from inference_energy.cli.load.render import LoadRunRecord, summary_of
-from inference_energy.config.analysis import AnalysisConfig, Limits
+from inference_energy.config.analysis import AnalysisConfig, Slo
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
 from inference_energy.present.load_tables import load_summary
@@ -63,7 +63,7 @@ def summary(
     rows: pd.DataFrame,
     *,
     scheduled: bool = True,
-    limits: Limits | None = None,
+    limits: Slo | None = None,
     sent: SentLoad = WHOLE,
     scrapes: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def shown(found: dict[str, Any]) -> str:
 
 
 def test_rates_latencies_goodput_and_cost() -> None:
-    found = summary(requests(1000), limits=Limits(ttft_s=0.06, tpot_s=0.02))
+    found = summary(requests(1000), limits=Slo(ttft_s=0.06, tpot_s=0.02))
     values = {name: figure["value"] for name, figure in found["figures"].items()}
     assert values["offered_requests_per_s"] == pytest.approx(10)
     assert values["requests_per_s"] == pytest.approx(10, abs=0.02)
@@ -161,12 +161,12 @@ def test_queueing_is_the_servers_histogram_unless_a_warm_up_is_in_it() -> None:
 def test_limits_count_from_the_schedule() -> None:
     rows = requests(1000)
     rows.loc[rows.index[:100], "scheduled_ns"] -= S // 20
-    found = summary(rows, limits=Limits(ttft_s=0.06))
+    found = summary(rows, limits=Slo(ttft_s=0.06))
     assert found["figures"]["goodput_share"]["value"] == pytest.approx(0.9)
 
 
 def test_a_client_that_was_too_late_gives_no_latencies() -> None:
-    found = summary(requests(1000, late_s=0.2), limits=Limits(ttft_s=0.06))
+    found = summary(requests(1000, late_s=0.2), limits=Slo(ttft_s=0.06))
     assert found["lateness_s"]["p99"] == pytest.approx(0.2)
     for name in ("ttft_p50_s", "requests_per_s", "output_tokens_per_s", "goodput_share"):
         figure = found["figures"][name]
@@ -188,7 +188,7 @@ def test_a_closed_loop_has_no_lateness_and_no_offered_rate() -> None:
 
 
 def test_without_a_stream_the_end_to_end_time_is_that_of_the_answer() -> None:
-    found = summary(requests(1000, first_token_ns=None, last_token_ns=None), limits=Limits(e2e_s=0.2))
+    found = summary(requests(1000, first_token_ns=None, last_token_ns=None), limits=Slo(e2e_s=0.2))
     assert found["figures"]["e2e_p50_s"]["value"] == pytest.approx(0.15)
     assert found["figures"]["ttft_p50_s"]["value"] is None
     assert found["figures"]["goodput_share"]["value"] == 1

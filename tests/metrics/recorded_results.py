@@ -35,7 +35,7 @@ def build_results(root: Path) -> Path:
     """A results folder with the derived files, the plan and the summary of a sweep and a quiz."""
     truth = synthetic.build_session(root / "raw", windows=WINDOWS, sources=synthetic.NODE)
     plan = synthetic.plan([truth])
-    plan["analysis"]["limits"] = {"ttft_s": 0.5, "tpot_s": 0.05}
+    plan["analysis"]["slo"] = {"ttft_s": 0.5, "tpot_s": 0.05}
     plan["metrics"] = SETTINGS
     write_json(root / "raw/bench/servers/small/model.json", {"parameters": 135_000_000})
     asked = read_table(truth.folder / "requests.parquet", requests.SCHEMA)

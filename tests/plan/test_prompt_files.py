@@ -115,7 +115,9 @@ def test_jsonl_prompts_ids_answers_and_lengths(tmp_path: Path) -> None:
     ]
     assert schedule["max_tokens"].to_pylist() == [7, 256]
     assert schedule["prompt_tokens"].to_pylist() == [None, 3]
-    assert schedule_notes(session_requests([one], 1)) == ["workloads.chat.prompts.path: `tag` is ignored, in 1 lines"]
+    assert [*map(str, schedule_notes(session_requests([one], 1)))] == [
+        "workloads.chat.prompts.path: `tag` is ignored, in 1 lines"
+    ]
 
 
 def test_a_list_of_messages_is_one_request_without_conversations(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_sharegpt_alone_is_its_first_question(tmp_path: Path) -> None:
     config = sharegpt(tmp_path / "p", order="file")
     one = cell(prompts=config, arrival=ONE_USER)
     assert asked(one) == ["h1", "k1"]
-    assert any("1 of 3 conversations" in note for note in schedule_notes(session_requests([one], 1)))
+    assert any("1 of 3 conversations" in str(note) for note in schedule_notes(session_requests([one], 1)))
 
 
 def test_sharegpt_conversations(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_another_version_of_the_toolkit_is_told(
 
 
 def test_other_code_is_told(master_zip: Path, tmp_path: Path) -> None:
-    source = "code/src/inference_energy/impact/carbon.py"
+    source = "code/src/inference_energy/impact/footprint.py"
 
     def change(members: archived.Content) -> None:
         members[source] += b"# other\n"

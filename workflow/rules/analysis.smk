@@ -16,11 +16,7 @@ rule integrate:
         logs("derived/{session}/integrate.log"),
     localrule: True
     params:
-        spec=as_text(
-            SPECS.analysis(
-                "power_reading", "counter_tolerance", "max_gap_periods", "uncertainty"
-            )
-        ),
+        spec=as_text(SPECS.analysis(EnergyConfig)),
         code=digest("inference_energy.analysis.energy"),
         calibration=lambda wildcards, input: [
             word for path in input.calibration for word in ("--calibration", path)
@@ -43,7 +39,7 @@ rule attribute:
         logs("derived/{session}/attribute.log"),
     localrule: True
     params:
-        spec=as_text(SPECS.analysis("attribution")),
+        spec=as_text(SPECS.analysis(AttributionConfig)),
         code=digest("inference_energy.analysis.attribution"),
     message:
         "Attribute: energy of each request of `{wildcards.session}`"
@@ -62,7 +58,7 @@ rule fit:
         logs("derived/fit_{server}.log"),
     localrule: True
     params:
-        spec=as_text(SPECS.analysis("uncertainty")),
+        spec=as_text(SPECS.analysis(FitConfig)),
         code=digest("inference_energy.analysis.fit.models"),
         energy=lambda wildcards, input: [f"--energy {path}" for path in input.energy],
         steady_load=lambda wildcards, input: [

@@ -8,6 +8,12 @@ from pathlib import Path
 
 from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
 from inference_energy.cli.experiment import check_names
+from inference_energy.config.analysis import (
+    AttributionConfig,
+    EnergyConfig,
+    FitConfig,
+    SteadyLoadConfig,
+)
 from inference_energy.config.loader import validate
 from inference_energy.errors import InputError
 from inference_energy.plan.tables import machine_name

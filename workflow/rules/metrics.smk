@@ -21,7 +21,7 @@ rule metrics:
             {
                 "experiment": CONFIG.experiment,
                 "metrics": SPECS.metrics(),
-                **SPECS.analysis("uncertainty"),
+                **SPECS.analysis(FitConfig),
             }
         ),
         code=digest("inference_energy.metrics.stage"),

@@ -52,18 +52,7 @@ rule steady_load:
         logs("derived/{session}/steady_load.log"),
     localrule: True
     params:
-        spec=as_text(
-            SPECS.analysis(
-                "trim_start_s",
-                "trim_end_s",
-                "power_reading",
-                "token_tolerance",
-                "max_client_lag_s",
-                "max_failed_share",
-                "limits",
-                "steadiness",
-            )
-        ),
+        spec=as_text(SPECS.analysis(SteadyLoadConfig)),
         code=digest("inference_energy.analysis.steady_load"),
     message:
         "Steady load: cut and test the windows of `{wildcards.session}`"

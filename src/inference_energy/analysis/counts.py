@@ -29,7 +29,7 @@ from inference_energy.analysis.server_metrics import ServerMetrics, value_at
 from inference_energy.analysis.session_facts import is_closed_loop
 from inference_energy.analysis.token_reconciliation import KINDS
 from inference_energy.analysis.windows import TokenTimes, Window, bin_edges
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import SteadyLoadConfig
 from inference_energy.contracts.figure import Figure, Reason
 
 
@@ -86,7 +86,7 @@ def within(times_ns: "pd.Series[int]", window: Window) -> "pd.Series[bool]":
     return ((times_ns >= window.start_ns) & (times_ns < window.end_ns)).fillna(False).astype(bool)
 
 
-def request_reasons(counts: dict[str, Any], config: AnalysisConfig, *, reconciled: bool) -> list[Reason]:
+def request_reasons(counts: dict[str, Any], config: SteadyLoadConfig, *, reconciled: bool) -> list[Reason]:
     """What is against token counts; `reconciled`: the server's counters were read too."""
     found = []
     ended = counts["finished"] + counts["failed"]
@@ -118,7 +118,7 @@ def request_reasons(counts: dict[str, Any], config: AnalysisConfig, *, reconcile
     return found
 
 
-def lag_reasons(lag: dict[str, float] | None, config: AnalysisConfig) -> list[Reason]:
+def lag_reasons(lag: dict[str, float] | None, config: SteadyLoadConfig) -> list[Reason]:
     """What is against all that depends on when requests were sent."""
     if lag is None or lag["p99"] <= config.max_client_lag_s:
         return []

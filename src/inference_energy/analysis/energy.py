@@ -36,13 +36,14 @@ from inference_energy.analysis.sensor_checks import (
     check_channel,
     counter_ratio,
     event_shares,
+    lost_counter_reasons,
     others_reasons,
     without_lost_counters,
 )
 from inference_energy.analysis.session_facts import identity, read_session
 from inference_energy.analysis.uncertainty.window import MeasuredWindow, intensities, with_intervals
 from inference_energy.analysis.windows import bin_edges, phase_times
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import EnergyConfig
 from inference_energy.contracts import phases as phases_contract
 from inference_energy.contracts.calibration import Calibrations
 from inference_energy.contracts.figure import Basis, Figure, Reason, weakest
@@ -57,7 +58,7 @@ def energy_of_session(
     idle: Path,
     idle_power: Path,
     steady: dict[str, Any],
-    config: AnalysisConfig,
+    config: EnergyConfig,
     calibrations: Calibrations | None = None,
 ) -> dict[str, Any]:
     """energy.json of a session.
@@ -70,7 +71,7 @@ def energy_of_session(
         idle_power: power.parquet of the cold idle; not read where idle.json says that there was none.
         steady: its steady_load.json.
         config: reading, tolerances.
-        calibrations: what `config.calibration` names, None without one.
+        calibrations: content of the file that `analysis.calibration` names; None without one.
 
     Returns:
         `boundary`, `boundary_note` (what is outside), `grade`, `calibration` (what was applied, None without one),
@@ -124,7 +125,7 @@ def energy_of_session(
     }
 
 
-def _cold_phase(idle: Path, idle_power_log: Path, applied: AppliedCalibration, config: AnalysisConfig) -> IdlePhase:
+def _cold_phase(idle: Path, idle_power_log: Path, applied: AppliedCalibration, config: EnergyConfig) -> IdlePhase:
     recorded = read_json(idle)
     if recorded.get("missing"):
         return IdlePhase([], None, str(recorded["missing"]))
@@ -134,7 +135,7 @@ def _cold_phase(idle: Path, idle_power_log: Path, applied: AppliedCalibration, c
 
 
 def _idle_powers(
-    phases_of: dict[IdleKind, IdlePhase], power: list[PowerSeries], interval_s: float, config: AnalysisConfig
+    phases_of: dict[IdleKind, IdlePhase], power: list[PowerSeries], interval_s: float, config: EnergyConfig
 ) -> dict[str, IdlePower]:
     found = {kind: idle_power(kind, phase, power, interval_s, config) for kind, phase in phases_of.items()}
     cold, post = with_drift_note(found["cold"].figure, found["post"].figure)
@@ -153,11 +154,12 @@ def _window(
     recorded: dict[str, Any],
     notes: tuple[Reason, ...],
     interval_s: float,
-    config: AnalysisConfig,
+    config: EnergyConfig,
 ) -> dict[str, Any]:
     start_ns, end_ns = int(window["start_ns"]), int(window["end_ns"])
     logged = summed(found)
-    power, lost = without_lost_counters(logged, start_ns, end_ns, interval_s, config)
+    power = without_lost_counters(logged, start_ns, end_ns, interval_s, config)
+    lost = lost_counter_reasons(logged, power, start_ns, end_ns, interval_s, config)
     found = [next((new for old, new in zip(logged, power, strict=True) if old is one), one) for one in found]
     reasons = [Reason(r["code"], r["detail"]) for r in window["reasons"]["energy"]]
     if not power:

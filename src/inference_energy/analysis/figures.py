@@ -143,7 +143,7 @@ CODES: dict[str, Code] = {
         "invalidates",
         "coefficients of the fit",
     ),
-    "no_limits": Code("analysis.limits says of no request what is good.", "invalidates", "goodput per joule"),
+    "no_limits": Code("analysis.slo says of no request what is good.", "invalidates", "goodput per joule"),
     "no_load_sweep": Code(
         "There are too few windows of one workload at different rates, or no power of the loaded server without load.",
         "invalidates",
@@ -189,7 +189,7 @@ CODES: dict[str, Code] = {
         "tokens and requests per joule",
     ),
     "comparison_only": Code(
-        "Given for comparison with other work only; docs/metrics.md has its defects.", "note", "ESS"
+        "Given for comparison with other work only; docs/reference/metrics.md has its defects.", "note", "ESS"
     ),
     "interpolated_levels": Code(
         "Between the levels that were measured, power was taken to lie on straight lines.",

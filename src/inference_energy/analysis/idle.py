@@ -20,7 +20,7 @@ from inference_energy.analysis.steadiness import MIN_BLOCKS, trend
 from inference_energy.analysis.uncertainty.budget import Term, merged, ratio_error, with_budget
 from inference_energy.analysis.uncertainty.terms import corrections_of, edge_term, gap_term, scale_terms
 from inference_energy.analysis.windows import Window, align_to_readings, bin_edges
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import EnergyConfig
 from inference_energy.contracts.figure import Figure, Grade, Reason
 
 IdleKind = Literal["cold", "loaded", "post"]
@@ -62,7 +62,7 @@ class IdlePower:
 
 
 def idle_power(
-    kind: IdleKind, phase: IdlePhase, like: list[PowerSeries], interval_s: float, config: AnalysisConfig
+    kind: IdleKind, phase: IdlePhase, like: list[PowerSeries], interval_s: float, config: EnergyConfig
 ) -> IdlePower:
     """Mean power in W of an idle phase, with its interval.
 

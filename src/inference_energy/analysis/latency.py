@@ -24,7 +24,7 @@ TTFT and end to end are also given from the schedule: there the client's own del
 behind cannot hide it (coordinated omission). A closed loop has no schedule, so there these are not given. Requests that
 failed are apart: their end to end is end - sent.
 
-Goodput: the requests that ended well within all limits of `analysis.limits`, and which limit the others broke.
+Goodput: the requests that ended well within all limits of `analysis.slo`, and which limit the others broke.
 
 TTFT and end to end count from the schedule where there is one: who waits does not care whether the client or the server
 was late. The limit on ITL is for a request's longest time between two tokens. A request with one token has no TPOT and
@@ -47,7 +47,7 @@ from inference_energy.analysis.figures import blocking, make_figure, reason
 from inference_energy.analysis.token_times import ChunkTimes, gaps, longest_gaps_s
 from inference_energy.analysis.uncertainty.budget import ratio_error
 from inference_energy.analysis.windows import Window, bin_edges
-from inference_energy.config.analysis import Limits
+from inference_energy.config.analysis import Slo
 from inference_energy.contracts.figure import Figure, Reason
 
 Integers = NDArray[np.int64]
@@ -254,7 +254,7 @@ class Goodput:
 def goodput(
     ended: pd.DataFrame,
     arrived: ChunkTimes | None,
-    limits: Limits,
+    limits: Slo,
     window: Window,
     *,
     scheduled: bool,
@@ -279,7 +279,7 @@ def goodput(
     for name, limit in given.items():
         found = taken_s.get(name)
         if found is None:
-            text = "The limit analysis.limits.itl_s needs times of arrivals: write chunk_times: true in the workload."
+            text = "The limit analysis.slo.itl_s needs times of arrivals: write chunk_times: true in the workload."
             reasons = [*reasons, reason("no_chunk_times", text)]
             table[name] = {"limit": limit, "over": None, "of": int(ok.sum())}
             continue

@@ -30,7 +30,12 @@ from inference_energy.analysis.figures import blocking, blocking_reasons, make_f
 from inference_energy.analysis.integration import shortfall_s
 from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, channels, grade, summed
 from inference_energy.analysis.power_series import boundary as boundary_of
-from inference_energy.analysis.sensor_checks import check_channel, usual_period_s, without_lost_counters
+from inference_energy.analysis.sensor_checks import (
+    check_channel,
+    lost_counter_reasons,
+    usual_period_s,
+    without_lost_counters,
+)
 from inference_energy.analysis.uncertainty.budget import merged, with_budget
 from inference_energy.analysis.uncertainty.terms import corrections_of, scale_terms
 from inference_energy.analysis.uncertainty.window import reading_terms
@@ -208,7 +213,8 @@ def energy_between(
         config: the limits, and what is stated of the sensors.
         inside: what the channels contain; None: what they say themselves.
     """
-    power, reasons = without_lost_counters(list(logged), start_ns, end_ns, 0.0, config)
+    power = without_lost_counters(list(logged), start_ns, end_ns, 0.0, config)
+    reasons = lost_counter_reasons(list(logged), power, start_ns, end_ns, 0.0, config)
     if not power:
         reasons.append(reason("no_power_source", "No channel that can be added up was logged."))
     for channel in power:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from inference_energy.analysis.figures import blocking, reason
 from inference_energy.analysis.integration import Times, Values, shortfall_s
 from inference_energy.analysis.power_series import PowerKind, PowerSeries
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import EnergyConfig, GapLimit
 from inference_energy.contracts.figure import Grade, Reason
 from inference_energy.contracts.power import MIG, channel_facts
 
@@ -67,7 +67,7 @@ _NONE: Places = np.zeros(0, dtype=np.intp)
 
 
 def check_channel(
-    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
+    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: EnergyConfig
 ) -> list[Reason]:
     """Everything that is wrong with, or worth saying about, a channel over a window.
 
@@ -318,23 +318,39 @@ _NO_VALUES: Values = np.zeros(0)
 
 
 def without_lost_counters(
-    channels: list[PowerSeries], start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
-) -> tuple[list[PowerSeries], list[Reason]]:
-    """The channels as they are to be used over a window, and what there is to say about it.
+    channels: list[PowerSeries], start_ns: int, end_ns: int, interval_s: float, config: GapLimit
+) -> list[PowerSeries]:
+    """Return the channels as they are to be used over a window.
 
     A channel whose counter was lost is given without it, and with the grade `sampled` if it had that of a counter.
     Where its power readings do not do either, it is given as it was, and the checks say what is wrong with the counter.
     """
-    found, reasons = [], list[Reason]()
+    usable = []
     for channel in channels:
         sampled = _sampled(channel)
         lost = channel.counted and not _spans(channel, start_ns, end_ns, interval_s, config)
         if lost and channel.reading is not None and _spans(sampled, start_ns, end_ns, interval_s, config):
-            reasons += _reasons(channel, start_ns, end_ns, interval_s, config)
-            found.append(sampled)
+            usable.append(sampled)
         else:
-            found.append(channel)
-    return found, reasons
+            usable.append(channel)
+    return usable
+
+
+def lost_counter_reasons(
+    channels: list[PowerSeries],
+    usable: list[PowerSeries],
+    start_ns: int,
+    end_ns: int,
+    interval_s: float,
+    config: EnergyConfig,
+) -> list[Reason]:
+    """Return a reason for each channel that `without_lost_counters` replaced: `usable` is what it returned."""
+    return [
+        why
+        for channel, used in zip(channels, usable, strict=True)
+        if used is not channel
+        for why in _reasons(channel, start_ns, end_ns, interval_s, config)
+    ]
 
 
 def _sampled(channel: PowerSeries) -> PowerSeries:
@@ -342,15 +358,13 @@ def _sampled(channel: PowerSeries) -> PowerSeries:
     return replace(channel, grade=kept, counter_times_ns=_NO_TIMES, counter_j=_NO_VALUES)
 
 
-def _spans(channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig) -> bool:
+def _spans(channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: GapLimit) -> bool:
     """Whether the readings that the energy comes from reach from start to end without a hole that is too long."""
     gaps = gap_reasons(channel, start_ns, end_ns, interval_s, config.max_gap_periods)
     return channel.covers(start_ns, end_ns) and not blocking(gaps)
 
 
-def _reasons(
-    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
-) -> list[Reason]:
+def _reasons(channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: EnergyConfig) -> list[Reason]:
     """What was lost, and whether the readings taken instead agree with the counter as far as it goes."""
     before_s, after_s = shortfall_s(channel.counter_times_ns, start_ns, end_ns)
     lost = [f"the first {before_s:.1f} s"] * (before_s > 0) + [f"the last {after_s:.1f} s"] * (after_s > 0)
@@ -379,7 +393,7 @@ def _reasons(
 
 
 def _longest_stretch(
-    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: AnalysisConfig
+    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: GapLimit
 ) -> tuple[int, int]:
     """First and last reading of the longest part of the window in which the counter was read without a hole."""
     times_ns = channel.counter_times_ns

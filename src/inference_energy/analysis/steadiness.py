@@ -35,7 +35,7 @@ from inference_energy.analysis.power_series import PowerSeries
 from inference_energy.analysis.server_metrics import ServerMetrics
 from inference_energy.analysis.uncertainty.budget import ratio_error
 from inference_energy.analysis.windows import Integers, TokenTimes, Window, align_to_readings, bin_edges
-from inference_energy.config.analysis import AnalysisConfig, Steadiness
+from inference_energy.config.analysis import Steadiness, SteadyLoadConfig
 from inference_energy.contracts.figure import Reason
 
 BLOCK_S = 10.0
@@ -182,7 +182,7 @@ def steady_part(
     tokens: TokenTimes,
     metrics: ServerMetrics,
     power: list[PowerSeries],
-    config: AnalysisConfig,
+    config: SteadyLoadConfig,
 ) -> tuple[Window, dict[str, Any], list[Reason]]:
     """The steady part of a window that is not steady as a whole; the window as it was where there is none."""
     edges_ns = bin_edges(window.start_ns, window.end_ns)
@@ -213,7 +213,7 @@ def steadiness_of(
     tokens: TokenTimes,
     metrics: ServerMetrics,
     power: list[PowerSeries],
-    config: AnalysisConfig,
+    config: SteadyLoadConfig,
 ) -> dict[str, Any]:
     """The verdict on a window; see `steadiness.judge`."""
     edges = block_edges(window.start_ns, window.end_ns)

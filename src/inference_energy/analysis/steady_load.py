@@ -27,7 +27,7 @@ from inference_energy.analysis.steadiness import align_to_counter, steadiness_of
 from inference_energy.analysis.token_reconciliation import reconcile
 from inference_energy.analysis.token_times import arrivals, read_chunks
 from inference_energy.analysis.windows import TokenTimes, Window, trimmed_windows
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import SteadyLoadConfig
 from inference_energy.contracts import phases as phases_contract
 from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts import schedule as schedule_contract
@@ -37,7 +37,7 @@ from inference_energy.contracts.io import read_table
 
 
 def steady_load(
-    *, session: Path, phases: Path, requests: Path, server_metrics: Path, power: Path, config: AnalysisConfig
+    *, session: Path, phases: Path, requests: Path, server_metrics: Path, power: Path, config: SteadyLoadConfig
 ) -> dict[str, Any]:
     """steady_load.json of a session.
 
@@ -76,7 +76,7 @@ def steady_load(
             checked=_whole_cell(rows, own, metrics, spans[window.name], config),
             cost=client_cost(recorded, window.name, int(rows["completion_tokens"].fillna(0).sum())),
             metrics=metrics,
-            power=without_lost_counters(channels, window.start_ns, window.end_ns, interval_s, config)[0],
+            power=without_lost_counters(channels, window.start_ns, window.end_ns, interval_s, config),
             config=config,
         )
     return {"version": 1, **identity(recorded), "client": recorded.get("client"), "windows": windows}
@@ -106,7 +106,7 @@ def _whole_cell(
     schedule: pd.DataFrame | None,
     metrics: ServerMetrics,
     span: cell_counts.Span,
-    config: AnalysisConfig,
+    config: SteadyLoadConfig,
 ) -> _CellTotals:
     table, reasons = cell_counts.compare_totals(requests, schedule, metrics, span, config.token_tolerance)
     lengths, notes = cell_counts.prompt_lengths(requests, schedule)
@@ -122,7 +122,7 @@ def _window(
     cost: dict[str, Any] | None,
     metrics: ServerMetrics,
     power: list[PowerSeries],
-    config: AnalysisConfig,
+    config: SteadyLoadConfig,
 ) -> dict[str, Any]:
     requests, tokens = asked.rows, asked.tokens
     steady = steadiness_of(window, requests, tokens, metrics, power, config)
@@ -156,7 +156,7 @@ def _window(
     waits = metrics.histogram("queue_time", start_ns, end_ns)
     figures |= queue_figures(waits, run_reasons, on_latency)
     bins, limits = count_bins(window, tokens, finished), None
-    if config.limits is not None:
+    if config.slo is not None:
         good = _goodput(window, asked, config, bool(not no_schedule), run_reasons, on_latency)
         figures, bins, limits = figures | good.figures, bins | good.bins, good.table
     return {
@@ -196,7 +196,7 @@ def _failed(requests: pd.DataFrame, window: Window) -> pd.DataFrame:
 def _goodput(
     window: Window,
     asked: _WindowRequests,
-    config: AnalysisConfig,
+    config: SteadyLoadConfig,
     scheduled: bool,
     reasons: list[Reason],
     notes: list[Reason],
@@ -206,11 +206,11 @@ def _goodput(
     ok = rows["status"] == "ok"
     ends = rows["last_token_ns"].where(ok, rows["end_ns"]).fillna(rows["end_ns"])
     ended = rows[rows["sent_ns"].notna() & within(ends, window)]
-    assert config.limits is not None
+    assert config.slo is not None
     return goodput(
         ended,
         arrivals(ended, asked.chunks),
-        config.limits,
+        config.slo,
         window,
         scheduled=scheduled,
         reasons=reasons,

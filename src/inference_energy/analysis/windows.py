@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from inference_energy.analysis.integration import Times
 from inference_energy.analysis.token_times import ChunkTimes, arrivals
-from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.analysis import WindowTrim
 from inference_energy.errors import InputError
 
 BIN_S = 1.0
@@ -138,7 +138,7 @@ class TokenTimes:
         return np.where(self.first_inside(start_ns, end_ns), self.cached, 0)
 
 
-def trimmed_windows(phases: pd.DataFrame, config: AnalysisConfig) -> list[Window]:
+def trimmed_windows(phases: pd.DataFrame, config: WindowTrim) -> list[Window]:
     """The windows of a session, in order, with their starts and ends cut off.
 
     Raises:

@@ -1,10 +1,9 @@
 """`analyze` for people, and the stages of the analysis, one command a rule of the workflow."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -17,8 +16,15 @@ from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.analysis.steady_load import steady_load as steady_windows
 from inference_energy.analysis.warmup import launch as launch_facts
 from inference_energy.analysis.warmup import warmup as warmup_facts
-from inference_energy.config.analysis import AnalysisConfig, EstimateConfig, ImpactConfig
-from inference_energy.config.base import Section
+from inference_energy.config.analysis import (
+    AnalysisConfig,
+    AttributionConfig,
+    EnergyConfig,
+    EstimateConfig,
+    FitConfig,
+    ImpactConfig,
+    SteadyLoadConfig,
+)
 from inference_energy.contracts import receipts
 from inference_energy.contracts.calibration import read_calibrations
 from inference_energy.contracts.io import read_json, write_json, write_table
@@ -27,8 +33,6 @@ from inference_energy.estimate.calibration import read_calibration
 from inference_energy.estimate.session_estimates import estimate_session
 from inference_energy.impact.footprint import carbon_figures, footprint
 from inference_energy.plan.workflow_params import parse
-
-S = TypeVar("S", bound=Section)
 
 _ANALYZE_EXAMPLES = """
 [bold]Examples[/bold]
@@ -122,7 +126,7 @@ def steady_load(
         requests=requests,
         server_metrics=server_metrics,
         power=power,
-        config=_section(AnalysisConfig, spec, "analysis"),
+        config=SteadyLoadConfig.from_spec(parse(spec), "analysis"),
     )
     write_json(output, found)
 
@@ -147,7 +151,7 @@ def integrate(
         idle=idle,
         idle_power=idle_power,
         steady=read_json(steady_load),
-        config=_section(AnalysisConfig, spec, "analysis"),
+        config=EnergyConfig.from_spec(parse(spec), "analysis"),
         calibrations=read_calibrations(calibration) if calibration else None,
     )
     write_json(output, found)
@@ -161,7 +165,7 @@ def attribute(
     output: Output,
 ) -> None:
     """Energy of every request: receipts.parquet."""
-    config = _section(AnalysisConfig, spec, "analysis")
+    config = AttributionConfig.from_spec(parse(spec), "analysis")
     write_table(output, attribute_session(requests=requests, energy=read_json(energy), config=config), receipts.SCHEMA)
 
 
@@ -180,7 +184,7 @@ def fit(
         if load is None:
             raise InputError(f"--steady-load: that of session {found['session']} is not given")
         sessions.append((found, load))
-    config = _section(AnalysisConfig, spec, "analysis")
+    config = FitConfig.from_spec(parse(spec), "analysis")
     write_json(output, fit_server(sessions, config.uncertainty))
 
 
@@ -197,7 +201,7 @@ def estimate(
     output: Output,
 ) -> None:
     """Every estimator beside what was measured of every steady window: estimates.json."""
-    config = _section(EstimateConfig, spec, "estimate")
+    config = EstimateConfig.from_spec(parse(spec), "estimate")
     found = estimate_session(
         session=session,
         model=model,
@@ -214,7 +218,7 @@ def estimate(
 
 def carbon(*, spec: Spec, energy: Annotated[Path, typer.Option(help="energy.json")], output: Output) -> None:
     """Carbon and water of every window: carbon.json."""
-    write_json(output, footprint(read_json(energy), _section(ImpactConfig, spec, "impact")))
+    write_json(output, footprint(read_json(energy), ImpactConfig.from_spec(parse(spec), "impact")))
 
 
 def summary(
@@ -246,14 +250,6 @@ def summary(
     estimates = [read_json(path) for path in estimate] if estimate else None
     found = read_json(metrics) if metrics else None
     write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, estimates, found))
-
-
-def _section(model: type[S], spec: str, name: str) -> S:
-    try:
-        return model.model_validate(parse(spec))
-    except ValidationError as error:
-        lines = [f"{name}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise InputError("--spec: " + "; ".join(lines)) from error
 
 
 def _print_figures(result: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ bench = typer.Typer(
     help="A simulated GPU node with known truth: check the pipeline, or try a plan, without a GPU.",
 )
 
-NodeFile = Annotated[Path | None, typer.Option("--node", help="The node as a JSON file; see docs/bench.md.")]
+NodeFile = Annotated[Path | None, typer.Option("--node", help="Node file (JSON): docs/explanation/bench.md.")]
 Gpu = Annotated[str | None, typer.Option(help="Kind of GPU: h100, a100 or laptop.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Trials of each scenario.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side; one a core unless given.")]

@@ -307,7 +307,7 @@ def side_by_side(
 
 def fit(
     table: Annotated[
-        Path | None, typer.Argument(help="Measured rows, .csv or .json; docs/estimates.md lists the columns.")
+        Path | None, typer.Argument(help="Measured rows, .csv or .json; columns: docs/reference/estimators.md.")
     ] = None,
     output: Output = None,
     name: Annotated[str | None, typer.Option(help="Name of the calibration; the table's unless given.")] = None,
@@ -351,7 +351,7 @@ def rows(
 
 def score(
     page: Annotated[Path | None, typer.Option(help="Write the whole page here, in Markdown.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Write the plots of docs/estimates.md into this folder.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder for the plots of the documentation.")] = None,
 ) -> None:
     """How far each estimator is from each published row; what was fitted is scored on models left out of the fit."""
     pass

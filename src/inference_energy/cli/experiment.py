@@ -42,7 +42,7 @@ inference-energy check config.yaml config/protocol.yaml
 DOCUMENT_EXAMPLES = """
 [bold]Examples[/bold]
 
-inference-energy document --schema workflow/schemas/config.schema.json --page docs/configuration.md config.yaml
+inference-energy document config.yaml --page docs/reference/configuration.md
 """
 
 
@@ -57,7 +57,7 @@ def check(
     configs: Annotated[list[Path], typer.Argument(help="Configuration files; later ones are laid over earlier ones.")],
 ) -> None:
     """Check a configuration, and whether this machine has what it asks for, before anything starts."""
-    from inference_energy.acquire.session.server import check_server
+    from inference_energy.acquire.session.preflight import check_server
     from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
 
     pass

@@ -49,7 +49,7 @@ def metrics(
 ) -> None:
     """The metric family of a finished experiment: what tokens, requests and right answers cost, and at which load.
 
-    What each metric is, and what not to compare: docs/metrics.md. A metric whose inputs are missing says so.
+    What each metric is, and what not to compare: docs/reference/metrics.md. A metric whose inputs are missing says so.
     """
     from inference_energy.contracts.io import read_json
     from inference_energy.metrics.stage import recompute_daily_use as daily_again
@@ -111,7 +111,7 @@ def stage(
         )
         for place in range(len(steady_load))
     ]
-    settings = Settings.of(plan["metrics"], Uncertainty.model_validate(plan["uncertainty"]))
+    settings = Settings.of(plan["metrics"], Uncertainty.from_spec(plan["uncertainty"], "analysis.uncertainty"))
     write_json(output, compute(plan["experiment"], sessions, [read_json(path) for path in fit], settings))
 
 

@@ -1,15 +1,11 @@
-"""How windows are cut, checked, integrated and attributed. Changing these repeats no measurement.
+"""How measurements become figures: windows, energy, attribution, estimates, metrics, carbon and water.
 
-How windows are cut, checked, integrated and attributed. Changing these repeats no measurement.
-
-Estimates beside what is measured. Changing these repeats no measurement.
-
-What the metric family needs besides measurements. Changing these repeats no measurement.
-
-Carbon and water factors. Changing these repeats no measurement.
+Changing any of these repeats no measurement. Each stage reads one model of its own, which has no more than the stage
+uses; `AnalysisConfig`, the section `analysis`, is made of those of the analysis.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,8 +46,11 @@ class Uncertainty(Section):
     )
 
 
-class Limits(Section):
-    """What a request must keep to count as good. TTFT and end to end count from the schedule where there is one."""
+class Slo(Section):
+    """Service-level objectives: a request that keeps them all counts as good.
+
+    TTFT and end to end count from the schedule where there is one.
+    """
 
     ttft_s: float | None = Field(None, gt=0, description="largest time to first token [s]; null: no limit")
     tpot_s: float | None = Field(None, gt=0, description="largest time per output token after the first [s]")
@@ -61,30 +60,41 @@ class Limits(Section):
     e2e_s: float | None = Field(None, gt=0, description="largest time from end to end [s]")
 
 
-class AnalysisConfig(Section):
-    """Windows, integration and attribution."""
+class WindowTrim(Section):
+    """How windows are cut."""
 
     trim_start_s: float = Field(5.0, ge=0, description="cut from the start of every window, while the batch fills [s]")
     trim_end_s: float = Field(0.0, ge=0, description="cut from the end of every window [s]")
+
+
+class PowerReading(Section):
+    """How power is read from the log."""
+
     power_reading: Literal["average", "instant"] = Field(
         "average",
         description="which NVML reading is integrated: average (1 s boxcar on Hopper) or instant (25 ms of every 100)",
     )
-    calibration: str | None = Field(
-        None,
-        min_length=1,
-        description="calibration.json that `inference-energy calibrate` made, whose gains and offsets are applied; "
-        "null: energies are as the sensors give them",
+
+
+class GapLimit(Section):
+    """Which gaps in the power log are too long."""
+
+    max_gap_periods: float = Field(
+        10,
+        gt=1,
+        description="longest gap in the power log, in sampling periods, before the energy is invalid",
     )
-    attribution: Literal["completion_tokens", "total_tokens"] = Field(
-        "completion_tokens",
-        description="what a request is charged by: its share of the window's completion tokens, or of all its tokens",
-    )
-    counter_tolerance: float = Field(
-        0.05,
-        gt=0,
-        description="largest difference of integral and hardware counter before the energy is invalid",
-    )
+
+
+class SensorUncertainty(Section):
+    """What is stated of the sensors."""
+
+    uncertainty: Uncertainty = Field(default_factory=Uncertainty, description="what is not known of the sensors")
+
+
+class SteadyLoadConfig(GapLimit, PowerReading, WindowTrim):
+    """Read by the stage `steady_load`: how windows are cut, and when their load can be trusted."""
+
     token_tolerance: float = Field(
         0.02,
         ge=0,
@@ -93,19 +103,64 @@ class AnalysisConfig(Section):
     max_client_lag_s: float = Field(
         0.1, gt=0, description="largest 99th percentile of sent minus scheduled before a run is invalid [s]"
     )
-    max_gap_periods: float = Field(
-        10,
-        gt=1,
-        description="longest hole in the power log, in sampling periods, before the energy is invalid",
-    )
     max_failed_share: float = Field(
         0.05, ge=0, le=1, description="largest share of failed requests before per-token figures are invalid"
     )
-    limits: Limits | None = Field(
-        None, description="limits of latency for goodput and energy per good request; null: none are given"
+    slo: Slo | None = Field(
+        None, description="service-level objectives, for goodput and energy per good request; null: none are given"
     )
-    uncertainty: Uncertainty = Field(default_factory=Uncertainty, description="what is not known of the sensors")
     steadiness: Steadiness = Field(default_factory=Steadiness, description="when a window counts as steady")
+
+
+class EnergyConfig(SensorUncertainty, GapLimit, PowerReading):
+    """Read by the stage `integrate`: how power becomes energy. The calibration's file is an input of its own."""
+
+    counter_tolerance: float = Field(
+        0.05,
+        gt=0,
+        description="largest difference of integral and hardware counter before the energy is invalid",
+    )
+
+
+class AttributionConfig(Section):
+    """Read by the stage `attribute`: what requests are charged by."""
+
+    attribution: Literal["completion_tokens", "total_tokens"] = Field(
+        "completion_tokens",
+        description="what a request is charged by: its share of the window's completion tokens, or of all its tokens",
+    )
+
+
+class FitConfig(SensorUncertainty):
+    """Read by the stage `fit`."""
+
+
+class AnalysisConfig(AttributionConfig, EnergyConfig, SteadyLoadConfig):
+    """Windows, integration and attribution: all that the stages of the analysis read, each its own base class."""
+
+    calibration: str | None = Field(
+        None,
+        min_length=1,
+        description="calibration.json that `inference-energy calibrate` made, whose gains and offsets are applied; "
+        "null: energies are as the sensors give them",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_keys(cls, content: Any) -> Any:
+        return rename_old_keys(content) if isinstance(content, Mapping) else content
+
+
+def rename_old_keys(analysis: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section `analysis` with `slo` in place of `limits`, its former name.
+
+    Where both are there, `limits` is laid over `slo`: shipped files have the new key, so the old one is the user's.
+    """
+    content = dict(analysis)
+    if "limits" in content:
+        old, new = content.pop("limits"), content.get("slo")
+        content["slo"] = {**new, **old} if isinstance(old, Mapping) and isinstance(new, Mapping) else old
+    return content
 
 
 class EstimateConfig(Section):
@@ -160,7 +215,7 @@ class QualityConfig(Section):
 
 
 class MetricsConfig(Section):
-    """The metric family (docs/metrics.md)."""
+    """The metric family (docs/reference/metrics.md)."""
 
     embodied: EmbodiedConfig | None = Field(None, description="embodied emissions; null leaves SCI out")
     traffic: TrafficConfig | None = Field(None, description="a day of traffic; null leaves daily use out")

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from inference_energy.config.analysis import rename_old_keys
 from inference_energy.config.base import Section
 from inference_energy.config.root import Config
 from inference_energy.contracts.calibration import read_calibrations
@@ -38,8 +40,9 @@ def validate(raw: Mapping[str, Any]) -> Config:
     Raises:
         InputError: one line for each problem, with the key and what to write.
     """
+    raw = with_new_keys(raw)
     try:
-        config = Config.model_validate(dict(raw))
+        config = Config.model_validate(raw)
     except ValidationError as error:
         lines = [_explain(detail, raw) for detail in error.errors()]
         raise InputError("the configuration is wrong:\n" + "\n".join(f"  {line}" for line in lines)) from None
@@ -60,7 +63,7 @@ def read_merged(paths: Sequence[Path]) -> Config:
     """
     merged: dict[str, Any] = {}
     for path in paths:
-        merged = overlay(merged, read_yaml(path))
+        merged = overlay(merged, with_new_keys(read_yaml(path)))
     return validate(merged)
 
 
@@ -90,6 +93,15 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
+def with_new_keys(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with new names in place of old ones; an old one is named on standard error."""
+    analysis = raw.get("analysis")
+    if not isinstance(analysis, Mapping) or "limits" not in analysis:
+        return dict(raw)
+    print("inference-energy: analysis.limits is now called analysis.slo; please rename the key", file=sys.stderr)
+    return {**raw, "analysis": rename_old_keys(analysis)}
+
+
 def _explain(detail: Any, raw: Mapping[str, Any]) -> str:
     """One problem as `key: what is wrong; what to write`."""
     location = _strip_tags(detail["loc"], raw)
@@ -100,7 +112,7 @@ def _explain(detail: Any, raw: Mapping[str, Any]) -> str:
         return f"{key}: {text}" if key else text
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), _known_keys(), n=1, cutoff=0.6)
-        hint = f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists the keys"
+        hint = f"; did you mean {near[0]}?" if near else "; docs/reference/configuration.md lists the keys"
         return f"{key}: unknown key{hint}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = detail["ctx"]

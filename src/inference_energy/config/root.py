@@ -103,7 +103,7 @@ def _loads_that_cannot_be(config: Config) -> list[str]:
     phases: dict[str, LoadPhase] = {f"windows.{name}": window for name, window in config.windows.items()}
     phases |= {f"sessions.{name}.warmup": s.warmup for name, s in config.sessions.items() if s.warmup}
     return [
-        problem
+        str(problem)
         for key, phase in phases.items()
         if phase.workload in config.workloads
         for problem in phase_problems(key, phase, config.workloads[phase.workload])

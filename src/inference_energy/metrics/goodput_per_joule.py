@@ -2,7 +2,7 @@
 
 Formula:  G_J = N_good / E [request/J], and with the output tokens of these requests [token/J]
 Takes:    `energy_{basis}_per_good_request_j` (`analysis.intensities`), `good_output_tokens` (`analysis.goodput`).
-Needs:    `analysis.limits`: without limits nothing is good or bad.
+Needs:    `analysis.slo`: without limits nothing is good or bad.
 Says:     what the energy buys that users would call served. All energy counts, also that of requests that were late:
           a server beyond its capacity burns power for nothing.
 Source:   goodput as in Zhong et al., DistServe, OSDI 2024 (arXiv 2401.09670).
@@ -32,7 +32,7 @@ def requests_per_j(cell: MetricCell, basis: str, factor: float, unit: str) -> Fi
 def no_limits(cell: MetricCell, basis: str, unit: str) -> Figure:
     """What stands in place of a figure that needs limits."""
     energy = cell.figures[f"energy_{basis}_j"]
-    why = reason("no_limits", "No limits are configured: write analysis.limits, such as {ttft_s: 0.5, tpot_s: 0.05}.")
+    why = reason("no_limits", "No limits are configured: write analysis.slo, such as {ttft_s: 0.5, tpot_s: 0.05}.")
     return missing_figure(unit, energy.basis, energy.boundary, weakest([energy.grade, "counted"]), why)
 
 

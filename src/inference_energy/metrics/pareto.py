@@ -124,7 +124,8 @@ def fronts(
         )
     lacking = [name for name in names if not any(name in own for own in figures.values())]
     if lacking and figures:
-        raise InputError(f"metrics.pareto: no window has a figure {', '.join(lacking)}; docs/files.md lists them")
+        unknown = ", ".join(lacking)
+        raise InputError(f"metrics.pareto: no window has a figure {unknown}; docs/reference/files.md lists them")
     return {
         "figures": list(names),
         "larger_is_better": list(larger),

@@ -1,6 +1,6 @@
 """A sweep: the windows of one workload on one server at different rates, from no load to the largest that it keeps up.
 
-The rate is goodput where `analysis.limits` says what is good, else generated tokens a second. Power without load is
+The rate is goodput where `analysis.slo` says what is good, else generated tokens a second. Power without load is
 that of the loaded idle: a server that waits for requests is not off. Levels at which goodput has fallen again, because
 more was asked than the server can serve in time, lie beyond full load and are left out, with windows whose power or
 rate cannot be given.

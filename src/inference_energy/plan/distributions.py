@@ -106,9 +106,11 @@ def _observed(config: EmpiricalLength, key: str) -> NDArray[np.int64]:
         columns = [batch.column(0).drop_null().to_numpy(zero_copy_only=False) for batch in batches]
         seen = np.concatenate(columns) if columns else np.empty(0, np.int64)
     if not len(seen):
-        raise InputError(f"{key}.path: {config.path} holds no length; write one whole number a line")
+        raise InputError(f"{config.path} holds no length; write one whole number a line", key=f"{key}.path")
     if seen.min() < 1:
-        raise InputError(f"{key}.path: {config.path} holds the length {int(seen.min())}; lengths are 1 and above")
+        raise InputError(
+            f"{config.path} holds the length {int(seen.min())}; lengths are 1 and above", key=f"{key}.path"
+        )
     return seen
 
 
@@ -116,12 +118,12 @@ def _lines(path: str, key: str) -> NDArray[np.int64]:
     try:
         lines = Path(path).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{key}.path: {path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}", key=f"{key}.path") from error
     try:
         return np.array([int(line) for line in lines], dtype=np.int64)
     except ValueError as error:
         raise InputError(
-            f"{key}.path: {path}: {error}; write one whole number a line, or name the column of a CSV in {key}.column"
+            f"{path}: {error}; write one whole number a line, or name the column of a CSV", key=f"{key}.path"
         ) from error
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from inference_energy.config.load.arrivals import ClosedArrival, ScheduleArrival
 from inference_energy.config.load.prompts import SyntheticPrompts
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.errors import InputError, RunError
+from inference_energy.errors import InputError, Notice, RunError, Setting
 from inference_energy.plan.arrivals.processes import Starts, starts_of
 from inference_energy.plan.arrivals.replay import ReplayedRows, replayed_rows
 from inference_energy.plan.cells import Cell
@@ -59,7 +59,7 @@ class CellRequests:
     prompt_tokens: Whole
     max_tokens: Whole
     source: Contents
-    notes: tuple[str, ...]
+    notes: tuple[Notice, ...]
     prompt_id: Whole
     new: Whole
 
@@ -77,7 +77,7 @@ class _Drawn:
     prompt_tokens: Whole
     max_tokens: Whole
     source: Contents
-    notes: tuple[str, ...]
+    notes: tuple[Notice, ...]
 
 
 def session_requests(cells: Sequence[Cell], seed: int) -> list[CellRequests]:
@@ -182,18 +182,26 @@ def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> _Drawn:
     )
 
 
-def _new_contents(cell: Cell, rows: ReplayedRows, seed: int) -> tuple[Contents, Whole, Whole, tuple[str, ...]]:
+def _new_contents(cell: Cell, rows: ReplayedRows, seed: int) -> tuple[Contents, Whole, Whole, tuple[Notice, ...]]:
     """Prompts of the workload for a schedule's: as many different ones, of the lengths that it says."""
     _, first, which = np.unique(rows.prompt_id, return_index=True, return_inverse=True)
     said = rows.prompt_tokens[first]
     known = said != NULL
     if known.any() and not isinstance(cell.workload.prompts, SyntheticPrompts):
         raise InputError(
-            f"{cell.where}.arrival.path: the schedule says how long prompts are, which only synthetic ones can be; "
-            f"write workloads.{cell.workload_name}.prompts.source: synthetic, or the schedule's own arrival.prompts"
+            "the schedule says how long prompts are, which only synthetic ones can be",
+            key=f"{cell.where}.arrival.path",
+            write=(
+                Setting(f"workloads.{cell.workload_name}.prompts.source", "synthetic"),
+                Setting(f"{cell.where}.arrival.prompts", "the schedule's own prompts.parquet"),
+            ),
         )
     if known.any() and not known.all():
-        raise InputError(f"{cell.where}.arrival.path: the schedule has lengths for some prompts only; write prompts")
+        raise InputError(
+            "the schedule has lengths for some prompts only",
+            key=f"{cell.where}.arrival.path",
+            write=(Setting(f"{cell.where}.arrival.prompts"),),
+        )
     source = prompt_source(cell, seed)
     choice = source.choose(Starts(len(first), None, prompt_tokens=said if known.all() else None))
     return source, choice.prompt[which], choice.prompt_tokens[which], (*rows.notes, *choice.notes)
@@ -317,7 +325,7 @@ def make_schedule(planned: Sequence[CellRequests], prompts: Iterable[pa.RecordBa
     )
 
 
-def schedule_notes(planned: Sequence[CellRequests]) -> list[str]:
+def schedule_notes(planned: Sequence[CellRequests]) -> list[Notice]:
     """What was left out of files that arrivals and prompts came from, each said once."""
     return list(dict.fromkeys(note for requests in planned for note in requests.notes))
 

@@ -73,7 +73,7 @@ def read_columns(path: str, wanted: Mapping[str, pa.DataType], key: str) -> Iter
     lacking = [name for name, spelled in found.items() if spelled is None]
     if lacking:
         raise InputError(
-            f"{key}: {path} lacks the column {', '.join(lacking)}; found: {', '.join(names)}. Is it of this format?"
+            f"{path} lacks the column {', '.join(lacking)}; found: {', '.join(names)}. Is it of this format?", key=key
         )
     spelled = [str(name) for name in found.values()]
     types = dict(zip(spelled, wanted.values(), strict=True))
@@ -83,7 +83,7 @@ def read_columns(path: str, wanted: Mapping[str, pa.DataType], key: str) -> Iter
             for batch in reader:
                 yield pa.RecordBatch.from_arrays(batch.columns, names=list(wanted))
     except pa.ArrowInvalid as error:
-        raise InputError(f"{key}: {path}: {error}") from error
+        raise InputError(f"{path}: {error}", key=key) from error
 
 
 def head(path: str, key: str) -> list[str]:
@@ -96,9 +96,9 @@ def head(path: str, key: str) -> list[str]:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             names = next(csv.reader(file), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{key}: {path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}", key=key) from error
     if not names:
-        raise InputError(f"{key}: {path} is empty")
+        raise InputError(f"{path} is empty", key=key)
     return names
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.base import Section
 from inference_energy.config.load.workload import LoadPhase
 from inference_energy.config.root import Config
 from inference_energy.config.servers import LaunchServer
@@ -99,10 +101,9 @@ class Specs:
             "cells": [cell.as_dict() for cell in session_cells(config, session)],
         }
 
-    def analysis(self, *sections: str) -> Spec:
-        """For the rules that cut, integrate and attribute: the named keys of `analysis`, or all."""
-        content = self.config.analysis.model_dump()
-        return {key: content[key] for key in sections} if sections else content
+    def analysis(self, model: type[Section] = AnalysisConfig) -> Spec:
+        """For the rules of the analysis: those keys of `analysis` that are in the model of the rule's stage."""
+        return self.config.analysis.model_dump(include=set(model.model_fields))
 
     def estimate(self) -> Spec:
         """For the rule `estimate`."""

@@ -2,7 +2,7 @@
 
 The report's estimates: every published method beside what was measured of each steady window.
 
-The pictures of docs/estimates.md: the energy roofline over published rows, and every estimator's ratio to them.
+The plots of docs/reference/estimators.md: the energy roofline over published rows, and every estimator's ratio to them.
 """
 
 from collections.abc import Iterator, Sequence

@@ -7,6 +7,7 @@ Checking an archive: its members against its manifest, its summary against its r
 
 import json
 import math
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,25 +36,61 @@ _NAMES = ("cell", "session", "server", "code")
 _NOT_COMPARED = ("toolkit",)
 """Which version computed it differs by nature, and is told apart."""
 
+_SENTENCES = ("detail", "text")
+"""Keys of sentences that explain a code, a term or a load beside them."""
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+
 
 @dataclass(frozen=True)
 class SummaryComparison:
-    """How many figures the stored summary has, and what differs, a line each."""
+    """How many figures the stored summary has, what differs, a line each, and which sentences are worded otherwise."""
 
     figures: int
     differences: list[str]
+    reworded: list[str]
 
 
-def compare_summaries(stored: dict[str, Any], recomputed: dict[str, Any]) -> SummaryComparison:
+def compare_summaries(
+    stored: dict[str, Any], recomputed: dict[str, Any], *, same_code: bool = True
+) -> SummaryComparison:
     """Compare everything in two summaries: numbers within a relative 1e-9, all else exactly.
 
     Args:
         stored: summary.json of an archive.
         recomputed: the summary from its raw files.
+        same_code: whether both were made by the same code. Other code may word the sentence behind a reason's code
+            otherwise; the numbers in it must still be the same.
     """
     anew = json.loads(json.dumps(recomputed))
     left, right = ({key: value for key, value in s.items() if key not in _NOT_COMPARED} for s in (stored, anew))
-    return SummaryComparison(sum(1 for _ in _figures(stored)), list(_differences("", left, right)))
+    reworded: list[str] = []
+    if not same_code:
+        right = _with_stored_words(left, right, reworded)
+    return SummaryComparison(sum(1 for _ in _figures(stored)), list(_differences("", left, right)), reworded)
+
+
+def _with_stored_words(stored: Any, anew: Any, reworded: list[str]) -> Any:
+    """Return `anew` with the stored sentence wherever only its words differ; such sentences go to `reworded`."""
+    if isinstance(stored, dict) and isinstance(anew, dict):
+        return {
+            key: _stored_sentence(stored[key], value, reworded)
+            if key in _SENTENCES and key in stored
+            else _with_stored_words(stored.get(key), value, reworded)
+            for key, value in anew.items()
+        }
+    if isinstance(stored, list) and isinstance(anew, list) and len(stored) == len(anew):
+        return [_with_stored_words(*pair, reworded) for pair in zip(stored, anew, strict=True)]
+    return anew
+
+
+def _stored_sentence(stored: Any, anew: Any, reworded: list[str]) -> Any:
+    if stored == anew or not (isinstance(stored, str) and isinstance(anew, str)):
+        return anew
+    if _NUMBER.findall(stored) != _NUMBER.findall(anew):
+        return anew
+    reworded.append(anew)
+    return stored
 
 
 def _differences(place: str, stored: Any, anew: Any) -> Iterator[str]:
@@ -175,12 +212,14 @@ def _recompute(found: Verification, folder: Path) -> None:
         plan = plan_of(read_json(stored / NAME), NAME)
         copies = [path if path.is_file() else None for path in (stored / CALIBRATION, stored / ESTIMATE_CALIBRATION)]
         summary = recompute_summary(folder / RESULTS / "raw", plan, *copies)
-        comparison = compare_summaries(read_json(stored / "summary.json"), summary)
+        comparison = compare_summaries(read_json(stored / "summary.json"), summary, same_code=not found.changed_code)
     except Exception as error:  # whatever bad content makes the analysis stumble is a finding about the archive
         words = str(error).replace(f"{folder}/", "")
         found.failure = f"the summary cannot be recomputed: {type(error).__name__}: {words}"
         return
     found.figures, found.differences = comparison.figures, comparison.differences
+    if comparison.reworded:
+        found.warnings.append(f"{len(comparison.reworded)} sentence(s) are worded otherwise by the code here")
 
 
 def _compare_code(found: Verification) -> None:

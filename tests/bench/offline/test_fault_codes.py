@@ -1,4 +1,4 @@
-"""docs/bench.md says what the analysis makes of each fault: its table against simulated sessions."""
+"""docs/explanation/bench.md says what the analysis makes of each fault: its table against simulated sessions."""
 
 import re
 from pathlib import Path

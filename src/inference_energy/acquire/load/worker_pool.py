@@ -14,13 +14,17 @@ from collections import deque
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from inference_energy.acquire.load.live_counts import CellTimes, LiveCounts
 from inference_energy.acquire.load.settings import LoadSpec
 from inference_energy.errors import InputError, RunError
 
-MODULE = "inference_energy.acquire.load.worker"
+MODULE = "inference_energy.acquire.load.worker_main"
+
+if TYPE_CHECKING:
+    # The digest of the code sees imports, not names in strings.
+    from inference_energy.acquire.load import worker_main  # noqa: F401
 
 # Its events are short; only the counts of a cell's end with a long error could be longer than asyncio's default.
 LINE_LIMIT = 1 << 20

@@ -21,7 +21,7 @@ import aiohttp
 from inference_energy.acquire.load.settings import api_key_env
 from inference_energy.acquire.server.preflight import listening_pids
 from inference_energy.config.load.client import ClientConfig
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Setting
 
 TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
@@ -117,7 +117,7 @@ class Access:
         try:
             return ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:
-            raise InputError(f"client.ca_file: {self.ca_file} cannot be used: {error}") from error
+            raise InputError(f"{self.ca_file} cannot be used: {error}", key="client.ca_file") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,26 +150,31 @@ async def attach(name: str, endpoint: str, model: str | None = None, access: Acc
     url = without_api_path(endpoint)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"servers.{name}.endpoint: {endpoint} is no URL; write one like http://127.0.0.1:8000")
+        raise InputError(f"{endpoint} is no URL; write one like http://127.0.0.1:8000", key=f"servers.{name}.endpoint")
     async with (access or Access()).session() as asking:
         try:
             models = await listed_models(asking, url)
         except aiohttp.ClientResponseError as error:
             if error.status not in (401, 403):
-                raise InputError(f"servers.{name}.endpoint: {url}/v1/models answers with {error.status}") from error
+                raise InputError(
+                    f"{url}/v1/models answers with {error.status}", key=f"servers.{name}.endpoint"
+                ) from error
             what = "wants an API key, and none was sent" if not (access and access.key_env) else "refuses the API key"
             raise InputError(
-                f"servers.{name}.endpoint: {url} {what} (status {error.status}); export OPENAI_API_KEY with it, or "
-                "write in client.api_key_env which variable holds it"
+                f"{url} {what} (status {error.status}): export OPENAI_API_KEY with it, or name its variable",
+                key=f"servers.{name}.endpoint",
+                write=(Setting("client.api_key_env", "VARIABLE"),),
             ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             why = str(error) or type(error).__name__
             raise InputError(
-                f"servers.{name}.endpoint: no usable answer from {url}/v1/models ({why}); "
-                "start the server or write its address"
+                f"no usable answer from {url}/v1/models ({why}); start the server or write its address",
+                key=f"servers.{name}.endpoint",
             ) from error
         if await is_healthy(asking, url) is False:
-            raise InputError(f"servers.{name}.endpoint: {url}/health says that the server is not healthy; restart it")
+            raise InputError(
+                f"{url}/health says that the server is not healthy; restart it", key=f"servers.{name}.endpoint"
+            )
         version = await server_version(asking, url)
     return AttachedServer(
         base_url=url,
@@ -185,9 +190,9 @@ def _chosen(name: str, model: str | None, models: list[str]) -> str:
     if model is None:
         if len(models) == 1:
             return models[0]
-        raise InputError(f"servers.{name}.model: write which model to use; the server has: {there}")
+        raise InputError(f"write which model to use; the server has: {there}", key=f"servers.{name}.model")
     if model not in models:
-        raise InputError(f"servers.{name}.model: the server has no model {model}; it has: {there}")
+        raise InputError(f"the server has no model {model}; it has: {there}", key=f"servers.{name}.model")
     return model
 
 

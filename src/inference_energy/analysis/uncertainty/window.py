@@ -33,7 +33,7 @@ PER = {
 }
 """What an energy is divided by, and the count's name among the figures of steady_load.json.
 
-Good requests are there only where `analysis.limits` says what is good.
+Good requests are there only where `analysis.slo` says what is good.
 """
 
 _UNITS = {"output_token": "J/token", "prompt_token": "J/token", "request": "J/request", "good_request": "J/request"}

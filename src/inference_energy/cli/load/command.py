@@ -284,7 +284,7 @@ def load_test(
 
     Without --qps and --arrival it is a closed loop: each of the users sends its next request when the last has ended.
     Everything random is drawn before. Tokens are those of the server's own count, compared with its /metrics. See
-    docs/load.md.
+    docs/reference/load.md.
     """
     given = dict(locals())
     from rich.console import Console

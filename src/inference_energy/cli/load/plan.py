@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from inference_energy.acquire.load.standalone import CELL
 from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, TURNS, distribution, limits, numbers
 from inference_energy.cli.load.options import LoadOptions, prompts_of
-from inference_energy.config.analysis import Limits
+from inference_energy.config.analysis import Slo
 from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import ClosedArrival
 from inference_energy.config.load.client import ClientConfig
@@ -74,6 +74,7 @@ WORDS = (
     (r"workloads\.[\w-]+\.prompts\.source: synthetic", "--prompt-length"),
     (r"workloads\.[\w-]+\.conversations", "--turns"),
     (r"workloads\.[\w-]+\.ignore_eos: true|ignore_eos: true", "--ignore-eos"),
+    (r"(windows\.[\w-]+|warmup)\.arrival\.lengths: false", "--trace-arrivals-only"),
     (r"(windows\.[\w-]+|warmup)\.arrival\.lengths", "--trace"),
     (r"lengths: false", "--trace-arrivals-only"),
     (r"workloads\.[\w-]+\.prompts\.path", "--prompts"),
@@ -107,7 +108,7 @@ def cells_of(options: LoadOptions) -> list[Cell]:
     given = {"workload": CELL, "arrival": _arrival(options), "duration_s": options.duration}
     phase = section(LoadPhase, given, "arrival", options)
     for problem in phase_problems(f"windows.{CELL}", phase, workload):
-        raise InputError(as_options(problem, options))
+        raise InputError(as_options(str(problem), options))
     cell = Cell(CELL, "steady", CELL, workload, phase.arrival, phase.duration_s)
     if isinstance(phase.arrival, ClosedArrival) and options.pool is None:
         cell = replace(cell, arrival=_with_pool(cell, phase.arrival, options))
@@ -135,9 +136,9 @@ def client_of(options: LoadOptions) -> ClientConfig:
     return section(ClientConfig, given, "client", options)
 
 
-def limits_of(options: LoadOptions) -> Limits | None:
+def limits_of(options: LoadOptions) -> Slo | None:
     """The limits for goodput."""
-    return None if options.limits is None else Limits(**limits(options.limits))
+    return None if options.limits is None else Slo(**limits(options.limits))
 
 
 def seed_of(options: LoadOptions) -> int:

@@ -141,7 +141,7 @@ def _planned(options: LoadOptions, cells: list[Cell], folder: Path) -> tuple[dic
         for source, target in zip((schedule, prompts), options.saved, strict=True):
             _copy(source, target)
     own = table.filter(pc.equal(table["cell"], cells[-1].name))
-    return _facts(own), [as_options(note, options) for note in schedule_notes(planned)]
+    return _facts(own), [as_options(str(note), options) for note in schedule_notes(planned)]
 
 
 def _facts(rows: pa.Table) -> dict[str, float | None]:

@@ -33,7 +33,7 @@ from inference_energy.analysis.server_metrics import ServerMetrics, queue_figure
 from inference_energy.analysis.token_times import arrivals
 from inference_energy.analysis.windows import TokenTimes, Window
 from inference_energy.cli.load.options import SentLoad
-from inference_energy.config.analysis import AnalysisConfig, Limits
+from inference_energy.config.analysis import AnalysisConfig, Slo
 from inference_energy.contracts.figure import Figure, Reason
 
 ERRORS_SHOWN = 5
@@ -84,7 +84,7 @@ class LoadRunRecord:
 
 
 def summary_of(
-    test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], limits: Limits | None, config: AnalysisConfig
+    test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], limits: Slo | None, config: AnalysisConfig
 ) -> dict[str, Any]:
     """Counts, figures, lateness, the client's cost, and token totals against the servers' counters.
 

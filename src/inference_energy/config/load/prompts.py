@@ -153,7 +153,7 @@ class FilePrompts(Section):
 
 
 class JsonlPrompts(Section):
-    """Your own prompts: a JSON object a line, with `prompt`, `token_ids` or `messages`; see docs/load.md."""
+    """Your own prompts: a JSON object a line, with `prompt`, `token_ids` or `messages`; see docs/reference/load.md."""
 
     source: Literal["jsonl"]
     path: str = Field(
@@ -171,7 +171,7 @@ class ShareGptPrompts(Section):
 
 
 class QuestionPrompts(Section):
-    """The toolkit's own questions, each with its right answer, for energy per correct answer; see docs/metrics.md."""
+    """Questions with right answers, shipped with the toolkit (energy per correct answer: docs/reference/metrics.md)."""
 
     source: Literal["questions"]
     order: Order = Field("random", description=ORDER)

@@ -37,6 +37,7 @@ from inference_energy.config.load.prompts import (
     Turns,
 )
 from inference_energy.contracts.load_client import Api, History, WorkloadSettings
+from inference_energy.errors import Notice, Setting, SettingsError
 
 MAX_TOKENS = 256
 
@@ -110,44 +111,42 @@ class Workload(Section):
     def _fits_together(self) -> Self:
         problems = [*self._lengths(), *self._conversations(), *self._parameters()]
         if problems:
-            raise ValueError("\n".join(problems))
+            raise SettingsError(problems)
         return self
 
-    def _lengths(self) -> list[str]:
+    def _lengths(self) -> list[Notice]:
         if self.output_length is None:
             return []
         problems = []
         if not self.ignore_eos:
-            problems.append(
-                "output_length: a model may end its answers earlier, and then they are not so distributed; "
-                "write ignore_eos: true, or max_tokens in its place"
-            )
+            text = "a model may end its answers earlier, and then they are not so distributed"
+            problems.append(Notice(text, "output_length", (Setting("ignore_eos", True),)))
         if self.max_tokens != MAX_TOKENS:
-            problems.append("max_tokens: output_length takes its place; leave one of the two out")
+            problems.append(Notice("output_length takes its place; leave one of the two out", "max_tokens"))
         return problems
 
-    def _conversations(self) -> list[str]:
+    def _conversations(self) -> list[Notice]:
         as_ids = isinstance(self.prompts, SyntheticPrompts) and self.prompts.form == "token_ids"
         if self.conversations is None:
             if as_ids and self.api == "chat":
-                return ["api: chat takes no token ids; write prompts.form: words, or api: completions"]
+                write = (Setting("prompts.form", "words"), Setting("api", "completions"))
+                return [Notice("a chat takes no token ids", "api", write)]
             return []
-        problems = []
+        key, problems = "conversations", []
         if self.api != "chat":
-            problems.append("conversations: they need messages; write api: chat")
+            problems.append(Notice("conversations need messages", key, (Setting("api", "chat"),)))
         if as_ids:
-            problems.append("conversations: messages are texts; write prompts.form: words")
+            problems.append(Notice("messages are texts", key, (Setting("prompts.form", "words"),)))
         if isinstance(self.prompts, FilePrompts):
-            problems.append(
-                "conversations: a text file holds single prompts; write prompts.source: jsonl, sharegpt or synthetic"
-            )
+            recorded = Setting("prompts.source", "jsonl, sharegpt or synthetic")
+            problems.append(Notice("a text file holds single prompts", key, (recorded,)))
         if isinstance(self.prompts, QuestionPrompts):
-            problems.append("conversations: each question stands alone; leave conversations out")
+            problems.append(Notice("each question stands alone; leave conversations out", key))
         return problems
 
-    def _parameters(self) -> list[str]:
+    def _parameters(self) -> list[Notice]:
         return [
-            f"parameters.{name}: this field is set from other keys; use {OURS[name]}"
+            Notice(f"this field is set from other keys; use {OURS[name]}", f"parameters.{name}")
             for name in self.parameters
             if name in OURS
         ]
@@ -186,7 +185,7 @@ class IdleConfig(Section):
     settle_s: float = Field(3, ge=0, description="wait before the loaded and the post-run baseline [s]")
 
 
-def phase_problems(key: str, phase: LoadPhase, workload: Workload) -> Iterator[str]:
+def phase_problems(key: str, phase: LoadPhase, workload: Workload) -> Iterator[Notice]:
     """What is wrong with a phase.
 
     Args:
@@ -195,35 +194,31 @@ def phase_problems(key: str, phase: LoadPhase, workload: Workload) -> Iterator[s
         workload: its workload.
 
     Yields:
-        A sentence for each problem, with the key and what to write.
+        A notice for each problem, with its key and what to write.
     """
     arrival = phase.arrival
     if not isinstance(arrival, FileArrival | ClosedArrival):
         expected = expected_requests(arrival, phase.duration_s)
         if expected > MOST_REQUESTS:
-            yield (
-                f"{key}: about {expected:.3g} requests in {phase.duration_s:g} s, which is more than "
-                f"{MOST_REQUESTS // 1_000_000} million and would not fit; write a lower rate or a shorter duration_s"
+            yield Notice(
+                f"about {expected:.3g} requests in {phase.duration_s:g} s, which is more than "
+                f"{MOST_REQUESTS // 1_000_000} million and would not fit; write a lower rate or a shorter duration",
+                key,
             )
     if isinstance(arrival, TraceArrival) and arrival.lengths:
-        name = f"workloads.{phase.workload}"
+        name, lengths = f"workloads.{phase.workload}", f"{key}.arrival.lengths"
+        without = Setting(lengths, False)
         if not isinstance(workload.prompts, SyntheticPrompts):
-            yield (
-                f"{key}.arrival.lengths: only synthetic prompts can be as long as the trace's; write lengths: false, "
-                f"or {name}.prompts.source: synthetic"
-            )
+            text = "only synthetic prompts can be as long as the trace's"
+            yield Notice(text, lengths, (without, Setting(f"{name}.prompts.source", "synthetic")))
         if workload.conversations:
-            yield f"{key}.arrival.lengths: a trace has single requests; write lengths: false, or no conversations"
+            yield Notice("a trace has single requests and no conversations", lengths, (without,))
         if not workload.ignore_eos:
-            yield (
-                f"{key}.arrival.lengths: a model ends its answers where it likes; write {name}.ignore_eos: true, or "
-                "lengths: false"
-            )
+            text = "a model ends its answers where it likes"
+            yield Notice(text, lengths, (Setting(f"{name}.ignore_eos", True), without))
     if isinstance(arrival, ScheduleArrival) and workload.conversations:
-        yield (
-            f"{key}.arrival: the schedule says which turns there are; leave out "
-            f"workloads.{phase.workload}.conversations"
-        )
+        text = f"the schedule says which turns there are; leave out workloads.{phase.workload}.conversations"
+        yield Notice(text, f"{key}.arrival")
 
 
 def expected_requests(arrival: RateArrival, duration_s: float) -> float:

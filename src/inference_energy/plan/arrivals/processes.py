@@ -37,6 +37,7 @@ from inference_energy.config.load.arrivals import (
     RateArrival,
     TraceArrival,
 )
+from inference_energy.errors import Notice
 from inference_energy.plan.arrivals.rates import ArrivalRate, DayRate, PiecewiseRate, RampRate, SteadyRate
 from inference_energy.plan.arrivals.traces import Blocks, read_trace
 from inference_energy.plan.cells import Cell
@@ -60,7 +61,7 @@ class Starts:
     prompt_tokens: NDArray[np.int64] | None = None
     max_tokens: NDArray[np.int64] | None = None
     blocks: Blocks | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Notice, ...] = ()
 
 
 def starts_of(cell: Cell, seed: int) -> Starts:

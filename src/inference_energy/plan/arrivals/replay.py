@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inference_energy.config.load.arrivals import ScheduleArrival
 from inference_energy.contracts.schedule import SCHEDULE
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Notice
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.tables import NULL, filled, head, match_name, read_columns
 
@@ -34,7 +34,7 @@ class ReplayedRows:
     prompt_id: NDArray[np.int64]
     prompt_tokens: NDArray[np.int64]
     max_tokens: NDArray[np.int64]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Notice, ...] = ()
 
 
 def replayed_rows(cell: Cell, arrival: ScheduleArrival) -> ReplayedRows:
@@ -50,9 +50,9 @@ def replayed_rows(cell: Cell, arrival: ScheduleArrival) -> ReplayedRows:
     begins = np.where(columns["turn"] > 0, _first_of(columns["conversation"], columns["arrival_ns"]), begins)
     inside = np.where(columns["user"] == NULL, begins, 0) < round(cell.duration_s * 1e9)
     if not inside.any():
-        raise InputError(f"{key}.path: {arrival.path} has no request in the first {cell.duration_s:g} s")
+        raise InputError(f"{arrival.path} has no request in the first {cell.duration_s:g} s", key=f"{key}.path")
     left_out = int((~inside).sum())
-    notes = (f"{key}: {left_out} requests of {arrival.path} lie beyond the cell's end and are left out",)
+    notes = (Notice(f"{left_out} requests of {arrival.path} lie beyond the cell's end and are left out", key),)
     return ReplayedRows(**{name: values[inside] for name, values in columns.items()}, notes=notes if left_out else ())
 
 
@@ -65,16 +65,19 @@ def _of_parquet(arrival: ScheduleArrival, key: str) -> dict[str, NDArray[np.int6
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{key}.path: {path} cannot be read as Parquet: {error}") from error
+        raise InputError(f"{path} cannot be read as Parquet: {error}", key=f"{key}.path") from error
     lacking = [name for name in SCHEDULE.names if name not in table.column_names]
     if lacking:
         raise InputError(
-            f"{key}.path: {path} lacks the column {', '.join(lacking)}; found: {', '.join(table.column_names)}"
+            f"{path} lacks the column {', '.join(lacking)}; found: {', '.join(table.column_names)}",
+            key=f"{key}.path",
         )
     cells = table["cell"].unique().to_pylist()
     wanted = arrival.cell if arrival.cell is not None else (cells[0] if len(cells) == 1 else None)
     if wanted not in cells:
-        raise InputError(f"{key}.cell: write which cell of {path} is replayed; there are: {', '.join(map(str, cells))}")
+        raise InputError(
+            f"write which cell of {path} is replayed; there are: {', '.join(map(str, cells))}", key=f"{key}.cell"
+        )
     table = table.filter(pa.compute.equal(table["cell"], wanted))
     names = [name for name in SCHEDULE.names if name not in ("request_id", "cell", "salt")]
     return {name: filled(table[name]) for name in names}
@@ -87,13 +90,13 @@ def _of_csv(path: str, key: str) -> dict[str, NDArray[np.int64]]:
     table = pa.Table.from_batches(batches, pa.schema(list(wanted.items())))
     times_s = table["arrival_s"].to_numpy()
     if np.isnan(times_s).any() or (times_s < 0).any():
-        raise InputError(f"{key}.path: {path}: arrival_s must be 0 or more in every row")
+        raise InputError(f"{path}: arrival_s must be 0 or more in every row", key=f"{key}.path")
     order = np.argsort(times_s, kind="stable")
     none = np.full(len(order), NULL)
     columns = {name: filled(table[name])[order] if name in found else none for name in CSV_LENGTHS}
     for name in found:
         if (columns[name] < 1).any():
-            raise InputError(f"{key}.path: {path}: {name} must be a whole number from 1 up in every row")
+            raise InputError(f"{path}: {name} must be a whole number from 1 up in every row", key=f"{key}.path")
     return columns | {
         "arrival_ns": np.rint(times_s[order] * 1e9).astype(np.int64),
         "prompt_id": np.arange(len(order)),

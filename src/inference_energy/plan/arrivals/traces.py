@@ -34,7 +34,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from inference_energy.config.load.arrivals import TraceArrival
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Notice, Setting
 from inference_energy.plan.tables import read_columns
 
 
@@ -83,7 +83,7 @@ class Trace:
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     blocks: Blocks | None
-    notes: tuple[str, ...]
+    notes: tuple[Notice, ...]
 
 
 def wanted_s(arrival: TraceArrival, duration_s: float) -> float:
@@ -113,7 +113,7 @@ def replayed(rows: Rows, arrival: TraceArrival, duration_s: float, key: str) -> 
         whole = (rows.prompt_tokens[chosen] >= 1) & (rows.output_tokens[chosen] >= 1)
         if not whole.all():
             notes.append(
-                f"{key}: {int((~whole).sum())} requests of the trace without a length or an answer are left out"
+                Notice(f"{int((~whole).sum())} requests of the trace without a length or an answer are left out", key)
             )
         chosen, times_s = chosen[whole], times_s[whole]
     if arrival.max_requests is not None:
@@ -121,8 +121,9 @@ def replayed(rows: Rows, arrival: TraceArrival, duration_s: float, key: str) -> 
     if not len(chosen):
         last_s = float(since_s[-1]) if len(since_s) else 0.0
         raise InputError(
-            f"{key}: no request of {arrival.path} falls into this cell; the trace is {last_s:g} s long: write another "
-            "start_s or time_scale"
+            f"no request of {arrival.path} falls into this cell; the trace is {last_s:g} s long",
+            key=key,
+            write=(Setting(f"{key}.start_s", "EARLIER"), Setting(f"{key}.time_scale", "SMALLER")),
         )
     return Trace(
         offsets_ns=np.minimum(np.rint(times_s * 1e9).astype(np.int64), round(duration_s * 1e9) - 1),
@@ -181,7 +182,7 @@ def _in_seconds(path: str, key: str) -> Iterator[tuple[pa.Array, pa.Array, pa.Ar
         try:
             parsed = pd.to_datetime(times.to_pandas(), utc=True, format="ISO8601")
         except ValueError as error:
-            raise InputError(f"{key}: {path}: TIMESTAMP is no date and time: {error}") from error
+            raise InputError(f"{path}: TIMESTAMP is no date and time: {error}", key=key) from error
         known = parsed.notna().to_numpy()
         times_ns = parsed.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         if origin_ns is None and known.any():
@@ -218,37 +219,39 @@ def read_mooncake(path: str, until_s: float, block_tokens: int, key: str) -> Row
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                content = _object(line, f"{key}: {path}:{number}")
+                content = _object(line, f"{path}:{number}", key)
                 rows.append((content["timestamp"] / 1e3, content["input_length"], content["output_length"]))
                 ids.append(content.get("hash_ids") or [])
                 if rows[-1][0] - rows[0][0] > until_s:
                     break
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{key}: {path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}", key=key) from error
     times_s, prompt_tokens, output_tokens = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     blocks = Blocks.of(ids, block_tokens) if any(ids) else None
     return Rows(times_s.copy(), prompt_tokens.astype(np.int64), output_tokens.astype(np.int64), blocks)
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
+def _object(line: str, where: str, key: str) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON: {error}") from error
+        raise InputError(f"{where}: not JSON: {error}", key=key) from error
     found = list(content) if isinstance(content, dict) else [type(content).__name__]
     lacking = [name for name in MOONCAKE_FIELDS if name not in found]
     if not isinstance(content, dict) or lacking:
-        raise InputError(f"{where}: lacks {', '.join(lacking)}; found: {', '.join(found)}. Is it of this format?")
+        raise InputError(
+            f"{where}: lacks {', '.join(lacking)}; found: {', '.join(found)}. Is it of this format?", key=key
+        )
     wrong = [
         name
         for name in MOONCAKE_FIELDS
         if isinstance(content[name], bool) or not isinstance(content[name], int | float)
     ]
     if wrong:
-        raise InputError(f"{where}: {wrong[0]}: a number is expected, got {content[wrong[0]]!r}")
+        raise InputError(f"{where}: {wrong[0]}: a number is expected, got {content[wrong[0]]!r}", key=key)
     ids = content.get("hash_ids")
     if ids is not None and not (isinstance(ids, list) and all(isinstance(one, int) for one in ids)):
-        raise InputError(f"{where}: hash_ids: a list of whole numbers is expected")
+        raise InputError(f"{where}: hash_ids: a list of whole numbers is expected", key=key)
     return content
 
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from inference_energy.config.load.prompts import FilePrompts, JsonlPrompts, QuestionPrompts, ShareGptPrompts
 from inference_energy.config.load.workload import Workload
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Notice, Setting
 from inference_energy.plan.arrivals.processes import Starts
-from inference_energy.plan.prompts.from_records import Draws, Message, Record, RecordedSource, in_turns
+from inference_energy.plan.prompts.from_records import Draws, Line, Message, Record, RecordedSource, in_turns
 from inference_energy.plan.prompts.protocol import Choice, Made, batches, contents_table, in_rounds
 from inference_energy.plan.tables import NULL
 
@@ -43,9 +43,9 @@ class TextSource:
         try:
             lines = [line.strip() for line in Path(config.path).read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{key}.path: {config.path} cannot be read: {error}") from error
+            raise InputError(f"{config.path} cannot be read: {error}", key=f"{key}.path") from error
         if not any(lines):
-            raise InputError(f"{key}.path: {config.path} holds no prompt; write one a line")
+            raise InputError(f"{config.path} holds no prompt; write one a line", key=f"{key}.path")
         self._lines = pa.array([line for line in lines if line], pa.large_string())
         self._config = config
         self._random = random
@@ -90,23 +90,25 @@ def sharegpt_source(config: ShareGptPrompts, workload: Workload, key: str, draws
     Raises:
         InputError: the file cannot be read, is of another form, or holds no conversation with a user's message.
     """
-    where = f"{key}.path: {config.path}"
+    key = f"{key}.path"
     try:
         content = json.loads(Path(config.path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{where} cannot be read: {error}") from error
+        raise InputError(f"{config.path} cannot be read: {error}", key=key) from error
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON: {error}") from error
+        raise InputError(f"{config.path}: not JSON: {error}", key=key) from error
     if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
-        raise InputError(f"{where}: a list of objects with `conversations` is expected")
+        raise InputError(f"{config.path}: a list of objects with `conversations` is expected", key=key)
     if content and not any("conversations" in one for one in content):
-        raise InputError(f"{where}: no object has `conversations`; found: {', '.join(content[0])}")
+        raise InputError(f"{config.path}: no object has `conversations`; found: {', '.join(content[0])}", key=key)
     cut = [in_turns(_sharegpt_messages(one.get("conversations"))) for one in content]
     records = [_sharegpt_record(turns, workload) for turns in cut if turns]
     if not records:
-        raise InputError(f"{where} holds no conversation with a message `from` human")
+        raise InputError(f"{config.path} holds no conversation with a message `from` human", key=key)
     left_out = len(cut) - len(records)
-    notes = (f"{where}: {left_out} of {len(cut)} conversations without a user's message are left out",)
+    notes = (
+        Notice(f"{config.path}: {left_out} of {len(cut)} conversations without a user's message are left out", key),
+    )
     return RecordedSource(
         ("sharegpt", config.path),
         records,
@@ -150,15 +152,15 @@ def jsonl_source(config: JsonlPrompts, workload: Workload, key: str, draws: Draw
         with Path(config.path).open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    where = f"{key}.path: {config.path}:{number}"
-                    content = _object(line, where)
+                    place = Line(f"{config.path}:{number}", f"{key}.path")
+                    content = _object(line, place)
                     ignored.update(name for name in content if name not in KNOWN)
-                    records.append(_record(content, workload, where))
+                    records.append(_record(content, workload, place))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{key}.path: {config.path} cannot be read: {error}") from error
+        raise InputError(f"{config.path} cannot be read: {error}", key=f"{key}.path") from error
     if not records:
-        raise InputError(f"{key}.path: {config.path} holds no prompt; write a JSON object a line")
-    notes = [f"{key}.path: `{name}` is ignored, in {count} lines" for name, count in sorted(ignored.items())]
+        raise InputError(f"{config.path} holds no prompt; write a JSON object a line", key=f"{key}.path")
+    notes = [Notice(f"`{name}` is ignored, in {count} lines", f"{key}.path") for name, count in sorted(ignored.items())]
     return RecordedSource(
         ("jsonl", config.path),
         records,
@@ -170,67 +172,65 @@ def jsonl_source(config: JsonlPrompts, workload: Workload, key: str, draws: Draw
     )
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
+def _object(line: str, place: Line) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON: {error}") from error
+        raise place.error(f"not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(f'{where}: an object is expected, such as {{"prompt": "..."}}')
+        raise place.error('an object is expected, such as {"prompt": "..."}')
     return content
 
 
-def _record(content: dict[str, Any], workload: Workload, where: str) -> Record:
+def _record(content: dict[str, Any], workload: Workload, place: Line) -> Record:
     given = [name for name in CONTENT if content.get(name) is not None]
     if len(given) != 1:
-        raise InputError(
-            f"{where}: write exactly one of {', '.join(CONTENT)}; found: {', '.join(content) or 'nothing'}"
-        )
+        raise place.error(f"write exactly one of {', '.join(CONTENT)}; found: {', '.join(content) or 'nothing'}")
     most, answer = content.get("max_tokens"), content.get("answer")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-        raise InputError(f"{where}: max_tokens: a whole number from 1 up is expected, got {most!r}")
+        raise place.error(f"max_tokens: a whole number from 1 up is expected, got {most!r}")
     if isinstance(answer, dict | list):
-        raise InputError(f"{where}: answer: a text or a number is expected")
-    shared = {"max_tokens": most, "answer": None if answer is None else str(answer), "where": where}
+        raise place.error("answer: a text or a number is expected")
+    shared = {"max_tokens": most, "answer": None if answer is None else str(answer), "line": place}
     value = content[given[0]]
     match given[0]:
         case "prompt":
-            return _prompt(value, workload, where, shared)
+            return _prompt(value, workload, place, shared)
         case "token_ids":
-            return _token_ids(value, workload, where, shared)
+            return _token_ids(value, workload, place, shared)
         case _:
-            return _messages(value, workload, where, shared)
+            return _messages(value, workload, place, shared)
 
 
-def _prompt(value: Any, workload: Workload, where: str, shared: dict[str, Any]) -> Record:
+def _prompt(value: Any, workload: Workload, place: Line, shared: dict[str, Any]) -> Record:
     if not isinstance(value, str) or not value:
-        raise InputError(f"{where}: prompt: a text is expected; ids of tokens belong in token_ids")
+        raise place.error("prompt: a text is expected; ids of tokens belong in token_ids")
     if workload.conversations:
         return Record(turns=[[{"role": "user", "content": value}]], **shared)
     return Record(text=value, **shared)
 
 
-def _token_ids(value: Any, workload: Workload, where: str, shared: dict[str, Any]) -> Record:
+def _token_ids(value: Any, workload: Workload, place: Line, shared: dict[str, Any]) -> Record:
     whole = isinstance(value, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in value)
     if not whole or not value or min(value) < 0:
-        raise InputError(f"{where}: token_ids: a list of whole numbers from 0 up is expected")
+        raise place.error("token_ids: a list of whole numbers from 0 up is expected")
     if workload.api == "chat":
-        raise InputError(f"{where}: a chat takes no token ids; write prompt or messages, or api: completions")
+        raise place.error("a chat takes no token ids, but prompt or messages", Setting("api", "completions"))
     return Record(token_ids=value, **shared)
 
 
-def _messages(value: Any, workload: Workload, where: str, shared: dict[str, Any]) -> Record:
+def _messages(value: Any, workload: Workload, place: Line, shared: dict[str, Any]) -> Record:
     if workload.api != "chat":
-        raise InputError(f"{where}: messages go to a chat; write api: chat in the workload")
+        raise place.error("messages go to a chat", Setting("api", "chat"))
     messages: list[Message] = value if isinstance(value, list) else []
     if not messages or not all(
         isinstance(one, dict) and {*one} == {"role", "content"} and all(isinstance(part, str) for part in one.values())
         for one in messages
     ):
-        raise InputError(f"{where}: messages: a list of objects with the texts role and content is expected")
+        raise place.error("messages: a list of objects with the texts role and content is expected")
     turns = in_turns(messages)
     if not turns:
-        raise InputError(f"{where}: messages: no message has the role user")
+        raise place.error("messages: no message has the role user")
     if workload.conversations is None:
         # One request: everything up to the last user message, whatever the history.
         return Record(turns=[[message for turn in turns for message in turn]], **shared)

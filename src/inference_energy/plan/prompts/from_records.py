@@ -8,7 +8,7 @@ The prompts of an earlier run, from its prompts.parquet.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,24 @@ from numpy.typing import NDArray
 from inference_energy.config.load.prompts import Order
 from inference_energy.config.load.workload import Conversations
 from inference_energy.contracts.schedule import PROMPTS
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Notice, Setting
 from inference_energy.plan.arrivals.processes import Starts
 from inference_energy.plan.distributions import turns
 from inference_energy.plan.prompts.protocol import CONTENTS, Choice, Made, batches, contents_table, in_rounds
 from inference_energy.plan.tables import NULL
 
 Message = dict[str, str]
+
+
+class Line(NamedTuple):
+    """A line of a prompt file, and the configuration key that names the file."""
+
+    place: str
+    key: str
+
+    def error(self, text: str, *write: Setting) -> InputError:
+        """Return the error to raise about it."""
+        return InputError(f"{self.place}: {text}", key=self.key, write=write)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class Record:
     turns: Sequence[Sequence[Message]] | None = None
     answer: str | None = None
     max_tokens: int | None = None
-    where: str = ""
+    line: Line | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,7 @@ class RecordedSource:
         *,
         conversations: Conversations | None,
         history: str,
-        notes: tuple[str, ...] = (),
+        notes: tuple[Notice, ...] = (),
     ) -> None:
         self.identity = (*identity, history if conversations else "single")
         self._records = records
@@ -113,9 +124,8 @@ class RecordedSource:
     def _content(self, record: Record, turn: int, vocabulary: int | None) -> dict[str, Any]:
         if record.turns is None:
             if record.token_ids is not None and vocabulary is not None and max(record.token_ids) >= vocabulary:
-                raise InputError(
-                    f"{record.where}: token id {max(record.token_ids)} does not exist in a vocabulary of {vocabulary}"
-                )
+                text = f"token id {max(record.token_ids)} does not exist in a vocabulary of {vocabulary}"
+                raise record.line.error(text) if record.line else InputError(text)
             return {"text": record.text, "token_ids": record.token_ids, "answer": record.answer}
         new = [message for message in record.turns[turn] if self._planned or message["role"] != "assistant"]
         if self._planned:
@@ -155,14 +165,14 @@ class PlannedSource:
         try:
             self._table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{key}: {path} cannot be read as Parquet: {error}") from error
+            raise InputError(f"{path} cannot be read as Parquet: {error}", key=key) from error
         lacking = [name for name in PROMPTS.names if name not in self._table.column_names]
         if lacking:
             raise InputError(
-                f"{key}: {path} lacks the column {', '.join(lacking)}; found: {', '.join(self._table.column_names)}"
+                f"{path} lacks the column {', '.join(lacking)}; found: {', '.join(self._table.column_names)}", key=key
             )
         self.identity = ("planned", path)
-        self._where = f"{key}: {path}"
+        self._path, self._key = path, key
 
     @property
     def size(self) -> int:
@@ -180,7 +190,9 @@ class PlannedSource:
         place = np.minimum(np.searchsorted(ids[order], prompt_id), max(0, len(ids) - 1))
         found = ids[order][place] == prompt_id if len(ids) else np.zeros(len(prompt_id), dtype=bool)
         if not found.all():
-            raise InputError(f"{self._where} lacks prompt {int(prompt_id[~found][0])}; is it that of this schedule?")
+            raise InputError(
+                f"{self._path} lacks prompt {int(prompt_id[~found][0])}; is it that of this schedule?", key=self._key
+            )
         return np.asarray(order[place])
 
     def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:

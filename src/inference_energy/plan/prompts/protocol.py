@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from inference_energy.contracts.schedule import PROMPTS
+from inference_energy.errors import Notice
 from inference_energy.plan.arrivals.processes import Starts
 
 CONTENTS = pa.schema([field for field in PROMPTS if field.name not in ("prompt_id", "workload")])
@@ -37,7 +38,7 @@ class Choice:
     prompt: NDArray[np.int64]
     prompt_tokens: NDArray[np.int64]
     max_tokens: NDArray[np.int64]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from inference_energy.config.load.prompts import SyntheticPrompts
 from inference_energy.config.load.workload import Conversations
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Setting
 from inference_energy.plan.arrivals.processes import Starts
 from inference_energy.plan.arrivals.traces import Blocks
 from inference_energy.plan.cells import Cell
@@ -45,7 +45,9 @@ def id_range(vocabulary: int | None, key: str) -> tuple[int, int]:
         InputError: the vocabulary is not known.
     """
     if vocabulary is None:
-        raise InputError(f"{key}.form: the model's vocabulary is not known; write form: words")
+        raise InputError(
+            "the model's vocabulary is not known", key=f"{key}.form", write=(Setting(f"{key}.form", "words"),)
+        )
     return (FIRST_ORDINARY_TOKEN if vocabulary > 2 * FIRST_ORDINARY_TOKEN else 0), vocabulary
 
 
