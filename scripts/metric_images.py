@@ -25,10 +25,10 @@ def main(experiment: Path, pictures: Path) -> None:
     if section is None:
         sys.exit(f"metric_images: {experiment} has no metrics; run its experiment first")
     with tempfile.TemporaryDirectory() as folder:
-        for name, figure in section.figures.items():
-            figure.update_layout(width=WIDTH - 16, height=HEIGHT - 16, paper_bgcolor="white")
+        for name, plot in section.plots.items():
+            plot.update_layout(width=WIDTH - 16, height=HEIGHT - 16, paper_bgcolor="white")
             page = Path(folder, f"{name}.html")
-            figure.write_html(page, include_plotlyjs=True, config={"staticPlot": True})
+            plot.write_html(page, include_plotlyjs=True, config={"staticPlot": True})
             words = ["--headless", "--no-sandbox", "--hide-scrollbars", "--force-device-scale-factor=1.5"]
             words += ["--virtual-time-budget=8000", f"--window-size={WIDTH},{HEIGHT}"]
             picture = pictures / f"{name}.png"

@@ -9,14 +9,14 @@ from typing import Any
 
 from inference_energy.contracts.io import read_json
 from inference_energy.present.report_inputs import SessionFiles
-from inference_energy.present.trace import beside_readings, write_trace_page
+from inference_energy.present.trace import uncalibrated_idle, write_trace_page
 
 
 def main(job: Any) -> None:
     """Write the page."""
     energy = job.input.get("energy")
-    found = read_json(Path(energy)) if energy else None
-    cold = beside_readings(found["idle"]["cold_power_w"], found.get("calibration")) if found else None
+    content = read_json(Path(energy)) if energy else None
+    cold = uncalibrated_idle(content["idle"]["cold_power_w"], content.get("calibration")) if content else None
     files = SessionFiles(
         name=job.params.session,
         machine=job.params.machine,

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from inference_energy.analysis.figures import make_figure, reason, scaled
-from inference_energy.analysis.uncertainty.budget import Budget, Term, budget_from_dict, merged, with_budget
+from inference_energy.analysis.uncertainty.budget import Budget, Term, merged, with_budget
 
 
 def term(u, dof=math.inf, name="some", kind="B"):
@@ -55,14 +55,14 @@ def test_without_estimated_terms_the_factor_is_the_normal_one():
 def test_an_interval_is_the_value_and_the_expanded_uncertainty():
     found = figure(100.0, term(3.0), term(4.0))
     assert found.interval_95 == pytest.approx((100 - 1.959964 * 5, 100 + 1.959964 * 5))
-    assert found.budget["combined"] == pytest.approx(5.0)
-    assert found.budget["dof"] is None
-    assert [t["u"] for t in found.budget["terms"]] == [3.0, 4.0]
+    assert found.budget.combined == pytest.approx(5.0)
+    assert found.budget.dof is None
+    assert [t.u for t in found.budget.terms] == [3.0, 4.0]
 
 
 def test_terms_of_nothing_are_left_out_and_give_no_interval():
     assert figure(100.0, term(0.0)).interval_95 is None
-    assert [t["name"] for t in figure(100.0, term(0.0, name="none"), term(1.0, name="one")).budget["terms"]] == ["one"]
+    assert [t.name for t in figure(100.0, term(0.0, name="none"), term(1.0, name="one")).budget.terms] == ["one"]
     absent = make_figure(None, "J", boundary="gpu", grade="counter", reasons=[reason("gap", "A hole.")])
     assert with_budget(absent, [term(1.0)]) == absent
 
@@ -76,16 +76,16 @@ def test_scaling_scales_every_term_and_keeps_the_freedom():
 
 def test_a_budget_comes_back_from_json():
     budget = Budget((term(3.0, 9, kind="A"), term(4.0)))
-    assert budget_from_dict(budget.as_dict()) == budget
+    assert Budget.from_record(budget.record()) == budget
 
 
 def test_a_figure_in_another_unit_keeps_its_budget():
     found = scaled(figure(3.6e6, term(3.6e4, 9), term(7.2e4)), 1 / 3.6e6, "kWh")
     whole = figure(3.6e6, term(3.6e4, 9), term(7.2e4))
     assert found.unit == "kWh"
-    assert [t["u"] for t in found.budget["terms"]] == pytest.approx([0.01, 0.02])
+    assert [t.u for t in found.budget.terms] == pytest.approx([0.01, 0.02])
     assert found.interval_95 == pytest.approx(tuple(edge / 3.6e6 for edge in whole.interval_95))
-    assert found.budget["dof"] == pytest.approx(whole.budget["dof"])
+    assert found.budget.dof == pytest.approx(whole.budget.dof)
     assert scaled(figure(1.0), 2.0, "J").budget is None
 
 

@@ -40,7 +40,7 @@ def test_an_even_idle_has_a_narrow_interval_and_nothing_to_say(make):
     found = asked(make(quiet(), 40.0))
     assert found.figure.value == pytest.approx(70.0, abs=0.3)
     assert codes(found) == []
-    names = {term["name"] for term in found.figure.budget["terms"]}
+    names = {term.name for term in found.figure.budget.terms}
     assert {"sensor gain", "sensor offset", "idle fluctuation"} <= names
     low, high = found.figure.interval_95
     assert high - low == pytest.approx(2 * 1.96 * np.hypot(0.03 * 70, 1.0), rel=0.15)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import inference_energy
-from inference_energy.provenance.code_digest import closure, direct_imports
+from inference_energy.provenance.code_digest import direct_imports, reach
 
 PACKAGE = Path(inference_energy.__file__).parent
 PROJECT = Path(__file__).parents[2]
@@ -39,102 +39,11 @@ ALLOWED = {
 }
 
 SESSION = "inference_energy.acquire.session.run"
-# Editing any of these repeats every measurement, for the rule `session` has their digest among its parameters. Before
-# you add one, ask whether measuring truly depends on it; a helper that acquisition and analysis share does not belong
-# here, nor does anything of the configuration.
-SESSION_CLOSURE = [
-    "inference_energy.acquire",
-    "inference_energy.acquire.gpus",
-    "inference_energy.acquire.load",
-    "inference_energy.acquire.load.http",
-    "inference_energy.acquire.load.http.client",
-    "inference_energy.acquire.load.http.request",
-    "inference_energy.acquire.load.http.sse",
-    "inference_energy.acquire.load.http.transport",
-    "inference_energy.acquire.load.http.transport_aiohttp",
-    "inference_energy.acquire.load.http.transport_httptools",
-    "inference_energy.acquire.load.live_counts",
-    "inference_energy.acquire.load.loops",
-    "inference_energy.acquire.load.pacer",
-    "inference_energy.acquire.load.request_log",
-    "inference_energy.acquire.load.schedule_partition",
-    "inference_energy.acquire.load.settings",
-    "inference_energy.acquire.load.worker",
-    "inference_energy.acquire.load.worker_main",
-    "inference_energy.acquire.load.worker_pool",
-    "inference_energy.acquire.load.worker_runtime",
-    "inference_energy.acquire.power",
-    "inference_energy.acquire.power.base",
-    "inference_energy.acquire.power.characterize",
-    "inference_energy.acquire.power.characterize.averaging_window",
-    "inference_energy.acquire.power.characterize.gpu",
-    "inference_energy.acquire.power.characterize.measure",
-    "inference_energy.acquire.power.characterize.profile",
-    "inference_energy.acquire.power.characterize.sensor_timing",
-    "inference_energy.acquire.power.characterize.square_wave",
-    "inference_energy.acquire.power.choose",
-    "inference_energy.acquire.power.credentials",
-    "inference_energy.acquire.power.polling",
-    "inference_energy.acquire.power.power_log",
-    "inference_energy.acquire.power.reconnect",
-    "inference_energy.acquire.power.sampler",
-    "inference_energy.acquire.power.sampler_handle",
-    "inference_energy.acquire.power.settings",
-    "inference_energy.acquire.power.simulated",
-    "inference_energy.acquire.power.sources",
-    "inference_energy.acquire.power.sources.amd_smi",
-    "inference_energy.acquire.power.sources.cputime",
-    "inference_energy.acquire.power.sources.dcgm",
-    "inference_energy.acquire.power.sources.dcgm_feeds",
-    "inference_energy.acquire.power.sources.gpu_selection",
-    "inference_energy.acquire.power.sources.http",
-    "inference_energy.acquire.power.sources.ipmi",
-    "inference_energy.acquire.power.sources.modelled",
-    "inference_energy.acquire.power.sources.nvidia_smi",
-    "inference_energy.acquire.power.sources.nvml",
-    "inference_energy.acquire.power.sources.nvml.device",
-    "inference_energy.acquire.power.sources.nvml.power",
-    "inference_energy.acquire.power.sources.nvml.processes",
-    "inference_energy.acquire.power.sources.nvml.source",
-    "inference_energy.acquire.power.sources.pcm_power",
-    "inference_energy.acquire.power.sources.pdu",
-    "inference_energy.acquire.power.sources.rapl",
-    "inference_energy.acquire.power.sources.redfish",
-    "inference_energy.acquire.power.sources.sanity",
-    "inference_energy.acquire.power.sources.smart_plug",
-    "inference_energy.acquire.power.sources.tools",
-    "inference_energy.acquire.power.stuck",
-    "inference_energy.acquire.server",
-    "inference_energy.acquire.server.attach",
-    "inference_energy.acquire.server.guardian",
-    "inference_energy.acquire.server.guardian_client",
-    "inference_energy.acquire.server.launch",
-    "inference_energy.acquire.server.locks",
-    "inference_energy.acquire.server.metrics",
-    "inference_energy.acquire.server.preflight",
-    "inference_energy.acquire.server.settings",
-    "inference_energy.acquire.session",
-    "inference_energy.acquire.session.live_stats",
-    "inference_energy.acquire.session.load_phase",
-    "inference_energy.acquire.session.measurement",
-    "inference_energy.acquire.session.run",
-    "inference_energy.acquire.session.server",
-    "inference_energy.acquire.session.settings",
-    "inference_energy.config",
-    "inference_energy.config.base",
-    "inference_energy.config.load",
-    "inference_energy.config.load.client",
-    "inference_energy.contracts",
-    "inference_energy.contracts.engine_metrics",
-    "inference_energy.contracts.io",
-    "inference_energy.contracts.load_client",
-    "inference_energy.contracts.phases",
-    "inference_energy.contracts.power",
-    "inference_energy.contracts.requests",
-    "inference_energy.contracts.schedule",
-    "inference_energy.contracts.server_metrics",
-    "inference_energy.errors",
-]
+MEASURING = {"acquire", "contracts", "errors"}
+# What of the configuration a session reads with its own models: the load client.
+SETTINGS = {f"inference_energy.config{name}" for name in ("", ".base", ".load", ".load.client")}
+# Names in code whose effects the digest cannot follow, see `code_digest`.
+NOT_FOLLOWED = {"__doc__", "__import__", "__init_subclass__", "__subclasses__", "getdoc"}
 
 
 def modules() -> list[str]:
@@ -143,6 +52,11 @@ def modules() -> list[str]:
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     return sorted(names)
+
+
+def source(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def part(module: str) -> str:
@@ -184,15 +98,32 @@ def test_the_root_imports_nothing_of_the_package() -> None:
     assert direct_imports("inference_energy") == frozenset()
 
 
-def test_codehash_stands_alone() -> None:
-    assert closure("inference_energy.provenance.code_digest") == {
-        "inference_energy.provenance",
-        "inference_energy.provenance.code_digest",
+def test_the_digest_stands_alone() -> None:
+    """Else an edit of code that it imports could change how it reads that very code."""
+    for module in modules():
+        if module.startswith("inference_energy.provenance.code_"):
+            assert all(name.startswith("inference_energy.provenance.code_") for name in direct_imports(module))
+
+
+def test_a_measurement_depends_on_measuring_code_alone() -> None:
+    """A reader of results who edits analysis, pages or commands repeats no measurement."""
+    reached = reach(SESSION).definitions
+    assert {part(module) for module in reached.keys() - SETTINGS} <= MEASURING
+    assert {"inference_energy.acquire.load.worker_pool", "inference_energy.acquire.power.sampler"} <= reached.keys()
+
+
+def test_a_measurement_depends_on_no_progress_display() -> None:
+    displays = {module for module in modules() if "\nAFFECTS_RESULTS = False\n" in source(module).read_text()}
+    assert "inference_energy.acquire.session.live_stats" in displays
+    assert displays.isdisjoint(reach(SESSION).definitions)
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if part(name) in {*MEASURING, "analysis", "metrics"}])
+def test_results_come_from_code_that_the_digest_can_follow(module: str) -> None:
+    names = {
+        getattr(node, "id", getattr(node, "attr", None)) for node in ast.walk(ast.parse(source(module).read_text()))
     }
-
-
-def test_what_a_measurement_depends_on() -> None:
-    assert sorted(closure(SESSION)) == SESSION_CLOSURE
+    assert names & NOT_FOLLOWED == set()
 
 
 def test_package_init_files_hold_a_docstring_only() -> None:

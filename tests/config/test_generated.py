@@ -6,7 +6,7 @@ import yaml
 
 from inference_energy.config.docgen import json_schema, markdown, recommented
 from inference_energy.config.root import Config
-from inference_energy.present.figures_text import reasons_page
+from inference_energy.present.doc_pages import reasons_page
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "config.yaml"

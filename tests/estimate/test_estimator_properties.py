@@ -12,9 +12,8 @@ from tests.estimate.configurations import basis, cases, experts, gpu, shape
 
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import decode_columns
-from inference_energy.estimate.compare import basis_for
+from inference_energy.estimate.compare import ESTIMATORS, basis_for, estimator_of
 from inference_energy.estimate.estimator import Values
-from inference_energy.estimate.estimators.registry import ESTIMATORS, estimator_of
 from inference_energy.estimate.gpus import gpus
 from inference_energy.estimate.shapes.config_json import catalogue_models, shape_of
 from inference_energy.estimate.shapes.shape import touched_share

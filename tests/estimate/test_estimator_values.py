@@ -9,9 +9,9 @@ from tests.estimate.configurations import basis, calibration, cases, experts, gp
 
 from inference_energy.errors import InputError
 from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.compare import ESTIMATORS, estimator_of
 from inference_energy.estimate.estimator import Basis, Values
 from inference_energy.estimate.estimators.ecologits import gpu_count
-from inference_energy.estimate.estimators.registry import ESTIMATORS, estimator_of
 from inference_energy.estimate.estimators.roofline import prefill_j
 from inference_energy.estimate.shapes.precision import WeightPrecision
 from inference_energy.estimate.shapes.shape import Attention

@@ -12,12 +12,11 @@ from inference_energy.estimate.scorecard import (
     Scorecard,
     calibration_without,
     fair_estimates,
-    page,
     published_scorecard,
     score,
     without_model,
 )
-from inference_energy.present.estimates import estimate_plots
+from inference_energy.present.doc_pages import estimator_plots, estimators_page
 
 PROJECT = Path(__file__).parents[2]
 
@@ -112,7 +111,7 @@ def test_the_page_and_the_pictures_are_those_of_the_code(card: Scorecard) -> Non
     """If this fails: make docs."""
     path = "docs/validation/estimators.md"
     command = f"inference-energy estimate score --page {path} --images docs/images"
-    assert (PROJECT / path).read_text() == page(card, command)
-    for name, text in estimate_plots(card).items():
+    assert (PROJECT / path).read_text() == estimators_page(card, command)
+    for name, text in estimator_plots(card).items():
         assert (PROJECT / "docs/images" / name).read_text() == text, name
         ET.fromstring(text)

@@ -97,19 +97,19 @@ def test_water_has_the_relative_interval_and_terms_of_its_energy_as_carbon_has(n
     for figure in (water, carbon):
         low, high = figure.interval_95
         assert (high - low) / 2 / figure.value == pytest.approx(0.0632, rel=0.02)
-        assert [(t["name"], t["kind"], t["dof"]) for t in figure.budget["terms"]] == [
+        assert [(t.name, t.kind, t.dof) for t in figure.budget.terms] == [
             ("sensor gain", "B", None),
             ("sampling", "A", 12.0),
         ]
-        assert [t["u"] / figure.value for t in figure.budget["terms"]] == pytest.approx([0.03, 0.01])
+        assert [t.u / figure.value for t in figure.budget.terms] == pytest.approx([0.03, 0.01])
     assert (water.interval_95[1] / water.value) == pytest.approx(carbon.interval_95[1] / carbon.value, rel=1e-12)
 
 
 def test_both_parts_of_water_err_together():
     """They come from one energy: uncertainties add up, and not their squares."""
     found = water_figures(measured_kwh(), FACTORS, pue=1.2)
-    parts = [found[name].budget["combined"] for name in ("water_site_l", "water_source_l")]
-    assert found["water_total_l"].budget["combined"] == pytest.approx(sum(parts), rel=1e-12)
+    parts = [found[name].budget.combined for name in ("water_site_l", "water_source_l")]
+    assert found["water_total_l"].budget.combined == pytest.approx(sum(parts), rel=1e-12)
     assert found["water_total_l"].boundary == "gpu, PUE 1.2"
     assert found["water_site_l"].boundary == "gpu"
 

@@ -17,7 +17,7 @@ from inference_energy.cli.load.render import LoadRunRecord, summary_of
 from inference_energy.config.analysis import AnalysisConfig, Slo
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
-from inference_energy.present.load_tables import load_summary
+from inference_energy.present.load_summary import load_summary
 
 S = 1_000_000_000
 START = 1000 * S

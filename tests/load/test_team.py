@@ -134,18 +134,18 @@ def test_what_the_processes_took_is_told(stub_endpoint: Start, tmp_path: Path) -
     write_plan(tmp_path, open_rows(40, 0.06))
     asked = settings(stub_endpoint(tokens_per_s=100), 2.5, workers=2)
     result = asyncio.run(run_plan(tmp_path, asked, lambda _, counts: ticks.append(counts)))
-    workers = result.client["workers"]
-    assert [worker["worker"] for worker in workers] == [0, 1]
+    workers = result.client.workers
+    assert [worker.worker for worker in workers] == [0, 1]
     for worker in workers:
-        assert 0 < worker["startup_cpu_s"] < worker["cpu_s"] < worker["wall_s"] * 4
-        assert 10e6 < worker["peak_rss_bytes"] < 200e6
-        lateness = worker["lateness"]
-        assert 0 <= lateness["p50_s"] <= lateness["p99_s"] <= lateness["max_s"]
+        assert 0 < worker.startup_cpu_s < worker.cpu_s < worker.wall_s * 4
+        assert 10e6 < worker.peak_rss_bytes < 200e6
+        lateness = worker.lateness
+        assert 0 <= lateness.p50_s <= lateness.p99_s <= lateness.max_s
     sent = logged(tmp_path)
     late_s = (sent["sent_ns"] - sent["scheduled_ns"]) / 1e9
-    assert max(worker["lateness"]["max_s"] for worker in workers) == pytest.approx(late_s.max())
-    assert result.client["cpu_s"] == pytest.approx(sum(worker["cpu_s"] for worker in workers))
-    assert 0 < result.client["cells"][CELL]["cpu_s"] < result.client["cpu_s"]
+    assert max(worker.lateness.max_s for worker in workers) == pytest.approx(late_s.max())
+    assert result.client.cpu_s == pytest.approx(sum(worker.cpu_s for worker in workers))
+    assert 0 < result.client.cells[CELL].cpu_s < result.client.cpu_s
     assert result.counts.ok == 40
     assert [tick.ended for tick in ticks] == sorted(tick.ended for tick in ticks)
     assert any(0 < tick.sent < 40 for tick in ticks), "progress comes while it runs"

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
+
 import synthetic
 
 from inference_energy.config.analysis import AnalysisConfig
@@ -14,9 +17,6 @@ from inference_energy.contracts import requests as answers
 from inference_energy.contracts.io import read_table, write_json, write_table
 from inference_energy.impact.recompute import fits, recompute_sessions
 from inference_energy.provenance.recompute import recompute_summary
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-
 
 WINDOWS = (
     synthetic.WindowSpec("a", rate_qps=2.0),

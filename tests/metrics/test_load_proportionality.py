@@ -62,7 +62,7 @@ def test_a_gain_that_all_powers_share_cancels_but_not_in_a_ratio_to_work():
     assert found["energy_proportionality"].interval_95 is None
     assert found["idle_to_peak_share"].interval_95 is None
     overall_j = found["overall_tokens_per_j"]
-    assert {term["name"]: term["u"] for term in overall_j.budget["terms"]} == {
+    assert {term.name: term.u for term in overall_j.budget.terms} == {
         "sensor gain": pytest.approx(0.03 * overall_j.value)
     }
 
@@ -76,17 +76,17 @@ def test_the_gains_of_two_devices_do_not_cancel():
         idle = {"cold": {GPU: 20.0, "dram d (rapl)": 30.0}, "loaded": {GPU: 40.0, "dram d (rapl)": 60.0}}
         apart.append(made_cell(**{**vars(cell), "devices": Devices(energies, idle, {})}))
     (found,) = sweeps(apart)
-    (term,) = load_proportionality(found, UNCERTAINTY)["idle_to_peak_share"].budget["terms"]
+    (term,) = load_proportionality(found, UNCERTAINTY)["idle_to_peak_share"].budget.terms
     # R = P0 / P3: of the card d R = g (40 - R 340) / 400, of the memory g (60 - R 60) / 400, with R = 1 / 4.
     card, memory = (40 - 0.25 * 340) / 400, (60 - 0.25 * 60) / 400
-    assert (term["name"], term["u"]) == ("sensor gain", pytest.approx(0.03 * np.hypot(card, memory), rel=1e-6))
+    assert (term.name, term.u) == ("sensor gain", pytest.approx(0.03 * np.hypot(card, memory), rel=1e-6))
 
 
 def test_an_offset_does_not_cancel():
     found = load_proportionality(sweep(), Uncertainty(gain=0.0, offset_w=2.0))["idle_to_peak_share"]
-    (term,) = found.budget["terms"]
+    (term,) = found.budget.terms
     # d(P0 / P3) = 2 W (1 - 1/4) / 400 W.
-    assert (term["name"], term["u"]) == ("sensor offset", pytest.approx(2 * 0.75 / 400, rel=1e-6))
+    assert (term.name, term.u) == ("sensor offset", pytest.approx(2 * 0.75 / 400, rel=1e-6))
 
 
 @pytest.mark.parametrize(

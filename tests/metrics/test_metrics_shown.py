@@ -31,7 +31,7 @@ def texts(table: Table) -> list[list[str]]:
 
 
 def test_power_against_load_has_the_ideal_line(section: MetricSection, summary: dict) -> None:
-    measured, ideal = section.figures["metrics-power"].data
+    measured, ideal = section.plots["metrics-power"].data
     sweep = summary["metrics"]["sweeps"][0]
     assert (measured.x[0], measured.y[0]) == (0.0, sweep["idle_w"])
     assert len(measured.x) == 4
@@ -41,7 +41,7 @@ def test_power_against_load_has_the_ideal_line(section: MetricSection, summary: 
 
 
 def test_no_energy_per_token_lies_below_the_floor(section: MetricSection, summary: dict) -> None:
-    measured, floor = section.figures["metrics-token"].data
+    measured, floor = section.plots["metrics-token"].data
     idle_w = summary["metrics"]["sweeps"][0]["idle_w"]
     assert floor.y[0] == pytest.approx(idle_w / floor.x[0])
     assert all(y > idle_w / x for x, y in zip(measured.x, measured.y, strict=True))
@@ -51,7 +51,7 @@ def test_no_energy_per_token_lies_below_the_floor(section: MetricSection, summar
 def test_fronts_are_drawn_and_named(section: MetricSection) -> None:
     name, title, table = section.fronts[0]
     assert "less is better" in title
-    drawn = {line.name: len(line.x) for line in section.figures[name].data}
+    drawn = {line.name: len(line.x) for line in section.plots[name].data}
     assert sum(drawn.values()) == 4
     assert all("front" in each or "dominated" in each for each in drawn)
     assert next(row[-1] for row in texts(table) if len(row) > 1) == "yes"

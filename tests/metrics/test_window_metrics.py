@@ -22,7 +22,7 @@ EMBODIED = EmbodiedConfig(total_kg=1500.0, lifetime_years=4.0, share=0.25, sourc
 
 
 def terms(figure):
-    return {term["name"]: term["u"] for term in figure.budget["terms"]}
+    return {term.name: term.u for term in figure.budget.terms}
 
 
 def test_tokens_for_energy_on_every_basis():

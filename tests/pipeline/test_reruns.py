@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.pipeline.conftest import MACHINE, Project
+from tests.provenance.rewording import reword_package
 
 from inference_energy.estimate.calibration import shipped_calibration
 
@@ -151,6 +152,7 @@ def test_a_calibration_of_the_estimates_and_a_change_of_it_rerun_them_alone(fini
         ("present/page.py", {"report"}, {"session", "integrate", "summary"}),
         ("acquire/load/http/client.py", {"session"}, {"idle_baseline", "prompts"}),
         ("acquire/power/sampler.py", {"session", "idle_baseline"}, {"prompts", "model"}),
+        ("acquire/session/live_stats.py", set(), {"session", "idle_baseline", "summary", "report"}),
         ("config/docgen.py", set(), {"session", "integrate", "summary", "report"}),
         ("cli/main.py", set(), {"session", "integrate", "summary", "report"}),
     ],
@@ -160,7 +162,13 @@ def test_an_edited_module_reruns_the_rules_that_hold_it(
 ) -> None:
     clone = finished.copy(tmp_path / "edited")
     path = clone.folder / "src" / "inference_energy" / module
-    path.write_text(path.read_text() + "\n# edited\n")
+    path.write_text(path.read_text() + "\nprint()\n")
     planned = clone.would_run()
     assert reruns <= planned
     assert planned.isdisjoint(spares)
+
+
+def test_other_words_everywhere_rerun_nothing(finished: Project, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "reworded")
+    assert reword_package(clone.folder / "src" / "inference_energy") > 1000
+    assert clone.would_run() == set()

@@ -11,6 +11,7 @@ from inference_energy.acquire.power.power_log import PowerStream, compact_power_
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
 from inference_energy.acquire.power.sources.modelled import ModelledSource
 from inference_energy.contracts import power
+from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.errors import RunError
 
@@ -36,7 +37,7 @@ def write(path: Path, batches: int, rows: int = 10) -> PowerStream:
 def test_parquet_keeps_the_rows_in_order_with_their_metadata(tmp_path: Path) -> None:
     write(tmp_path / "log.arrows", batches=3).close()
     stats = compact_power_log(tmp_path / "log.arrows", tmp_path / "deep" / "power.parquet")
-    assert (stats.rows, stats.batches, stats.truncated) == (30, 3, False)
+    assert (stats.rows, stats.batches, stats.truncated) == (30, 3, [])
     frame = read_table(tmp_path / "deep" / "power.parquet", power.SCHEMA)
     assert frame["timestamp_ns"].tolist() == list(range(30))
     assert frame.loc[0, ["source", "device", "domain"]].tolist() == ["nvml", "GPU-1", "gpu"]
@@ -54,7 +55,7 @@ def test_rows_can_be_read_once_flushed_while_the_stream_is_still_open(tmp_path: 
     stream = write(tmp_path / "log.arrows", batches=2)
     stream.write([(CHANNEL, [])])
     table, stats = read_stream(tmp_path / "log.arrows")
-    assert (table.num_rows, stats.truncated) == (20, False)
+    assert (table.num_rows, stats.truncated) == (20, [])
     stream.write([(CHANNEL, [PowerSample(99, 1.0)])])
     assert read_stream(tmp_path / "log.arrows")[0].num_rows == 21
     stream.close()
@@ -76,7 +77,7 @@ def test_a_log_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> None:
         batches = sum(size >= end for end in sizes[1:])
         assert table.num_rows == batches * 10
         assert table["timestamp_ns"].to_pylist() == list(range(batches * 10))
-        assert stats.truncated == (size not in sizes), f"cut at {size} of {sizes}"
+        assert bool(stats.truncated) == (size not in sizes), f"cut at {size} of {sizes}"
 
 
 def test_a_log_without_even_its_head_is_an_error(tmp_path: Path) -> None:
@@ -130,5 +131,5 @@ def test_no_part_is_summed_twice(present: set[str], summed: set[str]) -> None:
 
 
 def test_a_sum_has_the_grade_of_its_weakest_part() -> None:
-    assert power.weakest_grade(["counter", "modelled", "sampled"]) == "modelled"
-    assert power.weakest_grade(["counter"]) == "counter"
+    assert weakest(["counter", "modelled", "sampled"]) == "modelled"
+    assert weakest(["counter"]) == "counter"

@@ -8,7 +8,8 @@ import numpy as np
 from summary_sample import COLD_W, LOADED_W, RATES, SECOND, WATTS, make_summary
 
 from inference_energy.contracts import phases, power, receipts, requests
-from inference_energy.contracts.figure import Grade, Reason, missing_figure
+from inference_energy.contracts.figure import Reason, missing_figure
+from inference_energy.contracts.grades import Grade
 from inference_energy.contracts.io import write_json, write_table
 from inference_energy.present.report_inputs import SessionFiles
 

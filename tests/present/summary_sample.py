@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from inference_energy.analysis.uncertainty.budget import Term, with_budget
-from inference_energy.contracts.figure import Figure, Grade, Reason, missing_figure
+from inference_energy.contracts.figure import Figure, Reason, missing_figure
+from inference_energy.contracts.grades import Grade
 
 SECOND = 1_000_000_000
 RATES = {"q04": 4, "q16": 16, "q48": 48}

@@ -5,7 +5,7 @@ from report_sample import make_sample, page_text
 from test_report import report
 
 from inference_energy.present.cell_tables import devices_table
-from inference_energy.present.characterize import calibration_facts, calibration_texts, meters
+from inference_energy.present.method_facts import calibration_facts, calibration_texts, meters
 from inference_energy.present.summary_line import five_lines
 
 ENTRY = {

@@ -9,13 +9,13 @@ import pytest
 
 from inference_energy.errors import InputError
 from inference_energy.present.characterize import (
-    histogram_figure,
-    idle_figure,
-    lines,
-    numbers,
-    shown,
-    step_figure,
-    write_characterisation_page,
+    number_text,
+    numbers_table,
+    plot_histograms,
+    plot_idle,
+    plot_step_response,
+    profile_lines,
+    write_profile_page,
 )
 
 WHY = "not resolvable: only 2 of 70 readings fell between rest and full load"
@@ -62,7 +62,7 @@ def profile(**changes: Any) -> dict[str, Any]:
 
 def page(folder: Path, content: dict[str, Any]) -> str:
     (folder / "profile.json").write_text(json.dumps(content))
-    write_characterisation_page(folder / "page.html", folder / "profile.json")
+    write_profile_page(folder / "page.html", folder / "profile.json")
     return re.sub(r"<script>.*?</script>", "", (folder / "page.html").read_text(), flags=re.DOTALL)
 
 
@@ -82,8 +82,8 @@ def test_a_number_that_is_not_known_has_a_reason_in_its_place(tmp_path: Path) ->
     assert f"not given: N{WHY[1:]}." in html
     assert "no interval: only 2 independent part(s)" in html
     assert "The call gives no timestamps." in html
-    assert shown({"value": None, "why": "x"}) == "not given: x"
-    assert shown(None) == "not given: it was not measured"
+    assert number_text({"value": None, "why": "x"}) == "not given: x"
+    assert number_text(None) == "not given: it was not measured"
 
 
 def test_without_a_load_or_a_counter_the_page_says_so(tmp_path: Path) -> None:
@@ -98,11 +98,11 @@ def test_without_a_load_or_a_counter_the_page_says_so(tmp_path: Path) -> None:
 
 def test_a_simulated_profile_carries_a_banner(tmp_path: Path) -> None:
     assert "The GPU is simulated" in page(tmp_path, profile(grade="simulated"))
-    assert "(simulated)" in next(iter(lines(profile(grade="simulated"))))
+    assert "(simulated)" in next(iter(profile_lines(profile(grade="simulated"))))
 
 
 def test_the_terminal_gets_every_section() -> None:
-    said = "\n".join(lines(profile()))
+    said = "\n".join(profile_lines(profile()))
     assert "average power, averaging window: " in said
     assert f"instant power, averaging window: not given: {WHY}" in said
     assert (
@@ -112,7 +112,7 @@ def test_the_terminal_gets_every_section() -> None:
 
 
 def test_the_table_has_a_row_for_every_number() -> None:
-    labels = [row.cells[0].text for row in numbers(profile()).rows]
+    labels = [row.cells[0].text for row in numbers_table(profile()).rows]
     assert labels.count("averaging window") == 2
     assert labels.count("update period, by its value") == 3
     assert "nvmlX, 99th percentile" in labels
@@ -120,30 +120,30 @@ def test_the_table_has_a_row_for_every_number() -> None:
 
 def test_the_figures_show_what_was_measured() -> None:
     series = profile()["series"]
-    step = step_figure(series)
+    step = plot_step_response(series)
     assert step is not None
     assert [trace.name for trace in step.data] == ["average power", "average power, fitted"]
     assert [(shape.x0, shape.x1) for shape in step.layout.shapes] == [(0.05, 0.15)]
-    intervals = histogram_figure(series["intervals_s"], "time", "ms", log=False)
+    intervals = plot_histograms(series["intervals_s"], "time", "ms", log=False)
     assert intervals is not None
     (only,) = intervals.data
     assert sum(only.y[1:-1:2]) == pytest.approx(1.0), "every interval is in a bin"
     assert min(only.x) == pytest.approx(90) and max(only.x) == pytest.approx(110)
-    calls = histogram_figure(series["calls_us"], "cost", "µs", log=True)
+    calls = plot_histograms(series["calls_us"], "cost", "µs", log=True)
     assert calls is not None and calls.layout.xaxis.type == "log"
-    assert idle_figure(series["idle"]) is not None
-    assert step_figure({}) is None and idle_figure({}) is None
-    assert histogram_figure({}, "time", "ms", log=False) is None
+    assert plot_idle(series["idle"]) is not None
+    assert plot_step_response({}) is None and plot_idle({}) is None
+    assert plot_histograms({}, "time", "ms", log=False) is None
 
 
 def test_one_value_alone_can_be_drawn() -> None:
-    figure = histogram_figure({"x": [2.0, 2.0]}, "cost", "µs", log=True)
+    figure = plot_histograms({"x": [2.0, 2.0]}, "cost", "µs", log=True)
     assert figure is not None and sum(figure.data[0].y[1:-1:2]) == pytest.approx(1.0)
 
 
 def test_a_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(InputError, match="no profile"):
-        write_characterisation_page(tmp_path / "page.html", tmp_path / "x.json")
+        write_profile_page(tmp_path / "page.html", tmp_path / "x.json")
     with pytest.raises(InputError, match="no such file"):
-        write_characterisation_page(tmp_path / "page.html", tmp_path / "y.json")
+        write_profile_page(tmp_path / "page.html", tmp_path / "y.json")

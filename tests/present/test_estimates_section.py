@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from report_sample import Sample, make_sample
 
 from inference_energy.estimate.compare import EstimateRequest, basis_for, side_by_side
 from inference_energy.estimate.gpus import find_gpu
 from inference_energy.estimate.shapes.config_json import shape_of
-from inference_energy.present.estimates import estimate_texts, estimates_figure, estimates_table, scores_table
+from inference_energy.present.estimates import estimate_texts, estimates_table, plot_estimates, scores_table
 from inference_energy.present.report import write_report
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 
 MEASURED_J = 0.2
 
@@ -92,13 +92,13 @@ def test_scores_are_over_the_windows_with_a_measured_energy(sample: Sample) -> N
 
 
 def test_the_picture_holds_every_method_with_a_ratio(sample: Sample) -> None:
-    figure = estimates_figure(sample.summary)
+    figure = plot_estimates(sample.summary)
     assert figure is not None
     assert len(figure.data) == 9
     (ratio,) = figure.data[0].x
     assert ratio == pytest.approx(700 / 3000 / MEASURED_J)
     sample.summary["estimates"] = [estimates({"q04": window(None)})]
-    assert estimates_figure(sample.summary) is None
+    assert plot_estimates(sample.summary) is None
 
 
 def test_what_is_not_known_is_said(sample: Sample) -> None:

@@ -69,7 +69,7 @@ def test_a_figure_marked_invalid_shows_no_number_even_with_a_value():
 
 def test_modelled_is_flagged_and_named():
     shown = format_figure(Figure(1.0, "J", "total", "cpu (modelled)", "modelled").as_dict())
-    assert shown.modelled
+    assert shown.untrusted
     assert "modelled" in shown.qualifiers
 
 

@@ -9,11 +9,11 @@ from report_sample import make_sample
 
 from inference_energy.contracts.figure import Figure, Reason, missing_figure
 from inference_energy.present.cell_tables import headlines
-from inference_energy.present.latency import latency_table, limits_table
+from inference_energy.present.latency import latency_table, slo_table
 from inference_energy.present.load_tables import client_table, counts_table
-from inference_energy.present.plot_load_timeline import course_figure
+from inference_energy.present.plot_load_timeline import plot_load_timeline
 from inference_energy.present.report import write_report
-from inference_energy.present.report_inputs import SessionFiles, read_session_page
+from inference_energy.present.report_inputs import SessionFiles, read_session_files
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def test_percentiles_carry_their_intervals_and_missing_ones_their_reason(sample)
 
 
 def test_limits_are_a_table_only_where_there_are_some(sample):
-    assert limits_table(sample.summary["cells"][1:]) is None
-    table = limits_table([told(sample)])
+    assert slo_table(sample.summary["cells"][1:]) is None
+    table = slo_table([told(sample)])
     assert table.columns[-1] == "TTFT over 0.25 s"
     assert [cell.text for cell in table.rows[0].cells[1:]] == ["60.0", "2.40", "not given", "4 of 10"]
 
@@ -126,13 +126,13 @@ def test_limits_are_a_table_only_where_there_are_some(sample):
 def test_a_headline_has_the_highest_percentile_that_is_given(sample):
     told(sample)
     cards = headlines(sample.summary["cells"][:2])
-    named = [[label for label, _ in card.others if label.startswith("TTFT")] for card in cards]
+    named = [[label for label, _ in card.other_figures if label.startswith("TTFT")] for card in cards]
     assert named == [["TTFT p50", "TTFT p90"], ["TTFT p50", "TTFT p99"]]
 
 
 def test_the_course_shows_offered_sent_in_flight_and_first_tokens(sample):
-    data = read_session_page(sample.session)
-    drawn = {trace.name: trace for trace in course_figure(data, 0.2).data}
+    data = read_session_files(sample.session)
+    drawn = {trace.name: trace for trace in plot_load_timeline(data, 0.2).data}
     assert set(drawn) == {"offered", "sent", "in flight", "TTFT", "limit of TTFT"}
     width = np.diff(drawn["sent"].x)[0]
     assert drawn["sent"].y.sum() * width == pytest.approx(len(data.requests))
@@ -141,20 +141,20 @@ def test_the_course_shows_offered_sent_in_flight_and_first_tokens(sample):
     assert drawn["in flight"].y[-1] == 0
     assert len(drawn["TTFT"].x) <= 2000
     assert set(drawn["limit of TTFT"].y) == {0.2}
-    assert "limit of TTFT" not in {trace.name for trace in course_figure(data).data}
+    assert "limit of TTFT" not in {trace.name for trace in plot_load_timeline(data).data}
 
 
 def test_a_closed_loop_offers_nothing(sample):
     content = json.loads(sample.session.session.read_text())
     closed = {name: {"arrival": {"process": "closed"}} for name in ("q04", "q16", "q48", "prefill", "decode")}
     sample.session.session.write_text(json.dumps(content | {"windows": closed}))
-    drawn = {trace.name: trace for trace in course_figure(read_session_page(sample.session)).data}
+    drawn = {trace.name: trace for trace in plot_load_timeline(read_session_files(sample.session)).data}
     assert drawn["offered"].y.sum() == 0
     assert drawn["sent"].y.sum() > 0
 
 
 def test_no_requests_no_course():
-    assert course_figure(read_session_page(SessionFiles("s", "m"))) is None
+    assert plot_load_timeline(read_session_files(SessionFiles("s", "m"))) is None
 
 
 def test_the_report_draws_limits_and_holds_the_tables(sample):

@@ -5,8 +5,8 @@ from report_sample import make_sample
 
 from inference_energy.contracts import power
 from inference_energy.contracts.io import write_table
-from inference_energy.present.report_inputs import SessionFiles, read_session_page
-from inference_energy.present.trace import TraceLine, thin, total, trace_figure, trace_lines, write_trace_page
+from inference_energy.present.report_inputs import SessionFiles, read_session_files
+from inference_energy.present.trace import TraceLine, plot_power_trace, thin, total, trace_lines, write_trace_page
 
 
 def table(*rows):
@@ -67,7 +67,7 @@ def test_one_part_needs_no_sum():
 
 def test_the_figure_shades_phases_and_names_what_is_modelled(tmp_path):
     sample = make_sample(tmp_path, grade="modelled")
-    figure = trace_figure(read_session_page(sample.session), sample.summary["idle"][0]["cold_power_w"])
+    figure = plot_power_trace(read_session_files(sample.session), sample.summary["idle"][0]["cold_power_w"])
     assert figure is not None
     names = [trace.name for trace in figure.data]
     assert any("modelled" in name and name.startswith("sum") for name in names)
@@ -80,9 +80,9 @@ def test_the_figure_shades_phases_and_names_what_is_modelled(tmp_path):
 def test_the_cold_idle_is_drawn_with_its_interval_and_not_at_all_where_it_is_not_given(tmp_path):
     sample = make_sample(tmp_path)
     cold = sample.summary["idle"][0]["cold_power_w"]
-    figure = trace_figure(read_session_page(sample.session), cold)
+    figure = plot_power_trace(read_session_files(sample.session), cold)
     assert "cold idle, 71.0 ± 4.3 W" in [trace.name for trace in figure.data]
-    figure = trace_figure(read_session_page(sample.session), cold | {"valid": False})
+    figure = plot_power_trace(read_session_files(sample.session), cold | {"valid": False})
     assert not [trace.name for trace in figure.data if "cold idle" in trace.name]
 
 

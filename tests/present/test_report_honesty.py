@@ -9,7 +9,7 @@ from report_sample import invalidate, make_sample
 from test_report import parse, report
 
 from inference_energy.contracts.figure import Reason, missing_figure
-from inference_energy.present import plots
+from inference_energy.present import latency
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def test_loads_that_differ_in_more_than_size_are_points(sample, change):
 
 def test_a_closed_loop_has_no_curve_from_a_schedule(sample):
     requests = pd.read_parquet(sample.session.requests)
-    assert "ttft_from_schedule" in plots.latencies(requests)
-    assert "ttft_from_schedule" not in plots.latencies(requests, scheduled=False)
+    assert "ttft_from_schedule" in latency.latencies(requests)
+    assert "ttft_from_schedule" not in latency.latencies(requests, scheduled=False)
     for cell in sample.summary["cells"]:
         cell["load"]["arrival"] = {"process": "closed", "concurrency": 2}
     page = report(sample)

@@ -78,7 +78,7 @@ def test_a_figures_place_has_the_unit_and_the_interval_of_its_number(value, shar
     assert shown.text == f"{shown.number} {shown.spread} {shown.unit}"
     low, high = (number(text) for text in shown.interval.split(" to "))
     assert low < number(shown.number) < high
-    assert shown.tip == f"95\u00a0% interval: {shown.interval} {shown.unit}"
+    assert shown.tooltip == f"95\u00a0% interval: {shown.interval} {shown.unit}"
 
 
 def test_the_interval_is_in_the_unit_of_the_number():
@@ -101,15 +101,17 @@ def test_the_interval_is_in_the_unit_of_the_number():
 )
 def test_a_figure_without_an_interval_says_why(unit, grade, why):
     shown = format_figure(Figure(3.0, unit, "total", "gpu", grade).as_dict())
-    assert why in shown.unbounded
-    assert (shown.spread, shown.interval, shown.tip) == ("", "", "")
+    assert why in shown.no_interval_reason
+    assert (shown.spread, shown.interval, shown.tooltip) == ("", "", "")
 
 
 def test_an_interval_says_nothing_on_why_there_is_none():
-    assert not format_figure(Figure(3.0, "J", "total", "gpu", "counter", interval_95=(2.0, 4.0)).as_dict()).unbounded
+    assert not format_figure(
+        Figure(3.0, "J", "total", "gpu", "counter", interval_95=(2.0, 4.0)).as_dict()
+    ).no_interval_reason
 
 
 def test_an_invalid_figure_shows_neither_number_nor_interval():
     figure = missing_figure("J", "total", "gpu", "counter", Reason("gap", "a hole")).as_dict()
     shown = format_figure({**figure, "value": 3.0, "interval_95": [2.0, 4.0]})
-    assert (shown.text, shown.interval, shown.tip, shown.unbounded) == ("not given", "", "", "")
+    assert (shown.text, shown.interval, shown.tooltip, shown.no_interval_reason) == ("not given", "", "", "")

@@ -12,9 +12,9 @@ from inference_energy.config.analysis import WaterConfig
 from inference_energy.contracts.figure import Reason
 from inference_energy.impact.footprint import water_figures
 from inference_energy.present import plots
-from inference_energy.present.cell_tables import checks_table, devices_table, work_table
-from inference_energy.present.tables import TableCell, idle_rows
-from inference_energy.present.uncertainty import budget_figure, budget_table, freedom
+from inference_energy.present.cell_tables import checks_table, devices_table, idle_rows, work_table
+from inference_energy.present.tables import TableCell
+from inference_energy.present.uncertainty import budget_table, freedom, plot_budgets
 
 HOLE = Reason("gap", "The power log has a hole of 40 s.")
 MODEL = "No interval: the error of a model is not known."
@@ -173,7 +173,7 @@ def test_water_without_a_factor_has_no_budget_and_one_of_an_invalid_energy_says_
 
 
 def test_the_bars_of_a_cell_are_its_shares_and_sum_to_one(cells):
-    figure = budget_figure(cells)
+    figure = plot_budgets(cells)
     shown = [bar for bar in figure.data if bar.visible]
     assert [bar.name for bar in shown] == ["sensor gain", "fluctuation of the load"]
     assert sum(bar.x[0] for bar in shown) == pytest.approx(1)
@@ -184,7 +184,7 @@ def test_the_bars_of_a_cell_are_its_shares_and_sum_to_one(cells):
 
 def test_without_any_budget_there_is_no_chart_of_them(tmp_path):
     sample = make_sample(tmp_path, grade="modelled", boundary="cpu (modelled)")
-    assert budget_figure(sample.summary["cells"]) is None
+    assert plot_budgets(sample.summary["cells"]) is None
     assert '<div class="figure" data-figure="budgets"' not in report(sample).read_text()
 
 
@@ -212,7 +212,7 @@ def test_points_without_an_interval_have_no_bars(tmp_path):
 
 def test_idle_powers_have_intervals_and_their_bars_end_inside_the_frame(sample):
     (row,) = idle_rows(sample.summary["idle"])
-    assert [bar.place.text for bar in row.bars] == ["71.0 ± 4.3 W", "124.0 ± 7.5 W", "83.2 ± 5.0 W"]
+    assert [bar.figure.text for bar in row.bars] == ["71.0 ± 4.3 W", "124.0 ± 7.5 W", "83.2 ± 5.0 W"]
     assert all(0 < bar.low < bar.share < bar.high <= 1 for bar in row.bars)
     assert max(bar.high for bar in row.bars) == 1
 
@@ -233,7 +233,7 @@ def test_an_invalid_idle_power_sets_no_scale(sample):
         "reasons": [{"code": "gap", "detail": HOLE.detail}],
     }
     (row,) = idle_rows(sample.summary["idle"])
-    assert [bar.place.text for bar in row.bars][1:] == ["124.0 ± 7.5 W", "not given"]
+    assert [bar.figure.text for bar in row.bars][1:] == ["124.0 ± 7.5 W", "not given"]
     assert row.bars[2].share == 0
 
 

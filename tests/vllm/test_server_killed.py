@@ -64,8 +64,8 @@ def test_api_server_is_killed_under_load(server: tuple[RunningServer, Processes,
     assert processes.are_a_whole_vllm()
     assert memory.made()
     in_flight, final = asyncio.run(kill_under_load(running, tmp_path / "load"))
-    assert (final["state"], final["reason"]) == ("stopped", "the server ended by itself")
-    assert (final["return_code"], final["leftover_pids"]) == (-signal.SIGKILL, [])
+    assert (final.state, final.reason) == ("stopped", "the server ended by itself")
+    assert (final.return_code, final.leftover_pids) == (-signal.SIGKILL, [])
     assert len(in_flight) == 4
     assert set(in_flight["status"]) == {"failed"}
     assert in_flight["error"].notna().all()

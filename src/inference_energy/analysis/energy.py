@@ -46,7 +46,8 @@ from inference_energy.analysis.windows import bin_edges, phase_times
 from inference_energy.config.analysis import EnergyConfig
 from inference_energy.contracts import phases as phases_contract
 from inference_energy.contracts.calibration import Calibrations
-from inference_energy.contracts.figure import Basis, Figure, Reason, weakest
+from inference_energy.contracts.figure import Basis, Figure, Reason
+from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import read_json, read_table
 
 

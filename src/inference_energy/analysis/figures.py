@@ -12,8 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from inference_energy.analysis.uncertainty.budget import budget_from_dict, with_budget
-from inference_energy.contracts.figure import Basis, Figure, Grade, Reason, missing_figure, weakest
+import msgspec
+
+from inference_energy.analysis.uncertainty.budget import Budget, with_budget
+from inference_energy.contracts.figure import Basis, Figure, Reason, missing_figure
+from inference_energy.contracts.grades import Grade, weakest
 
 Effect = Literal["invalidates", "note"]
 
@@ -342,18 +345,7 @@ def make_figure(
 
 def figure_from_dict(content: dict[str, Any]) -> Figure:
     """A figure back from JSON."""
-    interval = content.get("interval_95")
-    return Figure(
-        value=content["value"],
-        unit=content["unit"],
-        basis=content["basis"],
-        boundary=content["boundary"],
-        grade=content["grade"],
-        valid=content["valid"],
-        reasons=tuple(Reason(r["code"], r["detail"]) for r in content["reasons"]),
-        interval_95=(interval[0], interval[1]) if interval else None,
-        budget=content.get("budget"),
-    )
+    return msgspec.convert(content, Figure)
 
 
 def scaled(figure: Figure, factor: float, unit: str) -> Figure:
@@ -376,7 +368,7 @@ def scaled(figure: Figure, factor: float, unit: str) -> Figure:
         notes=figure.reasons,
     )
     return (
-        scaled if figure.budget is None else with_budget(scaled, budget_from_dict(figure.budget).scaled(factor).terms)
+        scaled if figure.budget is None else with_budget(scaled, Budget.from_record(figure.budget).scaled(factor).terms)
     )
 
 

@@ -7,10 +7,11 @@ that between its first and its last movement within the phase, so that no energy
 readings are checked as those of a window are.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from msgspec import structs
 
 from inference_energy.analysis.figures import blocking, make_figure, reason
 from inference_energy.analysis.integration import Values
@@ -21,7 +22,8 @@ from inference_energy.analysis.uncertainty.budget import Term, merged, ratio_err
 from inference_energy.analysis.uncertainty.terms import corrections_of, edge_term, gap_term, scale_terms
 from inference_energy.analysis.windows import Window, align_to_readings, bin_edges
 from inference_energy.config.analysis import EnergyConfig
-from inference_energy.contracts.figure import Figure, Grade, Reason
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.grades import Grade
 
 IdleKind = Literal["cold", "loaded", "post"]
 
@@ -174,7 +176,10 @@ def with_drift_note(cold: Figure, post: Figure) -> tuple[Figure, Figure]:
         "idle_drift",
         f"Idle power was {cold.value:.4g} W before the run and {post.value:.4g} W after it.",
     )
-    return replace(cold, reasons=(*cold.reasons, note)), replace(post, reasons=(*post.reasons, note))
+    return (
+        structs.replace(cold, reasons=(*cold.reasons, note)),
+        structs.replace(post, reasons=(*post.reasons, note)),
+    )
 
 
 def _inner(channel: PowerSeries, start_ns: int, end_ns: int) -> tuple[int, int]:

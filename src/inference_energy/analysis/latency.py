@@ -35,11 +35,12 @@ Intervals are those of the block bootstrap over the window's seconds: another wi
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from msgspec import structs
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -228,7 +229,7 @@ def _figure(
         against = [*against, _too_few(percentile, count, found.effective)]
     value = found.value if found is not None and found.interval_95 is not None else None
     figure = make_figure(value, sample.unit, boundary="client", grade="counted", reasons=against, notes=notes)
-    return replace(figure, interval_95=found.interval_95) if found is not None and figure.valid else figure
+    return structs.replace(figure, interval_95=found.interval_95) if found is not None and figure.valid else figure
 
 
 def _too_few(percentile: float, count: int, effective: int) -> Reason:
@@ -332,4 +333,4 @@ def _bounded(figure: Figure, part: "NDArray[Any]", whole: Values, most: float = 
         return figure
     freedom = error.dof if np.isfinite(error.dof) else 1e9
     half = float(stats.t.ppf(0.975, max(freedom, 1.0))) * error.value
-    return replace(figure, interval_95=(max(figure.value - half, 0.0), min(figure.value + half, most)))
+    return structs.replace(figure, interval_95=(max(figure.value - half, 0.0), min(figure.value + half, most)))

@@ -43,9 +43,9 @@ from inference_energy.analysis.windows import Window, align_to_readings
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import power as power_contract
 from inference_energy.contracts import requests as requests_contract
-from inference_energy.contracts.figure import GRADES_WORST_LAST, Figure, Grade, Reason, weakest
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.grades import POWER_GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
-from inference_energy.contracts.power import GRADES
 from inference_energy.errors import InputError
 
 POWER_COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes")
@@ -171,9 +171,9 @@ def _csv_grade(path: Path, table: pd.DataFrame) -> Grade:
     if "grade" not in table:
         return "sampled"
     given = set(table["grade"].dropna().astype(str))
-    if not given or not given <= set(GRADES):
-        raise InputError(f"{path}: column grade must hold one of {', '.join(GRADES)}; it has {sorted(given)}")
-    return weakest([grade for grade in GRADES_WORST_LAST if grade in given])
+    if not given or not given <= set(POWER_GRADES):
+        raise InputError(f"{path}: column grade must hold one of {', '.join(POWER_GRADES)}; it has {sorted(given)}")
+    return weakest([grade for grade in POWER_GRADES if grade in given])
 
 
 def _floats(column: "pd.Series[Any]") -> np.ndarray[Any, np.dtype[np.float64]]:

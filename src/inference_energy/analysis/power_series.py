@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from inference_energy.analysis.integration import Times, Values, counter_energy, cumulative, integrate, shortfall_s
 from inference_energy.contracts.calibration import NODE
-from inference_energy.contracts.figure import GRADES_WORST_LAST, Grade, weakest
+from inference_energy.contracts.grades import GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.contracts.power import AVERAGING_WINDOW_S, GPU_MODULE, SCHEMA, Key, channel_facts, summed_keys
 from inference_energy.errors import InputError
@@ -269,7 +269,7 @@ def channels(frame: pd.DataFrame, sources: Any, reading: PowerKind) -> list[Powe
     found = []
     for key, rows in frame.groupby(["source", "device", "domain"], sort=True, dropna=False):
         source, device, domain = (str(part) for part in key)
-        if grades.get(source) not in GRADES_WORST_LAST:
+        if grades.get(source) not in GRADES:
             raise InputError(
                 f"the power log has readings of {source!r}, but its schema metadata `source` gives no grade for it: it "
                 'must be a list of {"name", "grade"}'

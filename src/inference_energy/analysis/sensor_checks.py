@@ -22,7 +22,8 @@ from inference_energy.analysis.figures import blocking, reason
 from inference_energy.analysis.integration import Times, Values, shortfall_s
 from inference_energy.analysis.power_series import PowerKind, PowerSeries
 from inference_energy.config.analysis import EnergyConfig, GapLimit
-from inference_energy.contracts.figure import Grade, Reason
+from inference_energy.contracts.figure import Reason
+from inference_energy.contracts.grades import Grade
 from inference_energy.contracts.power import MIG, channel_facts
 
 POWER_CAP = 0x4

@@ -16,11 +16,12 @@ the last has no upper bound: these are not given. The others carry their bucket 
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from msgspec import structs
 from numpy.typing import NDArray
 
 from inference_energy.analysis.figures import make_figure, reason
@@ -212,4 +213,4 @@ def _percentile(found: Histogram, percentile: float, reasons: list[Reason], note
     elif found.count:
         reasons = [*reasons, reason("wide_bucket", "The server's histogram has no buckets.")]
     figure = make_figure(value, "s", boundary="server", grade="counted", reasons=reasons, notes=notes)
-    return replace(figure, interval_95=bounds) if figure.valid else figure
+    return structs.replace(figure, interval_95=bounds) if figure.valid else figure

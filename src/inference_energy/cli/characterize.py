@@ -48,7 +48,7 @@ def characterize(
     from inference_energy.acquire.power.characterize.measure import measure
     from inference_energy.acquire.power.characterize.profile import profile as profile_of
     from inference_energy.contracts.io import write_json
-    from inference_energy.present.characterize import lines, write_characterisation_page
+    from inference_energy.present.characterize import profile_lines, write_profile_page
 
     measured = measure(
         gpu,
@@ -60,8 +60,8 @@ def characterize(
     profile = profile_of(measured)
     path = profile_path(output, profile["gpu"]["uuid"])
     write_json(path, profile)
-    write_characterisation_page(path.with_suffix(".html"), path)
-    for line in lines(profile):
+    write_profile_page(path.with_suffix(".html"), path)
+    for line in profile_lines(profile):
         typer.echo(line)
     typer.echo(f"profile {path}, page {path.with_suffix('.html')}")
 

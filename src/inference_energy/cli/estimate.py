@@ -355,16 +355,15 @@ def score(
 ) -> None:
     """How far each estimator is from each published row; what was fitted is scored on models left out of the fit."""
     pass
-    from inference_energy.estimate.scorecard import page as page_of
     from inference_energy.estimate.scorecard import published_scorecard
-    from inference_energy.present.estimates import estimate_plots
+    from inference_energy.present.doc_pages import estimator_plots, estimators_page
 
     found = published_scorecard()
     if page is not None:
         typed = f"inference-energy estimate score --page {page}" + (f" --images {images}" if images else "")
-        page.write_text(page_of(found, typed))
+        page.write_text(estimators_page(found, typed))
     if images is not None:
-        for name, text in estimate_plots(found).items():
+        for name, text in estimator_plots(found).items():
             (images / name).write_text(text)
     print_scores(found)
 

@@ -94,7 +94,7 @@ def document(
 ) -> None:
     """Write what is generated from the code: comments in YAML files, JSON schema, pages of keys and reason codes."""
     from inference_energy.config.docgen import json_schema, markdown, recommented
-    from inference_energy.present.figures_text import reasons_page
+    from inference_energy.present.doc_pages import reasons_page
 
     for path in configs:
         path.write_text(recommented(path, configs[0]))

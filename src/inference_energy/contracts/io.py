@@ -1,7 +1,9 @@
-"""Parquet files of the data contracts: one way to write them, one way to read them.
+"""Files of the pipeline: replaced as a whole or not at all, as JSON or as Parquet under a data contract.
 
-Every file is zstd-compressed, written to a temporary name and renamed, and carries in its schema metadata the
-contract's version, the clock anchor (one pair of monotonic and wall-clock time), the host and the sources.
+Every Parquet file is zstd-compressed and carries in its schema metadata the contract's version, the clock anchor (one
+pair of monotonic and wall-clock time), the host and the sources.
+
+Arrow is imported where a table is read or written, because processes that send load import this module too.
 """
 
 from __future__ import annotations
@@ -10,109 +12,49 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from inference_energy.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 CONTRACT_VERSION = 1
 
 
-def clock_anchor() -> dict[str, int]:
-    """One pair of monotonic and wall-clock time in ns, taken together.
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`, and rename it to `path` when the block ends without an error.
 
-    The wall clock is read between two reads of the monotonic clock, whose mean is kept.
-    """
-    before_ns = time.monotonic_ns()
-    unix_ns = time.time_ns()
-    after_ns = time.monotonic_ns()
-    return {"monotonic_ns": (before_ns + after_ns) // 2, "unix_ns": unix_ns}
-
-
-def write_table(
-    path: Path, rows: pd.DataFrame | pa.Table | list[dict[str, Any]], schema: pa.Schema, **metadata: Any
-) -> None:
-    """Write rows as Parquet under `schema`; missing columns become null, unknown ones are an error.
-
-    Args:
-        path: the file to make; its folder is made too.
-        rows: a data frame, an Arrow table, or a list of records.
-        schema: the contract.
-        metadata: JSON-able values for the schema metadata, such as `clock_anchor` and `source`.
+    Readers see the old file or the new one, whole. After an error the temporary file is removed and `path` is as it
+    was. The folder is made if it is missing.
 
     Raises:
-        pyarrow.ArrowInvalid: a value does not fit its column's type.
+        OSError: the folder cannot be made, or the file cannot be renamed.
     """
-    if isinstance(rows, pa.Table):
-        table = rows.select(schema.names).cast(schema)
-    elif isinstance(rows, list):
-        table = pa.Table.from_pylist(rows, schema=schema)
-    else:
-        table = pa.Table.from_pandas(rows.reindex(columns=schema.names), schema=schema, preserve_index=False)
-    encoded = schema_metadata(**metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        pq.write_table(table.replace_schema_metadata(encoded), partial, compression="zstd")
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def schema_metadata(**metadata: Any) -> dict[str, str]:
-    """What a contract's file carries in its schema: the contract's version, the host, and what is given."""
-    facts: dict[str, Any] = {"version": CONTRACT_VERSION, "host": platform.node(), **metadata}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
-
-
-def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read a contract's file as a data frame with the columns of `schema`; nullable integers stay integers.
-
-    Raises:
-        InputError: the file is missing, is not Parquet, or lacks a column.
-    """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
-        raise InputError(f"{path}: lacks the column(s) {', '.join(missing)}; was it written by another tool?")
-    frame: pd.DataFrame = table.select(schema.names).to_pandas(types_mapper=_nullable_integers)
-    return frame
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The schema metadata of a contract's file, decoded."""
-    raw = pq.read_schema(path).metadata or {}
-    decoded: dict[str, Any] = {}
-    for key, value in raw.items():
-        if key in (b"pandas", b"ARROW:schema"):
-            continue
-        try:
-            decoded[key.decode()] = json.loads(value)
-        except json.JSONDecodeError:
-            decoded[key.decode()] = value.decode()
-    return decoded
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content of a file under the name `target`, as a whole or not at all."""
+    with atomic_write(target) as partial:
+        partial.write_bytes(source.read_bytes())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON with a temporary name and a rename; keys keep their order, NaN is refused."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    """Write indented JSON atomically; keys keep their order, NaN is refused."""
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -129,7 +71,90 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not JSON: {error}") from error
 
 
+def clock_anchor() -> dict[str, int]:
+    """Return one pair of monotonic and wall-clock time in ns, taken together.
+
+    The wall clock is read between two reads of the monotonic clock, whose mean is kept.
+    """
+    before_ns = time.monotonic_ns()
+    unix_ns = time.time_ns()
+    after_ns = time.monotonic_ns()
+    return {"monotonic_ns": (before_ns + after_ns) // 2, "unix_ns": unix_ns}
+
+
+def schema_metadata(**metadata: Any) -> dict[str, str]:
+    """Return a file's schema metadata: the contract's version, the host, and `metadata`, each value as JSON text."""
+    facts: dict[str, Any] = {"version": CONTRACT_VERSION, "host": platform.node(), **metadata}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+
+
+def write_table(
+    path: Path, rows: pd.DataFrame | pa.Table | list[dict[str, Any]], schema: pa.Schema, **metadata: Any
+) -> None:
+    """Write rows as Parquet under `schema`; missing columns become null, unknown ones are an error.
+
+    Args:
+        path: the file to make; its folder is made too.
+        rows: a data frame, an Arrow table, or a list of records.
+        schema: the contract.
+        metadata: JSON-able values for the schema metadata, such as `clock_anchor` and `source`.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value does not fit its column's type.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if isinstance(rows, pa.Table):
+        table = rows.select(schema.names).cast(schema)
+    elif isinstance(rows, list):
+        table = pa.Table.from_pylist(rows, schema=schema)
+    else:
+        table = pa.Table.from_pandas(rows.reindex(columns=schema.names), schema=schema, preserve_index=False)
+    with atomic_write(path) as partial:
+        pq.write_table(table.replace_schema_metadata(schema_metadata(**metadata)), partial, compression="zstd")
+
+
+def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    """Read a contract's file as a data frame with the columns of `schema`; nullable integers stay integers.
+
+    Raises:
+        InputError: the file is missing, is not Parquet, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path}: lacks the column(s) {', '.join(missing)}; was it written by another tool?")
+    frame: pd.DataFrame = table.select(schema.names).to_pandas(types_mapper=_nullable_integers)
+    return frame
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the schema metadata of a contract's file, decoded."""
+    import pyarrow.parquet as pq
+
+    raw = pq.read_schema(path).metadata or {}
+    decoded: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key in (b"pandas", b"ARROW:schema"):
+            continue
+        try:
+            decoded[key.decode()] = json.loads(value)
+        except json.JSONDecodeError:
+            decoded[key.decode()] = value.decode()
+    return decoded
+
+
 def _nullable_integers(arrow_type: pa.DataType) -> Any:
     import pandas as pd
+    import pyarrow as pa
 
     return pd.Int64Dtype() if pa.types.is_integer(arrow_type) else None

@@ -25,6 +25,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from inference_energy.contracts.grades import POWER_GRADES
+
 SCHEMA = pa.schema(
     [
         ("timestamp_ns", pa.int64()),
@@ -51,8 +53,7 @@ DOMAINS = ("gpu", "gpu_memory", GPU_SAMPLES, GPU_MODULE, "cpu_package", "dram", 
 AVERAGING_WINDOW_S = "averaging_window_s"
 MIG = "mig"
 
-GRADES = ("metered", "counter", "sampled", "modelled", "simulated")
-"""How a figure came about, the most trustworthy first."""
+_RANKS: tuple[str, ...] = POWER_GRADES
 
 
 def summed_domains(domains: Iterable[str]) -> frozenset[str]:
@@ -86,7 +87,7 @@ def summed_keys(channels: Iterable[tuple[Key, str]]) -> frozenset[Key]:
     best: dict[tuple[str, str], tuple[int, str]] = {}
     for (source, device, domain), grade in found.items():
         place = (domain, "" if domain == "node" else device)
-        rank = (GRADES.index(grade), source)
+        rank = (_RANKS.index(grade), source)
         if domain in domains and (place not in best or rank < best[place]):
             best[place] = rank
     return frozenset(
@@ -102,12 +103,3 @@ def channel_facts(sources: Any) -> dict[Key, dict[str, Any]]:
         if isinstance(source, dict)
         for facts in source.get("channels") or []
     }
-
-
-def weakest_grade(grades: Iterable[str]) -> str:
-    """The grade of a sum: that of its least trustworthy part.
-
-    Raises:
-        ValueError: no grade, or one that is not in `GRADES`.
-    """
-    return GRADES[max(GRADES.index(grade) for grade in grades)]

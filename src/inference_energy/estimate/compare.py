@@ -9,14 +9,37 @@ import numpy as np
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import EnergyCalibration, shipped_calibration
 from inference_energy.estimate.estimator import Basis, Estimator, Values
-from inference_energy.estimate.estimators.registry import ESTIMATORS
-from inference_energy.estimate.estimators.roofline import prefill_j
+from inference_energy.estimate.estimators import (
+    ecologits,
+    energy_roofline,
+    flops,
+    how_hungry_is_ai,
+    lookup,
+    roofline,
+    scale,
+    tdp,
+    tdp70,
+)
 from inference_energy.estimate.gpus import GpuSheet
 from inference_energy.estimate.reference_rows import PUBLISHED, MeasuredRow, shipped_rows
 from inference_energy.estimate.shapes.shape import Array, ModelShape
 
 GRADE = "modelled"
 """Of every estimate: nothing here was measured."""
+
+
+ESTIMATORS: tuple[Estimator, ...] = (
+    tdp.ESTIMATOR,
+    tdp70.ESTIMATOR,
+    flops.ESTIMATOR,
+    roofline.ESTIMATOR,
+    ecologits.ESTIMATOR,
+    how_hungry_is_ai.ESTIMATOR,
+    scale.ESTIMATOR,
+    lookup.ESTIMATOR,
+    energy_roofline.ESTIMATOR,
+)
+"""In display order: from the plainest to the best informed."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +155,7 @@ def row_of(one: Estimator, values: Values, place: int, output_tokens: float | No
 
 def prefill_of(cases: Cases, calibration: EnergyCalibration | None, gpu: GpuSheet) -> dict[str, Any]:
     """Energy of reading one prompt, apart from the answer: by data sheet, and by a calibration that knows prompts."""
-    low, high = prefill_j(cases)
+    low, high = roofline.prefill_j(cases)
     found: dict[str, Any] = {
         "data_sheet_j": [_number(low, 0), _number(high, 0)],
         "calibrated_j": None,
@@ -170,3 +193,8 @@ def _notes(cases: Cases) -> list[str]:
 def _number(values: Array, place: int) -> float | None:
     value = float(values[place])
     return value if math.isfinite(value) else None
+
+
+def estimator_of(name: str) -> Estimator:
+    """The estimator with this id."""
+    return next(one for one in ESTIMATORS if one.id == name)

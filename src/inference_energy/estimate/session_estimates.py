@@ -13,8 +13,7 @@ from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts import server_metrics as metrics_contract
 from inference_energy.contracts.io import read_json, read_table
 from inference_energy.estimate.calibration import EnergyCalibration
-from inference_energy.estimate.compare import GRADE, EstimateRequest, basis_for, row_of
-from inference_energy.estimate.estimators.registry import ESTIMATORS
+from inference_energy.estimate.compare import ESTIMATORS, GRADE, EstimateRequest, basis_for, row_of
 from inference_energy.estimate.scorecard import score
 from inference_energy.estimate.session_inputs import ServedModel, WindowLoad, gpu_energy, load_of, read_served_model
 

@@ -25,7 +25,7 @@ import pandas as pd
 from inference_energy.analysis.counts import within
 from inference_energy.analysis.server_metrics import ServerMetrics
 from inference_energy.analysis.windows import Window
-from inference_energy.contracts.figure import weakest
+from inference_energy.contracts.grades import weakest
 from inference_energy.errors import InputError
 from inference_energy.estimate.gpus import GpuSheet, find_gpu, gpu_of_driver
 from inference_energy.estimate.shapes.config_json import shape_from_config

@@ -17,12 +17,14 @@ energy, so each has the interval of that energy, scaled; the factors are taken a
 Stage `carbon`: carbon and water of every window, from its energy figures and the configured factors.
 """
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from inference_energy.analysis.figures import blocking_reasons, figure_from_dict, make_figure, reason, scaled
 from inference_energy.config.analysis import ImpactConfig, WaterConfig
-from inference_energy.contracts.figure import Figure, Reason, weakest
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.grades import weakest
 
 J_PER_KWH = 3.6e6
 
@@ -51,7 +53,7 @@ def with_facility(figure: Figure, pue: float) -> Figure:
     Its interval is that of the energy: the factors are taken as they are stated.
     """
     boundary = f"{figure.boundary}, PUE {pue:g}" if pue != 1 else figure.boundary
-    return replace(figure, boundary=boundary, grade=weakest([figure.grade, "configured"]))
+    return structs.replace(figure, boundary=boundary, grade=weakest([figure.grade, "configured"]))
 
 
 def site_water_l(energy_kwh: float, wue_site_l_per_kwh: float) -> float:

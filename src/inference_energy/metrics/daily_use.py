@@ -9,10 +9,10 @@ Says:     what servers that are always on take. An hour beyond the largest level
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from inference_energy.analysis.figures import blocking_reasons, reason, scaled
 from inference_energy.analysis.integration import Values
@@ -92,5 +92,5 @@ def _from(energy: Figure, sweep: Sweep) -> Mapping[str, Figure]:
             )
             continue
         day = scaled(energy, factor * (own.value or 0.0) / whole, unit)
-        found[name] = replace(day, boundary=own.boundary, grade=own.grade)
+        found[name] = structs.replace(day, boundary=own.boundary, grade=own.grade)
     return found

@@ -9,7 +9,8 @@ Source:   goodput as in Zhong et al., DistServe, OSDI 2024 (arXiv 2401.09670).
 """
 
 from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
-from inference_energy.contracts.figure import Figure, missing_figure, weakest
+from inference_energy.contracts.figure import Figure, missing_figure
+from inference_energy.contracts.grades import weakest
 from inference_energy.metrics.cells import BASES, MetricCell
 from inference_energy.metrics.uncertainty import inverse, per
 

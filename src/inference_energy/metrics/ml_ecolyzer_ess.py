@@ -10,7 +10,7 @@ Defects:  It rewards size: a model of 70 billion parameters scores higher than o
 Says:     nothing that the family does not say better.
 """
 
-from dataclasses import replace
+from msgspec import structs
 
 from inference_energy.analysis.figures import reason
 from inference_energy.contracts.figure import Figure
@@ -32,5 +32,5 @@ def ess(cell: MetricCell) -> dict[str, Figure]:
         note = reason(
             "comparison_only", "ESS grows with the model's size and with less work done: for comparison only."
         )
-        found = replace(found, reasons=(*found.reasons, note))
+        found = structs.replace(found, reasons=(*found.reasons, note))
     return {"ess_million_parameters_per_g": found}

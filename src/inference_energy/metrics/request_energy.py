@@ -12,10 +12,10 @@ Says:     a rule for sharing: requests in a batch share every step. Percentiles 
 """
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from msgspec import structs
 
 from inference_energy.analysis.figures import blocking_reasons, reason
 from inference_energy.analysis.latency import needed, percentiles
@@ -69,7 +69,7 @@ def _percentiles(cell: MetricCell) -> dict[str, Figure]:
         figure = like(energy, own.value, "J/request", notes=notes)
         if energy.budget is not None:
             below, above = (math.hypot(own.value - bound, relative * own.value) for bound in own.interval_95)
-            figure = replace(figure, interval_95=(own.value - below, own.value + above))
+            figure = structs.replace(figure, interval_95=(own.value - below, own.value + above))
         found[name] = figure
     return found
 

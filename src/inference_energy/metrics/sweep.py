@@ -15,7 +15,8 @@ from inference_energy.analysis.figures import blocking_reasons, deduplicated, ma
 from inference_energy.analysis.integration import Values
 from inference_energy.analysis.uncertainty.budget import Term, merged
 from inference_energy.config.analysis import Uncertainty
-from inference_energy.contracts.figure import Figure, Grade, Reason, weakest
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.grades import Grade, weakest
 from inference_energy.metrics.cells import MetricCell
 from inference_energy.metrics.uncertainty import LOAD, SCALE, bounded, fluctuation, scale_of, terms_of
 

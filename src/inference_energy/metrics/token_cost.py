@@ -17,7 +17,7 @@ import numpy as np
 
 from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.integration import Values
-from inference_energy.analysis.uncertainty.budget import budget_from_dict
+from inference_energy.analysis.uncertainty.budget import Budget
 
 _COLUMNS = {"power": "duration_s", "prompt": "uncached_prompt_tokens", "generated": "generated_tokens"}
 MAX_CONDITION = 1e8
@@ -65,4 +65,4 @@ def _inflation(model: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, 
 
 def _standard_error(content: dict[str, Any]) -> float | None:
     figure = figure_from_dict(content)
-    return None if figure.budget is None else budget_from_dict(figure.budget).combined
+    return None if figure.budget is None else Budget.from_record(figure.budget).combined

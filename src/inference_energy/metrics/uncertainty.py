@@ -7,17 +7,18 @@ is applied to all of them at once, and what cancels, cancels. Source: JCGM 100:2
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
+from msgspec import structs
 
 from inference_energy.analysis.figures import blocking_reasons, make_figure, ratio, reason
 from inference_energy.analysis.integration import Values
 from inference_energy.analysis.power_series import Correction
-from inference_energy.analysis.uncertainty.budget import Term, budget_from_dict, merged, ratio_error, with_budget
+from inference_energy.analysis.uncertainty.budget import Budget, Term, merged, ratio_error, with_budget
 from inference_energy.analysis.uncertainty.terms import scale_terms
 from inference_energy.config.analysis import Uncertainty
-from inference_energy.contracts.figure import Figure, Reason, weakest
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.grades import weakest
 from inference_energy.metrics.cells import MetricCell
 
 SCALE = ("sensor gain", "sensor offset", "calibration", "meter")
@@ -29,7 +30,7 @@ NEGLIGIBLE = 1e-9
 
 def terms_of(figure: Figure, *without: str) -> list[Term]:
     """The terms of a figure's budget but some; empty where it has none."""
-    return [term for term in budget_from_dict(figure.budget).terms if term.name not in without] if figure.budget else []
+    return [term for term in Budget.from_record(figure.budget).terms if term.name not in without]
 
 
 def like(
@@ -79,8 +80,8 @@ def inverse(figure: Figure, factor: float, unit: str) -> Figure:
     found = like(figure, factor / figure.value, unit, notes=figure.reasons)
     if figure.interval_95 is None:
         return found
-    budget = budget_from_dict(figure.budget).scaled(factor / figure.value**2).as_dict() if figure.budget else None
-    return replace(found, interval_95=(factor / high, factor / low), budget=budget)
+    budget = Budget.from_record(figure.budget).scaled(factor / figure.value**2).record() if figure.budget else None
+    return structs.replace(found, interval_95=(factor / high, factor / low), budget=budget)
 
 
 def per(

@@ -8,10 +8,11 @@ Source:   The Green Grid, Water Usage Effectiveness (2011): WUE multiplies IT en
 Says:     consumption, not withdrawal. The two are of different places, and of different scarcity: their sum says less.
 """
 
-from dataclasses import replace
+from msgspec import structs
 
 from inference_energy.analysis.figures import blocking_reasons, scaled
-from inference_energy.contracts.figure import Figure, weakest
+from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.grades import weakest
 from inference_energy.metrics.cells import MetricCell
 from inference_energy.metrics.uncertainty import like
 
@@ -31,4 +32,4 @@ def _part(cell: MetricCell, water: Figure) -> Figure:
         return like(water, None, UNIT, reasons=problems)
     # From the energy of a token, whose budget knows how tokens and energy fluctuate together.
     found = scaled(token, 1000 * water.value / energy.value, UNIT)
-    return replace(found, basis=water.basis, boundary=water.boundary, grade=weakest([found.grade, water.grade]))
+    return structs.replace(found, basis=water.basis, boundary=water.boundary, grade=weakest([found.grade, water.grade]))

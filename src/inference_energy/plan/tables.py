@@ -28,7 +28,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from inference_energy.contracts.io import CONTRACT_VERSION
+from inference_energy.contracts.io import CONTRACT_VERSION, atomic_write
 from inference_energy.contracts.schedule import PROMPTS
 from inference_energy.errors import InputError
 
@@ -121,19 +121,15 @@ def write_plan(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, source
         sources: SHA-256 of each file that went into the plan, by its path in the configuration.
     """
     facts = {"version": str(CONTRACT_VERSION), "sources": json.dumps(dict(sources), sort_keys=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     # Random token ids do not repeat: a dictionary of them would only cost time.
     repetitive = [name for name in ("workload", "cell") if name in schema.names]
-    try:
-        with pq.ParquetWriter(
-            partial, schema.with_metadata(facts), compression="zstd", use_dictionary=repetitive
-        ) as writer:
-            for table in tables:
-                writer.write_table(table)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    stamped = schema.with_metadata(facts)
+    with (
+        atomic_write(path) as partial,
+        pq.ParquetWriter(partial, stamped, compression="zstd", use_dictionary=repetitive) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table)
 
 
 def read_prompts(path: Path) -> Iterable[pa.RecordBatch]:

@@ -1,15 +1,10 @@
-"""Digits of a value and its uncertainty: two significant digits of U, and the value rounded to the same place.
+"""Figures as text: digits, unit and interval, or the reasons that stand in their place.
 
-Digits of a value and its uncertainty: two significant digits of U, and the value rounded to the same place.
+Every page and every terminal line formats its figures here, so that a figure without a value never shows a number, and
+a modelled one always carries the word.
 
-Source: JCGM 100:2008 (GUM), 7.2.6.
-
-How a figure is written: its digits, its unit, and the sentence that stands in its place when it is not given.
-
-Every page and every terminal line goes through `place`, so that a figure without a value never shows a number and a
-modelled one always carries the word.
-
-The page of all reason codes, made from their one table.
+Digits: two significant digits of the expanded uncertainty U, and the value rounded to the same place (JCGM 100:2008,
+GUM, 7.2.6).
 """
 
 import math
@@ -18,10 +13,8 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
-from inference_energy.analysis.figures import CODES
-
 SYMMETRIC = 0.01
-"""Bounds whose middle is no further from the value than this share of U are written as ±."""
+"""An interval whose middle is this close to the value, as a share of U, is written with ±."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class Rounded:
 
 
 def rounded(value: float, low: float, high: float) -> Rounded | None:
-    """A value and the bounds of its interval; None where these are not finite or have no width."""
+    """Return a value with the bounds of its interval; None where the bounds are infinite or have no width."""
     expanded = (high - low) / 2
     if not all(map(math.isfinite, (value, low, high))) or expanded <= 0:
         return None
@@ -63,7 +56,7 @@ def rounded(value: float, low: float, high: float) -> Rounded | None:
 
 
 def _at(value: float, last: int) -> Decimal:
-    """A value rounded so that its last digit is that of 10^last."""
+    """Return a value rounded to a multiple of 10^last."""
     return Decimal(repr(value)).quantize(Decimal(1).scaleb(last), ROUND_HALF_UP)
 
 
@@ -74,10 +67,10 @@ def _text(value: Decimal, last: int) -> str:
 
 NOT_GIVEN = "not given"
 UNTRUSTED_GRADES = ("modelled", "simulated")
-"""Grades whose word is always shown beside the figure, and which bring the banner on top of a report."""
+"""Grades that are always named beside the figure, and that bring the banner on top of a report."""
 
 DIGITS = 3
-"""Significant digits: sensor gain alone leaves no more than these."""
+"""Significant digits: the gain error of a sensor alone leaves no more."""
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _SCALED = ("J", "W", "Wh", "g", "gCO2e", "L", "s")
@@ -92,32 +85,35 @@ _WORDS = {
     "1/s": "per s",
 }
 _NEVER_LARGE = ("s", "L")
-"""Base units without k, M, G: 2,400 s is read more easily than 2.4 ks."""
+"""Base units without k, M and G: 2,400 s is easier to read than 2.4 ks."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A unit as it is shown, and what a value is multiplied by to be shown in it."""
+    """A displayed unit, and the factor that converts a value to it."""
 
     factor: float
     unit: str
 
 
+PERCENT = Scale(100.0, "%")
+
+
 @dataclass(frozen=True)
 class FormattedFigure:
-    """Where a figure stands on a page.
+    """A figure as a page or a terminal shows it.
 
     Attributes:
-        number: the digits, empty when the figure is not given; with an interval, as many as its width allows.
-        spread: half the width of the 95 % interval as `± 0.026`, empty where there is none.
+        number: the digits, empty if the figure has no value; an interval limits their count.
+        spread: half the width of the 95 % interval as `± 0.026`, empty without an interval.
         unit: the unit as shown.
-        qualifiers: basis, boundary and grade, without those that say nothing.
-        grade: how it is known.
-        given: whether there is a number.
-        modelled: whether the grade must be seen at once.
-        reasons: sentences: why it is not given, or notes on it.
-        interval: lower and upper bound as shown, empty where there are none.
-        unbounded: why a figure that is given has no interval; empty for all others.
+        qualifiers: basis, boundary and grade, except `none`.
+        grade: how the value is known.
+        has_value: whether there is a number.
+        untrusted: whether the grade must be shown beside the number: see `UNTRUSTED_GRADES`.
+        reasons: sentences that explain a missing value, or notes on a value.
+        interval: lower and upper bound as shown, empty without an interval.
+        no_interval_reason: why a value has no interval; empty otherwise.
     """
 
     number: str
@@ -125,25 +121,25 @@ class FormattedFigure:
     unit: str
     qualifiers: tuple[str, ...]
     grade: str
-    given: bool
-    modelled: bool
+    has_value: bool
+    untrusted: bool
     reasons: tuple[str, ...]
     interval: str
-    unbounded: str
+    no_interval_reason: str
 
     @property
-    def amount(self) -> str:
-        """The number with what it may be off by, without the unit."""
+    def text_without_unit(self) -> str:
+        """The number and its spread."""
         return f"{self.number} {self.spread}".strip()
 
     @property
     def text(self) -> str:
-        """The number, what it may be off by, and the unit; or the words `not given`."""
-        return f"{self.amount} {self.unit}".strip() if self.given else NOT_GIVEN
+        """The number, its spread and the unit; or the words `not given`."""
+        return f"{self.text_without_unit} {self.unit}".strip() if self.has_value else NOT_GIVEN
 
     @property
-    def tip(self) -> str:
-        """The interval in full, for who points at the number; empty where there is none."""
+    def tooltip(self) -> str:
+        """The interval in full; empty without an interval."""
         return f"95\u00a0% interval: {self.interval} {self.unit}".strip() if self.interval else ""
 
     @property
@@ -153,7 +149,7 @@ class FormattedFigure:
 
 
 def significant(value: float, digits: int = DIGITS) -> str:
-    """A number with this many significant digits, thousands separated, never in scientific notation."""
+    """Return a number with this many significant digits and separated thousands, never in scientific notation."""
     if not math.isfinite(value):
         return "not finite"
     if value == 0:
@@ -164,16 +160,16 @@ def significant(value: float, digits: int = DIGITS) -> str:
 
 
 def whole(value: float) -> str:
-    """A count, with its thousands separated."""
+    """Return a count with separated thousands."""
     return f"{value:,.0f}".replace("-", "−")
 
 
 def scale_for(values: Iterable[float | None], unit: str) -> Scale:
-    """One unit for figures that stand side by side: a prefix under which the smallest is not far below 1.
+    """Return the unit that figures side by side share: its prefix keeps the smallest value from falling far below 1.
 
     Args:
-        values: the figures; those not given are passed over.
-        unit: such as `J/token`; the prefix goes to what is before the slash. `kWh` becomes `Wh` with a prefix.
+        values: the figures' values; None is skipped.
+        unit: such as `J/token`; the part before the slash gets the prefix. `kWh` becomes `Wh` with a prefix.
     """
     base, slash, per = unit.partition("/")
     factor = 1.0
@@ -196,7 +192,7 @@ def scale_for(values: Iterable[float | None], unit: str) -> Scale:
 
 
 def pretty_unit(unit: str) -> str:
-    """A unit as people write it: `gCO2e/1k tokens` becomes `g CO₂e / 1k tokens`."""
+    """Return a unit as people write it: `gCO2e/1k tokens` becomes `g CO₂e / 1k tokens`."""
     if unit in _WORDS:
         return _WORDS[unit]
     shown = unit.replace("gCO2e", "g CO₂e").replace("CO2", "CO₂").replace("_", " ")
@@ -206,41 +202,52 @@ def pretty_unit(unit: str) -> str:
 def format_figure(
     figure: dict[str, Any] | None, scale: Scale | None = None, *, per: str | None = "", digits: int = DIGITS
 ) -> FormattedFigure:
-    """A figure of the summary as it is shown.
+    """Format a figure of the summary.
 
     Args:
-        figure: the figure as JSON holds it; None where the summary has none.
+        figure: the figure; None if the summary has none.
         scale: the unit to show it in; None picks one for this figure alone.
-        per: a plainer name for what is after the slash of the unit, such as `output token`; None leaves it out where
-            the label says it; empty keeps it.
+        per: a plainer name for the part after the unit's slash, such as `output token`; None drops that part, empty
+            keeps it.
         digits: significant digits of a figure without an interval; counts are shown whole.
     """
     if figure is None:
-        return _absent((), "", False, ("The summary has no such figure.",))
+        return _without_value((), "", False, ("The summary has no such figure.",))
     grade = str(figure["grade"])
-    modelled = grade in UNTRUSTED_GRADES
+    untrusted = grade in UNTRUSTED_GRADES
     reasons = tuple(dict.fromkeys(sentence(str(reason["detail"])) for reason in figure.get("reasons") or ()))
     qualifiers = tuple(part for part in (figure["basis"], figure["boundary"], grade) if part and part != "none")
     value = figure["value"]
     if value is None or not figure["valid"]:
-        return _absent(qualifiers, grade, modelled, reasons or ("No reason was recorded.",))
+        return _without_value(qualifiers, grade, untrusted, reasons or ("No reason was recorded.",))
     chosen = scale or scale_for([value], figure["unit"])
     unit = chosen.unit
     if per != "" and unit not in _WORDS.values():
         unit = unit.split(" / ")[0] + (f" / {per}" if per else "")
     bounds = figure.get("interval_95")
-    found = rounded(*(each * chosen.factor for each in (value, *bounds))) if bounds else None
-    if found:
-        interval = f"{found.low} to {found.high}"
+    digits_of = rounded(*(number * chosen.factor for number in (value, *bounds))) if bounds else None
+    if digits_of:
+        interval = f"{digits_of.low} to {digits_of.high}"
         return FormattedFigure(
-            found.number, found.spread, unit, qualifiers, grade, True, modelled, reasons, interval, ""
+            digits_of.number,
+            digits_of.spread,
+            unit,
+            qualifiers,
+            grade,
+            True,
+            untrusted,
+            reasons,
+            interval,
+            "",
         )
     number = whole(value) if figure["unit"] in _COUNTS else significant(value * chosen.factor, digits)
-    return FormattedFigure(number, "", unit, qualifiers, grade, True, modelled, reasons, "", unbounded(figure))
+    return FormattedFigure(
+        number, "", unit, qualifiers, grade, True, untrusted, reasons, "", _no_interval_reason(figure)
+    )
 
 
-def unbounded(figure: dict[str, Any]) -> str:
-    """Why a figure has no interval: what is exact, what nothing is known of, and what was not computed."""
+def _no_interval_reason(figure: dict[str, Any]) -> str:
+    """Return why a figure has no interval: it is exact, its error is unknown, or the uncertainty was not computed."""
     grade, base = str(figure["grade"]), str(figure["unit"]).partition("/")[0]
     if grade == "modelled":
         return "No interval: the error of a model is not known."
@@ -253,12 +260,14 @@ def unbounded(figure: dict[str, Any]) -> str:
     return "No interval: its uncertainty was not computed."
 
 
-def _absent(qualifiers: tuple[str, ...], grade: str, modelled: bool, reasons: tuple[str, ...]) -> FormattedFigure:
-    return FormattedFigure("", "", "", qualifiers, grade, False, modelled, reasons, "", "")
+def _without_value(
+    qualifiers: tuple[str, ...], grade: str, untrusted: bool, reasons: tuple[str, ...]
+) -> FormattedFigure:
+    return FormattedFigure("", "", "", qualifiers, grade, False, untrusted, reasons, "", "")
 
 
 def plain(value: Any) -> str:
-    """Any recorded value as text: lists joined, sizes and numbers left as they are, null as a dash."""
+    """Return any recorded value as text: lists joined, numbers unscaled, null as a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -273,25 +282,10 @@ def plain(value: Any) -> str:
 
 
 def sentence(text: str) -> str:
-    """A text with a capital first letter and a full stop; a key of the configuration keeps its small one."""
+    """Return a text with a capital first letter and a full stop; a configuration key keeps its small letter."""
     stripped = text.strip()
     if not stripped:
         return "No reason was recorded."
     first = stripped.split()[0].rstrip(".:,")
     begun = stripped if "." in first or "_" in first else stripped[0].upper() + stripped[1:]
     return begun + ("" if stripped[-1] in ".!?" else ".")
-
-
-def reasons_page() -> str:
-    """Every code with its meaning, its effect and the figures it stands on, in Markdown."""
-    lines = [
-        "# Reason codes",
-        "",
-        "Generated from `src/inference_energy/analysis/validity.py` by `make docs`. A code that invalidates takes the "
-        "figure's value away: its place says why. A note stands on a figure that keeps its value.",
-        "",
-        "| code | meaning | effect | figures |",
-        "|---|---|---|---|",
-        *(f"| `{name}` | {code.meaning} | {code.effect} | {code.figures} |" for name, code in sorted(CODES.items())),
-    ]
-    return "\n".join(lines) + "\n"

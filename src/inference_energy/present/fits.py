@@ -1,9 +1,13 @@
-"""The fits side by side: coefficients, errors, and how far each misses the cells it was fitted to."""
+"""The report's section on fits: coefficients, errors, and predicted over measured energy of each window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
+import plotly.graph_objects as go
+
+from inference_energy.present import page
 from inference_energy.present.figures_text import FormattedFigure, format_figure, sentence, significant
 
 TITLES = {"two_term": "Two terms", "power_term": "With a power term"}
@@ -14,7 +18,7 @@ WITHIN = "The 95\u00a0% intervals hold what measuring leaves open; how wrong the
 
 @dataclass(frozen=True)
 class FitView:
-    """One model of a fit as it is shown; a refused one has places without numbers, and the reasons."""
+    """One model of a fit as it is shown; a refused one has figures without values, and reasons."""
 
     title: str
     formula: str
@@ -25,7 +29,7 @@ class FitView:
 
 @dataclass(frozen=True)
 class FitGroup:
-    """The models fitted to the cells of one server on one machine, and what would make them better."""
+    """The models fitted to the windows of one server on one machine, and windows that would improve them."""
 
     title: str
     views: list[FitView]
@@ -34,7 +38,7 @@ class FitGroup:
 
 
 def fit_groups(fits: Sequence[dict[str, Any]]) -> list[FitGroup]:
-    """The fits in the summary's order."""
+    """Return the fits in the order of the summary."""
     return [
         FitGroup(
             title=" on ".join(str(fit[key]) for key in ("server", "machine") if fit.get(key)),
@@ -50,23 +54,23 @@ def fit_groups(fits: Sequence[dict[str, Any]]) -> list[FitGroup]:
 
 
 def ratios(fits: Sequence[dict[str, Any]]) -> list[tuple[str, list[tuple[str, float]]]]:
-    """Predicted over measured energy: each model's name with its cells' ratios, then the same with each cell held out.
+    """Return predicted over measured energy of each window: for each model in sample, then with the window held out.
 
-    The two come in pairs; a model without ratios is left out, and one without held-out ratios has an empty second.
+    The two come in pairs; a model without ratios is left out, and without held-out ratios the second is empty.
     """
-    found: list[tuple[str, list[tuple[str, float]]]] = []
+    series: list[tuple[str, list[tuple[str, float]]]] = []
     for fit in fits:
         for model in fit["models"].values():
-            name = title(model) + (f", {fit['server']} on {fit['machine']}" if len(fits) > 1 else "")
+            name = model_title(model) + (f", {fit['server']} on {fit['machine']}" if len(fits) > 1 else "")
             rows = {row["cell"]: row["ratio"] for row in model.get("residuals") or []}
             held_out = (model.get("leave_one_out") or {}).get("ratios") or {}
             if rows:
-                found += [(name, list(rows.items())), (f"{name}, cell held out", list(held_out.items()))]
-    return found
+                series += [(name, list(rows.items())), (f"{name}, cell held out", list(held_out.items()))]
+    return series
 
 
-def title(model: dict[str, Any]) -> str:
-    """A model's name in words."""
+def model_title(model: dict[str, Any]) -> str:
+    """Return a model's name in words."""
     name = str(model["name"])
     return TITLES.get(name, name.replace("_", " "))
 
@@ -74,10 +78,10 @@ def title(model: dict[str, Any]) -> str:
 def _view(model: dict[str, Any]) -> FitView:
     rows = [(TERMS.get(name, name), format_figure(figure)) for name, figure in model["coefficients"].items()]
     reasons = [sentence(str(reason["detail"])) for reason in model.get("refused") or []]
-    reasons += [reason for _, shown in rows for reason in (*shown.reasons, shown.unbounded) if reason]
+    reasons += [reason for _, shown in rows for reason in (*shown.reasons, shown.no_interval_reason) if reason]
     if any(shown.interval for _, shown in rows):
         reasons.append(WITHIN)
-    # First what it predicts, then how it fits: R² of a refused fit would only make it look like a result.
+    # Prediction first, then fit; R² of a refused fit is left out, because it would look like a result.
     facts = [("fitted to", f"{len(model['cells'])} cells, {model.get('energy_basis', '')} energy")]
     held_out = model.get("leave_one_out") or {}
     for name, value, share in (
@@ -89,4 +93,32 @@ def _view(model: dict[str, Any]) -> FitView:
     ):
         if value is not None:
             facts.append((name, f"{significant(100 * value, 2)} %" if share else significant(float(value), 3)))
-    return FitView(title(model), str(model.get("formula") or ""), rows, facts, list(dict.fromkeys(reasons)))
+    return FitView(model_title(model), str(model.get("formula") or ""), rows, facts, list(dict.fromkeys(reasons)))
+
+
+def plot_fit(fits: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> go.Figure | None:
+    """Plot predicted over measured energy of each window; None without windows.
+
+    Args:
+        fits: see `ratios`; labels of the windows with their ratios, by the model's name.
+    """
+    if not any(cells for _, cells in fits):
+        return None
+    height = 150 + 26 * len({label for _, cells in fits for label, _ in cells})
+    plot = go.Figure(layout=page.layout("predicted / measured energy", "", height=height, hovermode="y unified"))
+    for index, (name, cells) in enumerate(fits):
+        # Names come in pairs, in sample and held out: one color, filled and open.
+        color, _ = page.series(index // 2)
+        symbol = page.SYMBOLS[index // 2 % len(page.SYMBOLS)] + ("-open" if index % 2 else "")
+        plot.add_scatter(
+            x=[ratio for _, ratio in cells],
+            y=[escape(label) for label, _ in cells],
+            name=escape(name),
+            mode="markers",
+            marker={"size": 10, "symbol": symbol, "color": color, "line": {"width": 2, "color": color}},
+            hovertemplate="%{x:.3f}",
+        )
+    plot.add_vline(x=1, line={"color": page.LIGHT["soft"], "width": 1, "dash": "dash"})
+    plot.update_yaxes(autorange="reversed", rangemode="normal", showgrid=True)
+    plot.update_xaxes(rangemode="tozero")
+    return plot

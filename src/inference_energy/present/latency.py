@@ -1,12 +1,8 @@
-"""Tables of latency: percentiles with their intervals, and the limits that requests kept or broke.
+"""The report's sections on single requests: latencies, SLO attainment, and the energy charged to each request."""
 
-Tables of latency: percentiles with their intervals, and the limits that requests kept or broke.
-
-Receipts: the energy that each request of a cell is charged, and whether they sum to the energy of its window.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -15,8 +11,16 @@ import plotly.graph_objects as go
 
 from inference_energy.present import page
 from inference_energy.present.cell_tables import cell_title
-from inference_energy.present.figures_text import UNTRUSTED_GRADES, Scale, format_figure, scale_for, significant, whole
-from inference_energy.present.plots import Floats, add_ecdf, share_axis
+from inference_energy.present.figures_text import (
+    PERCENT,
+    UNTRUSTED_GRADES,
+    Scale,
+    format_figure,
+    scale_for,
+    significant,
+    whole,
+)
+from inference_energy.present.plots import Floats, buttons_menu
 from inference_energy.present.tables import Table, TableCell
 
 Cells = Sequence[dict[str, Any]]
@@ -33,12 +37,11 @@ LATENCIES = {
     "failed_ttft": "failed: TTFT",
     "failed_e2e": "failed: until the failure",
 }
-LIMITS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "longest time between tokens", "e2e_s": "end to end"}
-PERCENT_AXIS = Scale(100.0, "%")
+SLO_NAMES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "longest time between tokens", "e2e_s": "end to end"}
 
 
 def latency_table(cells: Cells) -> Table:
-    """A row for each latency of a cell; one unit for each latency over all cells."""
+    """Tabulate the percentiles of each latency of each window; a latency has one unit over all windows."""
     present = [name for name in LATENCIES if any(_figures(cell, name) for cell in cells)]
     ranks = [rank for rank in RANKS if any(_name(latency, rank) in c["figures"] for c in cells for latency in present)]
     scales = {name: _scale(cells, name) for name in present}
@@ -61,12 +64,12 @@ def latency_table(cells: Cells) -> Table:
     return table
 
 
-def limits_table(cells: Cells) -> Table | None:
-    """How many requests kept all limits, and how many broke each; None where no limit is configured."""
+def slo_table(cells: Cells) -> Table | None:
+    """Tabulate how many requests met all SLOs, and how many missed each; None if no SLO is configured."""
     limited = [cell for cell in cells if (cell.get("checks") or {}).get("limits")]
     if not limited:
         return None
-    names = [name for name in LIMITS if any(name in cell["checks"]["limits"] for cell in limited)]
+    names = [name for name in SLO_NAMES if any(name in cell["checks"]["limits"] for cell in limited)]
     scale = scale_for([_value(cell, "energy_active_per_good_request_j") for cell in limited], "J/request")
     bounds = limited[0]["checks"]["limits"]
     table = Table(
@@ -75,14 +78,14 @@ def limits_table(cells: Cells) -> Table | None:
             "good requests (%)",
             "goodput, requests / s",
             f"active energy per good request ({scale.unit.split(' / ')[0]})",
-            *[f"{LIMITS[name]} over {bounds[name]['limit']:g} s" for name in names],
+            *[f"{SLO_NAMES[name]} over {bounds[name]['limit']:g} s" for name in names],
         ]
     )
     for cell in limited:
         figures, limits = cell["figures"], cell["checks"]["limits"]
         table.add(
             TableCell(cell_title(cell, cells), "head"),
-            table.number(format_figure(figures.get("goodput_share"), PERCENT_AXIS)),
+            table.number(format_figure(figures.get("goodput_share"), PERCENT)),
             table.number(format_figure(figures.get("goodput_requests_per_s"))),
             table.number(format_figure(figures.get("energy_active_per_good_request_j"), scale)),
             *[_over(limits[name]) for name in names],
@@ -97,15 +100,15 @@ def _over(row: dict[str, Any]) -> TableCell:
 
 
 def _figures(cell: dict[str, Any], latency: str) -> list[dict[str, Any]]:
-    """A latency's percentiles; a cell without a schedule has none from it."""
-    found = [figure for rank in RANKS if (figure := cell["figures"].get(_name(latency, rank)))]
-    unscheduled = all(any(r["code"] == "no_schedule" for r in figure.get("reasons") or ()) for figure in found)
-    return [] if unscheduled else found
+    """Return the figures of a latency's percentiles; empty for latencies from a schedule in a closed loop."""
+    figures = [figure for rank in RANKS if (figure := cell["figures"].get(_name(latency, rank)))]
+    unscheduled = all(any(r["code"] == "no_schedule" for r in figure.get("reasons") or ()) for figure in figures)
+    return [] if unscheduled else figures
 
 
 def _scale(cells: Cells, latency: str) -> Scale | None:
-    found = [figure for cell in cells for figure in _figures(cell, latency)]
-    return scale_for([figure["value"] for figure in found], found[0]["unit"]) if found else None
+    figures = [figure for cell in cells for figure in _figures(cell, latency)]
+    return scale_for([figure["value"] for figure in figures], figures[0]["unit"]) if figures else None
 
 
 def _name(latency: str, rank: str) -> str:
@@ -117,12 +120,12 @@ def _value(cell: dict[str, Any], name: str) -> float | None:
     return figure["value"] if figure else None
 
 
-PERCENTILES = (50, 90, 99)
+RECEIPT_PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True)
 class Receipts:
-    """The receipts of one cell under one policy, in J; `window` is the figure of its energy in the summary."""
+    """The receipts of one window under one policy [J]; `window` is the figure of the window's energy."""
 
     label: str
     policy: str
@@ -131,44 +134,44 @@ class Receipts:
 
     @property
     def charged_j(self) -> Floats:
-        """The receipts of requests that had a share: requests without a token in the window are charged nothing."""
+        """The receipts above zero: requests without a token in the window are charged nothing."""
         return self.energies_j[self.energies_j > 0]
 
     @property
     def weak_grade(self) -> str:
-        """The grade of the window's energy where it must be seen at once, else empty."""
+        """The grade of the window's energy if it is untrusted, else empty."""
         grade = str(self.window["grade"]) if self.window else ""
         return grade if grade in UNTRUSTED_GRADES else ""
 
 
-def of_cell(label: str, window: dict[str, Any] | None, rows: pd.DataFrame) -> list[Receipts]:
-    """The receipts of a cell, by policy, from its rows of receipts.parquet."""
+def receipts_by_policy(label: str, window: dict[str, Any] | None, rows: pd.DataFrame) -> list[Receipts]:
+    """Return the receipts of a window by policy, from its rows of receipts.parquet."""
     return [
         Receipts(label, str(policy), part["energy_j"].dropna().to_numpy(dtype=np.float64), window)
         for policy, part in rows.groupby("policy")
     ]
 
 
-def receipts_figure(cells: Sequence[Receipts]) -> go.Figure | None:
-    """Distribution of the energy of a request, one line a cell and policy; None where nothing was charged."""
+def plot_receipts(cells: Sequence[Receipts]) -> go.Figure | None:
+    """Plot the distribution of energy per request by window and policy; None if nothing was charged."""
     filled = [cell for cell in cells if cell.charged_j.size]
     if not filled:
         return None
     grades = " and ".join(sorted({cell.weak_grade for cell in filled} - {""}))
-    figure = go.Figure(layout=page.layout(f"energy of a request (J{grades and ', ' + grades})", "share of requests"))
+    plot = go.Figure(layout=page.layout(f"energy of a request (J{grades and ', ' + grades})", "share of requests"))
     policies = len({cell.policy for cell in filled})
     for index, cell in enumerate(filled):
         label = cell.label + (f", by {cell.policy}" if policies > 1 else "")
-        add_ecdf(figure, label, cell.charged_j, index, visible=True, unit=" J")
-    share_axis(figure)
-    figure.update_xaxes(rangemode="tozero")
-    return figure
+        add_ecdf(plot, label, cell.charged_j, index, visible=True, unit=" J")
+    share_axis(plot)
+    plot.update_xaxes(rangemode="tozero")
+    return plot
 
 
 def receipts_table(cells: Sequence[Receipts]) -> Table:
-    """Mean and percentiles of each cell, and the sum of its receipts over the energy of its window."""
+    """Tabulate mean and percentiles of each window's receipts, and their sum over the window's energy."""
     scale = scale_for([float(np.median(cell.charged_j)) for cell in cells if cell.charged_j.size], "J")
-    ranks = [f"p{rank} ({scale.unit})" for rank in PERCENTILES]
+    ranks = [f"p{rank} ({scale.unit})" for rank in RECEIPT_PERCENTILES]
     table = Table(
         ["load", "charged by", "requests", f"mean ({scale.unit})", *ranks, "sum / window energy", "± of the energy"]
     )
@@ -178,7 +181,7 @@ def receipts_table(cells: Sequence[Receipts]) -> Table:
             why = format_figure(cell.window).why or "No request has a token in the window."
             table.add(head, policy, TableCell(f"not given: {why}", "missing", span=len(table.columns) - 2))
             continue
-        shown = [float(cell.charged_j.mean()), *np.percentile(cell.charged_j, PERCENTILES).tolist()]
+        shown = [float(cell.charged_j.mean()), *np.percentile(cell.charged_j, RECEIPT_PERCENTILES).tolist()]
         whole_j = cell.window["value"] if cell.window else None
         bounds = (cell.window or {}).get("interval_95")
         off = f"{significant(50 * (bounds[1] - bounds[0]) / whole_j, 2)}\u00a0%" if bounds and whole_j else "–"
@@ -191,3 +194,107 @@ def receipts_table(cells: Sequence[Receipts]) -> Table:
             TableCell(off, "number"),
         )
     return table
+
+
+def plot_latency(
+    series: Sequence[tuple[str, dict[str, Floats]]], limits: Mapping[str, float] | None = None
+) -> go.Figure | None:
+    """Plot distributions of latency with a button for each measure; None without latencies.
+
+    Args:
+        series: label and latencies [s] by measure for each window.
+        limits: SLOs by name (`ttft_s`, `tpot_s`, `e2e_s`); drawn as lines.
+    """
+    measures = [name for name in PLOTTED if any(values.get(name, _NONE).size for _, values in series)]
+    if not measures:
+        return None
+    plot = go.Figure(layout=page.layout("seconds", "share of requests", height=400))
+    shown: list[str] = []
+    for measure in measures:
+        for index, (label, values) in enumerate(series):
+            if values.get(measure, _NONE).size:
+                add_ecdf(plot, label, values[measure], index, visible=measure == measures[0], unit=" s")
+                shown.append(measure)
+        limit_s = (limits or {}).get(f"{measure.partition('_')[0]}_s")
+        if limit_s is not None:
+            _add_limit(plot, limit_s, visible=measure == measures[0])
+            shown.append(measure)
+    buttons = [
+        {"label": LATENCIES[measure], "method": "restyle", "args": [{"visible": [name == measure for name in shown]}]}
+        for measure in measures
+    ]
+    share_axis(plot)
+    plot.update_xaxes(rangemode="tozero")
+    if len(buttons) > 1:
+        plot.update_layout(updatemenus=[buttons_menu(buttons)], margin={"t": 44}, legend={"y": -0.2, "yanchor": "top"})
+    return plot
+
+
+PLOTTED = ("ttft", "ttft_from_schedule", "tpot", "e2e")
+"""The latencies that are plotted, by their names in `LATENCIES`."""
+
+
+def latencies(
+    requests: pd.DataFrame, start_ns: int | None = None, end_ns: int | None = None, *, scheduled: bool = True
+) -> dict[str, Floats]:
+    """Return latencies [s] of the successful requests whose last token is in [start, end), as in the summary.
+
+    TTFT = first token - sent (or - scheduled); TPOT = (last - first token) / (tokens - 1);
+    end to end = last token - sent. `scheduled` is false in a closed loop, which has no schedule.
+    """
+    good = requests[(requests["status"] == "ok") & requests["last_token_ns"].notna()]
+    if start_ns is not None and end_ns is not None:
+        good = good[(good["last_token_ns"] >= start_ns) & (good["last_token_ns"] < end_ns)]
+    first, last = good["first_token_ns"], good["last_token_ns"]
+    tokens = good["completion_tokens"]
+    intervals_ns = {
+        "ttft": first - good["sent_ns"],
+        **({"ttft_from_schedule": first - good["scheduled_ns"]} if scheduled else {}),
+        "tpot": (last - first) / (tokens - 1).where(tokens > 1),
+        "e2e": last - good["sent_ns"],
+    }
+    return {
+        name: values.astype("Float64").dropna().to_numpy(dtype=np.float64) / np.float64(1e9)
+        for name, values in intervals_ns.items()
+    }
+
+
+_NONE: Floats = np.empty(0)
+
+
+ECDF_POINTS = 500
+"""Longer distributions are drawn at this many evenly spaced ranks, the smallest and the largest included."""
+
+
+def add_ecdf(plot: go.Figure, label: str, values: Floats, index: int, *, visible: bool, unit: str) -> None:
+    """Add the share of `values` up to x, against x."""
+    ordered = np.sort(values)
+    ranks = np.unique(np.linspace(0, ordered.size - 1, min(ordered.size, ECDF_POINTS)).round().astype(int))
+    color, dash = page.series(index)
+    plot.add_scatter(
+        x=ordered[ranks],
+        y=(ranks + 1) / ordered.size,
+        name=escape(label),
+        mode="lines",
+        line={"color": color, "dash": dash, "width": 2, "shape": "hv"},
+        hovertemplate="%{y:.0%} up to %{x:.3g}" + unit,
+        visible=visible,
+    )
+
+
+def _add_limit(plot: go.Figure, limit_s: float, *, visible: bool) -> None:
+    plot.add_scatter(
+        x=[limit_s, limit_s],
+        y=[0, 1],
+        name=f"limit, {limit_s:g} s",
+        mode="lines",
+        line={"color": page.LIGHT["bad"], "width": 1.4, "dash": "dash"},
+        hovertemplate="%{x:.3g} s",
+        visible=visible,
+    )
+
+
+def share_axis(plot: go.Figure) -> None:
+    """Format the y axis for shares, and show the legend even for one line."""
+    plot.update_yaxes(range=[0, 1.02], tickformat=".0%")
+    plot.update_layout(showlegend=True)

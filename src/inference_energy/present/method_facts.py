@@ -1,4 +1,4 @@
-"""How it was measured: machine, server, model, power sources and files, as lists of facts with their gaps."""
+"""The report's section on method: machines, server, model, power sources, calibration and files, with their gaps."""
 
 import hashlib
 import os
@@ -16,18 +16,18 @@ from inference_energy.present.report_inputs import SessionData
 
 @dataclass(frozen=True)
 class Facts:
-    """A titled list of facts; `missing` holds what is not known, each with its reason."""
+    """A titled list of facts; `missing` holds the unknown ones with their reasons."""
 
     title: str
-    known: list[tuple[str, str]]
+    facts: list[tuple[str, str]]
     missing: list[tuple[str, str]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
-    """A command, one word each; or a long list shown folded."""
+    """The words of a command, or a long list that is shown folded."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured on what, for the line below the title."""
+    """Models, server, machines and dates for the line below the title."""
 
     models: list[str]
     server: str
@@ -39,7 +39,7 @@ class Subject:
 def subject(
     sessions: Sequence[SessionData], environments: Sequence[dict[str, Any]], summary: dict[str, Any]
 ) -> Subject:
-    """Models, server version, hardware and dates; each falls back on the names in the summary."""
+    """Return models, server version, hardware and dates; each falls back to the names in the summary."""
     models = _unique([str(s.model["name"]) for s in sessions if s.model.get("name")]) or _unique(
         [name for cell in summary["cells"] if (name := model_name(cell))]
     )
@@ -59,7 +59,7 @@ def subject(
 
 
 def hardware(environment: dict[str, Any]) -> str:
-    """GPUs and CPU of a machine in a few words, such as `2 × NVIDIA H100 80GB HBM3, Intel Xeon Platinum 8480C`."""
+    """Return GPUs and CPU of a machine, such as `2 × NVIDIA H100 80GB HBM3, Intel Xeon Platinum 8480C`."""
     gpus = environment.get("gpus") or []
     names = Counter(str(gpu.get("name", "GPU")) for gpu in gpus if isinstance(gpu, dict))
     parts = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
@@ -69,60 +69,61 @@ def hardware(environment: dict[str, Any]) -> str:
 
 
 def environment_facts(paths: Sequence[Path], environments: Sequence[dict[str, Any]]) -> list[Facts]:
-    """One list for each machine; sessions that recorded the same facts share one.
+    """Return a list of facts for each machine; sessions that recorded the same facts share one.
 
     Args:
-        paths: where each environment.json lies: {machine}/sessions/{session}/ or a folder named after the machine.
+        paths: path of each environment.json: in {machine}/sessions/{session}/ or in a folder named after the machine.
         environments: their contents, in the same order.
     """
-    found: list[tuple[list[str], dict[str, Any]]] = []
+    groups: list[tuple[list[str], dict[str, Any]]] = []
     for path, environment in zip(paths, environments, strict=True):
         of_session = len(path.parts) > 3 and path.parts[-3] == "sessions"
         name = f"{path.parts[-4]}, session {path.parent.name}" if of_session else path.parent.name
-        same = next((names for names, known in found if known == environment), None)
+        same = next((names for names, environment_of_group in groups if environment_of_group == environment), None)
         if same is None:
-            found.append(([name], environment))
+            groups.append(([name], environment))
         else:
             same.append(name)
-    return [Facts("; ".join(names), _known(environment), _gaps(environment)) for names, environment in found]
+    return [Facts("; ".join(names), _facts(environment), _gaps(environment)) for names, environment in groups]
 
 
 def session_facts(session: SessionData) -> list[Facts]:
-    """Model, server, power sources and course of one session."""
+    """Return the facts about model, server, power sources and course of one session."""
     model, server = session.model, session.server_environment
-    found = []
+    lists = []
     if model:
-        # The folder of this machine that holds the model or the interpreter says nothing to a reader elsewhere.
-        # Its architecture is a page of numbers, and is in model.json.
+        # Local paths mean nothing to a reader elsewhere, and the architecture is a page of numbers in model.json.
         named = {key: value for key, value in model.items() if key not in ("files", "path", "architecture")}
         files = [(f"sha256 of {name}", str(digest)) for name, digest in (model.get("files") or {}).items()]
-        found.append(Facts("Model", [*_known(named), *files], _gaps(model)))
+        lists.append(Facts("Model", [*_facts(named), *files], _gaps(model)))
     if server:
         packages = [str(package) for package in server.get("packages") or []]
         listed = {key: value for key, value in server.items() if key not in ("packages", "command")}
-        found.append(Facts("Server environment", _known(listed), _gaps(server), packages))
+        lists.append(Facts("Server environment", _facts(listed), _gaps(server), packages))
     sources = session.power_metadata.get("source")
     if sources:
         rows = sources if isinstance(sources, list) else [sources]
-        known = [
+        source_facts = [
             (str(row.get("name", "source")), plain({k: v for k, v in row.items() if k != "name"}))
             for row in rows
             if isinstance(row, dict)
         ]
         counts = session.session.get("power") or {}
-        found.append(
-            Facts("Power sources and sampler", [*known, *_known({k: counts[k] for k in counts if k != "sources"})])
+        lists.append(
+            Facts(
+                "Power sources and sampler", [*source_facts, *_facts({k: counts[k] for k in counts if k != "sources"})]
+            )
         )
     if session.session:
         command = next(_commands(session.session), [])
         rest = {key: value for key, value in session.session.items() if key != "power"}
-        # A null there is no gap: `last_error` is null where nothing went wrong.
-        found.append(Facts("Session", _known(rest), _gaps(session.session, silent=False), command))
-    return found
+        # A null is no gap here: `last_error` is null if nothing went wrong.
+        lists.append(Facts("Session", _facts(rest), _gaps(session.session, silent=False), command))
+    return lists
 
 
 def files(output: Path, paths: Sequence[Path]) -> list[tuple[str, str, str]]:
-    """Path from the report's folder, size and SHA-256 of each file that the figures can be recomputed from."""
+    """Return relative path, size and SHA-256 of each file from which the figures can be recomputed."""
     rows = []
     for path in dict.fromkeys(paths):
         with path.open("rb") as stream:
@@ -145,8 +146,8 @@ def _dates(sessions: Sequence[SessionData]) -> str:
     return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}" if texts else ""
 
 
-def _known(content: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is not null; a command is shown on its own, word by word."""
+def _facts(content: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the values that are not null, except commands, which are shown word by word."""
     return [
         (key, plain(value))
         for key, value in _leaves(content)
@@ -155,11 +156,11 @@ def _known(content: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _gaps(content: dict[str, Any], *, silent: bool = True) -> list[tuple[str, str]]:
-    """What `missing` gives a reason for and, if `silent`, each further null."""
+    """Return the keys that `missing` explains and, if `silent`, every other null."""
     reasons = content.get("missing")
     reasons = {str(key): str(why) for key, why in reasons.items()} if isinstance(reasons, dict) else {}
-    others = [key for key, value in _leaves(content) if silent and value is None and key not in reasons]
-    return [*reasons.items(), *((key, "no reason was recorded") for key in others)]
+    unexplained = [key for key, value in _leaves(content) if silent and value is None and key not in reasons]
+    return [*reasons.items(), *((key, "no reason was recorded") for key in unexplained)]
 
 
 def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -182,3 +183,56 @@ def _commands(content: dict[str, Any]) -> Iterator[list[str]]:
             yield [str(word) for word in value]
         elif isinstance(value, dict):
             yield from _commands(value)
+
+
+def calibration_texts(sessions: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a sentence for each calibration that was applied, and for each that was not; each once.
+
+    Args:
+        sessions: sessions of the summary.
+    """
+    texts = []
+    for row in sessions:
+        calibration = row.get("calibration") or {}
+        texts += [
+            f"{row['session']}: the power of {entry['name']} is calibrated against {entry['meter']}, "
+            f"{entry['date'][:10]}: {_gain_text(entry)}."
+            for entry in calibration.get("applied", [])
+        ]
+        texts += [f"{row['session']}: {note['detail']}" for note in calibration.get("notes", [])]
+    return list(dict.fromkeys(texts))
+
+
+def calibration_facts(row: dict[str, Any]) -> list[Facts]:
+    """Return the facts about the calibration of one session; none if the configuration names no file.
+
+    Args:
+        row: the session in the summary.
+    """
+    calibration = row.get("calibration")
+    if not calibration:
+        return []
+    facts = [
+        (
+            str(entry["name"]),
+            f"{_gain_text(entry)}; against {entry['meter']} ({entry['grade']}), {entry['date']}, {entry['phases']} "
+            f"phases, chi² per degree of freedom {entry['chi2_per_dof']:.2g}; sum of {', '.join(entry['channels'])}",
+        )
+        for entry in calibration["applied"]
+    ]
+    missing = [("not applied", str(note["detail"])) for note in calibration["notes"]]
+    return [Facts("Calibration", [*facts, ("sha256 of the file", str(calibration["sha256"]))], missing)]
+
+
+def meters(sessions: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the meters of the calibrations that were applied, each once."""
+    names = [str(entry["meter"]) for row in sessions for entry in (row.get("calibration") or {}).get("applied", [])]
+    return list(dict.fromkeys(names))
+
+
+def _gain_text(entry: dict[str, Any]) -> str:
+    """Return gain and offset with their standard uncertainties."""
+    return (
+        f"gain {entry['gain']:.4f}, offset {entry['offset_w']:.1f} W, standard uncertainties "
+        f"{entry['u_gain']:.2g} and {entry['u_offset_w']:.2g} W"
+    )

@@ -1,16 +1,11 @@
-"""Colours of pages and figures, light and dark, from one table.
+"""A page: a template, plots and plotly.js in one HTML file that needs no network; colors from one table.
 
-Colours of pages and figures, light and dark, from one table.
-
-The series colours are Okabe and Ito's colour-blind-safe set (jfly.uni-koeln.de/color), darkened or lightened until each
-has a contrast of at least 3:1 on its page. Figures are drawn in the light colours; the page's script swaps each for its
-dark partner, so that a figure follows the theme without being drawn twice.
-
-A page: a template, figures and plotly.js in one HTML file that needs no network.
+The series colors are Okabe and Ito's color-blind-safe set (jfly.uni-koeln.de/color), darkened or lightened until each
+has a contrast of at least 3:1 on its page. Plots are drawn in the light colors; the page's script swaps each for its
+dark partner, so that a plot follows the theme without being drawn twice.
 """
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from inference_energy import __version__
+from inference_energy.contracts.io import atomic_write
 from inference_energy.present import figures_text
 
 LIGHT = {
@@ -75,38 +71,38 @@ DARK = {
 
 SERIES = tuple(LIGHT[f"series_{number}"] for number in range(1, 7))
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-"""Line styles; a second cue beside the colour, and what tells series apart beyond the sixth."""
+"""Line styles: a second cue beside the color, and the only one that differs after the sixth series."""
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross")
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 CONFIG: dict[str, Any] = {"displayModeBar": False, "displaylogo": False, "responsive": True}
-"""Plotly's settings for every figure: dragging zooms in, a double click zooms out, so there is no row of buttons."""
+"""Plotly's settings for every plot: dragging zooms in and a double click zooms out, so no toolbar is needed."""
 
 
 def series(index: int) -> tuple[str, str]:
-    """Colour and line style of the series with this index."""
+    """Return color and line style of the series with this index."""
     return SERIES[index % len(SERIES)], DASHES[(index // len(SERIES) + index) % len(DASHES)]
 
 
-def css_variables(colours: dict[str, str]) -> str:
-    """The table as CSS custom properties: `--series-1: #0072b2; ...`."""
-    return " ".join(f"--{name.replace('_', '-')}: {colour};" for name, colour in colours.items())
+def css_variables(colors: dict[str, str]) -> str:
+    """Return the table as CSS custom properties: `--series-1: #0072b2; ...`."""
+    return " ".join(f"--{name.replace('_', '-')}: {color};" for name, color in colors.items())
 
 
 def swaps() -> dict[str, str]:
-    """Light colour to dark colour, for the figures."""
+    """Return the dark color of each light color, for the plots."""
     return {LIGHT[name]: DARK[name] for name in LIGHT}
 
 
 def layout(x_title: str, y_title: str, **more: Any) -> dict[str, Any]:
-    """The layout shared by all figures.
+    """Return the layout that all plots share.
 
     Args:
         x_title: title of the x axis, with its unit.
         y_title: title of the y axis, with its unit.
-        more: further keys; they replace those given here.
+        more: further keys; they override the shared ones.
     """
     axis = {
         "gridcolor": LIGHT["grid"],
@@ -132,9 +128,9 @@ def layout(x_title: str, y_title: str, **more: Any) -> dict[str, Any]:
     return {**shared, **more}
 
 
-def figure_json(figure: go.Figure) -> dict[str, Any]:
-    """Data and layout of a figure as the page's script takes them."""
-    content: dict[str, Any] = json.loads(figure.to_json())
+def plot_json(plot: go.Figure) -> dict[str, Any]:
+    """Return data and layout of a plot as the page's script expects them."""
+    content: dict[str, Any] = json.loads(plot.to_json())
     content["layout"].pop("template", None)
     return content
 
@@ -145,17 +141,12 @@ def write_page(output: Path, template: str, **content: Any) -> None:
     Args:
         output: the HTML file; its folder is made too.
         template: name of the template.
-        content: what the template takes; `figures` (name to `figure_json`) are embedded as data.
+        content: the template's variables; `plots` (name to `plot_json`) are embedded as data.
     """
-    figures = {name: _json(figure) for name, figure in content.pop("figures", {}).items()}
-    html = _environment().get_template(template).render(figures=figures, **content)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
+    plots = {name: _json(plot) for name, plot in content.pop("plots", {}).items()}
+    html = _environment().get_template(template).render(plots=plots, **content)
+    with atomic_write(output) as partial:
         partial.write_text(html, encoding="utf-8")
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @cache
@@ -182,5 +173,5 @@ def _environment() -> Environment:
 
 
 def _json(content: Any) -> Markup:
-    """JSON that cannot close the script element it stands in."""
+    """Return JSON that cannot close the script element around it."""
     return Markup(json.dumps(content).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -1,34 +1,32 @@
-"""The course of a session's load: offered and achieved rate, requests in flight, and time to first token."""
+"""A session's load over time: offered and sent request rate, requests in flight, and time to first token."""
 
 from html import escape
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
 from inference_energy.present import page
+from inference_energy.present.plots import Floats, shade_span
 from inference_energy.present.report_inputs import SessionData
 from inference_energy.present.trace import thin
 
-Floats = npt.NDArray[np.float64]
-
 BINS = 300
-"""Rates are counted in seconds, or in as many longer stretches."""
+"""Most bins for rates; a bin is a second, or longer in long sessions."""
 
 _DOMAINS = ((0.68, 1.0), (0.36, 0.62), (0.0, 0.3))
 
 
-def course_figure(data: SessionData, limit_s: float | None = None) -> go.Figure | None:
-    """The figure, or None where no request was sent.
+def plot_load_timeline(data: SessionData, limit_s: float | None = None) -> go.Figure | None:
+    """Plot the load; None if no request was sent.
 
-    Three panels over time: requests a second as the schedule offers them and as they were sent; requests in flight;
-    TTFT of each request, from the schedule where there is one.
+    Three panels: requests per second, as scheduled and as sent; requests in flight; TTFT of each request, counted from
+    the schedule if there is one.
 
     Args:
         data: the session's files.
-        limit_s: the limit on TTFT, drawn as a line.
+        limit_s: the SLO on TTFT, drawn as a line.
     """
     if data.requests is None:
         return None
@@ -38,18 +36,18 @@ def course_figure(data: SessionData, limit_s: float | None = None) -> go.Figure 
     origin_ns = _origin_ns(data)
     edges_s = _edges_s(sent, origin_ns)
     scheduled = data.requests[~data.requests["cell"].isin(_closed(data.session))]
-    figure = go.Figure(layout=_layout())
-    figure.add_scatter(**_rate(sent["sent_ns"], edges_s, origin_ns, "sent", 0), yaxis="y")
-    figure.add_scatter(**_rate(scheduled["scheduled_ns"], edges_s, origin_ns, "offered", 1), yaxis="y")
+    plot = go.Figure(layout=_layout())
+    plot.add_scatter(**_rate(sent["sent_ns"], edges_s, origin_ns, "sent", 0), yaxis="y")
+    plot.add_scatter(**_rate(scheduled["scheduled_ns"], edges_s, origin_ns, "offered", 1), yaxis="y")
     time_s, count = _in_flight(sent, origin_ns)
-    figure.add_scatter(**_line(time_s, count, "in flight", 2), yaxis="y2")
+    plot.add_scatter(**_line(time_s, count, "in flight", 2), yaxis="y2")
     ttft = sent["first_token_ns"] - sent["scheduled_ns"].where(sent["cell"].isin(scheduled["cell"]), sent["sent_ns"])
-    known = ttft.dropna()
-    at_s = _seconds(sent.loc[known.index, "first_token_ns"], origin_ns)
+    observed = ttft.dropna()
+    at_s = _seconds(sent.loc[observed.index, "first_token_ns"], origin_ns)
     order = np.argsort(at_s)
-    seconds = known.to_numpy(dtype=np.float64)[order] / 1e9
+    seconds = observed.to_numpy(dtype=np.float64)[order] / 1e9
     x, y = thin(at_s[order], np.asarray(seconds, dtype=np.float64))
-    figure.add_scatter(
+    plot.add_scatter(
         x=x,
         y=y,
         name="TTFT",
@@ -59,7 +57,7 @@ def course_figure(data: SessionData, limit_s: float | None = None) -> go.Figure 
         yaxis="y3",
     )
     if limit_s is not None:
-        figure.add_scatter(
+        plot.add_scatter(
             x=[edges_s[0], edges_s[-1]],
             y=[limit_s, limit_s],
             name="limit of TTFT",
@@ -68,8 +66,8 @@ def course_figure(data: SessionData, limit_s: float | None = None) -> go.Figure 
             hovertemplate="%{y:.3g} s",
             yaxis="y3",
         )
-    _shade(figure, data, origin_ns)
-    return figure
+    _shade_windows(plot, data, origin_ns)
+    return plot
 
 
 def _layout() -> dict[str, Any]:
@@ -85,7 +83,7 @@ def _layout() -> dict[str, Any]:
 
 
 def _closed(session: dict[str, Any]) -> list[str]:
-    """The cells in which nothing was due at a set time."""
+    """Return the windows with a closed loop, which have no schedule."""
     cells = {**(session.get("windows") or {}), "warmup": session.get("warmup")}
     return [name for name, facts in cells.items() if ((facts or {}).get("arrival") or {}).get("process") == "closed"]
 
@@ -121,36 +119,25 @@ def _in_flight(sent: pd.DataFrame, origin_ns: int) -> tuple[Floats, Floats]:
 
 
 def _line(x: Floats, y: Floats, name: str, index: int, shape: str = "linear") -> dict[str, Any]:
-    colour, dash = page.series(index)
+    color, dash = page.series(index)
     return {
         "x": x,
         "y": y,
         "name": name,
         "mode": "lines",
-        "line": {"color": colour, "dash": "solid" if name != "offered" else dash, "width": 1.5, "shape": shape},
+        "line": {"color": color, "dash": "solid" if name != "offered" else dash, "width": 1.5, "shape": shape},
         "hovertemplate": "%{y:.3g}",
     }
 
 
-def _shade(figure: go.Figure, data: SessionData, origin_ns: int) -> None:
-    """The windows, named."""
+def _shade_windows(plot: go.Figure, data: SessionData, origin_ns: int) -> None:
+    """Shade and name the windows."""
     if data.phases is None:
         return
     for row in data.phases[data.phases["phase"] == "window"].itertuples():
         start_s, end_s = ((int(str(time)) - origin_ns) / 1e9 for time in (row.start_ns, row.end_ns))
-        figure.add_shape(
-            type="rect",
-            xref="x",
-            yref="paper",
-            x0=start_s,
-            x1=end_s,
-            y0=0,
-            y1=1,
-            layer="below",
-            line_width=0,
-            fillcolor=page.LIGHT["phase_busy"],
-        )
-        figure.add_annotation(
+        shade_span(plot, start_s, end_s, "phase_busy")
+        plot.add_annotation(
             x=(start_s + end_s) / 2,
             y=1,
             yref="paper",

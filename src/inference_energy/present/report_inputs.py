@@ -1,4 +1,4 @@
-"""The files a report is made of, and reading them: what is not there is None, for the report says so in its place."""
+"""The files of a report and their content; absent files are None, and the report names the gap."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from inference_energy.errors import InputError
 
 @dataclass(frozen=True)
 class SessionFiles:
-    """The files of one session. Every path but the names may be None: its part of the report is then left out.
+    """The files of one session; without a path, its part of the report is left out.
 
-    `name` is the session's, `machine` the machine it ran on; both as in the summary.
+    `name` and `machine` are those of the summary.
     """
 
     name: str
@@ -34,18 +34,18 @@ class SessionFiles:
 
     @property
     def label(self) -> str:
-        """The name in headings."""
+        """The session's name in headings."""
         return f"{self.name} on {self.machine}" if self.machine else self.name
 
     def existing(self) -> list[Path]:
-        """The files that were given, for the list of files to recompute from."""
+        """Return the paths that are set, for the list of files to recompute from."""
         paths = (self.power, self.phases, self.requests, self.receipts, self.session, self.idle)
         return [path for path in (*paths, self.server_environment, self.model) if path is not None]
 
 
 @dataclass(frozen=True)
 class SessionData:
-    """The content of a session's files; see the data contracts for the columns."""
+    """The content of a session's files; the data contracts describe the columns."""
 
     files: SessionFiles
     power: pd.DataFrame | None
@@ -58,11 +58,11 @@ class SessionData:
     model: dict[str, Any]
 
 
-def read_session_page(files: SessionFiles) -> SessionData:
-    """Read what is there.
+def read_session_files(files: SessionFiles) -> SessionData:
+    """Read the files of a session.
 
     Raises:
-        InputError: a path that was given does not exist, or is not what its name says.
+        InputError: a file is missing, or its content does not match its name.
     """
     return SessionData(
         files=files,
@@ -78,7 +78,7 @@ def read_session_page(files: SessionFiles) -> SessionData:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """summary.json with every list a report looks at, empty where the file has none.
+    """Read summary.json; lists that a report needs and the file lacks are empty.
 
     Raises:
         InputError: no such file, not JSON, or not a summary.
@@ -98,31 +98,36 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def steady_cells(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The cells with realistic load, whose figures are headlines; the others only feed the fit."""
+    """Return the windows with realistic load, whose figures are headlines; other windows only feed the fit."""
     return [cell for cell in summary["cells"] if cell.get("kind", "steady") == "steady"]
 
 
 def all_figures(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every figure of cells and idle baselines."""
+    """Return every figure of windows and idle baselines."""
     figures = [figure for cell in summary["cells"] for figure in cell["figures"].values()]
     idle = [value for row in summary["idle"] for value in row.values() if isinstance(value, dict) and "grade" in value]
     return figures + idle
 
 
 def cell_load_text(cell: dict[str, Any]) -> str:
-    """The cell's load in words, or its name."""
+    """Return the window's load in words, or its name."""
     load = cell.get("load")
     text = load.get("text") if isinstance(load, dict) else load
     return str(text or cell["cell"])
 
 
 def device_label(domain: str, device: str) -> str:
-    """A channel's name: `gpu GPU-4f1c...`, but `cpu` where the device has no other name than its domain."""
+    """Return a channel's name: `gpu GPU-4f1c...`, or `cpu` if the device is named after its domain."""
     return domain if device == domain else f"{domain} {device}"
 
 
+def short_device(device: str) -> str:
+    """Return a device's name without the long end of a UUID."""
+    return device[:12] if device.upper().startswith("GPU-") else device
+
+
 def labels(cells: Sequence[dict[str, Any]]) -> list[str]:
-    """A label for legends and axes for each cell: its load, with its name and its machine where they tell it apart."""
+    """Return a label for each window: its load, and if needed to tell windows apart, its name and machine."""
     texts = [cell_load_text(cell) for cell in cells]
     for key in ("cell", "machine"):
         uses = Counter(texts)

@@ -1,7 +1,7 @@
 """The power trace of a session: power of every channel and their sum, with the phases shaded.
 
-A trace keeps its peaks when it is thinned: each of up to 1,000 equal stretches of time is drawn as its smallest and
-largest reading, in the order in which they came.
+Thinning keeps the peaks of a trace: each of up to 1,000 equal spans of time is drawn as its smallest and largest
+reading, in the order in which they were read.
 """
 
 from dataclasses import dataclass
@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
 from inference_energy.contracts.power import summed_domains
 from inference_energy.present import page
-from inference_energy.present.figures_text import Scale, format_figure
-from inference_energy.present.page import figure_json, write_page
-from inference_energy.present.report_inputs import SessionData, SessionFiles, device_label, read_session_page
+from inference_energy.present.figures_text import UNTRUSTED_GRADES, Scale, format_figure
+from inference_energy.present.page import plot_json, write_page
+from inference_energy.present.plots import Floats, shade_span
+from inference_energy.present.report_inputs import (
+    SessionData,
+    SessionFiles,
+    device_label,
+    read_session_files,
+    short_device,
+)
 
-Floats = npt.NDArray[np.float64]
-
-STRETCHES = 1000
-"""Two points each, so that no line has more than 2,000."""
+SPANS = 1000
+"""Each span has two points, so a line has at most 2,000."""
 
 PHASE_NAMES = {
     "launch": "launch",
@@ -40,7 +44,7 @@ _FILLS = {"window": "phase_busy", "warmup": "phase_warm", "loaded_idle": "phase_
 
 @dataclass(frozen=True)
 class TraceLine:
-    """Power of one channel over time; `summed` when it is part of the sum."""
+    """Power of one channel over time; `summed` if it is part of the sum."""
 
     name: str
     grade: str
@@ -50,24 +54,24 @@ class TraceLine:
 
 
 def trace_lines(table: pd.DataFrame, origin_ns: int, grades: dict[str, str]) -> list[TraceLine]:
-    """The channels of a power log, in W against seconds since `origin_ns`.
+    """Return the channels of a power log, in W against seconds since `origin_ns`.
 
-    The reading is the average where the sensor has one, else the instant, else the slope of the energy counter.
+    A channel shows the sensor's average power if it has one, else its instant power, else the slope of its counter.
     """
-    found = []
+    lines = []
     summed = summed_domains(table["domain"].dropna().unique())
     for (source, device, domain), rows in table.groupby(["source", "device", "domain"], sort=True):
         time_s, power_w = _readings(rows.sort_values("timestamp_ns"), origin_ns)
         if time_s.size:
             grade = grades.get(str(source), "")
-            weak = f" ({grade})" if grade in ("modelled", "simulated") else ""
-            label = device_label(str(domain), _short(str(device))) + weak
-            found.append(TraceLine(label, grade, domain in summed, time_s, power_w))
-    return found
+            weak = f" ({grade})" if grade in UNTRUSTED_GRADES else ""
+            label = device_label(str(domain), short_device(str(device))) + weak
+            lines.append(TraceLine(label, grade, domain in summed, time_s, power_w))
+    return lines
 
 
 def total(parts: list[TraceLine]) -> TraceLine | None:
-    """The sum of the summed channels, on the times at which all of them had begun and none had ended."""
+    """Return the sum of the summed channels over the time that all of them cover; None for fewer than two."""
     inside = [part for part in parts if part.summed]
     if len(inside) < 2:
         return None
@@ -75,16 +79,16 @@ def total(parts: list[TraceLine]) -> TraceLine | None:
     densest = max(inside, key=lambda part: part.time_s.size).time_s
     grid = densest[(densest >= begin) & (densest <= end)]
     power_w = np.sum([np.interp(grid, part.time_s, part.power_w) for part in inside], axis=0)
-    grade = next((part.grade for part in inside if part.grade in ("modelled", "simulated")), "")
+    grade = next((part.grade for part in inside if part.grade in UNTRUSTED_GRADES), "")
     share = "" if all(part.grade == grade for part in inside) else "partly "
     return TraceLine("sum" + (f" ({share}{grade})" if grade else ""), grade, True, grid, power_w)
 
 
-def thin(time_s: Floats, power_w: Floats, stretches: int = STRETCHES) -> tuple[Floats, Floats]:
-    """The smallest and largest reading of each stretch of time, in order; short series stay as they are."""
-    if time_s.size <= 2 * stretches:
+def thin(time_s: Floats, power_w: Floats, spans: int = SPANS) -> tuple[Floats, Floats]:
+    """Keep the smallest and largest reading of each span of time, in order; short series are returned unchanged."""
+    if time_s.size <= 2 * spans:
         return time_s, power_w
-    edges = np.linspace(time_s[0], time_s[-1], stretches + 1)[1:-1]
+    edges = np.linspace(time_s[0], time_s[-1], spans + 1)[1:-1]
     bounds = np.concatenate([[0], np.searchsorted(time_s, edges), [time_s.size]])
     keep = {0, time_s.size - 1}
     for first, last in pairwise(bounds.tolist()):
@@ -95,12 +99,12 @@ def thin(time_s: Floats, power_w: Floats, stretches: int = STRETCHES) -> tuple[F
     return time_s[index], power_w[index]
 
 
-def trace_figure(data: SessionData, cold_idle: dict[str, Any] | None = None) -> go.Figure | None:
-    """The figure, or None when the session has no power log or no reading in it.
+def plot_power_trace(data: SessionData, cold_idle: dict[str, Any] | None = None) -> go.Figure | None:
+    """Plot the power of every channel and their sum; None without a power log or without readings.
 
     Args:
         data: the session's files.
-        cold_idle: the figure of the cold idle power, in W; drawn where it is valid.
+        cold_idle: the cold idle power [W]; drawn if it is valid.
     """
     if data.power is None or data.power.empty:
         return None
@@ -110,15 +114,15 @@ def trace_figure(data: SessionData, cold_idle: dict[str, Any] | None = None) -> 
     parts = trace_lines(data.power, origin_ns, source_grades(data))
     if not parts:
         return None
-    figure = go.Figure(layout=page.layout("time since the session began (s)", "power (W)", height=420))
-    figure.update_layout(hovermode="x unified", showlegend=True, margin={"t": 34})
+    plot = go.Figure(layout=page.layout("time since the session began (s)", "power (W)", height=420))
+    plot.update_layout(hovermode="x unified", showlegend=True, margin={"t": 34})
     whole = total(parts)
     for index, part in enumerate([*parts, *([whole] if whole else [])]):
-        colour, dash = (page.LIGHT["ink"], "solid") if part is whole else page.series(index)
-        line = {"color": colour, "width": 1.8 if part is whole or whole is None else 1.1, "dash": dash}
+        color, dash = (page.LIGHT["ink"], "solid") if part is whole else page.series(index)
+        line = {"color": color, "width": 1.8 if part is whole or whole is None else 1.1, "dash": dash}
         time_s, power_w = thin(part.time_s, part.power_w)
         name = escape(part.name) if part.summed else f"{escape(part.name)}, not in the sum"
-        figure.add_scatter(
+        plot.add_scatter(
             x=np.round(time_s, 3),
             y=np.round(power_w, 2),
             name=name,
@@ -128,47 +132,47 @@ def trace_figure(data: SessionData, cold_idle: dict[str, Any] | None = None) -> 
             visible=True if part.summed else "legendonly",
         )
     cold = format_figure(cold_idle, Scale(1.0, "W"))
-    if cold_idle is not None and cold.given:
+    if cold_idle is not None and cold.has_value:
         end = max(float(part.time_s[-1]) for part in parts)
-        figure.add_scatter(
+        plot.add_scatter(
             x=[0, end],
             y=[cold_idle["value"]] * 2,
-            name=f"cold idle, {cold.text}" + (f" ({cold.grade})" if cold.modelled else ""),
+            name=f"cold idle, {cold.text}" + (f" ({cold.grade})" if cold.untrusted else ""),
             mode="lines",
             line={"color": page.LIGHT["soft"], "width": 1.2, "dash": "dash"},
             hoverinfo="skip",
         )
     if data.phases is not None:
-        _shade(figure, data.phases, origin_ns)
-    return figure
+        _shade_phases(plot, data.phases, origin_ns)
+    return plot
 
 
 def source_grades(data: SessionData) -> dict[str, str]:
-    """Source name to grade, from the power log's metadata."""
+    """Return the grade of each source, from the power log's metadata."""
     sources = data.power_metadata.get("source") or []
     return {str(s["name"]): str(s.get("grade", "")) for s in sources if isinstance(s, dict) and "name" in s}
 
 
-def beside_readings(cold_idle: dict[str, Any] | None, calibration: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The cold idle power where it may be drawn beside readings: a calibrated one is on another scale than they are."""
+def uncalibrated_idle(cold_idle: dict[str, Any] | None, calibration: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the cold idle power unless it is calibrated: readings are not, so its scale differs from theirs."""
     return None if (calibration or {}).get("applied") else cold_idle
 
 
 def write_trace_page(output: Path, files: SessionFiles, *, cold_idle: dict[str, Any] | None = None) -> None:
-    """Write a page of its own with one session's power trace, for `snakemake --report`.
+    """Write a page with one session's power trace, for `snakemake --report`.
 
     Raises:
         InputError: a file is missing or is not what its name says.
     """
-    data = read_session_page(files)
-    figure = trace_figure(data, cold_idle)
-    modelled = sorted({grade for grade in source_grades(data).values() if grade in ("modelled", "simulated")})
+    data = read_session_files(files)
+    plot = plot_power_trace(data, cold_idle)
+    untrusted = sorted({grade for grade in source_grades(data).values() if grade in UNTRUSTED_GRADES})
     write_page(
         output,
         "trace.html.j2",
         title=f"Power trace: {files.label}",
-        figures={"trace": figure_json(figure)} if figure else {},
-        untrusted=modelled,
+        plots={"trace": plot_json(plot)} if plot else {},
+        untrusted=untrusted,
     )
 
 
@@ -189,11 +193,7 @@ def _seconds(rows: pd.DataFrame, origin_ns: int) -> Floats:
     return seconds
 
 
-def _short(device: str) -> str:
-    return device[:12] if device.upper().startswith("GPU-") else device
-
-
-def _shade(figure: go.Figure, phases: pd.DataFrame, origin_ns: int) -> None:
+def _shade_phases(plot: go.Figure, phases: pd.DataFrame, origin_ns: int) -> None:
     labels: list[dict[str, Any]] = []
     span_s = max((int(phases["end_ns"].max()) - origin_ns) / 1e9, 1e-9)
     for phase, cell, start_ns, end_ns in zip(
@@ -201,17 +201,13 @@ def _shade(figure: go.Figure, phases: pd.DataFrame, origin_ns: int) -> None:
     ):
         start_s, end_s = (int(start_ns) - origin_ns) / 1e9, (int(end_ns) - origin_ns) / 1e9
         if phase in _FILLS:
-            fill = page.LIGHT[_FILLS[phase]]
-            figure.add_shape(
-                type="rect", xref="x", yref="paper", x0=start_s, x1=end_s, y0=0, y1=1, fillcolor=fill, line_width=0
-            )
-            figure.layout.shapes[-1].layer = "below"
+            shade_span(plot, start_s, end_s, _FILLS[phase])
         text = str(cell) if phase == "window" else PHASE_NAMES.get(phase, phase)
-        # The name is the label's share of the axis: the page's script drops labels that have no room.
+        # The name holds the label's share of the axis: the page's script drops labels that do not fit.
         share = f"{(end_s - start_s) / span_s:.4f}"
         labels.append({"x": (start_s + end_s) / 2, "text": escape(text.rsplit(".", 1)[-1]), "name": share})
     for label in labels:
-        figure.add_annotation(
+        plot.add_annotation(
             **label,
             xref="x",
             yref="paper",
@@ -220,4 +216,4 @@ def _shade(figure: go.Figure, phases: pd.DataFrame, origin_ns: int) -> None:
             showarrow=False,
             font={"size": 11, "color": page.LIGHT["soft"]},
         )
-    figure.update_layout(legend={"y": -0.2, "yanchor": "top"}, margin={"b": 90})
+    plot.update_layout(legend={"y": -0.2, "yanchor": "top"}, margin={"b": 90})

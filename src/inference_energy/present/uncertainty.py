@@ -1,6 +1,6 @@
-"""The budgets of each cell's headline figures: as tables, and as the shares of the terms in a chart.
+"""The report's section on uncertainty: the budget of each headline figure as a table, and its terms as a plot.
 
-Carbon and water have the terms of their energy, scaled: they stand in the tables, and their bars would say the same.
+The budgets of carbon and water are those of their energy, scaled: the tables show them, the plot does not repeat them.
 """
 
 import textwrap
@@ -18,7 +18,7 @@ from inference_energy.present.report_inputs import labels
 from inference_energy.present.tables import Table, TableCell, column
 
 MANY = 1000.0
-"""More degrees of freedom than these are as good as infinitely many."""
+"""More degrees of freedom are practically infinite."""
 
 KINDS = ("energy per output token", "mean power", "energy")
 _NAMES = (tuple(energy_per_token(basis) for basis in BASES), ("power_mean_w",), ("energy_total_j",))
@@ -33,9 +33,9 @@ _IMPACTS = (
 
 
 def headline_figures(cell: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None, str]]:
-    """The figures whose budgets are shown, each with its kind and with what it is per: see `KINDS`.
+    """Return the figures whose budgets are shown, each with its kind (see `KINDS`) and its divisor.
 
-    The energy per token is on the basis that is shown large: the first on which it is given.
+    The energy per token is on the basis that is shown large: the first on which it has a value.
     """
     figures = cell["figures"]
     return [
@@ -46,7 +46,7 @@ def headline_figures(cell: dict[str, Any]) -> list[tuple[str, dict[str, Any] | N
 
 
 def impact_figures(cell: dict[str, Any]) -> list[tuple[str, str]]:
-    """Kind and name of the carbon and water whose budgets are shown: not what has no configured factor."""
+    """Return kind and name of the carbon and water figures whose factors are configured."""
     figures = cell["figures"]
     return [
         (kind, name)
@@ -56,14 +56,14 @@ def impact_figures(cell: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def budget_tables(cells: Sequence[dict[str, Any]]) -> list[tuple[str, Table]]:
-    """One table a cell: its title, and the budgets of its headline figures below one another."""
+    """Return a title and a table of budgets for each window."""
     return [(cell_title(cell, cells), budget_table(cell, cells)) for cell in cells]
 
 
 def budget_table(cell: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Table:
-    """The terms of each headline figure, and of carbon and water; a figure without a budget says why."""
+    """Tabulate the terms of each headline figure, and of carbon and water, or why there is no budget."""
     table = Table(["term", "kind", "standard uncertainty", "relative", "share", "degrees of freedom", "where from"])
-    # In the units of the headlines, which cells of a kind share.
+    # Windows of one kind share the units of the headlines.
     peers = [each for each in cells if each.get("kind") == cell.get("kind")]
     shown_figures = [
         *zip(headline_figures(cell), _NAMES, strict=True),
@@ -75,8 +75,8 @@ def budget_table(cell: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Table
         basis = "" if figure is None or figure["basis"] == "none" else f", {figure['basis']}"
         table.heading(f"{kind}{basis}: {shown.text}")
         budget = (figure or {}).get("budget")
-        if not shown.given or figure is None or not budget:
-            why = shown.why if not shown.given else shown.unbounded or "The summary holds no budget of it."
+        if not shown.has_value or figure is None or not budget:
+            why = shown.why if not shown.has_value else shown.no_interval_reason or "The summary holds no budget of it."
             table.add(
                 TableCell("budget", "head"), TableCell(f"not given: {why}", "missing", span=len(table.columns) - 1)
             )
@@ -85,28 +85,33 @@ def budget_table(cell: dict[str, Any], cells: Sequence[dict[str, Any]]) -> Table
     return table
 
 
-def budget_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
-    """Shares u_i^2 / u_c^2, one bar a cell, with a button for each kind of figure; None without a budget."""
+def plot_budgets(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
+    """Plot shares u_i^2 / u_c^2, a bar per window, with a button for each kind of figure; None without a budget."""
     rows = [(label, headline_figures(cell)) for label, cell in zip(labels(cells), cells, strict=True)]
-    found = [
-        (KINDS[index], [(label, f, f["budget"]) for label, own in rows if (f := own[index][1]) and _has_budget(f)])
-        for index in range(len(KINDS))
-    ]
-    found = [(kind, budgets) for kind, budgets in found if budgets]
-    if not found:
+    budgets_by_kind = []
+    for index, kind in enumerate(KINDS):
+        candidates = [(label, figures[index][1]) for label, figures in rows]
+        budgets = [(label, figure, figure["budget"]) for label, figure in candidates if figure and _has_budget(figure)]
+        if budgets:
+            budgets_by_kind.append((kind, budgets))
+    if not budgets_by_kind:
         return None
-    names = list(dict.fromkeys(t["name"] for _, budgets in found for *_, budget in budgets for t in budget["terms"]))
-    height = 190 + 40 * max(len(budgets) for _, budgets in found)
-    figure = go.Figure(layout=page.layout("share of u²", "", height=height, barmode="stack"))
+    names = list(
+        dict.fromkeys(
+            term["name"] for _, budgets in budgets_by_kind for *_, budget in budgets for term in budget["terms"]
+        )
+    )
+    height = 190 + 40 * max(len(budgets) for _, budgets in budgets_by_kind)
+    plot = go.Figure(layout=page.layout("share of u²", "", height=height, barmode="stack"))
     drawn: list[str] = []
-    for kind, budgets in found:
+    for kind, budgets in budgets_by_kind:
         for index, name in enumerate(names):
-            bars = [(label, *_share(f, budget, name)) for label, f, budget in budgets]
+            bars = [(label, *_share(figure, budget, name)) for label, figure, budget in budgets]
             if not any(share for _, share, _ in bars):
                 continue
-            # A second cue beside the colour from the seventh term on, where colours repeat.
+            # From the seventh term on colors repeat, so a pattern is the second cue.
             pattern = "/" if index >= len(page.SERIES) else ""
-            figure.add_bar(
+            plot.add_bar(
                 y=[_wrapped(label) for label, *_ in bars],
                 x=[share for _, share, _ in bars],
                 text=[text for *_, text in bars],
@@ -115,22 +120,22 @@ def budget_figure(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
                 orientation="h",
                 marker={"color": page.series(index)[0], "pattern": {"shape": pattern}},
                 hovertemplate="%{text}",
-                visible=kind == found[0][0],
+                visible=kind == budgets_by_kind[0][0],
             )
             drawn.append(kind)
     buttons = [
-        {"label": kind, "method": "restyle", "args": [{"visible": [each == kind for each in drawn]}]}
-        for kind, _ in found
+        {"label": kind, "method": "restyle", "args": [{"visible": [drawn_kind == kind for drawn_kind in drawn]}]}
+        for kind, _ in budgets_by_kind
     ]
-    figure.update_xaxes(range=[0, 1.01], tickformat=".0%", showgrid=True)
-    figure.update_yaxes(autorange="reversed", rangemode="normal", showgrid=False, ticks="")
-    figure.update_layout(
+    plot.update_xaxes(range=[0, 1.01], tickformat=".0%", showgrid=True)
+    plot.update_yaxes(autorange="reversed", rangemode="normal", showgrid=False, ticks="")
+    plot.update_layout(
         updatemenus=[buttons_menu(buttons)] if len(buttons) > 1 else [],
         showlegend=True,
         margin={"t": 44},
         legend={"y": -56 / (height - 100), "yanchor": "top", "traceorder": "normal"},
     )
-    return figure
+    return plot
 
 
 def _add_budget(
@@ -177,7 +182,7 @@ def _add_budget(
 
 
 def freedom(dof: float | None) -> str:
-    """Degrees of freedom as text; null stands for infinitely many."""
+    """Return degrees of freedom as text; None stands for infinitely many."""
     if dof is None:
         return "∞"
     return f"> {MANY:,.0f}" if dof > MANY else significant(dof, 3)
@@ -188,7 +193,7 @@ def _has_budget(figure: dict[str, Any]) -> bool:
 
 
 def _share(figure: dict[str, Any], budget: dict[str, Any], name: str) -> tuple[float, str]:
-    """The share of the terms with this name, and the text for who points at it."""
+    """Return the share of the terms with this name, and the text of the tooltip."""
     u2 = sum(term["u"] ** 2 for term in budget["terms"] if term["name"] == name)
     share = u2 / budget["combined"] ** 2
     scale = scale_for([figure["value"]], figure["unit"])
@@ -196,5 +201,5 @@ def _share(figure: dict[str, Any], budget: dict[str, Any], name: str) -> tuple[f
 
 
 def _wrapped(label: str) -> str:
-    """A label of several short lines, each without markup of its own."""
+    """Return a label broken into short lines, with its markup escaped."""
     return "<br>".join(escape(line) for line in textwrap.wrap(label, 24))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.io import atomic_write, read_json
 from inference_energy.errors import InputError, RunError
 from inference_energy.provenance.archive_members import ArchiveMember, Collection, collect_code, collect_results
 from inference_energy.provenance.experiment_json import NAME as PLAN
@@ -149,22 +149,18 @@ def write_archive(
         members=[],
     )
     secrets = Secrets(os.environ if environ is None else environ, packing.secrets)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{output.parent}: this folder cannot be made: {error}") from error
     try:
-        with zipfile.ZipFile(partial, "w") as archive:
+        with atomic_write(output) as partial, zipfile.ZipFile(partial, "w") as archive:
             first = ArchiveMember(README, readme(facts))
             entries = [_add(archive, member, secrets, tick) for member in (first, *packing.members)]
             manifest = facts.model_copy(update={"members": entries})
             _add(archive, ArchiveMember(NAME, manifest.text()), secrets, None)
-        partial.replace(output)
     except OSError as error:
         raise RunError(f"{output}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return manifest
 
 

@@ -1,30 +1,26 @@
-"""A load process's report of a cell: its counts so far, how fast first tokens came, and its times at the end."""
+"""Counts of a running cell, for progress: requests by state, tokens, and how fast first tokens came."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from typing import Self
+
+import msgspec
+
+AFFECTS_RESULTS = False
 
 STEPS_PER_OCTAVE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class CellTimes:
-    """When a cell sent requests, and when the last one in flight had ended or was cut off; monotonic ns."""
-
-    start_ns: int
-    end_ns: int
-    drained_ns: int
-
-
-class Histogram:
+class Histogram(msgspec.Struct):
     """Durations in buckets, 8 to an octave, so that a quantile is right within 4.5 %.
 
     Histograms of several processes add up, which quantiles do not.
+
+    Attributes:
+        counts: number of durations by bucket.
     """
 
-    def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
-        self.counts: dict[int, int] = dict(counts)
+    counts: dict[int, int] = {}
 
     def add(self, duration_ns: int) -> None:
         """Count one duration [ns]."""
@@ -47,8 +43,7 @@ class Histogram:
         return None
 
 
-@dataclass
-class LiveCounts:
+class LiveCounts(msgspec.Struct):
     """A cell's counts so far.
 
     Attributes:
@@ -71,7 +66,7 @@ class LiveCounts:
     skipped: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    ttft: Histogram = field(default_factory=Histogram)
+    ttft: Histogram = msgspec.field(default_factory=Histogram)
     first_error: str | None = None
 
     @property
@@ -79,31 +74,20 @@ class LiveCounts:
         """Requests sent and not ended."""
         return self.sent - self.ended
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the counts as JSON holds them."""
-        facts = {name: getattr(self, name) for name in _COUNTS}
-        return {**facts, "ttft": sorted(self.ttft.counts.items()), "first_error": self.first_error}
-
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> "LiveCounts":
-        """Read the result of `as_dict`."""
-        counts = {name: int(facts[name]) for name in _COUNTS}
-        ttft = Histogram((int(bucket), int(number)) for bucket, number in facts["ttft"])
-        return cls(**counts, ttft=ttft, first_error=facts["first_error"])
-
-    @classmethod
-    def total(cls, parts: Iterable["LiveCounts"]) -> "LiveCounts":
+    def total(cls, parts: Iterable["LiveCounts"]) -> Self:
         """Return the sum over processes."""
         total = cls()
         for part in parts:
-            for name in _COUNTS:
-                setattr(total, name, getattr(total, name) + getattr(part, name))
+            total.offered += part.offered
+            total.sent += part.sent
+            total.ended += part.ended
+            total.ok += part.ok
+            total.failed += part.failed
+            total.aborted += part.aborted
+            total.skipped += part.skipped
+            total.prompt_tokens += part.prompt_tokens
+            total.completion_tokens += part.completion_tokens
             total.ttft.update(part.ttft)
             total.first_error = total.first_error or part.first_error
         return total
-
-
-_COUNTS = (
-    *("offered", "sent", "ended", "ok", "failed", "aborted", "skipped"),
-    *("prompt_tokens", "completion_tokens"),
-)

@@ -13,9 +13,9 @@ from typing import Any
 
 from inference_energy.acquire.load.http.client import LoadClient, RequestResult
 from inference_energy.acquire.load.http.request import PlannedRequest, assistant_message
-from inference_energy.acquire.load.live_counts import CellTimes
 from inference_energy.acquire.load.pacer import Pacer
 from inference_energy.acquire.load.request_log import RequestLogger
+from inference_energy.acquire.load.worker_messages import CellTimes
 from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.contracts.requests import RequestRecord
 

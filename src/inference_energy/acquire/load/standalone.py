@@ -6,15 +6,17 @@ pydantic. Planning and summing up need those; they run before and after, in proc
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from inference_energy.acquire.load.live_counts import CellTimes, LiveCounts
+from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.load.settings import CellSettings, LoadSpec, api_key_env
+from inference_energy.acquire.load.worker_messages import CellTimes
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
+from inference_energy.contracts.documents.session import LoadClient
 from inference_energy.contracts.load_client import WorkloadSettings
 
 if TYPE_CHECKING:
@@ -59,14 +61,14 @@ class LoadRunResult:
     Attributes:
         counts: of the last cell's requests.
         times: of the cell `load-test`; None where it was stopped before its end.
-        client: the cost of its processes; see `WorkerPool.finish`.
+        client: the cost of its processes.
         machine_busy_s: CPU time of this machine, all programs together, during the cell `load-test` [s].
         stopped_ns: when it was stopped early; None: it was not.
     """
 
     counts: LiveCounts
     times: CellTimes | None
-    client: Mapping[str, Any]
+    client: LoadClient
     machine_busy_s: float
     stopped_ns: int | None
 

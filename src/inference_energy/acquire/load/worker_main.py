@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from inference_energy.errors import InputError, RunError
+from inference_energy.contracts.child_process import emit, error_fields
 
 NOT_NEEDED = ("numpy", "pandas")
 """Blocked imports: Arrow loads NumPy and pandas if present (70 MB), and workers need neither."""
@@ -27,17 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("spec", type=Path, help="the load, a JSON file")
     parser.add_argument("worker", type=int, help="number of this process, from 0")
     options = parser.parse_args(arguments)
-    from inference_energy.acquire.load.worker import run, say
+    from inference_energy.acquire.load.worker import run
 
     try:
         run(options.spec, options.worker)
     except Exception as error:
-        expected = isinstance(error, InputError | RunError)
-        message = str(error) if expected else f"{type(error).__name__}: {error}"
-        code = 2 if isinstance(error, InputError) else 1
-        say("failed", code=code, message=message)
-        sys.stderr.write(f"load worker {options.worker}: {message}\n")
-        return code
+        failure = error_fields(error)
+        emit("failed", **failure)
+        sys.stderr.write(f"load worker {options.worker}: {failure['message']}\n")
+        return int(failure["code"])
     return 0
 
 

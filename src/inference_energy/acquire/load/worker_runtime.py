@@ -15,6 +15,7 @@ from pathlib import Path
 
 from inference_energy.acquire.load.pacer import Pacer
 from inference_energy.acquire.load.request_log import RequestLogger
+from inference_energy.contracts.documents.session import SendLag
 
 
 def cpu_s() -> float:
@@ -34,21 +35,22 @@ def peak_rss_bytes() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
-def lateness(lateness_ns: Sequence[int]) -> dict[str, float] | None:
-    """Return median, 99th percentile and maximum of the send lags, from due to sent [s]; None without a request."""
+def send_lag(lateness_ns: Sequence[int]) -> SendLag | None:
+    """Return median, 99th percentile and maximum of the send lags, from due to sent; None without a request."""
     if not lateness_ns:
         return None
     ordered = sorted(lateness_ns)
     last = len(ordered) - 1
-    return {name: ordered[round(share * last)] / 1e9 for name, share in (("p50_s", 0.5), ("p99_s", 0.99), ("max_s", 1))}
+    p50_s, p99_s, max_s = (ordered[round(share * last)] / 1e9 for share in (0.5, 0.99, 1))
+    return SendLag(p50_s=p50_s, p99_s=p99_s, max_s=max_s)
 
 
 FLUSH_PERIOD_S = 0.4
 """With the wait for a quiet moment, a killed process loses the requests that ended in its last half second."""
 
 QUIET_NS = 2_000_000
-TRIES, TRY_AGAIN_S = 15, 0.005
-SLOW_COLLECTION_EVERY = 25
+QUIET_TRIES, QUIET_RETRY_S = 15, 0.005
+OLDER_GENERATION_EVERY = 25
 
 
 def tune_process() -> None:
@@ -77,15 +79,15 @@ async def run_maintenance(log: RequestLogger, pacer: Pacer) -> None:
         await _quiet_moment(pacer)
         log.flush()
         rounds += 1
-        gc.collect(0 if rounds % SLOW_COLLECTION_EVERY else 1)
+        gc.collect(0 if rounds % OLDER_GENERATION_EVERY else 1)
 
 
 async def _quiet_moment(pacer: Pacer) -> None:
     """Wait until no request is due for QUIET_NS, at most for 75 ms."""
-    for _ in range(TRIES):
+    for _ in range(QUIET_TRIES):
         if pacer.next_ns - time.monotonic_ns() > QUIET_NS:
             return
-        await asyncio.sleep(TRY_AGAIN_S)
+        await asyncio.sleep(QUIET_RETRY_S)
 
 
 NICE = -5

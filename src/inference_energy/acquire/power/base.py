@@ -59,8 +59,8 @@ class SensorChannel(ABC):
     """One thing to read at one rate.
 
     `device` is the GPU's UUID, `package-0` and the like; `domain` is one of `contracts.power.DOMAINS`; `grade` is one
-    of `contracts.power.GRADES`; `period_s` is the time between reads, or None for the sampler's interval. A channel
-    with a period of its own is read in a thread of its own, so that a slow call delays no other channel.
+    of `contracts.grades.POWER_GRADES`; `period_s` is the time between reads, or None for the sampler's interval. A
+    channel with a period of its own is read in a thread of its own, so that a slow call delays no other channel.
 
     Attributes:
         optional: whether sampling may begin, and goes on as if nothing were lost, without a reading of this channel.

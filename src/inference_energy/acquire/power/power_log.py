@@ -12,7 +12,6 @@ that was read most often, the others interpolated to them.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,23 +22,15 @@ import pyarrow as pa
 
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel
 from inference_energy.contracts import power
+from inference_energy.contracts.arrow_log import ArrowLog, LogStats, read_logs
+from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import write_table
-from inference_energy.contracts.power import summed_keys, weakest_grade
-from inference_energy.errors import RunError
+from inference_energy.contracts.power import summed_keys
 
 CLOCK_ANCHOR = "clock_anchor"
 SOURCE = "source"
 
 _LABELS = ("source", "device", "domain")
-
-
-@dataclass(frozen=True, slots=True)
-class CompactStats:
-    """What a log held: rows, batches, and whether its last batch was cut off."""
-
-    rows: int
-    batches: int
-    truncated: bool
 
 
 class PowerStream:
@@ -62,24 +53,18 @@ class PowerStream:
         channels: Sequence[SensorChannel] = (),
     ) -> None:
         facts = {CLOCK_ANCHOR: clock_anchor, SOURCE: [_described(source, channels) for source in sources]}
-        self._schema = power.SCHEMA.with_metadata({key: json.dumps(value) for key, value in facts.items()})
-        self._file = path.open("wb", buffering=1 << 20)
-        self._writer = pa.ipc.new_stream(self._file, self._schema)
-        # The writer holds the schema back until the first batch: with an empty one, a log cut off at once is readable.
-        self._writer.write_batch(pa.RecordBatch.from_pylist([], schema=self._schema))
-        self._file.flush()
+        metadata = {key: json.dumps(value) for key, value in facts.items()}
+        self._log = ArrowLog(path, power.SCHEMA.with_metadata(metadata))
 
     def write(self, collected: Iterable[tuple[SensorChannel, Sequence[PowerSample]]]) -> None:
         """Write readings, given by channel; called by one thread at a time."""
         groups = [(channel, readings) for channel, readings in collected if readings]
         if groups:
-            self._writer.write_batch(_batch(groups, self._schema))
-            self._file.flush()
+            self._log.append(_columns(groups))
 
     def close(self) -> None:
         """End the stream."""
-        self._writer.close()
-        self._file.close()
+        self._log.close()
 
 
 def _described(source: PowerSource, channels: Sequence[SensorChannel]) -> dict[str, Any]:
@@ -92,52 +77,26 @@ def _described(source: PowerSource, channels: Sequence[SensorChannel]) -> dict[s
     return {**source.describe(), "channels": about}
 
 
-def _batch(groups: Sequence[tuple[SensorChannel, Sequence[PowerSample]]], schema: pa.Schema) -> pa.RecordBatch:
+def _columns(groups: Sequence[tuple[SensorChannel, Sequence[PowerSample]]]) -> list[pa.Array]:
     """The readings of each channel as columns of the contract."""
-    every = chain.from_iterable(readings for _, readings in groups)
-    columns = dict(zip(PowerSample._fields, zip(*every, strict=True), strict=True))
-    arrays = [
-        pa.array(
-            [getattr(channel, name) for channel, readings in groups for _ in readings]
-            if name in _LABELS
-            else columns[name],
-            type=schema.field(name).type,
-        )
-        for name in schema.names
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    samples = chain.from_iterable(readings for _, readings in groups)
+    values = dict(zip(PowerSample._fields, zip(*samples, strict=True), strict=True))
+    for label in _LABELS:
+        values[label] = tuple(getattr(channel, label) for channel, readings in groups for _ in readings)
+    return [pa.array(values[column.name], column.type) for column in power.SCHEMA]
 
 
-def read_stream(path: Path) -> tuple[pa.Table, CompactStats]:
+def read_stream(path: Path) -> tuple[pa.Table, LogStats]:
     """Read a log, also one that was cut off, sorted by time.
 
     Raises:
         RunError: the file is missing, or was cut off before anything was written.
     """
-    batches: list[pa.RecordBatch] = []
-    truncated = False
-    try:
-        with pa.OSFile(str(path)) as file:
-            reader = pa.ipc.open_stream(file)
-            while True:
-                try:
-                    batches.append(reader.read_next_batch())
-                except StopIteration:
-                    break
-                except (pa.ArrowInvalid, OSError):
-                    truncated = True
-                    break
-            table = pa.Table.from_batches(batches, schema=reader.schema)
-    except FileNotFoundError as error:
-        raise RunError(f"{path}: no such power log") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RunError(f"{path}: no power log can be read from it: {error}") from error
-    return table.sort_by("timestamp_ns"), CompactStats(
-        table.num_rows, sum(batch.num_rows > 0 for batch in batches), truncated
-    )
+    table, stats = read_logs([path])
+    return table.sort_by("timestamp_ns"), stats
 
 
-def compact_power_log(stream_path: Path, parquet_path: Path) -> CompactStats:
+def compact_power_log(stream_path: Path, parquet_path: Path) -> LogStats:
     """Make power.parquet from a log, keeping its metadata.
 
     Raises:
@@ -189,7 +148,7 @@ def by_instant(log: pa.Table) -> pd.DataFrame:
             "gpu_util": np.mean(used, axis=0) * 100 if used else np.nan,
             "mem_used_bytes": np.sum(memory, axis=0) if memory else np.nan,
             "source": "+".join(sorted({source for source, _, _ in parts})),
-            "grade": weakest_grade(_grade(part, grades) for part in parts.values()),
+            "grade": weakest(_grade(part, grades) for part in parts.values()),
         },
         columns=list(COLUMNS),
     )

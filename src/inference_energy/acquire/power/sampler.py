@@ -9,7 +9,6 @@ owner. On standard output it writes JSON lines: `ready` once every channel gave 
 
 import argparse
 import gc
-import json
 import os
 import select
 import signal
@@ -27,6 +26,7 @@ from inference_energy.acquire.power.polling import Poller
 from inference_energy.acquire.power.power_log import PowerStream
 from inference_energy.acquire.power.reconnect import SourceReconnector
 from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.contracts.child_process import emit, error_fields
 from inference_energy.contracts.io import clock_anchor, write_json
 from inference_energy.errors import InputError, RunError
 
@@ -149,7 +149,7 @@ class Sampler:
             now_s = time.monotonic()
             if not ready and not poller.silent():
                 ready = True
-                _say("ready")
+                emit("ready")
             if now_s >= flush_s:
                 flush_s = _following(flush_s, FLUSH_PERIOD_S, now_s)
                 stream.write(poller.collect())
@@ -157,7 +157,7 @@ class Sampler:
                     reopener.look()
                 if now_s >= progress_s:
                     progress_s = _following(progress_s, PROGRESS_PERIOD_S, now_s)
-                    _say("progress", **_progress(poller, now_s - start_s))
+                    emit("progress", **_progress(poller, now_s - start_s))
                 if now_s >= garbage_s:
                     garbage_s = now_s + COLLECT_GARBAGE_PERIOD_S
                     gc.collect()
@@ -184,14 +184,6 @@ def _progress(poller: Poller, elapsed_s: float) -> dict[str, Any]:
         "errors": sum(polled.stats.errors for polled in poller.polled),
         "silent": {f"{stats.source} {stats.device} {stats.domain}": stats.last_error for stats in poller.silent()},
     }
-
-
-def _say(event: str, **facts: Any) -> None:
-    """One JSON line on standard output; lost where nobody reads it, which must not stop the sampling."""
-    try:
-        os.write(1, (json.dumps({"event": event, **facts}) + "\n").encode())
-    except OSError:
-        return
 
 
 def tune_sampler_process() -> None:
@@ -222,11 +214,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tune_sampler_process()
         counts = sampler.run(owner_fd=0)
     except (InputError, RunError, OSError) as error:
-        code = 2 if isinstance(error, InputError) else 1
-        _say("failed", code=code, message=str(error))
+        failure = error_fields(error)
+        emit("failed", **failure)
         sys.stderr.write(f"power sampler: {error}\n")
-        return code
-    _say("ended", ended_by=counts["ended_by"])
+        return int(failure["code"])
+    emit("ended", ended_by=counts["ended_by"])
     return 0
 
 

@@ -1,27 +1,28 @@
 """The owner's side of the sampler process: start it, follow it, stop it."""
 
-import json
-import subprocess
-import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from inference_energy.acquire.power.sampler import stats_path
 from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.contracts.child_process import ChildProcess, Event
 from inference_energy.contracts.io import read_json
-from inference_energy.errors import InputError, RunError
+from inference_energy.errors import RunError
 
 START_TIMEOUT_S = 60.0
 """Sources are opened one after the other; without persistence mode a driver of many GPUs alone takes ten seconds."""
 
 METER_START_S = 60.0
 """What opening a device that is set up may take besides: a BMC is asked about tens of chassis, seconds each."""
+
+
+END_TIMEOUT_S = 15.0
+"""How long a sampler may take to write the rest of its log and close its sources before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +84,16 @@ class SamplerProcess:
     def __init__(self, spec: SamplerSpec, output: Path) -> None:
         self._spec = spec
         self._output = output
-        self._process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
         self._progress: dict[str, Any] = {}
-        self._failure: dict[str, Any] | None = None
-        self._stderr: deque[str] = deque(maxlen=20)
-        self._readers: list[threading.Thread] = []
+        module = "inference_energy.acquire.power.sampler"
+        arguments = ["--spec", spec.model_dump_json(), "--output", str(output)]
+        self._child = ChildProcess(module, arguments, name="the power sampler", on_event=self._take_event)
 
     @property
     def pid(self) -> int | None:
         """The process, once started."""
-        return None if self._process is None else self._process.pid
+        return self._child.pid
 
     def start(self, timeout_s: float | None = None) -> None:
         """Start and wait until every channel gave its first reading, at most `start_timeout_s`.
@@ -104,26 +104,16 @@ class SamplerProcess:
         """
         self._output.parent.mkdir(parents=True, exist_ok=True)
         stats_path(self._output).unlink(missing_ok=True)
-        module = "inference_energy.acquire.power.sampler"
-        command = [sys.executable, "-m", module, "--spec", self._spec.model_dump_json(), "--output", str(self._output)]
-        pipe = subprocess.PIPE
-        # Its own session: a Ctrl-C at the terminal is for the owner, who then stops the sampler in order.
-        self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-        )
-        for stream, take in ((self._process.stdout, self._take_event), (self._process.stderr, self._stderr.append)):
-            reader = threading.Thread(target=_follow, args=(stream, take), daemon=True)
-            reader.start()
-            self._readers.append(reader)
+        self._child.start()
         timeout_s = start_timeout_s(self._spec) if timeout_s is None else timeout_s
         until_s = time.monotonic() + timeout_s
         try:
             while not self._ready.wait(0.05):
-                if self._process.poll() is not None:
-                    self._join_readers()
+                if not self._child.alive():
+                    self._child.exited.wait(1.0)
                     if self._ready.is_set():
                         return
-                    self._raise_failure()
+                    raise self._child.error()
                 if time.monotonic() > until_s:
                     raise RunError(f"no power reading within {timeout_s:g} s: {self._why_silent()}")
         except BaseException:
@@ -132,7 +122,7 @@ class SamplerProcess:
 
     def alive(self) -> bool:
         """Whether the process still samples."""
-        return self._process is not None and self._process.poll() is None
+        return self._child.alive()
 
     def latest(self) -> dict[str, float]:
         """The newest power of each domain in W, about a second old; empty before the first second is over."""
@@ -140,14 +130,14 @@ class SamplerProcess:
 
     def stop(self) -> SamplerStats:
         """End the process and return what it counted. Does not raise if it had died: see `SamplerStats.clean`."""
-        if self._process is None:
+        if not self._child.started:
             raise RunError("the power sampler was never started")
         code = self._end()
         path = stats_path(self._output)
         if code == 0 and path.exists():
             counts = read_json(path)
             return SamplerStats(counts["ended_by"], True, counts["elapsed_s"], counts["channels"])
-        return SamplerStats(f"the power sampler died with exit code {code}{self._last_words()}", False)
+        return SamplerStats(f"the power sampler died with exit code {code}{self._child.last_words()}", False)
 
     def __enter__(self) -> Self:
         self.start()
@@ -158,56 +148,17 @@ class SamplerProcess:
     ) -> None:
         self._end()
 
-    def _end(self, timeout_s: float = 15.0) -> int:
-        assert self._process is not None
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            code = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        self._join_readers()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None and not stream.closed:
-                stream.close()
-        return code
+    def _end(self) -> int:
+        return self._child.end(END_TIMEOUT_S, terminate=True)
 
-    def _take_event(self, line: str) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return
-        kind = event.get("event")
-        if kind == "ready":
+    def _take_event(self, event: Event) -> None:
+        if event["event"] == "ready":
             self._ready.set()
-        elif kind == "progress":
+        elif event["event"] == "progress":
             self._progress = event
-        elif kind == "failed":
-            self._failure = event
-
-    def _join_readers(self) -> None:
-        for reader in self._readers:
-            reader.join(1.0)
-
-    def _raise_failure(self) -> None:
-        if self._failure is None:
-            code = self._process.returncode if self._process else None
-            raise RunError(f"the power sampler ended at once with exit code {code}{self._last_words()}")
-        kind = InputError if self._failure["code"] == 2 else RunError
-        raise kind(self._failure["message"])
 
     def _why_silent(self) -> str:
         silent: dict[str, str | None] = self._progress.get("silent", {})
         if not silent:
-            return f"the sampler did not come up{self._last_words()}"
+            return f"the sampler did not come up{self._child.last_words()}"
         return "; ".join(f"{channel}: {error or 'still in its first read'}" for channel, error in silent.items())
-
-    def _last_words(self) -> str:
-        words = "".join(self._stderr).strip()
-        return f": {words}" if words else ""
-
-
-def _follow(stream: IO[str], take: Any) -> None:
-    for line in stream:
-        take(line)

@@ -29,7 +29,9 @@ from inference_energy.acquire.session.server import (
     server_gpus,
 )
 from inference_energy.acquire.session.settings import AttachSettings, IdleSpec
-from inference_energy.contracts.io import clock_anchor, write_json, write_table
+from inference_energy.contracts.documents.document import write_document
+from inference_energy.contracts.documents.session import IdleDocument
+from inference_energy.contracts.io import clock_anchor, write_table
 from inference_energy.contracts.power import SCHEMA
 
 ATTACHED = "the server was already running: its machine without it was never seen"
@@ -58,7 +60,7 @@ def measure_idle(
     if isinstance(settings, AttachSettings):
         asyncio.run(attach_here(spec.server, settings, Access.from_config(spec.client, attached=True)))
         write_table(power, [], SCHEMA, clock_anchor=clock_anchor(), source=[])
-        write_json(facts, {"missing": ATTACHED, "start_ns": None, "end_ns": None, "duration_s": None})
+        write_document(facts, IdleDocument(missing=ATTACHED, start_ns=None, end_ns=None, duration_s=None))
         return
     launch = launch_spec(spec.server, settings, environment, model, logs)
     gpus = server_gpus(spec.server, settings)
@@ -82,14 +84,8 @@ def measure_idle(
     with config_keys(spec.server, launch), acquire_locks(cards_of(gpus)):
         check_before_launch(spec.server, launch)
         start_ns, end_ns = run_until_signal(measure(), lambda name: progress.say(f"{name}: stopping"))
-    counts = finish_log(sampler.stop(), log, power)
-    write_json(
-        facts,
-        {
-            "missing": None,
-            "start_ns": start_ns,
-            "end_ns": end_ns,
-            "duration_s": (end_ns - start_ns) / 1e9,
-            "power": counts,
-        },
+    record = finish_log(sampler.stop(), log, power)
+    duration_s = (end_ns - start_ns) / 1e9
+    write_document(
+        facts, IdleDocument(missing=None, start_ns=start_ns, end_ns=end_ns, duration_s=duration_s, power=record)
     )

@@ -14,6 +14,8 @@ from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.power.simulated import simulated_node
 from inference_energy.contracts.power import summed_domains
 
+AFFECTS_RESULTS = False
+
 SPAN_S = 5.0
 """Rates are means over this time."""
 LINE_PERIOD_S = 5.0

@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-from inference_energy.acquire.load.live_counts import CellTimes, LiveCounts
-from inference_energy.acquire.load.request_log import MergedLogs, merge_request_logs
+from inference_energy.acquire.load.live_counts import LiveCounts
+from inference_energy.acquire.load.request_log import merge_request_logs
 from inference_energy.acquire.load.schedule_partition import check_plan
 from inference_energy.acquire.load.settings import CellSettings, LoadSpec, api_key_env
+from inference_energy.acquire.load.worker_messages import CellTimes
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.acquire.session.settings import CellSpec, SessionSpec
+from inference_energy.contracts.arrow_log import LogStats
+from inference_energy.contracts.documents.session import LoadClient
 from inference_energy.errors import RunError
 
 
@@ -24,7 +26,7 @@ class SessionLoad:
         logs: folder for the processes' logs, which stay also after a failure.
 
     Attributes:
-        cost: what the processes took, see `WorkerPool.finish`; None before the end of `workers`.
+        cost: what the processes took; None before the end of `workers`.
 
     Raises:
         InputError: a plan file is missing or is no such file, or the environment variable of the API key is not set.
@@ -39,7 +41,7 @@ class SessionLoad:
         self._pool: WorkerPool | None = None
         self._sending = False
         self._past_tokens = 0
-        self.cost: Mapping[str, Any] | None = None
+        self.cost: LoadClient | None = None
 
     def counts(self) -> LiveCounts | None:
         """Return the counts of the current cell; None between cells."""
@@ -90,6 +92,6 @@ class SessionLoad:
             raise RunError(f"{cell.name}: all {counts.ended} requests failed; the first: {counts.first_error}")
         return times
 
-    def write(self, output: Path, anchor: Mapping[str, int]) -> MergedLogs:
+    def write(self, output: Path, anchor: Mapping[str, int]) -> LogStats:
         """Write requests.parquet, and chunks.parquet and answers.parquet where they were requested."""
         return merge_request_logs(self._logs, output / "requests.parquet", clock_anchor=dict(anchor))

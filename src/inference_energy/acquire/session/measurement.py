@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.characterize.profile import averaging_windows_s
 from inference_energy.acquire.power.power_log import compact_power_log
@@ -16,6 +18,7 @@ from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.server.guardian_client import WatchedProcess, snakemake_ancestors
 from inference_energy.acquire.server.launch import RunningServer
 from inference_energy.acquire.session.live_stats import Progress
+from inference_energy.contracts.documents.session import ChannelCounts, PowerLogRecord
 from inference_energy.contracts.io import read_metadata
 from inference_energy.errors import RunError
 
@@ -56,18 +59,19 @@ def sampler_spec(
     )
 
 
-def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:
-    """Make power.parquet from the sampler's stream; return its counts, for session.json and idle.json."""
+def finish_log(stats: SamplerStats, log: Path, target: Path, interval_s: float | None = None) -> PowerLogRecord:
+    """Make power.parquet from the sampler's log; return its record, for session.json and idle.json."""
     compacted = compact_power_log(log, target)
-    return {
-        "sources": read_metadata(target).get("source", []),
-        "rows": compacted.rows,
-        "truncated": compacted.truncated,
-        "ended_by": stats.ended_by,
-        "elapsed_s": stats.elapsed_s,
-        "channels": stats.channels,
-        "faults": stats.faults,
-    }
+    return PowerLogRecord(
+        interval_s=interval_s,
+        sources=read_metadata(target).get("source", []),
+        rows=compacted.rows,
+        truncated=bool(compacted.truncated),
+        ended_by=stats.ended_by,
+        elapsed_s=stats.elapsed_s,
+        channels=msgspec.convert(stats.channels, list[ChannelCounts]),
+        faults=stats.faults,
+    )
 
 
 class Watchdog:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -47,6 +48,19 @@ from inference_energy.acquire.session.server import (
     server_gpus,
 )
 from inference_energy.acquire.session.settings import AttachSettings, LaunchSettings, SessionSpec
+from inference_energy.contracts.documents.document import write_document
+from inference_energy.contracts.documents.session import (
+    ClockAnchor,
+    CpuUse,
+    LaunchFacts,
+    MetricsPolling,
+    ProcessUse,
+    ProfileFile,
+    ServerFacts,
+    SessionDocument,
+    StopFacts,
+    WindowPlan,
+)
 from inference_energy.contracts.io import clock_anchor, read_json, write_json, write_table
 from inference_energy.contracts.phases import SCHEMA as PHASES_SCHEMA
 from inference_energy.errors import InputError, RunError
@@ -122,7 +136,8 @@ class SessionRun:
         self.phases: list[Phase] = []
         self.load_phase: str | None = None
         self.clock_anchor: dict[str, int] = {}
-        self._model: Mapping[str, Any] = read_json(files.model)
+        model = read_json(files.model)
+        self._model_name: str = model["name"]
         self._load = SessionLoad(spec, files.prompts, files.schedule, files.logs / "load")
         self._gpus = server_gpus(spec.server, spec.server_settings)
         self._access = Access.from_config(spec.client, attached=spec.mode == "attach")
@@ -130,16 +145,14 @@ class SessionRun:
         self._metrics_log = files.logs / "server_metrics.arrows"
         self._poller: MetricsPoller | None = None
         self._sampler_stats: SamplerStats | None = None
-        self._launch: dict[str, Any] | None = None
-        self._stop: dict[str, Any] | None = None
+        self._launch: LaunchFacts | None = None
+        self._stop: StopFacts | None = None
         self._missing: dict[str, str] = {}
-        self._machine_cpu: dict[str, dict[str, float]] = {}
-        self._server: dict[str, Any] = {}
-        self._own_cost: dict[str, float] = {}
+        self._machine_cpu: dict[str, CpuUse] = {}
         self._launch_spec: LaunchSpec | None = None
         if isinstance(spec.server_settings, LaunchSettings):
             environment = read_json(files.environment)
-            self._launch_spec = launch_spec(spec.server, spec.server_settings, environment, self._model, files.logs)
+            self._launch_spec = launch_spec(spec.server, spec.server_settings, environment, model, files.logs)
             check_before_launch(spec.server, self._launch_spec)
         self.progress = Progress(spec.session, spec.planned_s(), LiveStats(self._load.counts, self._generated_tokens))
 
@@ -153,13 +166,14 @@ class SessionRun:
         self.clock_anchor = clock_anchor()
         cpu_s, wall_s = time.process_time(), time.monotonic()
         if isinstance(self.spec.server_settings, AttachSettings):
-            await self._measure_attached(self.spec.server_settings)
-        elif self._launch_spec is not None:
-            await self._measure_launched(self._launch_spec)
-        self._own_cost = {"cpu_s": time.process_time() - cpu_s, "wall_s": time.monotonic() - wall_s}
-        self._write()
+            server = await self._measure_attached(self.spec.server_settings)
+        else:
+            server = await self._measure_launched()
+        self._write(server, ProcessUse(cpu_s=time.process_time() - cpu_s, wall_s=time.monotonic() - wall_s))
 
-    async def _measure_launched(self, launch: LaunchSpec) -> None:
+    async def _measure_launched(self) -> ServerFacts:
+        launch = self._launch_spec
+        assert launch is not None
         sampler = SamplerProcess(sampler_spec(self.spec.power, self._gpus, status=launch.status_path), self._power_log)
         launch.status_path.unlink(missing_ok=True)
         async with AsyncExitStack() as stack:
@@ -176,22 +190,22 @@ class SessionRun:
             await stack.enter_async_context(server)
             watchdog.server = server
             self._note_phase("launch", begun_ns)
-            self._launch = {
-                "ready_after_s": server.ready_after_s,
-                "pid": server.server_pid,
-                "command": command(launch),
-                "environment": recorded_environment(server_environment(launch, os.environ)),
-                "gpus": self._gpus,
-            }
-            self._note_server(server.version, server.base_url)
+            self._launch = LaunchFacts(
+                ready_after_s=server.ready_after_s,
+                pid=server.server_pid,
+                command=command(launch),
+                environment=recorded_environment(server_environment(launch, os.environ)),
+                gpus=self._gpus,
+            )
             await self._run_load(watchdog, server.base_url, launch.served_model_name)
             watchdog.server = None
             self.progress.begin("stop")
             begun_ns = time.monotonic_ns()
-            self._stop = await server.stop()
+            self._stop = msgspec.convert((await server.stop())._asdict(), StopFacts)
             self._note_phase("stop", begun_ns)
             await self._post_idle(watchdog)
         self._sampler_stats = sampler.stop()
+        return ServerFacts(name=self.spec.server, version=server.version, endpoint=server.base_url)
 
     async def _post_idle(self, watchdog: Watchdog) -> None:
         """Idle after the run, with the locks held again: the guardian released them with the server."""
@@ -208,11 +222,10 @@ class SessionRun:
             await watchdog.wait(self.spec.settle_s)
             await self._idle(watchdog, "post_idle", self.spec.post_idle_s)
 
-    async def _measure_attached(self, settings: AttachSettings) -> None:
+    async def _measure_attached(self, settings: AttachSettings) -> ServerFacts:
         server = await attach_here(self.spec.server, settings, self._access)
         self._missing |= ATTACHED
-        self._note_server(server.version, server.base_url)
-        self._model = {**self._model, "name": server.model}
+        self._model_name = server.model
         sampler = SamplerProcess(sampler_spec(self.spec.power, self._gpus, pid=server.server_pid), self._power_log)
         async with AsyncExitStack() as stack:
             stack.enter_context(sampler)
@@ -222,6 +235,7 @@ class SessionRun:
             await watchdog.wait(1.0)
             await self._run_load(watchdog, server.base_url, server.model)
         self._sampler_stats = sampler.stop()
+        return ServerFacts(name=self.spec.server, version=server.version, endpoint=server.base_url)
 
     def _watchdog(self, sampler: SamplerProcess) -> Watchdog:
         self.progress.stats.power = lambda: labelled_power(sampler.latest())
@@ -257,10 +271,9 @@ class SessionRun:
                 await watchdog.run(poller.scrape_idle())
                 before_s, busy_s = time.monotonic(), busy_cpu.seconds()
                 times = await watchdog.run(self._load.run_cell(cell))
-                self._machine_cpu[cell.name] = {
-                    "busy_s": busy_cpu.seconds() - busy_s,
-                    "wall_s": time.monotonic() - before_s,
-                }
+                self._machine_cpu[cell.name] = CpuUse(
+                    busy_s=busy_cpu.seconds() - busy_s, wall_s=time.monotonic() - before_s
+                )
                 await watchdog.run(poller.scrape_idle())
                 kind = "warmup" if cell.kind == "warmup" else "window"
                 self.phases.append(Phase(kind, cell.name, times.start_ns, times.end_ns))
@@ -274,50 +287,43 @@ class SessionRun:
     def _note_phase(self, phase: str, start_ns: int) -> None:
         self.phases.append(Phase(phase, None, start_ns, time.monotonic_ns()))
 
-    def _note_server(self, version: str | None, endpoint: str) -> None:
-        self._server = {"name": self.spec.server, "version": version, "endpoint": endpoint}
-
-    def _write(self) -> None:
+    def _write(self, server: ServerFacts, own_use: ProcessUse) -> None:
         assert self._sampler_stats is not None
         output, anchor, poller = self.files.output, self.clock_anchor, self._poller
-        power = finish_log(self._sampler_stats, self._power_log, output / "power.parquet")
+        interval_s = self.spec.power["interval_s"]
+        power = finish_log(self._sampler_stats, self._power_log, output / "power.parquet", interval_s)
         self._load.write(output, anchor)
         compact_metrics_log(self._metrics_log, output / "server_metrics.parquet", clock_anchor=anchor)
         write_phases(output, self.phases, anchor)
-        cells = {
-            cell.name: {
-                "kind": cell.kind,
-                "workload": cell.workload,
-                "arrival": dict(cell.arrival),
-                "duration_s": cell.duration_s,
-            }
+        windows = {
+            cell.name: WindowPlan(
+                kind=cell.kind, workload=cell.workload, arrival=dict(cell.arrival), duration_s=cell.duration_s
+            )
             for cell in self.spec.cells
         }
-        warmup = cells.pop("warmup", None)
-        write_json(
-            output / "session.json",
-            {
-                "session": self.spec.session,
-                "machine": self.spec.machine,
-                "mode": self.spec.mode,
-                "model": self._model["name"],
-                "power": {"interval_s": self.spec.power["interval_s"], **power},
-                "windows": cells,
-                "warmup": warmup,
-                "characterisation": profiles_of(cards_of(self._gpus)),
-                "metrics": {"scrapes": poller.scrapes, "errors": poller.errors, "last_error": poller.last_error}
-                if poller
-                else None,
-                "launch": self._launch,
-                "stop": self._stop,
-                "missing": self._missing,
-                "machine_cpu": self._machine_cpu,
-                "clock_anchor": anchor,
-                "server": self._server,
-                "client": self._load.cost,
-                "session_process": self._own_cost,
-            },
+        warmup = windows.pop("warmup", None)
+        document = SessionDocument(
+            session=self.spec.session,
+            machine=self.spec.machine,
+            mode=self.spec.mode,
+            model=self._model_name,
+            power=power,
+            windows=windows,
+            warmup=warmup,
+            characterisation=msgspec.convert(profiles_of(cards_of(self._gpus)), dict[str, ProfileFile]),
+            metrics=MetricsPolling(scrapes=poller.scrapes, errors=poller.errors, last_error=poller.last_error)
+            if poller
+            else None,
+            launch=self._launch,
+            stop=self._stop,
+            missing=self._missing,
+            machine_cpu=self._machine_cpu,
+            clock_anchor=msgspec.convert(anchor, ClockAnchor),
+            server=server,
+            client=self._load.cost,
+            session_process=own_use,
         )
+        write_document(output / SessionDocument.FILE, document)
 
 
 def write_phases(folder: Path, phases: Sequence[Phase], anchor: Mapping[str, int]) -> None:

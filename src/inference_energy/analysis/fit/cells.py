@@ -10,9 +10,10 @@ from inference_energy.analysis.figures import blocking_reasons, figure_from_dict
 from inference_energy.analysis.idle import OWN_TERMS
 from inference_energy.analysis.integration import Values
 from inference_energy.analysis.power_series import Correction
-from inference_energy.analysis.uncertainty.budget import Term, budget_from_dict
+from inference_energy.analysis.uncertainty.budget import Budget, Term
 from inference_energy.analysis.uncertainty.terms import NAME as EDGES
-from inference_energy.contracts.figure import Figure, Grade, Reason
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.grades import Grade
 
 
 @dataclass(frozen=True)
@@ -115,15 +116,13 @@ def _bins(window: dict[str, Any], load: dict[str, Any]) -> Bins | None:
 
 def _edges_u_j(total: Figure) -> float:
     """The part of the budget that the window's edges are, in J."""
-    terms = budget_from_dict(total.budget).terms if total.budget else ()
-    return math.hypot(*(term.u for term in terms if term.name == EDGES))
+    return math.hypot(*(term.u for term in Budget.from_record(total.budget).terms if term.name == EDGES))
 
 
 def _own_terms(cold_power: dict[str, Any]) -> tuple[Term, ...]:
     """The terms of the cold idle that it does not share with the windows, in W."""
-    if not cold_power.get("budget"):
-        return ()
-    return tuple(term for term in budget_from_dict(cold_power["budget"]).terms if term.name in OWN_TERMS)
+    terms = Budget.from_record(figure_from_dict(cold_power).budget).terms
+    return tuple(term for term in terms if term.name in OWN_TERMS)
 
 
 def _dicts(reasons: list[Reason]) -> list[dict[str, str]]:

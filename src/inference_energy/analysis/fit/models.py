@@ -29,7 +29,8 @@ from inference_energy.analysis.fit.uncertainty import (
 )
 from inference_energy.analysis.uncertainty.budget import with_budget
 from inference_energy.config.analysis import Uncertainty
-from inference_energy.contracts.figure import Figure, Reason, weakest
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.grades import weakest
 from inference_energy.errors import InputError
 
 Term = Literal["power", "prompt", "generated"]

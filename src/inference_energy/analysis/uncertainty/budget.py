@@ -21,14 +21,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 from scipy import stats
 
 from inference_energy.analysis.integration import Values
-from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.figure import Figure, UncertaintyBudget, UncertaintyTerm
 
 REPEATS = 499
 MIN_BINS = 8
@@ -151,34 +152,32 @@ class Budget:
         """The budget of the figure times a factor."""
         return Budget(tuple(term.scaled(factor) for term in self.terms))
 
-    def as_dict(self) -> dict[str, Any]:
-        """As a figure holds it: `terms`, `combined`, `dof` (null: infinite), `factor` and `expanded`."""
-        return {
-            "terms": [
-                {
-                    "name": term.name,
-                    "kind": term.kind,
-                    "u": term.u,
-                    "dof": term.dof if math.isfinite(term.dof) else None,
-                    "basis": term.basis,
-                }
-                for term in self.terms
-            ],
-            "combined": self.combined,
-            "dof": self.dof if math.isfinite(self.dof) else None,
-            "factor": self.factor,
-            "expanded": self.expanded,
-        }
-
-
-def budget_from_dict(content: dict[str, Any]) -> Budget:
-    """A budget back from JSON."""
-    return Budget(
-        tuple(
-            Term(term["name"], term["kind"], term["u"], math.inf if term["dof"] is None else term["dof"], term["basis"])
-            for term in content["terms"]
+    def record(self) -> UncertaintyBudget:
+        """Return the budget as a figure holds it."""
+        return UncertaintyBudget(
+            terms=tuple(
+                UncertaintyTerm(term.name, term.kind, term.u, _finite(term.dof), term.basis) for term in self.terms
+            ),
+            combined=self.combined,
+            dof=_finite(self.dof),
+            factor=self.factor,
+            expanded=self.expanded,
         )
-    )
+
+    @classmethod
+    def from_record(cls, record: UncertaintyBudget | None) -> "Budget":
+        """Return the budget of a figure; without terms where it has none."""
+        terms = () if record is None else record.terms
+        return cls(
+            tuple(
+                Term(term.name, term.kind, term.u, math.inf if term.dof is None else term.dof, term.basis)
+                for term in terms
+            )
+        )
+
+
+def _finite(dof: float) -> float | None:
+    return dof if math.isfinite(dof) else None
 
 
 def with_budget(figure: Figure, terms: Iterable[Term]) -> Figure:
@@ -188,7 +187,7 @@ def with_budget(figure: Figure, terms: Iterable[Term]) -> Figure:
         return figure
     budget = Budget(kept)
     low, high = figure.value - budget.expanded, figure.value + budget.expanded
-    return replace(figure, interval_95=(low, high), budget=budget.as_dict())
+    return structs.replace(figure, interval_95=(low, high), budget=budget.record())
 
 
 def merged(terms: Sequence[Term]) -> tuple[Term, ...]:

@@ -21,6 +21,8 @@ from inference_energy.bench.live.protocol import Job
 from inference_energy.bench.live.truth_files import EVENTS, REQUEST_SCHEMA, REQUESTS, SERVER, STEPS, TruthSink, finish
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import Segments
+from inference_energy.contracts.arrow_log import ArrowLog
+from inference_energy.contracts.io import atomic_write
 
 FLUSH_S = 0.5
 
@@ -45,7 +47,7 @@ class TruthLog(TruthSink):
         self._events = _new_events()
         self._requests: list[dict[str, Any]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="truth")
-        self._streams: dict[str, tuple[pa.OSFile, pa.RecordBatchStreamWriter]] = {}
+        self._streams: dict[str, ArrowLog] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._note(SERVER, self._server)
         self._append = tuple(column.append for column in self._events.values())
@@ -101,9 +103,8 @@ class TruthLog(TruthSink):
         self._thread.shutdown(wait=True)
         for written in self._pending:
             written.result()
-        for file, writer in self._streams.values():
-            writer.close()
-            file.close()
+        for stream in self._streams.values():
+            stream.close()
         totals = finish(self._folder, self._engine.physics)
         self._note(SERVER, self._server | dict(further) | totals | {"ended_ns": time.monotonic_ns()})
 
@@ -138,14 +139,12 @@ class TruthLog(TruthSink):
 
     def _append_batch(self, name: str, batch: pa.RecordBatch) -> None:
         if name not in self._streams:
-            file = pa.OSFile(str(self._folder / f"{name}.arrows"), "wb")
-            self._streams[name] = file, pa.ipc.new_stream(file, batch.schema)
-        self._streams[name][1].write_batch(batch)
+            self._streams[name] = ArrowLog(self._folder / f"{name}.arrows", batch.schema)
+        self._streams[name].append(batch.columns)
 
     def _note(self, name: str, content: Mapping[str, Any]) -> None:
-        partial = self._folder / f".{name}.partial"
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        partial.replace(self._folder / name)
+        with atomic_write(self._folder / name) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _new_events() -> "dict[str, array[int]]":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_energy.bench.config import Node
+from inference_energy.contracts.io import atomic_write
 from inference_energy.errors import InputError
 
 VARIABLE = "INFERENCE_ENERGY_SIMULATED"
@@ -90,6 +91,5 @@ def node_here() -> NodeFolder | None:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text + "\n")
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(text + "\n")

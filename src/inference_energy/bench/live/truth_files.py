@@ -15,6 +15,7 @@ All times are int64 ns of the monotonic clock. All of it is simulated.
 import json
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from inference_energy.bench.hardware import BenchModelShape
 from inference_energy.bench.live.protocol import Job
 from inference_energy.bench.truth.ledger import BenchRequest, Segments, ledger
 from inference_energy.bench.truth.step import StepPhysics
+from inference_energy.contracts.arrow_log import ArrowLogReader
+from inference_energy.contracts.io import atomic_write
+from inference_energy.errors import RunError
 
 
 class TruthSink:
@@ -91,8 +95,8 @@ def read_truth(folder: Path, name: str) -> pa.Table:
     finished = folder / f"{name}.parquet"
     if finished.exists():
         return pq.read_table(finished)
-    batches = list(_batches(folder / f"{name}.arrows"))
-    return pa.Table.from_batches(batches) if batches else pa.table({})
+    tables = list(_row_groups(folder, name, ROWS_AT_ONCE))
+    return pa.concat_tables(tables) if tables else pa.table({})
 
 
 def physics_of(folder: Path) -> StepPhysics:
@@ -126,79 +130,49 @@ def finish(folder: Path, physics: StepPhysics) -> dict[str, Any]:
         rest_j, total_j = empty.rest_j, empty.total_j
     energies = [pa.field("prefill_energy_j", pa.float64()), pa.field("decode_energy_j", pa.float64())]
     schema = pa.schema([*REQUEST_SCHEMA, *energies])
-    with _Replacing(folder, REQUESTS, schema) as writer:
-        for part in _gathered(folder / f"{REQUESTS}.arrows", REQUESTS_AT_ONCE):
+    with _parquet_writer(folder, REQUESTS, schema) as writer:
+        for part in _row_groups(folder, REQUESTS, REQUESTS_AT_ONCE):
             split = ledger(segments, [_request(row) for row in part.to_pylist()], physics)
             columns = [*part.columns, pa.array(split.prefill_j), pa.array(split.decode_j)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
             requests_j += float(split.prefill_j.sum() + split.decode_j.sum())
     for name in (STEPS, EVENTS):
-        parts = _gathered(folder / f"{name}.arrows", ROWS_AT_ONCE)
+        parts = _row_groups(folder, name, ROWS_AT_ONCE)
         first = next(parts, None)
         if first is not None:
-            with _Replacing(folder, name, first.schema) as writer:
+            with _parquet_writer(folder, name, first.schema) as writer:
                 writer.write_table(first)
                 for part in parts:
                     writer.write_table(part)
     return {"total_energy_j": total_j, "rest_energy_j": rest_j, "requests_energy_j": requests_j}
 
 
-class _Replacing:
-    """Writes NAME.parquet beside NAME.arrows and removes that once all is there."""
-
-    def __init__(self, folder: Path, name: str, schema: pa.Schema) -> None:
-        self._final = folder / f"{name}.parquet"
-        self._stream = folder / f"{name}.arrows"
-        self._partial = folder / f".{name}.parquet.partial"
-        # Times and counters grow by little from row to row.
-        numbers = [field.name for field in schema if field.type == pa.int64()]
-        self._writer = pq.ParquetWriter(
-            self._partial,
-            schema,
-            compression="zstd",
-            use_dictionary=False,
-            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-        )
-
-    def __enter__(self) -> pq.ParquetWriter:
-        return self._writer
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._writer.close()
-        if kind is None:
-            self._partial.replace(self._final)
-            self._stream.unlink(missing_ok=True)
+@contextmanager
+def _parquet_writer(folder: Path, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Write NAME.parquet beside NAME.arrows, which is removed once all is there."""
+    # Times and counters grow by little from row to row.
+    encoding = {field.name: "DELTA_BINARY_PACKED" for field in schema if field.type == pa.int64()}
+    with (
+        atomic_write(folder / f"{name}.parquet") as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=False, column_encoding=encoding) as writer,
+    ):
+        yield writer
+    (folder / f"{name}.arrows").unlink(missing_ok=True)
 
 
-def _batches(stream: Path) -> Iterator[pa.RecordBatch]:
-    """The whole batches of a stream; what a crash cut off is left out."""
+def _row_groups(folder: Path, name: str, rows: int) -> Iterator[pa.Table]:
+    """The rows of NAME.arrows in tables of at least `rows` rows; nothing where it cannot be read."""
     try:
-        with pa.memory_map(str(stream)) as file:
-            reader = pa.ipc.open_stream(file)
-            while True:
-                yield reader.read_next_batch()
-    except (StopIteration, FileNotFoundError, pa.ArrowInvalid, OSError):
+        reader = ArrowLogReader(folder / f"{name}.arrows")
+    except RunError:
         return
-
-
-def _gathered(stream: Path, rows: int) -> Iterator[pa.Table]:
-    """The batches of a stream, put together to tables of at least so many rows."""
-    batches: list[pa.RecordBatch] = []
-    count = 0
-    for batch in _batches(stream):
-        batches.append(batch)
-        count += batch.num_rows
-        if count >= rows:
-            yield pa.Table.from_batches(batches)
-            batches, count = [], 0
-    if batches:
-        yield pa.Table.from_batches(batches)
+    yield from reader.row_groups(rows)
 
 
 def _segments(folder: Path) -> Segments:
     segments = Segments()
-    for batch in _batches(folder / f"{STEPS}.arrows"):
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    for part in _row_groups(folder, STEPS, ROWS_AT_ONCE):
+        for name, column in zip(part.schema.names, part.columns, strict=True):
             values: array[Any] = getattr(segments, name)
             values.frombytes(np.ascontiguousarray(column.to_numpy()).tobytes())
     return segments

@@ -18,7 +18,6 @@ As in the kernel, a sub-zone's folder lies within its zone's and is linked to be
 Source: Linux kernel documentation, power/powercap/powercap.rst.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from inference_energy.bench.config import EngineSettings, RaplSensor
 from inference_energy.bench.sensors.update_clock import Draws, Ticks
 from inference_energy.bench.truth.ledger import Floats, Integers
 from inference_energy.bench.truth.power_trace import TruePower
+from inference_energy.contracts.io import atomic_write
 
 BOARD_W = 25.0
 """What psys holds besides packages and memory; assumed."""
@@ -187,6 +187,5 @@ class Powercap:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text + "\n")
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(text + "\n")

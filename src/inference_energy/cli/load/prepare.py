@@ -6,7 +6,6 @@ Before a load test: look at the endpoints, draw the plan, and read the servers' 
 """
 
 import asyncio
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +21,7 @@ from inference_energy.acquire.server.metrics import MetricsPoller, compact_metri
 from inference_energy.cli.load.options import LoadOptions, LoadPlan, refuse_contradictions
 from inference_energy.cli.load.plan import as_options, cells_of, client_of, limits_of, seed_of
 from inference_energy.cli.load.subprocess_call import serve_subprocess
-from inference_energy.contracts.io import clock_anchor, read_json, read_table, write_json
+from inference_energy.contracts.io import clock_anchor, copy_file, read_json, read_table, write_json
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
 from inference_energy.errors import InputError
@@ -139,7 +138,7 @@ def _planned(options: LoadOptions, cells: list[Cell], folder: Path) -> tuple[dic
         raise InputError(as_options(str(error), options)) from error
     if options.saved:
         for source, target in zip((schedule, prompts), options.saved, strict=True):
-            _copy(source, target)
+            copy_file(source, target)
     own = table.filter(pc.equal(table["cell"], cells[-1].name))
     return _facts(own), [as_options(str(note), options) for note in schedule_notes(planned)]
 
@@ -157,16 +156,6 @@ def _facts(rows: pa.Table) -> dict[str, float | None]:
         "prompt_tokens": lengths,
         "most_output_tokens": pc.sum(rows["max_tokens"]).as_py(),
     }
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(source.read_bytes())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ memory, are processes of their own before and after.
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import sys
@@ -22,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.console import Console
 
 from inference_energy.acquire.load.live_counts import LiveCounts
@@ -33,9 +33,10 @@ from inference_energy.cli.load.options import LoadOptions, LoadPlan, SentLoad
 from inference_energy.cli.load.render import View, view_for
 from inference_energy.cli.load.subprocess_call import call_subprocess
 from inference_energy.config.load.client import ClientConfig
+from inference_energy.contracts.io import atomic_write
 from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.errors import InputError, RunError
-from inference_energy.present.load_tables import load_summary, plan_summary
+from inference_energy.present.load_summary import load_summary, plan_summary
 
 if TYPE_CHECKING:
     from inference_energy.acquire.power.sampler_handle import SamplerProcess
@@ -70,13 +71,8 @@ def end(summary: dict[str, Any]) -> None:
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 POWER_BEYOND_S = 1.0
@@ -107,7 +103,7 @@ def run(options: LoadOptions, console: Console) -> dict[str, Any]:
         sent = _send(options, prepared, folder, console)
         keep = True
         with _ignored(signal.SIGINT, signal.SIGTERM):
-            found = call_subprocess("summarise", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
+            found = call_subprocess("summarize", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
         keep = False
         return found
     except RunError as error:
@@ -204,7 +200,7 @@ async def _until_stopped(folder: Path, settings: LoadRun, shown: _Shown, server_
 
 
 def _sent(result: LoadRunResult) -> SentLoad:
-    times, client = result.times, dict(result.client)
+    times, client = result.times, msgspec.to_builtins(result.client)
     if CELL not in client["cells"]:
         # Stopped: all that the processes took since they were ready.
         took = sum(worker["cpu_s"] - (worker["startup_cpu_s"] or 0.0) for worker in client["workers"])

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from inference_energy.contracts.child_process import error_fields, error_from_fields
 from inference_energy.errors import InputError, RunError
 
 PACKAGE = "inference_energy.cli.load"
@@ -40,7 +41,7 @@ def call_subprocess(module: str, question: dict[str, Any]) -> dict[str, Any]:
         raise RunError(f"the process `{module}` of the load test died with exit code {process.returncode}")
     answered: dict[str, Any] = json.loads(output.splitlines()[-1])
     if failure := answered.get("failed"):
-        raise (InputError if failure["code"] == 2 else RunError)(failure["message"])
+        raise error_from_fields(failure)
     return answered
 
 
@@ -51,5 +52,5 @@ def serve_subprocess(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     try:
         answered = work(question)
     except (InputError, RunError) as error:
-        answered = {"failed": {"code": 2 if isinstance(error, InputError) else 1, "message": str(error)}}
+        answered = {"failed": error_fields(error)}
     sys.stdout.write(json.dumps(answered) + "\n")

@@ -1,7 +1,6 @@
 """After a load test: the logs become the files that were asked for, and their figures a summary."""
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from inference_energy.cli.load.render import LoadRunRecord, summary_of
 from inference_energy.cli.load.subprocess_call import serve_subprocess
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.config.load.client import ClientConfig
-from inference_energy.contracts.io import read_table
+from inference_energy.contracts.io import copy_file, read_table
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
 from inference_energy.errors import InputError
@@ -104,13 +103,7 @@ def _deliver(source: Path, target: Path) -> None:
     if target.suffix == ".csv":
         write_csv(source, target)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(source.read_bytes())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    copy_file(source, target)
 
 
 def _energy(

@@ -7,6 +7,7 @@ from typing import Any
 from inference_energy.present.cell_tables import BASES, cell_title
 from inference_energy.present.figures_text import (
     NOT_GIVEN,
+    PERCENT,
     UNTRUSTED_GRADES,
     FormattedFigure,
     Scale,
@@ -14,8 +15,7 @@ from inference_energy.present.figures_text import (
     sentence,
     significant,
 )
-from inference_energy.present.fits import TERMS, title
-from inference_energy.present.latency import PERCENT_AXIS
+from inference_energy.present.fits import TERMS, model_title
 from inference_energy.present.tables import Table, TableCell
 
 Cells = Sequence[dict[str, Any]]
@@ -27,9 +27,9 @@ LOADS = {"goodput_requests_per_s": "good requests / s", "output_tokens_per_s": "
 
 def metric_cells(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """The summary's steady cells with the figures of the metric family beside their own."""
-    own = {(cell["machine"], cell["cell"]): cell["figures"] for cell in summary["metrics"]["cells"]}
+    metric_figures = {(cell["machine"], cell["cell"]): cell["figures"] for cell in summary["metrics"]["cells"]}
     return [
-        {**cell, "figures": {**cell["figures"], **own.get((cell["machine"], cell["cell"]), {})}}
+        {**cell, "figures": {**cell["figures"], **metric_figures.get((cell["machine"], cell["cell"]), {})}}
         for cell in summary["cells"]
         if cell.get("kind", "steady") == "steady"
     ]
@@ -61,14 +61,14 @@ def served_table(cells: Cells) -> Table:
     )
 
 
-def _by_basis(cells: Cells, wanted: Sequence[tuple[str, str]]) -> Table:
+def _by_basis(cells: Cells, headings: Sequence[tuple[str, str]]) -> Table:
     """A row for each basis of each window; figures that fail for one reason, two and two, share a cell."""
-    table = Table(["basis", *[heading for heading, _ in wanted]])
+    table = Table(["basis", *[heading for heading, _ in headings]])
     for cell in cells:
-        known = format_figure(cell["figures"]["energy_total_j"]).qualifiers[1:]
-        table.heading(" · ".join([cell_title(cell, cells), *known]))
+        qualifiers = format_figure(cell["figures"]["energy_total_j"]).qualifiers[1:]
+        table.heading(" · ".join([cell_title(cell, cells), *qualifiers]))
         for basis in BASES:
-            shown = [_shown(cell, name.format(basis), MILLION if "kwh" in name else PLAIN) for _, name in wanted]
+            shown = [_shown(cell, name.format(basis), MILLION if "kwh" in name else PLAIN) for _, name in headings]
             pairs = [*table.numbers(shown[:2], tagged=False), *table.numbers(shown[2:], tagged=False)]
             table.add(TableCell(basis, "head"), *pairs)
     return table
@@ -81,8 +81,8 @@ def request_table(cells: Cells) -> Table:
     table = Table(["load", "mean (J)", "p50 (J)", "p90 (J)", "p99 (J)", "prefill (%)", "decode (%)", "cold idle (%)"])
     for cell in cells:
         amounts = [table.number(_shown(cell, name, PLAIN)) for name in names]
-        split = table.numbers([_shown(cell, name, PERCENT_AXIS) for name in shares[:2]])
-        idle = table.number(_shown(cell, shares[2], PERCENT_AXIS))
+        split = table.numbers([_shown(cell, name, PERCENT) for name in shares[:2]])
+        idle = table.number(_shown(cell, shares[2], PERCENT))
         table.add(TableCell(cell_title(cell, cells), "head"), *amounts, *split, idle)
     return table
 
@@ -90,7 +90,7 @@ def request_table(cells: Cells) -> Table:
 def impact_table(cells: Cells) -> Table:
     """SCI with its two parts, water with its two, and ESS for comparison."""
     milli = Scale(1000.0, "m")
-    wanted = [
+    headings = [
         ("SCI (mg CO₂e / 1k tokens)", "sci_per_1k_output_tokens_g", milli),
         ("SCI (mg CO₂e / request)", "sci_per_request_g", milli),
         ("operation (mg / 1k tokens)", "carbon_per_1k_output_tokens_g", milli),
@@ -99,9 +99,9 @@ def impact_table(cells: Cells) -> Table:
         ("water at the source (mL / 1k tokens)", "water_source_per_1k_output_tokens_l", milli),
         ("for comparison only: ESS (M parameters / g)", "ess_million_parameters_per_g", PLAIN),
     ]
-    table = Table(["load", *[heading for heading, *_ in wanted]])
+    table = Table(["load", *[heading for heading, *_ in headings]])
     for cell in cells:
-        shown = [_shown(cell, name, scale) for _, name, scale in wanted]
+        shown = [_shown(cell, name, scale) for _, name, scale in headings]
         carbon = [*table.numbers(shown[:2]), table.number(shown[2]), table.number(shown[3])]
         table.add(
             TableCell(cell_title(cell, cells), "head"), *carbon, *table.numbers(shown[4:6]), table.number(shown[6])
@@ -116,7 +116,7 @@ def quality_table(cells: Cells) -> Table:
     headings = ["accuracy (%)", "right answers", *[f"J / right answer, {basis}" for basis in BASES]]
     table = Table(["load", *headings, "good requests / kWh at the quality floor"])
     for cell in cells:
-        accuracy = _shown(cell, "accuracy_share", PERCENT_AXIS)
+        accuracy = _shown(cell, "accuracy_share", PERCENT)
         shown = [accuracy, _shown(cell, "correct_answers", PLAIN), *[_shown(cell, name, PLAIN) for name in names]]
         one = table.number(_shown(cell, floor, PLAIN))
         table.add(TableCell(cell_title(cell, cells), "head"), *table.numbers(shown), one)
@@ -132,7 +132,7 @@ def sweep_table(sweeps: Sequence[dict[str, Any]]) -> Table:
         overall = next(name for name in figures if name.startswith("overall_"))
         curve = [
             format_figure(figures["energy_proportionality"], PLAIN),
-            format_figure(figures["idle_to_peak_share"], PERCENT_AXIS),
+            format_figure(figures["idle_to_peak_share"], PERCENT),
             format_figure(figures[overall]),
         ]
         full = f"{significant(sweep['grid'][-1]['rate'])} {LOADS[sweep['rate']]}" if sweep["grid"] else "–"
@@ -168,14 +168,14 @@ def left_out(sweeps: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
 
 def hours_table(sweeps: Sequence[dict[str, Any]]) -> Table | None:
     """What is asked in each hour of the day, and the power it takes; None where there is no day."""
-    given = [sweep for sweep in sweeps if sweep["hours"]]
-    if not given:
+    with_day = [sweep for sweep in sweeps if sweep["hours"]]
+    if not with_day:
         return None
-    grades = [str(sweep["figures"]["daily_energy_kwh"]["grade"]) for sweep in given]
+    grades = [str(sweep["figures"]["daily_energy_kwh"]["grade"]) for sweep in with_day]
     powers = [f"W, {grade}" if grade in UNTRUSTED_GRADES else "W" for grade in grades]
-    table = Table(["hour", *[f"{sweep_title(sweep, sweeps)}: asked / s" for sweep in given], *powers])
-    for hour in range(len(given[0]["hours"])):
-        rows = [sweep["hours"][hour] for sweep in given]
+    table = Table(["hour", *[f"{sweep_title(sweep, sweeps)}: asked / s" for sweep in with_day], *powers])
+    for hour in range(len(with_day[0]["hours"])):
+        rows = [sweep["hours"][hour] for sweep in with_day]
         rates = [TableCell(significant(row["rate"]), "number") for row in rows]
         table.add(
             TableCell(f"{hour}:00", "head"), *rates, *[TableCell(significant(row["power_w"]), "number") for row in rows]
@@ -185,9 +185,9 @@ def hours_table(sweeps: Sequence[dict[str, Any]]) -> Table | None:
 
 def front_tables(summary: dict[str, Any], cells: Cells) -> list[tuple[str, Table]]:
     """For each pair of figures a heading and the windows that may be compared, those on the front first."""
-    known = {(cell["machine"], cell["cell"]): cell for cell in cells}
+    cells_by_name = {(cell["machine"], cell["cell"]): cell for cell in cells}
     return [
-        (_front_title(front), _front_table(front, known, cells))
+        (_front_title(front), _front_table(front, cells_by_name, cells))
         for front in summary["metrics"]["fronts"]
         if front["groups"] or front["left_out"]
     ]
@@ -199,16 +199,16 @@ def cost_table(summary: dict[str, Any]) -> Table:
     table = Table(["coefficient", "value", "standard error", "VIF", "condition number"])
     for fit in summary["fits"]:
         for name, model in fit["models"].items():
-            own = extra.get((fit["machine"], fit["server"]), {}).get(name)
-            if own is None:
+            cost = extra.get((fit["machine"], fit["server"]), {}).get(name)
+            if cost is None:
                 continue
-            table.heading(f"{title(model)} · {fit['server']} on {fit['machine']}")
+            table.heading(f"{model_title(model)} · {fit['server']} on {fit['machine']}")
             for term, figure in model["coefficients"].items():
                 table.add(
                     TableCell(TERMS.get(term, term), "head"),
                     _with_unit(table, figure),
-                    _error(own["standard_errors"].get(term), figure),
-                    _plain(own["vif"].get(term)),
+                    _error(cost["standard_errors"].get(term), figure),
+                    _plain(cost["vif"].get(term)),
                     _plain(model.get("condition_number")),
                 )
     return table
@@ -217,7 +217,7 @@ def cost_table(summary: dict[str, Any]) -> Table:
 def _with_unit(table: Table, figure: dict[str, Any]) -> TableCell:
     """A figure in a column whose rows have units of their own."""
     shown, cell = format_figure(figure), table.number(format_figure(figure))
-    return replace(cell, text=shown.text.replace(" ", "\u00a0")) if shown.given else cell
+    return replace(cell, text=shown.text.replace(" ", "\u00a0")) if shown.has_value else cell
 
 
 def _error(value: float | None, figure: dict[str, Any]) -> TableCell:
@@ -240,14 +240,14 @@ def _front_title(front: dict[str, Any]) -> str:
     return " against ".join(f"{name} ({way})" for name, way in zip(front["figures"], ways, strict=True))
 
 
-def _front_table(front: dict[str, Any], known: dict[tuple[str, str], dict[str, Any]], cells: Cells) -> Table:
+def _front_table(front: dict[str, Any], cells_by_name: dict[tuple[str, str], dict[str, Any]], cells: Cells) -> Table:
     table = Table(["load", *front["figures"], "on the front"])
     for group in front["groups"]:
         if len(front["groups"]) > 1:
             words = [group["workload"], *[text for text in group["known"] if text]]
             table.heading(" · ".join(dict.fromkeys(words)))
         for point in sorted(group["points"], key=lambda point: (bool(point["dominated_by"]), point["values"][0])):
-            cell = known[point["machine"], point["cell"]]
+            cell = cells_by_name[point["machine"], point["cell"]]
             shown = [_with_unit(table, cell["figures"][name]) for name in front["figures"]]
             better = ", ".join(each["cell"] for each in point["dominated_by"])
             verdict = TableCell(f"no: dominated by {better}", "text") if better else TableCell("yes", "good")

@@ -58,10 +58,10 @@ def _show(out: Console, title: str, content: Table) -> None:
     tags = {cell.tag for row in content.rows for cell in row.cells if cell.kind == "number"} - {""}
     out.print()
     out.print(", ".join([title, *sorted(tags)]), style="bold", markup=False, highlight=False)
-    headings = [_noted(heading, content.heading_notes(place)) for place, heading in enumerate(content.columns)]
+    headings = [_noted(heading, content.heading_notes(index)) for index, heading in enumerate(content.columns)]
     widths = [
-        max(_least(heading), *[len(texts[place]) for texts in rows if len(texts) > 1])
-        for place, heading in enumerate(headings)
+        max(_least(heading), *[len(texts[index]) for texts in rows if len(texts) > 1])
+        for index, heading in enumerate(headings)
     ]
     shown = _empty(content, headings, widths, heads=True)
     for texts in rows:
@@ -85,9 +85,9 @@ def _least(heading: str) -> int:
 
 def _empty(content: Table, headings: Sequence[str], widths: Sequence[int], *, heads: bool) -> RichTable:
     shown = RichTable(box=None, pad_edge=False, header_style="dim", show_header=heads)
-    for place, (heading, width) in enumerate(zip(headings, widths, strict=True)):
-        left = place == 0 or content.textual(place)
-        shown.add_column(Text(heading), justify="left" if left else "right", width=width, no_wrap=place == 0)
+    for index, (heading, width) in enumerate(zip(headings, widths, strict=True)):
+        left = index == 0 or content.textual(index)
+        shown.add_column(Text(heading), justify="left" if left else "right", width=width, no_wrap=index == 0)
     return shown
 
 

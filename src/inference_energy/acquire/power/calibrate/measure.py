@@ -46,8 +46,9 @@ from inference_energy.acquire.power.sources.rapl import POWERCAP, RaplSource
 from inference_energy.acquire.power.sources.redfish import RedfishSource
 from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
 from inference_energy.contracts.calibration import NODE, VERSION, Calibration, CalibrationFile, channel_text
+from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import clock_anchor, read_json, write_json
-from inference_energy.contracts.power import summed_domains, weakest_grade
+from inference_energy.contracts.power import summed_domains
 from inference_energy.errors import InputError, RunError
 
 PERIOD_S = 0.1
@@ -301,7 +302,7 @@ def calibrate(meter: PowerSource, plan: Plan, say: Say = lambda _: None) -> tupl
     line = fit_line(*_columns(means))
     facts = {**meter.describe(), "devices": sorted({channel.device for channel in outside})}
     simulated = any(channel.grade == GRADE for channel in own)
-    grade = GRADE if simulated else weakest_grade(channel.grade for channel in outside)
+    grade = GRADE if simulated else weakest(channel.grade for channel in outside)
     return plan.device or NODE, record(line, means, [track.name for track in mine], facts, grade)
 
 

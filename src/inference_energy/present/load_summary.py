@@ -1,0 +1,250 @@
+"""Terminal tables of a load test: rates, latencies with intervals, energy, and the reasons for missing figures."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from inference_energy.present.figures_text import (
+    NOT_GIVEN,
+    PERCENT,
+    FormattedFigure,
+    Scale,
+    format_figure,
+    scale_for,
+    sentence,
+    significant,
+    whole,
+)
+
+PERCENTILES = {"50": "p50", "90": "p90", "99": "p99", "99_9": "p99.9"}
+
+
+LATENCIES = {
+    "ttft_from_schedule": ("TTFT", "from schedule"),
+    "ttft": ("TTFT", "from sending"),
+    "tpot": ("TPOT", ""),
+    "itl": ("ITL", ""),
+    "e2e_from_schedule": ("end to end", "from schedule"),
+    "e2e": ("end to end", "from sending"),
+}
+
+
+RATES = {
+    "offered_requests_per_s": "offered",
+    "requests_per_s": "achieved",
+    "output_tokens_per_s": "output",
+    "goodput_requests_per_s": "goodput",
+    "goodput_share": "good requests",
+}
+
+
+ENERGIES = {
+    "power_mean_w": "power",
+    "energy_total_j": "energy",
+    "energy_total_per_output_token_j": "energy per output token",
+    "energy_total_per_request_j": "energy per request",
+}
+
+
+COUNTED = {"generated": "output tokens", "prompt": "prompt tokens", "cached": "cached tokens"}
+
+
+def load_summary(summary: dict[str, Any]) -> RenderableType:
+    """Return the tables of a summary that `load-test --json` writes."""
+    parts: list[RenderableType] = [_facts(summary)]
+    if summary["figures"]:
+        parts.append(_latencies(summary))
+    notes = [f"{subject}: {text}" if subject else text for subject, text in _notes(summary)]
+    parts += [Text(note, style="yellow") for note in notes]
+    return Group(*parts)
+
+
+def plan_summary(prepared: dict[str, Any], files: dict[str, str]) -> RenderableType:
+    """Return the table that `--plan-only` prints."""
+    plan, table = prepared["plan"], _grid()
+    table.add_row("requests", whole(plan["requests"]) if prepared["scheduled"] else _closed(plan))
+    if plan["conversations"]:
+        table.add_row("conversations", whole(plan["conversations"]))
+    table.add_row("prompts", whole(plan["prompts"]))
+    if plan["last_arrival_s"] is not None:
+        table.add_row("last request due after", f"{plan['last_arrival_s']:.1f} s")
+    lengths = plan["prompt_tokens"]
+    table.add_row("prompt tokens", "only the server can count them" if lengths is None else whole(lengths))
+    table.add_row("output tokens", f"at most {whole(plan['most_output_tokens'])}")
+    for name, path in files.items():
+        table.add_row(name, path)
+    return table
+
+
+def _closed(plan: dict[str, Any]) -> str:
+    return f"{whole(plan['requests'])} for {whole(plan['users'])} user(s), and again from the first when used up"
+
+
+def _facts(summary: dict[str, Any]) -> RenderableType:
+    table = _grid()
+    counts = summary["requests"]
+    outcomes = [f"{whole(counts[name])} {name}" for name in ("ok", "failed", "aborted", "skipped") if counts[name]]
+    table.add_row("requests", f"{whole(counts['sent'])} sent: {', '.join(outcomes) or 'none ended'}")
+    took = f"{summary['sent_s']:.1f} s, then {summary['drained_s']:.1f} s until the last had ended"
+    table.add_row("sending", f"{took}{' (interrupted)' if summary['interrupted'] else ''}")
+    for name, label in RATES.items():
+        figure = summary["figures"].get(name)
+        if figure is not None and not _unscheduled(figure):
+            table.add_row(label, format_figure(figure, PERCENT if name == "goodput_share" else None).text)
+    table.add_row("lateness of sending", _lateness(summary["lateness_s"]))
+    if client := summary["client"]:
+        cost = format_figure(client["figures"]["cpu_s_per_1k_output_tokens"])
+        table.add_row("client's CPU time", f"{cost.text}, {significant(client['cpu_s'])} s in all")
+        table.add_row("client's share", _share(client["figures"]))
+    if queue := summary["figures"].get("queue_mean_s"):
+        table.add_row(
+            "queueing at the server",
+            f"mean {format_figure(queue).text}" if queue["valid"] else format_figure(queue).why,
+        )
+    for label, text in _counters(summary):
+        table.add_row(label, text)
+    for name, figure in ((summary.get("energy") or {}).get("figures") or {}).items():
+        shown = format_figure(figure)
+        table.add_row(ENERGIES[name], f"{shown.text} ({', '.join(shown.qualifiers)})")
+    for name, path in summary["files"].items():
+        table.add_row(f"file: {name}", path)
+    return table
+
+
+def _latencies(summary: dict[str, Any]) -> RenderableType:
+    """Return the table of percentiles, each above its 95 % interval."""
+    table = Table(box=None, padding=(0, 2, 0, 0), caption="below each: its 95 % interval", caption_justify="left")
+    table.add_column("latency", no_wrap=True)
+    for shown in PERCENTILES.values():
+        table.add_column(shown, justify="right", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    for name, (label, since) in LATENCIES.items():
+        figures = [summary["figures"].get(f"{name}_p{percentile}_s") for percentile in PERCENTILES]
+        if not any(figures) or _unscheduled(figures[0]):
+            continue
+        scale = scale_for([figure["value"] for figure in figures if figure], figures[0]["unit"])
+        cells = [_cell(format_figure(figure, scale, per=None), scale) for figure in figures]
+        table.add_row(_lines(label, since), *cells, whole(summary["samples"].get(name, 0)))
+    return table
+
+
+def _cell(shown: FormattedFigure, scale: Scale) -> Text:
+    if not shown.has_value:
+        return Text(NOT_GIVEN)
+    return _lines(f"{shown.number} {scale.unit.split(' / ')[0]}", shown.interval.replace(" to ", "–"))
+
+
+def _lines(first: str, second: str) -> Text:
+    return Text.assemble(first, *(("\n", (second, "dim")) if second else ()))
+
+
+def _share(figures: dict[str, Any]) -> str:
+    """Return the client's share of the machine's CPU time and, if measured, of its energy."""
+    busy = format_figure(figures["share_of_busy_cpu"], PERCENT)
+    parts = [f"{busy.text} of this machine's busy CPU time" if busy.has_value else busy.why]
+    if share := figures.get("share_of_energy"):
+        energy = format_figure(share, PERCENT)
+        parts.append(
+            f"{energy.text} of the energy ({energy.grade})" if energy.has_value else f"of the energy: {energy.why}"
+        )
+    return "; ".join(parts)
+
+
+def _lateness(lag_s: dict[str, float] | None) -> str:
+    if lag_s is None:
+        return "a closed loop has no schedule"
+    return ", ".join(f"{name} {significant(1000 * value)} ms" for name, value in lag_s.items())
+
+
+def _counters(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield token totals against the servers' counters."""
+    counters = summary["counters"]
+    if counters["why"] is not None:
+        yield "server's counters", counters["why"]
+        return
+    counts = summary["requests"]
+    cut = counts["failed"] + counts["aborted"]
+    for kind, label in COUNTED.items():
+        row = counters["tokens"].get(kind)
+        if row is None:
+            continue
+        text = f"{whole(row['client'])}, server {whole(row['server'])}: "
+        if not row["difference"]:
+            yield label, f"{text}agrees exactly"
+            continue
+        more = "more" if row["difference"] < 0 else "fewer"
+        causes = row["causes"] or ([f"{whole(cut)} request(s) that did not end well"] if cut else [])
+        causes_text = f": {'; '.join(causes)}" if causes else ", and nothing recorded explains it"
+        yield label, f"{text}the server counted {whole(abs(row['difference']))} {more}{causes_text}"
+
+
+def _notes(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the notes below the tables: missing figures with their reasons, errors, and faults."""
+    for why, percentiles in _not_given(summary["figures"]).items():
+        parts = [f"{PERCENTILES[percentile]} of {', '.join(names)}" for percentile, names in percentiles.items()]
+        yield f"not given: {'; '.join(parts)}", why
+    for name, label in RATES.items():
+        figure = summary["figures"].get(name)
+        if figure is not None and not figure["valid"] and not _unscheduled(figure):
+            yield f"not given: {label}", format_figure(figure).why
+    for error in summary["errors"]:
+        yield f"{whole(error['count'])} failed", sentence(error["error"])
+    energy = summary.get("energy") or {}
+    if energy.get("why"):
+        yield "energy not given", sentence(energy["why"])
+    for why, named in _energies_not_given(energy.get("figures") or {}).items():
+        yield f"not given: {', '.join(named)}", why
+    for fault in energy.get("faults", []):
+        yield "power", sentence(fault)
+    if note := (summary.get("prompt_lengths") or {}).get("note"):
+        yield "prompts", note
+    for reason in summary["counters"].get("reasons", []):
+        if reason["code"] == "server_restarted":
+            yield "", reason["detail"]
+
+
+def _energies_not_given(figures: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the names of the missing energies by reason."""
+    names_by_reason: dict[str, list[str]] = {}
+    for name, figure in figures.items():
+        if not figure["valid"]:
+            names_by_reason.setdefault(format_figure(figure).why, []).append(ENERGIES[name])
+    return names_by_reason
+
+
+def _not_given(figures: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Return the missing latencies: by reason and percentile, their names.
+
+    If a percentile is missing for all latencies, and for one kind of reason, the first reason stands for all.
+    """
+    percentiles_by_reason: dict[str, dict[str, list[str]]] = {}
+    for percentile in PERCENTILES:
+        there = [(label, figures.get(f"{name}_p{percentile}_s")) for name, (label, _) in LATENCIES.items()]
+        shown = [(label, figure) for label, figure in there if figure is not None and not _unscheduled(figure)]
+        missing = [(label, figure) for label, figure in shown if not figure["valid"]]
+        if len({label for label, _ in missing}) > 1 and len(missing) == len(shown) and len(_codes(missing)) == 1:
+            missing = [("all latencies", missing[0][1])]
+        for label, figure in missing:
+            names = percentiles_by_reason.setdefault(format_figure(figure).why, {}).setdefault(percentile, [])
+            names += [label] if label not in names else []
+    return percentiles_by_reason
+
+
+def _codes(figures: list[tuple[str, dict[str, Any]]]) -> set[tuple[str, ...]]:
+    """Return the combinations of reason codes of figures."""
+    return {tuple(reason["code"] for reason in figure["reasons"]) for _, figure in figures}
+
+
+def _unscheduled(figure: dict[str, Any] | None) -> bool:
+    """Return whether a figure is missing because a closed loop has no schedule."""
+    return figure is not None and any(reason["code"] == "no_schedule" for reason in figure["reasons"])
+
+
+def _grid() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
