@@ -10,7 +10,7 @@ from rich.console import Console
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.power.simulated import VARIABLE
 from inference_energy.acquire.session.live_stats import LiveFigures, LiveStats, Progress, format_stats, labelled_power
-from inference_energy.cli.load.render import Screen, view_for
+from inference_energy.cli.load.progress_view import Screen, view_for
 
 
 class Load:
