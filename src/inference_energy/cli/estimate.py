@@ -1,9 +1,4 @@
-"""What `estimate` prints.
-
-What `estimate` prints.
-
-`estimate` as it is typed: side by side without a sub-command; fits, scores and lists with one.
-"""
+"""`estimate`: energy without a run, side by side; its sub-commands fit, score and list."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from inference_energy.cli.lazy_group import examples
 from inference_energy.errors import InputError
-from inference_energy.estimate.gpus import gpus as gpus_
+from inference_energy.estimate import gpus as data_sheets
 from inference_energy.estimate.shapes.config_json import catalogue_models, shape_of
 
 if TYPE_CHECKING:
@@ -22,23 +18,23 @@ if TYPE_CHECKING:
     from inference_energy.estimate.scorecard import Score, Scorecard
 
 
-def print_side_by_side(found: dict[str, Any]) -> None:
+def print_side_by_side(comparison: dict[str, Any]) -> None:
     """All estimates of one configuration: numbers, what is missing, then what each assumes and leaves out."""
     console = Console()
 
     def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style, highlight=False, markup=False)
 
-    say(_subject(found))
+    say(_subject(comparison))
     say("Every figure is modelled: an estimate, not a measurement.", "bold")
     say("")
-    there = [row for row in found["estimates"] if not row["unavailable"]]
+    rows = [row for row in comparison["estimates"] if not row["unavailable"]]
     table = Table(box=None, pad_edge=False)
     table.add_column("estimator", no_wrap=True)
     for name in ("J/output token", "range", "J/request"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("contains")
-    for row in there:
+    for row in rows:
         request = row["energy_per_request_j"]
         table.add_row(
             row["id"],
@@ -49,18 +45,18 @@ def print_side_by_side(found: dict[str, Any]) -> None:
         )
     console.print(table)
     missing: dict[str, list[str]] = {}
-    for row in found["estimates"]:
+    for row in comparison["estimates"]:
         if row["unavailable"]:
             missing.setdefault(row["unavailable"], []).append(row["id"])
     for why, names in missing.items():
         say(f"unavailable: {', '.join(names)}: {why}.")
-    for line in _prefill(found["prefill"]):
+    for line in _prefill(comparison["prefill"]):
         say(line)
     say("")
-    for row in there:
+    for row in rows:
         console.print(f"[bold]{row['id']}[/bold] assumes: {escape('; '.join(row['assumptions']))}.", highlight=False)
         say(f"  leaves out: {'; '.join(row['leaves_out'])}.")
-    for note in found["notes"]:
+    for note in comparison["notes"]:
         say(f"note: {note}.")
 
 
@@ -83,10 +79,10 @@ def print_calibration(content: dict[str, Any], path: Path) -> None:
     console.print(f"written: {path}", highlight=False, markup=False)
 
 
-def print_scores(found: "Scorecard") -> None:
+def print_scores(scorecard: "Scorecard") -> None:
     """One line an estimator."""
     console = Console()
-    for group in found.groups:
+    for group in scorecard.groups:
         console.print(f"\n{group.title}", style="bold", highlight=False)
         table = Table(box=None, pad_edge=False)
         table.add_column("estimator")
@@ -126,7 +122,7 @@ def print_gpus() -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("GPU", "TDP W", "memory GB", "GB/s", "bf16", "fp8", "int8", "from"):
         table.add_column(name, justify="left" if name in ("GPU", "from") else "right", no_wrap=name != "from")
-    for gpu in gpus_().values():
+    for gpu in data_sheets.gpus().values():
         table.add_row(
             gpu.name,
             f"{gpu.tdp_w:g}",
@@ -140,12 +136,12 @@ def print_gpus() -> None:
     console.print("bf16, fp8, int8: dense peak, TFLOP/s or TOP/s, without sparsity.", highlight=False)
 
 
-def _subject(found: dict[str, Any]) -> str:
-    model, load = found["model"], found["load"]
+def _subject(comparison: dict[str, Any]) -> str:
+    model, load = comparison["model"], comparison["load"]
     active = f", {model['active_parameters'] / 1e9:.3g} billion active" if model["experts"] else ""
     return (
         f"{model['name']}: {model['parameters'] / 1e9:.4g} billion parameters{active}, weights "
-        f"{model['weight_bytes'] / 1e9:.3g} GB; {load['tensor_parallel']} x {found['gpu']['name']}"
+        f"{model['weight_bytes'] / 1e9:.3g} GB; {load['tensor_parallel']} x {comparison['gpu']['name']}"
     )
 
 
@@ -168,42 +164,31 @@ def _range(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
 
 
-def _prefill(found: dict[str, Any]) -> list[str]:
-    if found["unavailable"]:
-        return [f"Reading the prompt: unavailable: {found['unavailable']}"]
-    low, high = found["data_sheet_j"]
+def _prefill(prefill: dict[str, Any]) -> list[str]:
+    if prefill["unavailable"]:
+        return [f"Reading the prompt: unavailable: {prefill['unavailable']}"]
+    low, high = prefill["data_sheet_j"]
     lines = [f"Reading the prompt, apart: {low:.3g} to {high:.3g} J/request by data sheet (40 to 60 % of peak)"]
-    if found["calibrated_j"] is not None:
-        ends = found["calibrated_interval_j"]
+    if prefill["calibrated_j"] is not None:
+        ends = prefill["calibrated_interval_j"]
         lines.append(
-            f"  {found['calibrated_j']:.3g} J/request, {ends[0]:.3g} to {ends[1]:.3g}, by {found['calibration']}"
+            f"  {prefill['calibrated_j']:.3g} J/request, {ends[0]:.3g} to {ends[1]:.3g}, by {prefill['calibration']}"
         )
     return lines
 
 
-PANEL = "Estimates"
-EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy estimate --model-config Llama-3.1-8B --gpu H100-SXM --batch 64 --input 512 --output 256
-
-inference-energy estimate --model-config path/to/config.json --gpu A100-80-SXM --tp 2 --batch 16 --throughput 900
-
-inference-energy estimate fit sweep.csv --output mine.json
-
-inference-energy estimate --model-config Qwen3-14B --gpu H100-SXM --batch 32 --input 500 --output 500 \\
-  --calibration mine.json
-
-inference-energy estimate score
-"""
-FIT_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy estimate rows results/sweep-8b results/sweep-70b --output sweep.json
-inference-energy estimate fit sweep.json --output mine.json
-
-inference-energy estimate fit --shipped h100-published --output check.json
-"""
+EXAMPLES = examples(
+    "inference-energy estimate --model-config Llama-3.1-8B --gpu H100-SXM --batch 64 --input 512 --output 256",
+    "inference-energy estimate --model-config path/to/config.json --gpu A100-80-SXM --tp 2 --batch 16 --throughput 900",
+    "inference-energy estimate fit sweep.csv --output mine.json",
+    "inference-energy estimate --model-config Qwen3-14B --gpu H100-SXM --batch 32 --output 500 --calibration mine.json",
+    "inference-energy estimate score",
+)
+FIT_EXAMPLES = examples(
+    "inference-energy estimate rows results/sweep-8b results/sweep-70b --output sweep.json",
+    "inference-energy estimate fit sweep.json --output mine.json",
+    "inference-energy estimate fit --shipped h100-published --output check.json",
+)
 
 estimate = typer.Typer(
     rich_markup_mode="rich",
@@ -226,7 +211,7 @@ def register(app: typer.Typer) -> None:
     estimate.command("score")(score)
     estimate.command("models")(models)
     estimate.command("gpus")(gpus)
-    app.add_typer(estimate, name="estimate", rich_help_panel=PANEL)
+    app.add_typer(estimate, name="estimate")
 
 
 def side_by_side(
@@ -257,7 +242,7 @@ def side_by_side(
 ) -> None:
     """Energy per token without a run: every published method side by side, modelled, none measured.
 
-    What an estimator needs and is not given is said in its place.
+    An estimator whose inputs are missing says which.
     """
     if context.invoked_subcommand is not None:
         return
@@ -268,12 +253,10 @@ def side_by_side(
         )
     import json
 
-    pass
-    from inference_energy.estimate.calibration import read_calibration as load_calibration
-    from inference_energy.estimate.compare import EstimateRequest as Request
-    from inference_energy.estimate.compare import basis_for
-    from inference_energy.estimate.compare import side_by_side as all_estimates
-    from inference_energy.estimate.gpus import find_gpu as gpu_of
+    from inference_energy.estimate.calibration import read_calibration
+    from inference_energy.estimate.compare import EstimateRequest, basis_for
+    from inference_energy.estimate.compare import side_by_side as compare
+    from inference_energy.estimate.gpus import find_gpu
     from inference_energy.estimate.shapes.config_json import shape_of
 
     for name, value, least in (
@@ -286,8 +269,8 @@ def side_by_side(
     for name, value in (("--input", input_tokens), ("--ttft", ttft)):
         if value is not None and value < 0:
             raise InputError(f"{name} {value:g}: write 0 or more")
-    card = gpu_of(gpu)
-    request = Request(
+    card = find_gpu(gpu)
+    request = EstimateRequest(
         shape=shape_of(model_config, precision, kv_precision),
         gpu=card,
         tensor_parallel=tp,
@@ -297,12 +280,12 @@ def side_by_side(
         throughput=throughput,
         ttft_s=ttft,
     )
-    fitted = load_calibration(calibration) if calibration else None
-    found = all_estimates(request, basis_for(card, fitted, _baseline(baseline)))
+    fitted = read_calibration(calibration) if calibration else None
+    comparison = compare(request, basis_for(card, fitted, _baseline(baseline)))
     if as_json:
-        typer.echo(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False))
+        typer.echo(json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False))
     else:
-        print_side_by_side(found)
+        print_side_by_side(comparison)
 
 
 def fit(
@@ -312,13 +295,12 @@ def fit(
     output: Output = None,
     name: Annotated[str | None, typer.Option(help="Name of the calibration; the table's unless given.")] = None,
     shipped: Annotated[
-        str | None, typer.Option(help="Fit a calibration that is shipped anew: h100-published or h100-windows.")
+        str | None, typer.Option(help="Fit a shipped calibration again: h100-published or h100-windows.")
     ] = None,
 ) -> None:
     """Fit the energy roofline to a table of measured rows, and write the calibration that --calibration reads."""
     import json
 
-    pass
     from inference_energy.contracts.io import write_json
     from inference_energy.estimate.calibration_fit import fit_shipped, fit_table
 
@@ -354,31 +336,26 @@ def score(
     images: Annotated[Path | None, typer.Option(help="Folder for the plots of the documentation.")] = None,
 ) -> None:
     """How far each estimator is from each published row; what was fitted is scored on models left out of the fit."""
-    pass
     from inference_energy.estimate.scorecard import published_scorecard
     from inference_energy.present.doc_pages import estimator_plots, estimators_page
 
-    found = published_scorecard()
+    scorecard = published_scorecard()
     if page is not None:
-        typed = f"inference-energy estimate score --page {page}" + (f" --images {images}" if images else "")
-        page.write_text(estimators_page(found, typed))
+        command = f"inference-energy estimate score --page {page}" + (f" --images {images}" if images else "")
+        page.write_text(estimators_page(scorecard, command))
     if images is not None:
-        for name, text in estimator_plots(found).items():
+        for name, text in estimator_plots(scorecard).items():
             (images / name).write_text(text)
-    print_scores(found)
+    print_scores(scorecard)
 
 
 def models() -> None:
     """The models whose shapes are shipped."""
-    pass
-
     print_models()
 
 
 def gpus() -> None:
     """The table of GPU data sheets."""
-    pass
-
     print_gpus()
 
 
