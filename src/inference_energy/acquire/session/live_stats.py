@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.power.simulated import simulated_node
-from inference_energy.contracts.power import summed_domains
 
 AFFECTS_RESULTS = False
 
@@ -30,6 +29,9 @@ def labelled_power(latest: Mapping[str, float]) -> dict[str, float]:
         latest: the newest power of each domain. In the result `cpu`, which no sensor measures, is marked as modelled,
             and all of a virtual node as simulated.
     """
+    # Here, because it imports Arrow, and a load test without power does without.
+    from inference_energy.contracts.power import summed_domains
+
     summed = summed_domains(latest)
     return {_label(domain): power_w for domain, power_w in latest.items() if domain in summed}
 
