@@ -28,7 +28,7 @@ from inference_energy.acquire.load.worker_messages import (
     StopCell,
     WorkerEvent,
 )
-from inference_energy.contracts.child_process import ChildProcess, Event
+from inference_energy.contracts.child_process import ChildProcess, Event, python_module
 from inference_energy.contracts.documents.session import LoadCell, LoadClient, LoadWorker
 from inference_energy.errors import RunError
 
@@ -64,8 +64,7 @@ class WorkerHandle:
         self._changed = asyncio.Event()
         self._gone = False
         self._child = ChildProcess(
-            MODULE,
-            [str(spec), str(number)],
+            python_module(MODULE, str(spec), str(number)),
             name=name,
             on_event=lambda event: self._in_loop(self._on_event, event),
             on_exit=lambda: self._in_loop(self._on_exit),

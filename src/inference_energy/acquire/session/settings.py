@@ -117,7 +117,7 @@ class SessionSpec:
                 loaded_idle_s=content["loaded_idle_s"],
                 post_idle_s=content["post_idle_s"],
                 settle_s=content["settle_s"],
-                client=ClientConfig.from_spec(content["client"], "client"),
+                client=ClientConfig.model_validate(content["client"]),
                 metrics_interval_s=content["metrics_interval_s"],
                 cells=tuple(
                     CellSpec(
