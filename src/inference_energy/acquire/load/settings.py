@@ -35,7 +35,7 @@ def api_key_env(configured: str | None, *, attached: bool, setting: str = "clien
     if configured is None:
         return DEFAULT_KEY_ENV if attached and os.environ.get(DEFAULT_KEY_ENV) else None
     if not os.environ.get(configured):
-        raise InputError(f"{setting}: the environment variable {configured} is not set; export it with the key")
+        raise InputError(f"the environment variable {configured} is not set; export it with the key", key=setting)
     return configured
 
 
