@@ -11,6 +11,8 @@ from tests.load.plans import closed_rows, logged, open_rows, row, run, settings,
 
 from inference_energy.acquire.load.standalone import run_plan
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., str]
 
 

@@ -22,6 +22,8 @@ from inference_energy.bench.config import ServerFaults
 from inference_energy.contracts.io import read_table
 from inference_energy.contracts.schedule import SCHEDULE
 
+pytestmark = pytest.mark.slow
+
 REQUESTS, GAP_S, TOKENS, PROMPT = 24, 0.05, 8, 20
 LONG_S = 10.0
 """How long load is sent to a server that is to end in the middle of it, seven seconds after its start."""

@@ -88,7 +88,7 @@ def document(
     from inference_energy.present.doc_pages import reasons_page
 
     for path in configs:
-        path.write_text(recommented(path, configs[0]))
+        path.write_text(recommented(path, configs[0], schema))
     if schema:
         schema.write_text(json_schema())
     if page:

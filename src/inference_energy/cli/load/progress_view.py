@@ -23,7 +23,7 @@ BAR_WIDTH = 40
 
 
 class View(Protocol):
-    """Where progress goes."""
+    """A display of stages and live statistics."""
 
     def begin(self, stage: str, *, closed: bool = False) -> None:
         """A stage begins."""
@@ -32,7 +32,7 @@ class View(Protocol):
         """Some time has passed."""
 
     def say(self, text: str) -> None:
-        """Something to be told at once."""
+        """Show a message at once."""
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -108,7 +108,7 @@ class Screen:
         self._stages = PhaseClock(stages)
         self._so_far = so_far
         self._drawn_s = 0.0
-        # Without a thread of its own: it is drawn where the counts come in.
+        # No refresh thread: it is redrawn when counts come in.
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def begin(self, stage: str, *, closed: bool = False) -> None:
@@ -161,7 +161,7 @@ class Screen:
 
 
 def view_for(console: Console, name: str, stages: Sequence[tuple[str, float]], so_far: LiveStats) -> View:
-    """The view that fits where the console writes to."""
+    """Return the view that fits the console: a screen on a terminal, else lines."""
     if console.is_terminal:
         return Screen(console, stages, so_far)
     return Lines(name, stages, so_far)
