@@ -33,7 +33,9 @@ class LoadTest(Section):
     """Everything that a load test is told. Keys that are not set keep the defaults of the configuration."""
 
     endpoints: list[str] = Field(
-        min_length=1, description="base URL of an OpenAI-compatible server, without /v1; several are used in turn"
+        min_length=1,
+        description="base URL of an OpenAI-compatible server, without /v1; several are used in turn, and a "
+        "conversation stays where it began",
     )
     model: str = Field(description="model name at the endpoint")
     output: Path = Field(description="request log to write; CSV or Parquet by its ending")
