@@ -87,7 +87,7 @@ async def load(server: LiveServer, folder: Path, duration_s: float) -> pd.DataFr
         await scrape([server.url], folder / "before", Access())
         await team.run_cell(CELL)
         await scrape([server.url], folder / "after", Access())
-        counts = team.live
+        counts = team.counts
         await team.finish()
     sent = logged(folder)
     by_status = Counter(sent["status"])
