@@ -3,7 +3,6 @@
 import re
 import sys
 from glob import glob
-from hashlib import sha256
 from pathlib import Path
 
 from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
@@ -18,7 +17,7 @@ from inference_energy.config.loader import validate
 from inference_energy.errors import InputError
 from inference_energy.plan.tables import machine_name
 from inference_energy.plan.workflow_params import Specs, as_text
-from inference_energy.provenance.code_digest import digest
+from inference_energy.provenance.code_digest import digest, file_digest
 
 MACHINE = machine_name()
 try:
@@ -120,8 +119,3 @@ def sessions_of_server(pattern):
 def named(option, paths):
     """Repeated options of a command, one for each path."""
     return [f"--{option} {path}" for path in paths]
-
-
-def file_digest(path):
-    """What stands in for Snakemake's own look at a script, which goes by the file's time."""
-    return sha256(Path(path).read_bytes()).hexdigest()[:16]

@@ -83,7 +83,7 @@ rule report:
             for s in SPECS.summary()["sessions"]
         ],
         code=digest("inference_energy.present.report"),
-        script=file_digest("scripts/report.py"),
+        script=file_digest(Path("scripts/report.py")),
     message:
         "Report: {output.report}"
     script:
@@ -108,7 +108,7 @@ rule power_trace:
         session="{session}",
         machine="{machine}",
         code=digest("inference_energy.present.trace"),
-        script=file_digest("scripts/power_trace.py"),
+        script=file_digest(Path("scripts/power_trace.py")),
     message:
         "Power trace: that of `{wildcards.session}`"
     script:
