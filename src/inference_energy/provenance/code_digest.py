@@ -142,7 +142,7 @@ class Reach:
         total = hashlib.sha256()
         for module in sorted(self._units.keys() | self._external.keys()):
             units = [unit for _, unit in sorted(self._units[module].items())]
-            # Order matters where statements act or bind a name anew; functions and constants may change places.
+            # Order matters where statements act or bind a name again; functions and constants may change places.
             lines = [f"module {module}", *sorted(unit.content.dump for unit in units if not unit.is_ordered)]
             lines += [unit.content.dump for unit in units if unit.is_ordered]
             lines += sorted(self._external[module])
