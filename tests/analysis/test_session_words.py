@@ -2,12 +2,12 @@
 
 import pytest
 import synthetic
+from synthetic import recompute
 
 from inference_energy.acquire.server.guardian import GuardianStatus
 from inference_energy.analysis.session_facts import load_description
 from inference_energy.analysis.warmup import launch
 from inference_energy.contracts.io import read_json, write_json
-from inference_energy.impact.recompute import recompute
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from inference_energy.acquire.load.standalone import CELL
+from inference_energy.api.load_test.settings import LoadTest, prompts_beside
 from inference_energy.cli.load import mini_syntax
-from inference_energy.cli.load.load_test import LoadTest, prompts_beside
 from inference_energy.cli.load.options import BY_NAME, OPTIONS, Option, option_at, spell, tags
 from inference_energy.config.load.workload import LoadPhase, phase_problems
 from inference_energy.errors import InputError, Notice, Setting, SettingsError

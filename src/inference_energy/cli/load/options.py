@@ -14,8 +14,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from inference_energy.api.load_test.settings import LoadTest
 from inference_energy.cli.load import mini_syntax
-from inference_energy.cli.load.load_test import LoadTest
 from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, TURNS
 from inference_energy.errors import Setting
 
@@ -349,6 +349,8 @@ def spell(process: str) -> Callable[[Setting], str]:
     """Return how a setting of a configuration, or of `LoadTest`, is typed as an option."""
 
     def spelled(setting: Setting) -> str:
+        if setting.key.startswith("--"):
+            return setting.key
         location = _location(setting.key)
         option = option_at(location, process)
         if setting.value is None:

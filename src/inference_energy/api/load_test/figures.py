@@ -19,7 +19,7 @@ from inference_energy.analysis.latency import goodput, lag_s, latency_figures, s
 from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
 from inference_energy.analysis.token_times import arrivals
 from inference_energy.analysis.windows import TokenTimes, Window
-from inference_energy.cli.load.load_test import SentLoad
+from inference_energy.api.load_test.settings import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
 from inference_energy.contracts.figure import Figure, Reason
 
