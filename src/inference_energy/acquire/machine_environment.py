@@ -24,7 +24,7 @@ import psutil
 
 from inference_energy import __version__
 from inference_energy.acquire.power.simulated import simulated_node
-from inference_energy.acquire.power.sources.nvml.device import instances_of
+from inference_energy.acquire.power.sources.nvml.device import list_instances
 from inference_energy.contracts.io import write_json
 
 
@@ -265,7 +265,7 @@ def _gpu(nvml: Any, handle: Any, prefix: str) -> EnvironmentFacts:
     ask("ecc", switched(nvml.nvmlDeviceGetEccMode))
     ask("mig", switched(nvml.nvmlDeviceGetMigMode))
     if facts.values.get("mig"):
-        listed = instances_of(nvml, handle) or ()
+        listed = list_instances(nvml, handle) or ()
         facts.add("mig_instances", lambda: [{"uuid": one.uuid, "profile": one.profile} for one in listed])
     ask("persistence", lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle)))
     return facts

@@ -14,7 +14,14 @@ from typing import Any
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.sources.gpu_selection import select_gpus
 from inference_energy.acquire.power.sources.sanity import Capability, average_window_s, averaging, usage_window_s
-from inference_energy.acquire.power.sources.tools import Key, LineStream, StreamChannel, ToolOutput, Unread, run_tool
+from inference_energy.acquire.power.sources.tools import (
+    Key,
+    LineStream,
+    StreamChannel,
+    ToolOutput,
+    UnreadSamples,
+    run_tool,
+)
 from inference_energy.config.power import NvidiaSmiSettings
 
 DOMAIN = "gpu"
@@ -65,7 +72,7 @@ class NvidiaSmiSource(PowerSource):
         layout = self._layout()
         found = self._values(layout)
         alive, _ = self._alive(layout, found)
-        unread = Unread()
+        unread = UnreadSamples()
 
         def take(line: str, arrived_ns: int) -> bool:
             found = layout.parse(line, arrived_ns)

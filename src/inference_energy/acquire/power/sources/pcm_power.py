@@ -14,7 +14,14 @@ import re
 from dataclasses import dataclass
 
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
-from inference_energy.acquire.power.sources.tools import Key, LineStream, StreamChannel, ToolOutput, Unread, run_tool
+from inference_energy.acquire.power.sources.tools import (
+    Key,
+    LineStream,
+    StreamChannel,
+    ToolOutput,
+    UnreadSamples,
+    run_tool,
+)
 from inference_energy.config.power import PcmPowerSettings
 
 PROBE_S = 0.5
@@ -132,7 +139,7 @@ class _Blocks:
     """
 
     def __init__(self) -> None:
-        self.unread = Unread()
+        self.unread = UnreadSamples()
         self._block = 0
         self._sums: dict[Key, tuple[int, float]] = {}
 
