@@ -18,6 +18,7 @@ import pandas as pd
 from inference_energy.acquire.server.guardian import GuardianStatus
 from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.io import write_json, write_table
+from inference_energy.stages.chain import recompute_summary
 
 ORIGIN_NS = 5_000_000_000_000
 UNIX_NS = 1_780_000_000_000_000_000
@@ -186,6 +187,11 @@ def plan(
     }
 
 
+def recompute(raw: Path, plan: dict, calibration: Path | None = None) -> dict:
+    """summary.json without estimates and metrics, which need more files than a synthetic session has."""
+    return recompute_summary(raw, {**plan, "estimate": None, "metrics": None}, calibration)
+
+
 def token_times_ns(request: dict) -> np.ndarray:
     """Times of a request's tokens: the first, then evenly up to the last."""
     return np.linspace(request["first_token_ns"], request["last_token_ns"], request["completion_tokens"])
@@ -349,9 +355,8 @@ def _grades(sources: tuple[Source, ...]) -> list[dict]:
 
 def stop_status(**values) -> dict:
     """The guardian's last status, with the keys that it writes."""
-    return (
-        GuardianStatus("guardian.json").values | {"state": "stopped", "return_code": 0, "stop_duration_s": 0.3} | values
-    )
+    stopped = GuardianStatus(guardian_pid=1, state="stopped", return_code=0, stop_duration_s=0.3)
+    return stopped._asdict() | values
 
 
 def _arrival(spec: WindowSpec) -> dict:

@@ -3,9 +3,9 @@
 import pytest
 import synthetic
 from faults import Case
+from synthetic import recompute
 
 from inference_energy.analysis.client_cost import client_cost
-from inference_energy.impact.recompute import recompute
 
 WORKERS = [{"peak_rss_bytes": 30_000_000}, {"peak_rss_bytes": 40_000_000}]
 

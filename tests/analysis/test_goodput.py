@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from synthetic import recompute
 
 from inference_energy.analysis.latency import goodput
 from inference_energy.analysis.token_times import ChunkTimes
 from inference_energy.analysis.windows import Window
 from inference_energy.config.analysis import Slo
-from inference_energy.impact.recompute import recompute
 
 MS = 1_000_000
 WINDOW = Window("w", 0, 20_000 * MS)

@@ -72,9 +72,9 @@ from faults import (
     wide_bucket,
     zero_without_counter,
 )
+from synthetic import recompute
 
 from inference_energy.analysis.figures import CODES, make_figure, reason
-from inference_energy.impact.recompute import recompute
 
 TOTAL, PER_TOKEN = "energy_total_j", "energy_total_per_output_token_j"
 

@@ -17,10 +17,12 @@ from inference_energy.acquire.model_files import write_dummy
 from inference_energy.acquire.server.attach import Access
 from inference_energy.analysis.counts import Span, compare_totals
 from inference_energy.analysis.server_metrics import ServerMetrics
+from inference_energy.api.load_test.prepare import read_counters, scrape
 from inference_energy.bench.config import ServerFaults
-from inference_energy.cli.load.prepare import read_counters, scrape
 from inference_energy.contracts.io import read_table
 from inference_energy.contracts.schedule import SCHEDULE
+
+pytestmark = pytest.mark.slow
 
 REQUESTS, GAP_S, TOKENS, PROMPT = 24, 0.05, 8, 20
 LONG_S = 10.0
@@ -85,7 +87,7 @@ async def load(server: LiveServer, folder: Path, duration_s: float) -> pd.DataFr
         await scrape([server.url], folder / "before", Access())
         await team.run_cell(CELL)
         await scrape([server.url], folder / "after", Access())
-        counts = team.live
+        counts = team.counts
         await team.finish()
     sent = logged(folder)
     by_status = Counter(sent["status"])

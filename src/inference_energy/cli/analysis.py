@@ -1,4 +1,4 @@
-"""`analyze` for people, and the stages of the analysis, one command a rule of the workflow."""
+"""`analyze`: energy of a power log and a request log."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,33 +7,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from inference_energy.analysis import summary as summary_stage
-from inference_energy.analysis.attribution import attribute_session
-from inference_energy.analysis.energy import energy_of_session
 from inference_energy.analysis.figures import figure_from_dict
-from inference_energy.analysis.fit.models import fit_server
 from inference_energy.analysis.log_energy import analyze_logs
-from inference_energy.analysis.steady_load import steady_load as steady_windows
-from inference_energy.analysis.warmup import launch as launch_facts
-from inference_energy.analysis.warmup import warmup as warmup_facts
 from inference_energy.cli.lazy_group import examples
-from inference_energy.config.analysis import (
-    AnalysisConfig,
-    AttributionConfig,
-    EnergyConfig,
-    EstimateConfig,
-    FitConfig,
-    ImpactConfig,
-    SteadyLoadConfig,
-)
-from inference_energy.contracts import receipts
-from inference_energy.contracts.calibration import read_calibrations
-from inference_energy.contracts.io import read_json, write_json, write_table
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts.io import write_json
 from inference_energy.errors import InputError
-from inference_energy.estimate.calibration import read_calibration
-from inference_energy.estimate.session_estimates import estimate_session
-from inference_energy.impact.footprint import carbon_figures, footprint
-from inference_energy.plan.workflow_params import parse
+from inference_energy.impact.footprint import carbon_figures
 
 _ANALYZE_EXAMPLES = examples(
     "inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --output logs/summary.json",
@@ -41,30 +21,10 @@ _ANALYZE_EXAMPLES = examples(
     "inference-energy analyze --power-log p.csv --requests-log r.csv --intensity 344 --pue 1.2 --output summary.json",
 )
 
-Spec = Annotated[str, typer.Option(help="Part of the configuration this depends on, as one JSON object.")]
-Output = Annotated[Path, typer.Option(help="File to write.")]
-SessionFile = Annotated[Path, typer.Option("--session", help="session.json")]
-Phases = Annotated[Path, typer.Option(help="phases.parquet")]
-Requests = Annotated[Path, typer.Option(help="requests.parquet")]
-Power = Annotated[Path, typer.Option(help="power.parquet")]
-
 
 def register(app: typer.Typer) -> None:
     """Add `analyze`."""
     app.command("analyze", epilog=_ANALYZE_EXAMPLES)(analyze)
-
-
-def register_stages(stage: typer.Typer) -> None:
-    """Add the stages to the group of commands that the workflow calls."""
-    stage.command("launch")(launch)
-    stage.command("warmup")(warmup)
-    stage.command("steady-load")(steady_load)
-    stage.command("integrate")(integrate)
-    stage.command("attribute")(attribute)
-    stage.command("fit")(fit)
-    stage.command("estimate")(estimate)
-    stage.command("carbon")(carbon)
-    stage.command("summary")(summary)
 
 
 def analyze(
@@ -93,189 +53,36 @@ def analyze(
         raise InputError(f"--output {output}: the name must end in .json")
     result = analyze_logs(power_log, requests_log, idle_power, AnalysisConfig())
     if intensity is not None:
-        found = carbon_figures(result["figures"], intensity, pue, ("total", "active"))
-        result["figures"] |= {name: figure.as_dict() for name, figure in found.items()}
+        carbon = carbon_figures(result["figures"], intensity, pue, ("total", "active"))
+        result["figures"] |= {name: figure.as_dict() for name, figure in carbon.items()}
         result["carbon"] = {"intensity_g_per_kwh": intensity, "pue": pue}
     write_json(output, result)
     _print_figures(result)
 
 
-def launch(*, session: SessionFile, phases: Phases, output: Output) -> None:
-    """Whether the server came up: launch.json."""
-    write_json(output, launch_facts(session=session, phases=phases))
-
-
-def warmup(*, session: SessionFile, phases: Phases, requests: Requests, output: Output) -> None:
-    """What the warm-up did: warmup.json."""
-    write_json(output, warmup_facts(session=session, phases=phases, requests=requests))
-
-
-def steady_load(
-    *,
-    spec: Spec,
-    session: SessionFile,
-    phases: Phases,
-    requests: Requests,
-    server_metrics: Annotated[Path, typer.Option(help="server_metrics.parquet")],
-    power: Power,
-    output: Output,
-) -> None:
-    """Windows after trimming, their tokens, checks and latencies: steady_load.json."""
-    found = steady_windows(
-        session=session,
-        phases=phases,
-        requests=requests,
-        server_metrics=server_metrics,
-        power=power,
-        config=SteadyLoadConfig.from_spec(parse(spec), "analysis"),
-    )
-    write_json(output, found)
-
-
-def integrate(
-    *,
-    spec: Spec,
-    session: SessionFile,
-    phases: Phases,
-    power: Power,
-    idle: Annotated[Path, typer.Option(help="idle.json of the server's cold idle")],
-    idle_power: Annotated[Path, typer.Option(help="power.parquet of the cold idle")],
-    steady_load: Annotated[Path, typer.Option(help="steady_load.json")],
-    output: Output,
-    calibration: Annotated[Path | None, typer.Option(help="calibration.json to apply")] = None,
-) -> None:
-    """Energy of every window and the idle powers: energy.json."""
-    found = energy_of_session(
-        session=session,
-        phases=phases,
-        power=power,
-        idle=idle,
-        idle_power=idle_power,
-        steady=read_json(steady_load),
-        config=EnergyConfig.from_spec(parse(spec), "analysis"),
-        calibrations=read_calibrations(calibration) if calibration else None,
-    )
-    write_json(output, found)
-
-
-def attribute(
-    *,
-    spec: Spec,
-    requests: Requests,
-    energy: Annotated[Path, typer.Option(help="energy.json")],
-    output: Output,
-) -> None:
-    """Energy of every request: receipts.parquet."""
-    config = AttributionConfig.from_spec(parse(spec), "analysis")
-    write_table(output, attribute_session(requests=requests, energy=read_json(energy), config=config), receipts.SCHEMA)
-
-
-def fit(
-    *,
-    spec: Spec,
-    energy: Annotated[list[Path], typer.Option(help="energy.json of a session of the server; repeat.")],
-    steady_load: Annotated[list[Path], typer.Option(help="steady_load.json of the same sessions; repeat.")],
-    output: Output,
-) -> None:
-    """What a token costs on one server: fit.json."""
-    loads = {(load["machine"], load["session"]): load for load in map(read_json, steady_load)}
-    sessions = []
-    for found in map(read_json, energy):
-        load = loads.get((found["machine"], found["session"]))
-        if load is None:
-            raise InputError(f"--steady-load: that of session {found['session']} is not given")
-        sessions.append((found, load))
-    config = FitConfig.from_spec(parse(spec), "analysis")
-    write_json(output, fit_server(sessions, config.uncertainty))
-
-
-def estimate(
-    *,
-    spec: Spec,
-    session: SessionFile,
-    model: Annotated[Path, typer.Option(help="model.json of the server")],
-    environment: Annotated[Path, typer.Option(help="environment.json of the session")],
-    requests: Requests,
-    server_metrics: Annotated[Path, typer.Option(help="server_metrics.parquet")],
-    steady_load: Annotated[Path, typer.Option(help="steady_load.json")],
-    energy: Annotated[Path, typer.Option(help="energy.json")],
-    output: Output,
-) -> None:
-    """Every estimator beside what was measured of every steady window: estimates.json."""
-    config = EstimateConfig.from_spec(parse(spec), "estimate")
-    found = estimate_session(
-        session=session,
-        model=model,
-        environment=environment,
-        requests=requests,
-        server_metrics=server_metrics,
-        steady=read_json(steady_load),
-        energy=read_json(energy),
-        config=config,
-        calibration=read_calibration(config.calibration, "estimate.calibration") if config.calibration else None,
-    )
-    write_json(output, found)
-
-
-def carbon(*, spec: Spec, energy: Annotated[Path, typer.Option(help="energy.json")], output: Output) -> None:
-    """Carbon and water of every window: carbon.json."""
-    write_json(output, footprint(read_json(energy), ImpactConfig.from_spec(parse(spec), "impact")))
-
-
-def summary(
-    *,
-    spec: Spec,
-    session: Annotated[list[Path], typer.Option("--session", help="session.json of a session; repeat.")],
-    launch: Annotated[list[Path], typer.Option(help="launch.json; repeat.")],
-    warmup: Annotated[list[Path], typer.Option(help="warmup.json; repeat.")],
-    steady_load: Annotated[list[Path], typer.Option(help="steady_load.json; repeat.")],
-    energy: Annotated[list[Path], typer.Option(help="energy.json; repeat.")],
-    carbon: Annotated[list[Path], typer.Option(help="carbon.json; repeat.")],
-    fit: Annotated[list[Path], typer.Option(help="fit.json of a server; repeat.")],
-    output: Output,
-    estimate: Annotated[list[Path] | None, typer.Option(help="estimates.json of a session; repeat.")] = None,
-    metrics: Annotated[Path | None, typer.Option(help="metrics.json")] = None,
-) -> None:
-    """Everything of an experiment: summary.json. The spec holds `experiment` and `sessions`, which give the order."""
-    plan = parse(spec)
-    parts = summary_stage.match_parts(
-        session=[read_json(path) for path in session],
-        launch=[read_json(path) for path in launch],
-        warmup=[read_json(path) for path in warmup],
-        steady=[read_json(path) for path in steady_load],
-        energy=[read_json(path) for path in energy],
-        carbon=[read_json(path) for path in carbon],
-    )
-    ordered = summary_stage.in_order(parts, plan["sessions"])
-    fits = [read_json(path) for path in fit]
-    estimates = [read_json(path) for path in estimate] if estimate else None
-    found = read_json(metrics) if metrics else None
-    write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, estimates, found))
-
-
 def _print_figures(result: dict[str, Any]) -> None:
-    """The figures that there are as a table, then the others with the reason they share, and what is to be noted."""
+    """Print known figures as a table, then the missing ones by their reasons, then notes."""
     table = Table(box=None)
     table.add_column("figure", no_wrap=True)
     table.add_column("value", no_wrap=True, justify="right")
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     table.add_column("grade", no_wrap=True)
-    absent: dict[str, list[str]] = {}
+    missing: dict[str, list[str]] = {}
     notes: dict[str, None] = {}
     for name, content in result["figures"].items():
         figure = figure_from_dict(content)
-        said = [f"{why.code}: {why.detail}" for why in figure.reasons]
+        reasons = [f"{why.code}: {why.detail}" for why in figure.reasons]
         if figure.value is None:
-            absent.setdefault(" ".join(said), []).append(name)
+            missing.setdefault(" ".join(reasons), []).append(name)
             continue
-        between = "{:.5g} to {:.5g}".format(*figure.interval_95) if figure.interval_95 else ""
-        table.add_row(name, f"{figure.value:.5g}", between, figure.unit, figure.grade)
-        notes |= dict.fromkeys(said)
+        interval = "{:.5g} to {:.5g}".format(*figure.interval_95) if figure.interval_95 else ""
+        table.add_row(name, f"{figure.value:.5g}", interval, figure.unit, figure.grade)
+        notes |= dict.fromkeys(reasons)
     console = Console()
     console.print(f"boundary: {result['boundary']}", markup=False)
     console.print(table)
-    for why, names in absent.items():
+    for why, names in missing.items():
         console.print(f"not given: {', '.join(names)}. {why}", markup=False)
     for note in notes:
         console.print(f"note, {note}", markup=False)

@@ -94,7 +94,7 @@ class Settings:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], uncertainty: Uncertainty) -> "Settings":
-        """From what `Specs.metrics` gives."""
+        """From the model `MetricsPlan`, dumped."""
         content = dict(spec)
         traffic = content.pop("traffic", None)
         return cls(

@@ -21,7 +21,7 @@ from inference_energy.analysis.fit.models import MODELS, WEIGHTING, fit_model, f
 from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.config.analysis import AnalysisConfig, ImpactConfig, Uncertainty
-from inference_energy.impact.recompute import RawSession, session_parts
+from inference_energy.stages.chain import RawSession, session_parts
 from inference_energy.validation.scenarios import (
     GAIN_STD,
     MACHINE,

@@ -6,7 +6,7 @@ errors about options by their location.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -14,9 +14,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from inference_energy.api.load_test.settings import LoadTest
 from inference_energy.cli.load import mini_syntax
-from inference_energy.cli.load.load_test import LoadTest
-from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, TURNS
+from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, TURNS, distribution
 from inference_energy.errors import Setting
 
 PROMPTS, ANSWERS, ARRIVALS, TRACES = "Prompts", "Answers", "Arrivals", "Traces and schedules"
@@ -89,22 +89,6 @@ class Option:
         return self.flag if self.is_flag else f"{self.flag} {self.metavar or 'VALUE'}"
 
 
-def _lengths(name: str, text: str) -> dict[str, Any]:
-    return mini_syntax.distribution(name, text, LENGTHS)
-
-
-def _times(name: str, text: str) -> dict[str, Any]:
-    return mini_syntax.distribution(name, text, TIMES)
-
-
-def _turns(name: str, text: str) -> dict[str, Any]:
-    return mini_syntax.distribution(name, text, TURNS)
-
-
-def _limits(_: str, text: str) -> dict[str, float]:
-    return mini_syntax.limits(text)
-
-
 POWER_NEEDED = ("power", "--power")
 
 OPTIONS = (
@@ -133,7 +117,7 @@ OPTIONS = (
         PROMPTS,
         help=f"Synthetic prompts of this length: {LENGTH}.",
         metavar="LENGTH",
-        parse=_lengths,
+        parse=partial(distribution, forms=LENGTHS),
     ),
     Option(
         "vocabulary",
@@ -157,7 +141,7 @@ OPTIONS = (
         PROMPTS,
         help="Conversations of this many turns: a number, uniform:MIN:MAX or geometric:MEAN:MAX.",
         metavar="TURNS",
-        parse=_turns,
+        parse=partial(distribution, forms=TURNS),
         excludes=("schedule", "the schedule says which turns there are; leave --turns out"),
     ),
     Option(
@@ -166,7 +150,7 @@ OPTIONS = (
         PROMPTS,
         help=f"Think time before a conversation's next turn: {TIME}.",
         metavar="TIME",
-        parse=_times,
+        parse=partial(distribution, forms=TIMES),
         needs=("turns", "--turns N"),
     ),
     Option("history", "workload.history", PROMPTS, metavar="HISTORY", needs=("turns", "--turns N")),
@@ -187,7 +171,7 @@ OPTIONS = (
         ANSWERS,
         help="Draw an exact output length for each request, instead of --max-tokens.",
         metavar="LENGTH",
-        parse=_lengths,
+        parse=partial(distribution, forms=LENGTHS),
         needs=("ignore_eos", "--ignore-eos, or the model may end its answers earlier"),
         excludes=("max_tokens", "the first takes the place of the second; leave one of the two out"),
     ),
@@ -205,7 +189,7 @@ OPTIONS = (
         "arrival.process",
         ARRIVALS,
         help="Arrival process: poisson, gamma, constant, ramp, piecewise, day, closed, trace or schedule.",
-        shown_default="poisson with --qps, else closed",
+        shown_default="schedule, trace or poisson with --schedule, --trace or --qps, else closed",
         metavar="PROCESS",
     ),
     Option(
@@ -231,7 +215,7 @@ OPTIONS = (
         ARRIVALS,
         help=f"For closed: think time before a user's next request: {TIME}.",
         metavar="TIME",
-        parse=_times,
+        parse=partial(distribution, forms=TIMES),
     ),
     Option("stagger", "arrival.stagger_s", ARRIVALS),
     Option("pool", "arrival.pool", ARRIVALS, metavar="N", shown_default="all of a file up to 10,000, else 256"),
@@ -239,7 +223,14 @@ OPTIONS = (
     Option("period", "arrival.period_s", ARRIVALS),
     Option("phase", "arrival.phase", ARRIVALS, help="For day: fraction of the day already elapsed at the start."),
     Option("seed", "seed", ARRIVALS, metavar="N"),
-    Option("trace", "arrival.path", TRACES, tag="trace", help="Replay a trace file, as published.", metavar="FILE"),
+    Option(
+        "trace",
+        "arrival.path",
+        TRACES,
+        tag="trace",
+        help="Replay a trace file as published; its format is found by its head line.",
+        metavar="FILE",
+    ),
     Option(
         "trace_format",
         "arrival.format",
@@ -262,7 +253,7 @@ OPTIONS = (
         "arrival.path",
         TRACES,
         tag="schedule",
-        help="Replay a schedule: .parquet with its prompts, or .csv.",
+        help="Replay a schedule: .csv, or .parquet with the prompts beside it unless other prompts are given.",
         metavar="FILE",
     ),
     Option("schedule_cell", "arrival.cell", TRACES, metavar="CELL"),
@@ -286,13 +277,18 @@ OPTIONS = (
         "limits",
         "limits",
         RESULTS,
-        help="Report goodput under these limits [s] of ttft, tpot, itl, e2e.",
+        help="Report goodput under these SLOs [s] of ttft, tpot, itl (needs --chunks), e2e.",
         metavar="ttft=0.5,tpot=0.05",
-        parse=_limits,
+        parse=mini_syntax.limits,
     ),
     Option("chunks", "workload.chunk_times", RESULTS, help="Also log the time of every chunk, for ITL."),
     Option("answers", "workload.keep_answers", RESULTS, help="Also keep the text of every answer."),
-    Option("power", "power", POWER, help="Log power during the load, as log-power does."),
+    Option(
+        "power",
+        "power",
+        POWER,
+        help="Log power as log-power does, from 1 s before the load to 1 s after.",
+    ),
     Option("power_source", "power.sources", POWER, metavar="SOURCE", needs=POWER_NEEDED),
     Option("gpu", "power.gpus", POWER, metavar="GPU", needs=POWER_NEEDED),
     Option("tdp_w", "power.tdp_w", POWER, needs=POWER_NEEDED),
@@ -349,6 +345,8 @@ def spell(process: str) -> Callable[[Setting], str]:
     """Return how a setting of a configuration, or of `LoadTest`, is typed as an option."""
 
     def spelled(setting: Setting) -> str:
+        if setting.key.startswith("--"):
+            return setting.key
         location = _location(setting.key)
         option = option_at(location, process)
         if setting.value is None:

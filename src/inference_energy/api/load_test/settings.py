@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import Arrival
 from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.workload import Workload
+from inference_energy.errors import Notice
 
 SEED = 20260701
 """The default seed of the configuration, too."""
@@ -29,10 +30,12 @@ class PowerLog(Section):
 
 
 class LoadTest(Section):
-    """Everything that `load-test` is told. Keys that are not set keep the defaults of the configuration."""
+    """Everything that a load test is told. Keys that are not set keep the defaults of the configuration."""
 
     endpoints: list[str] = Field(
-        min_length=1, description="base URL of an OpenAI-compatible server, without /v1; several are used in turn"
+        min_length=1,
+        description="base URL of an OpenAI-compatible server, without /v1; several are used in turn, and a "
+        "conversation stays where it began",
     )
     model: str = Field(description="model name at the endpoint")
     output: Path = Field(description="request log to write; CSV or Parquet by its ending")
@@ -93,7 +96,7 @@ class LoadPlan:
 
     Attributes:
         endpoints: base URLs; `model` is the name there.
-        workload, client: settings for the load processes, see `acquire.load.standalone.LoadRun`.
+        workload: fields of `WorkloadSettings`.
         server_pid: the server's process if it is on this machine and visible.
         scheduled: whether requests have times of their own, as in open loops.
         plan: facts about the cell `load-test`, see `prepare.plan_facts`.
@@ -103,13 +106,17 @@ class LoadPlan:
 
     endpoints: tuple[str, ...]
     model: str
-    workload: dict[str, object]
-    client: dict[str, object]
+    workload: dict[str, Any]
     server_pid: int | None
     scheduled: bool
     plan: dict[str, float | None]
-    notes: tuple[str, ...]
+    notes: tuple[Notice, ...]
     clock_anchor: dict[str, int]
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Return the plan of another process, which came as JSON."""
+        return cls(**{**content, "notes": tuple(map(Notice.from_dict, content["notes"]))})
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class SentLoad:
     Attributes:
         start_ns, end_ns, drained_ns: of the cell; None if it was stopped before its end.
         stopped_ns: when it was stopped.
-        client: see `acquire.load.worker_pool.WorkerPool.finish`.
+        client: see `contracts.documents.session.LoadClient`.
         machine_busy_s: CPU time of all programs on this machine during the cell [s]; None if unknown.
         failure: why the load broke off; None if it did not.
         power: the sampler's counts, see `acquire.power.sampler_handle.SamplerStats`; None without a sampler.
