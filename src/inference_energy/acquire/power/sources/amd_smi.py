@@ -266,6 +266,6 @@ def _mapped(smi: Any, doing: str) -> Iterator[None]:
     try:
         yield
     except smi.AmdSmiException as error:
-        text = " ".join(str(error).split())
-        hint = next((text for name, text in _HINTS.items() if name in text), None)
-        raise SourceError(hint or f"{doing}: AMD SMI says {text!r}") from error
+        message = " ".join(str(error).split())
+        hint = next((text for name, text in _HINTS.items() if name in message), None)
+        raise SourceError(hint or f"{doing}: AMD SMI says {message!r}") from error
