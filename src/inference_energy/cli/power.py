@@ -138,7 +138,7 @@ def summary(log: pa.Table, samples: int, stats: SamplerStats, output: Path) -> s
     if energy.value is None:
         lines += [f"mean power and energy: not given, {why.code}: {why.detail}" for why in energy.reasons]
     else:
-        mean, total = (place(figures[name].as_dict()) for name in ("power_mean_w", "energy_total_j"))
+        mean, total = (place(figures[name]) for name in ("power_mean_w", "energy_total_j"))
         lines.append(f"mean power {mean.text} ({', '.join(mean.qualifiers)})")
         over = figures["duration_s"].value or 0.0
         lines.append(f"energy {total.text} over {over:.2f} s ({', '.join(total.qualifiers)})")

@@ -64,7 +64,7 @@ def _problems(sweep: Sweep, traffic: Traffic | None, asked: Values, replicas: in
             reason("no_traffic", "No day of traffic is configured: write metrics.traffic.profile, or give --traffic.")
         ]
     rate = REQUESTS if traffic.unit == "requests" else TOKENS
-    unknown = [problem for cell in sweep.levels for problem in blocking_reasons(cell.figures[rate.figure])]
+    unknown = [problem for window in sweep.levels for problem in blocking_reasons(window.figures[rate.figure])]
     if unknown:
         return unknown
     most, largest = sweep.rates(rate).max(), float(asked.max())

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
 from inference_energy.config.analysis import QualityConfig
 from inference_energy.contracts.figure import Figure
-from inference_energy.metrics.cells import BASES, MetricCell
+from inference_energy.metrics.inputs import BASES, WindowInputs
 from inference_energy.metrics.goodput_per_joule import requests_per_j
 from inference_energy.metrics.quality import Grades, accuracy
 from inference_energy.metrics.uncertainty import like, per
@@ -23,33 +23,33 @@ from inference_energy.metrics.uncertainty import like, per
 J_PER_KWH = 3.6e6
 
 
-def energy_per_answer(cell: MetricCell, found: Grades) -> dict[str, Figure]:
+def energy_per_answer(window: WindowInputs, found: Grades) -> dict[str, Figure]:
     """`accuracy_share`, `correct_answers` and `energy_{basis}_per_correct_answer_j`."""
     right = int(found.rows["right"].sum())
     correct = make_figure(
         None if found.problems else right, "answer", boundary="client", grade="counted", reasons=found.problems
     )
     none = ("no_correct_answers", f"None of {len(found.rows)} answers was right.")
-    bins = None if found.problems else found.bins(cell)
+    bins = None if found.problems else found.bins(window)
     per_answer = {
-        f"energy_{basis}_per_correct_answer_j": per(cell, basis, correct, bins, "J/answer", *none) for basis in BASES
+        f"energy_{basis}_per_correct_answer_j": per(window, basis, correct, bins, "J/answer", *none) for basis in BASES
     }
     return {"accuracy_share": accuracy([found]), "correct_answers": correct, **per_answer}
 
 
-def goodput_at_floor(cell: MetricCell, of_server: Sequence[Grades], config: QualityConfig) -> dict[str, Figure]:
+def goodput_at_floor(window: WindowInputs, of_server: Sequence[Grades], config: QualityConfig) -> dict[str, Figure]:
     """`goodput_total_requests_per_kwh_at_floor`: if one number is asked for, this one.
 
     Good requests for each kWh, given where the lower bound of the accuracy of the server's graded windows reaches the
     floor: a model that answers wrongly is not made good by being frugal.
 
     Args:
-        cell: the window.
+        window: the window.
         of_server: the grades of all windows of its server.
         config: the floor.
     """
     name = "goodput_total_requests_per_kwh_at_floor"
-    good = requests_per_j(cell, "total", J_PER_KWH, "request/kWh")
+    good = requests_per_j(window, "total", J_PER_KWH, "request/kWh")
     problems = [*blocking_reasons(good)]
     if config.floor is None:
         problems.append(reason("no_quality_floor", "No quality floor is configured (metrics.quality.floor)."))

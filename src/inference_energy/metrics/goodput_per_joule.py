@@ -11,38 +11,38 @@ Source:   goodput as in Zhong et al., DistServe, OSDI 2024 (arXiv 2401.09670).
 from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
 from inference_energy.contracts.figure import Figure, missing_figure
 from inference_energy.contracts.grades import weakest
-from inference_energy.metrics.cells import BASES, MetricCell
+from inference_energy.metrics.inputs import BASES, WindowInputs
 from inference_energy.metrics.uncertainty import inverse, per
 
 
-def goodput_per_joule(cell: MetricCell) -> dict[str, Figure]:
+def goodput_per_joule(window: WindowInputs) -> dict[str, Figure]:
     """`goodput_{basis}_requests_per_j` and `goodput_{basis}_tokens_per_j`."""
     found = {}
     for basis in BASES:
-        found[f"goodput_{basis}_requests_per_j"] = requests_per_j(cell, basis, 1.0, "request/J")
-        found[f"goodput_{basis}_tokens_per_j"] = _tokens(cell, basis)
+        found[f"goodput_{basis}_requests_per_j"] = requests_per_j(window, basis, 1.0, "request/J")
+        found[f"goodput_{basis}_tokens_per_j"] = _tokens(window, basis)
     return found
 
 
-def requests_per_j(cell: MetricCell, basis: str, factor: float, unit: str) -> Figure:
+def requests_per_j(window: WindowInputs, basis: str, factor: float, unit: str) -> Figure:
     """Good requests for each joule times a factor, such as 3.6e6 for kWh."""
-    request = cell.figures.get(f"energy_{basis}_per_good_request_j")
-    return no_limits(cell, basis, unit) if request is None else inverse(request, factor, unit)
+    request = window.figures.get(f"energy_{basis}_per_good_request_j")
+    return no_limits(window, basis, unit) if request is None else inverse(request, factor, unit)
 
 
-def no_limits(cell: MetricCell, basis: str, unit: str) -> Figure:
+def no_limits(window: WindowInputs, basis: str, unit: str) -> Figure:
     """What stands in place of a figure that needs limits."""
-    energy = cell.figures[f"energy_{basis}_j"]
+    energy = window.figures[f"energy_{basis}_j"]
     why = reason("no_limits", "No limits are configured: write analysis.slo, such as {ttft_s: 0.5, tpot_s: 0.05}.")
     return missing_figure(unit, energy.basis, energy.boundary, weakest([energy.grade, "counted"]), why)
 
 
-def _tokens(cell: MetricCell, basis: str) -> Figure:
-    tokens = cell.figures.get("good_output_tokens")
+def _tokens(window: WindowInputs, basis: str) -> Figure:
+    tokens = window.figures.get("good_output_tokens")
     if tokens is None:
-        return no_limits(cell, basis, "token/J")
-    against = [*blocking_reasons(cell.figures["output_tokens"]), *blocking_reasons(tokens)]
+        return no_limits(window, basis, "token/J")
+    against = [*blocking_reasons(window.figures["output_tokens"]), *blocking_reasons(tokens)]
     if against:
         tokens = make_figure(None, "token", boundary=tokens.boundary, grade=tokens.grade, reasons=against)
     none = ("no_requests", "No request kept all limits in the window.")
-    return inverse(per(cell, basis, tokens, cell.bins.get("good_output_tokens"), "J/token", *none), 1.0, "token/J")
+    return inverse(per(window, basis, tokens, window.bins.get("good_output_tokens"), "J/token", *none), 1.0, "token/J")

@@ -14,17 +14,17 @@ from msgspec import structs
 
 from inference_energy.analysis.figures import reason
 from inference_energy.contracts.figure import Figure
-from inference_energy.metrics.cells import MetricCell
+from inference_energy.metrics.inputs import WindowInputs
 from inference_energy.metrics.uncertainty import inverse, like
 
 UNIT = "M parameters/gCO2e"
 
 
-def ess(cell: MetricCell) -> dict[str, Figure]:
+def ess(window: WindowInputs) -> dict[str, Figure]:
     """`ess_million_parameters_per_g`, with the note that it is for comparison."""
-    carbon, parameters = cell.figures["carbon_total_g"], cell.model.get("parameters")
+    carbon, parameters = window.figures["carbon_total_g"], window.model.get("parameters")
     if not parameters:
-        why = (cell.model.get("missing") or {}).get("parameters") or "model.json does not say it"
+        why = (window.model.get("missing") or {}).get("parameters") or "model.json does not say it"
         absent = [reason("no_parameters", f"How many parameters the model has is not known: {why}.")]
         return {"ess_million_parameters_per_g": like(carbon, None, UNIT, reasons=absent)}
     found = inverse(carbon, parameters / 1e6, UNIT)

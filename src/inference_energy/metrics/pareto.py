@@ -38,7 +38,7 @@ _MODELS = ("modelled", "simulated")
 class Point:
     """A window with the two figures, both given."""
 
-    cell: str
+    window: str
     machine: str
     figures: tuple[Figure, Figure]
 
@@ -89,14 +89,14 @@ def dominates(a: Point, b: Point, larger: tuple[bool, bool]) -> bool:
 
 
 def fronts(
-    cells: Iterable[Mapping[str, Any]], names: tuple[str, str], figures: Mapping[tuple[str, str], Mapping[str, Figure]]
+    windows: Iterable[Mapping[str, Any]], names: tuple[str, str], figures: Mapping[tuple[str, str], Mapping[str, Figure]]
 ) -> dict[str, Any]:
     """The fronts over two figures, one for each group that may be compared.
 
     Args:
-        cells: `machine`, `cell`, `kind` and `workload` of each window.
+        windows: `machine`, `window`, `kind` and `workload` of each window.
         names: of the two figures.
-        figures: all figures of each window, by machine and cell.
+        figures: all figures of each window, by machine and window.
 
     Returns:
         `figures`, `larger_is_better`, `groups` (`workload`, `known` in words, and `points`: each with its
@@ -108,19 +108,19 @@ def fronts(
     larger = (larger_is_better(names[0]), larger_is_better(names[1]))
     groups: dict[tuple[str, ...], list[Point]] = {}
     left_out, known = [], False
-    for cell in cells:
-        if cell["kind"] != "steady":
+    for window in windows:
+        if window["kind"] != "steady":
             continue
-        own = figures[cell["machine"], cell["cell"]]
+        own = figures[window["machine"], window["cell"]]
         found = [own.get(name) for name in names]
         known = known or all(figure is not None for figure in found)
         reasons = [text for name, figure in zip(names, found, strict=True) for text in _absent(name, figure)]
         first, second = found
         if reasons or first is None or second is None:
-            left_out.append({"machine": cell["machine"], "cell": cell["cell"], "reasons": reasons})
+            left_out.append({"machine": window["machine"], "cell": window["cell"], "reasons": reasons})
             continue
-        groups.setdefault((str(cell["workload"]), *_kind(first), *_kind(second)), []).append(
-            Point(cell["cell"], cell["machine"], (first, second))
+        groups.setdefault((str(window["workload"]), *_kind(first), *_kind(second)), []).append(
+            Point(window["cell"], window["machine"], (first, second))
         )
     lacking = [name for name in names if not any(name in own for own in figures.values())]
     if lacking and figures:
@@ -141,10 +141,10 @@ def _group(key: tuple[str, ...], points: list[Point], larger: tuple[bool, bool])
         "points": [
             {
                 "machine": point.machine,
-                "cell": point.cell,
+                "cell": point.window,
                 "values": [figure.value for figure in point.figures],
                 "dominated_by": [
-                    {"machine": other.machine, "cell": other.cell}
+                    {"machine": other.machine, "cell": other.window}
                     for other in points
                     if other is not point and dominates(other, point, larger)
                 ],

@@ -31,7 +31,7 @@ from inference_energy.analysis.figures import blocking_reasons, make_figure, rea
 from inference_energy.analysis.integration import Values
 from inference_energy.config.analysis import QualityConfig
 from inference_energy.contracts.figure import Figure, Reason
-from inference_energy.metrics.cells import MetricCell
+from inference_energy.metrics.inputs import WindowInputs
 
 Grader = Literal["exact", "multiple_choice", "numeric"]
 
@@ -119,19 +119,19 @@ class Grades:
     rows: pd.DataFrame
     problems: tuple[Reason, ...]
 
-    def bins(self, cell: MetricCell) -> Values:
+    def bins(self, window: WindowInputs) -> Values:
         """Right answers in each bin of the window."""
         times_ns = self.rows.loc[self.rows["right"], "last_token_ns"].to_numpy(dtype=np.int64)
-        return np.histogram(times_ns, bins=cell.edges_ns)[0].astype(np.float64)
+        return np.histogram(times_ns, bins=window.edges_ns)[0].astype(np.float64)
 
 
-def grades(cell: MetricCell, config: QualityConfig) -> Grades:
+def grades(window: WindowInputs, config: QualityConfig) -> Grades:
     """Grade the answers of the requests that ended well in a window."""
     nothing = pd.DataFrame({"question": [], "right": [], "last_token_ns": []}).astype({"right": bool})
-    against = blocking_reasons(cell.figures["requests"])
+    against = blocking_reasons(window.figures["requests"])
     if against:
         return Grades(nothing, against)
-    asked = cell.finished().merge(cell.prompts[["prompt_id", "text", "messages", "answer"]], on="prompt_id", how="left")
+    asked = window.finished().merge(window.prompts[["prompt_id", "text", "messages", "answer"]], on="prompt_id", how="left")
     known = asked["answer"].notna()
     if not known.all() or asked.empty:
         text = "No prompt of the window has a right answer: use graded prompts, such as `source: questions`."
@@ -141,12 +141,12 @@ def grades(cell: MetricCell, config: QualityConfig) -> Grades:
                 f"{lacking} of {count} requests had no right answer to compare with: others would be charged for them."
             )
         return Grades(nothing, (reason("no_graded_prompts", text),))
-    if cell.answers is None:
+    if window.answers is None:
         return Grades(
             nothing, (reason("answers_not_kept", "Answers were not kept: write keep_answers: true in the workload."),)
         )
     asked = asked.merge(
-        cell.answers[["request_id", "text"]].rename(columns={"text": "said"}), on="request_id", how="left"
+        window.answers[["request_id", "text"]].rename(columns={"text": "said"}), on="request_id", how="left"
     )
     if asked["said"].isna().any():
         text = f"The answers to {int(asked['said'].isna().sum())} of {len(asked)} requests are missing."

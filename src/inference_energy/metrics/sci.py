@@ -16,7 +16,7 @@ Says:     emissions per unit at this load. M is charged for the time, so an idle
 from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
 from inference_energy.config.analysis import EmbodiedConfig
 from inference_energy.contracts.figure import Figure, Reason
-from inference_energy.metrics.cells import MetricCell
+from inference_energy.metrics.inputs import WindowInputs
 from inference_energy.metrics.uncertainty import LOAD, bounded, fluctuation, like, terms_of
 
 COUNT = "token count"
@@ -29,13 +29,13 @@ UNITS = {
 """For each functional unit: the count, how many make one, and the unit."""
 
 
-def sci(cell: MetricCell, embodied: EmbodiedConfig | None) -> dict[str, Figure]:
+def sci(window: WindowInputs, embodied: EmbodiedConfig | None) -> dict[str, Figure]:
     """`embodied_{per}_g` and `sci_{per}_g`, for `per` in `UNITS`."""
     found = {}
     for name, (count, many, unit) in UNITS.items():
-        operational = cell.figures[f"carbon_{name}_g"]
-        found[f"embodied_{name}_g"] = _embodied(cell, operational, embodied, count, many, unit)
-        found[f"sci_{name}_g"] = _sum(cell, operational, embodied, count, many, unit)
+        operational = window.figures[f"carbon_{name}_g"]
+        found[f"embodied_{name}_g"] = _embodied(window, operational, embodied, count, many, unit)
+        found[f"sci_{name}_g"] = _sum(window, operational, embodied, count, many, unit)
     return found
 
 
@@ -52,33 +52,33 @@ def _no_embodied() -> Reason:
 
 
 def _embodied(
-    cell: MetricCell, operational: Figure, embodied: EmbodiedConfig | None, count: str, many: float, unit: str
+    window: WindowInputs, operational: Figure, embodied: EmbodiedConfig | None, count: str, many: float, unit: str
 ) -> Figure:
     problems = [*([_no_embodied()] if embodied is None else []), *blocking_reasons(operational)]
-    counted = cell.figures[count]
+    counted = window.figures[count]
     value = None
     if embodied is not None and not problems and counted.value:
-        value = embodied_g(cell.duration_s, embodied) / counted.value * many
+        value = embodied_g(window.duration_s, embodied) / counted.value * many
     found = make_figure(
         value, unit, boundary="hardware as stated", grade="configured", reasons=problems, notes=counted.reasons
     )
     if value is None or embodied is None or not operational.budget:
         return found
     rate = embodied_g(1.0, embodied) * many
-    return bounded(found, fluctuation(rate * cell.lengths_s, cell.bins.get(count)))
+    return bounded(found, fluctuation(rate * window.lengths_s, window.bins.get(count)))
 
 
 def _sum(
-    cell: MetricCell, operational: Figure, embodied: EmbodiedConfig | None, count: str, many: float, unit: str
+    window: WindowInputs, operational: Figure, embodied: EmbodiedConfig | None, count: str, many: float, unit: str
 ) -> Figure:
-    counted, energy = cell.figures[count].value, cell.figures["energy_total_j"]
+    counted, energy = window.figures[count].value, window.figures["energy_total_j"]
     problems = [*([_no_embodied()] if embodied is None else []), *blocking_reasons(operational)]
     if problems or embodied is None or operational.value is None or not counted:
         return like(operational, None, unit, reasons=problems)
-    total_g = operational.value + embodied_g(cell.duration_s, embodied) / counted * many
+    total_g = operational.value + embodied_g(window.duration_s, embodied) / counted * many
     where = f"{operational.boundary} + embodied"
     found = like(operational, total_g, unit, notes=operational.reasons, boundary=where)
-    energy_j = cell.above_idle_j("total")
+    energy_j = window.above_idle_j("total")
     if not operational.budget or energy_j is None or not energy.value or not operational.value:
         return found
     # A wrong count errs in both parts.
@@ -86,5 +86,5 @@ def _sum(
         term.scaled(total_g / operational.value) if term.name == COUNT else term for term in terms_of(operational, LOAD)
     ]
     g_per_j = operational.value * counted / energy.value
-    course = g_per_j * energy_j + embodied_g(1.0, embodied) * many * cell.lengths_s
-    return bounded(found, [*own, *fluctuation(course, cell.bins.get(count))])
+    course = g_per_j * energy_j + embodied_g(1.0, embodied) * many * window.lengths_s
+    return bounded(found, [*own, *fluctuation(course, window.bins.get(count))])

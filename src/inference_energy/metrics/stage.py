@@ -21,7 +21,7 @@ from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.io import read_json, read_table
 from inference_energy.contracts.traffic import Traffic, read_traffic
 from inference_energy.errors import InputError
-from inference_energy.metrics.cells import MetricCell, read_cells
+from inference_energy.metrics.inputs import WindowInputs, read_windows
 from inference_energy.metrics.daily_use import daily_use, hours
 from inference_energy.metrics.energy_delay import energy_delay
 from inference_energy.metrics.energy_per_answer import energy_per_answer, goodput_at_floor
@@ -44,21 +44,21 @@ def recompute_fronts(summary: dict[str, Any], names: tuple[str, str]) -> dict[st
     Raises:
         InputError: as in `fronts`.
     """
-    cells = [
+    windows = [
         {
-            "machine": cell["machine"],
-            "cell": cell["cell"],
-            "kind": cell["kind"],
-            "workload": cell["load"]["workload"],
+            "machine": window["machine"],
+            "cell": window["cell"],
+            "kind": window["kind"],
+            "workload": window["load"]["workload"],
         }
-        for cell in summary["cells"]
+        for window in summary["cells"]
     ]
     figures: dict[tuple[str, str], dict[str, Any]] = {}
-    for cell in (*summary["cells"], *summary["metrics"]["cells"]):
-        figures.setdefault((cell["machine"], cell["cell"]), {}).update(
-            {name: figure_from_dict(cell["figures"][name]) for name in names if name in cell["figures"]}
+    for window in (*summary["cells"], *summary["metrics"]["cells"]):
+        figures.setdefault((window["machine"], window["cell"]), {}).update(
+            {name: figure_from_dict(window["figures"][name]) for name in names if name in window["figures"]}
         )
-    return fronts(cells, names, figures)
+    return fronts(windows, names, figures)
 
 
 def recompute_daily_use(experiment: Path, traffic: Path, replicas: int) -> list[dict[str, Any]]:
@@ -76,11 +76,11 @@ def recompute_daily_use(experiment: Path, traffic: Path, replicas: int) -> list[
     plan = read_json(experiment / "experiment.json")["plan"]
     uncertainty = Uncertainty.model_validate(plan["analysis"].get("uncertainty") or {})
     settings = Settings(MetricsConfig(), profile, replicas, uncertainty)
-    cells = []
+    windows = []
     for planned in plan["sessions"]:
         folder = experiment.absolute().parent / "derived" / planned["machine"] / planned["session"]
-        cells += read_cells(*(read_json(folder / f"{name}.json") for name in ("energy", "steady_load", "carbon")))
-    return [sweep_entry(sweep, settings) for sweep in sweeps(cells)]
+        windows += read_windows(*(read_json(folder / f"{name}.json") for name in ("energy", "steady_load", "carbon")))
+    return [sweep_entry(sweep, settings) for sweep in sweeps(windows)]
 
 
 @dataclass(frozen=True)
@@ -140,34 +140,34 @@ def metrics(
         settings: what the family needs besides.
 
     Returns:
-        `cells` (new figures of each window), `sweeps`, `token_costs` and `fronts`.
+        `windows` (new figures of each window), `sweeps`, `token_costs` and `fronts`.
 
     Raises:
         InputError: a file cannot be used, or `metrics.pareto` names what there is not.
     """
-    cells = [cell for session in sessions for cell in _cells(session)]
-    graded = {(cell.machine, cell.cell): grades(cell, settings.config.quality) for cell in cells}
-    found = {(cell.machine, cell.cell): _figures(cell, cells, graded, settings) for cell in cells}
-    every = {(cell.machine, cell.cell): {**cell.figures, **found[cell.machine, cell.cell]} for cell in cells}
+    windows = [window for session in sessions for window in _cells(session)]
+    graded = {(window.machine, window.full_name): grades(window, settings.config.quality) for window in windows}
+    found = {(window.machine, window.full_name): _figures(window, windows, graded, settings) for window in windows}
+    every = {(window.machine, window.full_name): {**window.figures, **found[window.machine, window.full_name]} for window in windows}
     named = [
-        {"machine": cell.machine, "cell": cell.cell, "kind": cell.kind, "workload": cell.workload} for cell in cells
+        {"machine": window.machine, "cell": window.full_name, "kind": window.kind, "workload": window.workload} for window in windows
     ]
     return {
         "version": 1,
         "experiment": experiment,
         "cells": [
             {
-                "machine": cell.machine,
-                "cell": cell.cell,
-                "session": cell.session,
-                "server": cell.server,
-                "figures": as_dicts(found[cell.machine, cell.cell]),
+                "machine": window.machine,
+                "cell": window.full_name,
+                "session": window.session,
+                "server": window.server,
+                "figures": as_dicts(found[window.machine, window.full_name]),
             }
-            for cell in cells
+            for window in windows
         ],
-        "sweeps": [sweep_entry(sweep, settings) for sweep in sweeps(cells)],
-        "token_costs": [token_cost(fit) for fit in _in_order(fits, cells)],
-        "fronts": [fronts(named, names, every) for names in settings.config.pareto] if cells else [],
+        "sweeps": [sweep_entry(sweep, settings) for sweep in sweeps(windows)],
+        "token_costs": [token_cost(fit) for fit in _in_order(fits, windows)],
+        "fronts": [fronts(named, names, every) for names in settings.config.pareto] if windows else [],
     }
 
 
@@ -182,8 +182,8 @@ def sweep_entry(sweep: Sweep, settings: Settings) -> dict[str, Any]:
         "server": sweep.server,
         "workload": sweep.workload,
         "rate": sweep.rate.figure,
-        "levels": [cell.cell for cell in sweep.levels],
-        "left_out": [{"cell": cell, "reasons": _reasons(reasons)} for cell, reasons in sweep.left_out],
+        "levels": [window.full_name for window in sweep.levels],
+        "left_out": [{"cell": window, "reasons": _reasons(reasons)} for window, reasons in sweep.left_out],
         "idle_w": None if sweep.problems else sweep.idle_w,
         "figures": as_dicts(figures),
         "grid": grid(sweep),
@@ -197,28 +197,28 @@ def as_dicts(figures: Mapping[str, Figure]) -> dict[str, Any]:
 
 
 def _figures(
-    cell: MetricCell, cells: list[MetricCell], graded: Mapping[tuple[str, str], Grades], settings: Settings
+    window: WindowInputs, windows: list[WindowInputs], graded: Mapping[tuple[str, str], Grades], settings: Settings
 ) -> dict[str, Figure]:
     of_server = [
-        graded[each.machine, each.cell]
-        for each in cells
-        if (each.machine, each.server) == (cell.machine, cell.server) and not graded[each.machine, each.cell].problems
+        graded[each.machine, each.window]
+        for each in windows
+        if (each.machine, each.server) == (window.machine, window.server) and not graded[each.machine, each.window].problems
     ]
-    own = graded[cell.machine, cell.cell]
+    own = graded[window.machine, window.full_name]
     return {
-        **energy_per_token(cell),
-        **request_energy(cell, settings.uncertainty),
-        **goodput_per_joule(cell),
-        **energy_delay(cell),
-        **sci(cell, settings.config.embodied),
-        **water_per_token(cell),
-        **energy_per_answer(cell, own),
-        **goodput_at_floor(cell, of_server or [own], settings.config.quality),
-        **ess(cell),
+        **energy_per_token(window),
+        **request_energy(window, settings.uncertainty),
+        **goodput_per_joule(window),
+        **energy_delay(window),
+        **sci(window, settings.config.embodied),
+        **water_per_token(window),
+        **energy_per_answer(window, own),
+        **goodput_at_floor(window, of_server or [own], settings.config.quality),
+        **ess(window),
     }
 
 
-def _cells(session: SessionResults) -> list[MetricCell]:
+def _cells(session: SessionResults) -> list[WindowInputs]:
     owners = {(part["machine"], part["session"]) for part in (session.energy, session.steady, session.carbon)}
     if len(owners) != 1:
         raise InputError(f"files of different sessions stand in one place: {sorted(owners)}")
@@ -228,14 +228,14 @@ def _cells(session: SessionResults) -> list[MetricCell]:
     prompts = read_table(session.prompts, schedule_contract.PROMPTS)
     return [
         replace(
-            cell,
-            requests=requests[requests["cell"] == cell.name],
-            receipts=session.receipts[session.receipts["cell"] == cell.name],
+            window,
+            requests=requests[requests["cell"] == window.name],
+            receipts=session.receipts[session.receipts["cell"] == window.name],
             prompts=prompts,
-            answers=None if answers is None else _of(answers, cell.name),
+            answers=None if answers is None else _of(answers, window.name),
             model=session.model,
         )
-        for cell in read_cells(session.energy, session.steady, session.carbon)
+        for window in read_windows(session.energy, session.steady, session.carbon)
     ]
 
 
@@ -245,8 +245,8 @@ def _of(answers: pd.DataFrame, name: str) -> pd.DataFrame | None:
     return None if rows.empty else rows
 
 
-def _in_order(fits: Iterable[dict[str, Any]], cells: list[MetricCell]) -> list[dict[str, Any]]:
-    servers = list(dict.fromkeys((cell.machine, cell.server) for cell in cells))
+def _in_order(fits: Iterable[dict[str, Any]], windows: list[WindowInputs]) -> list[dict[str, Any]]:
+    servers = list(dict.fromkeys((window.machine, window.server) for window in windows))
     return sorted(fits, key=lambda fit: servers.index((fit["machine"], fit["server"])))
 
 

@@ -17,7 +17,7 @@ from inference_energy.analysis.uncertainty.budget import Term, merged
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.grades import Grade, weakest
-from inference_energy.metrics.cells import MetricCell
+from inference_energy.metrics.inputs import WindowInputs
 from inference_energy.metrics.uncertainty import LOAD, SCALE, bounded, fluctuation, scale_of, terms_of
 
 MIN_LEVELS = 3
@@ -53,37 +53,37 @@ class Sweep:
     server: str
     workload: str
     rate: SweepRate
-    levels: tuple[MetricCell, ...]
+    levels: tuple[WindowInputs, ...]
     left_out: tuple[tuple[str, tuple[Reason, ...]], ...]
     problems: tuple[Reason, ...]
 
     def rates(self, rate: SweepRate | None = None) -> Values:
         """The levels' rates, those of the sweep or others."""
         name = (rate or self.rate).figure
-        return np.array([cell.figures[name].value or 0.0 for cell in self.levels], dtype=np.float64)
+        return np.array([window.figures[name].value or 0.0 for window in self.levels], dtype=np.float64)
 
     @property
     def powers_w(self) -> Values:
         """The levels' mean powers."""
-        return np.array([cell.figures["power_mean_w"].value or 0.0 for cell in self.levels], dtype=np.float64)
+        return np.array([window.figures["power_mean_w"].value or 0.0 for window in self.levels], dtype=np.float64)
 
     @property
-    def idles(self) -> list[MetricCell]:
+    def idles(self) -> list[WindowInputs]:
         """One level of each session: each has a loaded idle of its own."""
-        return list({cell.session: cell for cell in self.levels}.values())
+        return list({window.session: window for window in self.levels}.values())
 
     @property
     def idle_w(self) -> float:
         """Power of the loaded server without requests, the mean over sessions."""
-        return float(np.mean([cell.idle["loaded"].value or 0.0 for cell in self.idles]))
+        return float(np.mean([window.idle["loaded"].value or 0.0 for window in self.idles]))
 
 
-def sweeps(cells: Iterable[MetricCell]) -> list[Sweep]:
+def sweeps(windows: Iterable[WindowInputs]) -> list[Sweep]:
     """One sweep for each workload on each server, in the order in which they first occur."""
-    groups: dict[tuple[str, str, str], list[MetricCell]] = {}
-    for cell in cells:
-        if cell.kind == "steady":
-            groups.setdefault((cell.machine, cell.server, cell.workload), []).append(cell)
+    groups: dict[tuple[str, str, str], list[WindowInputs]] = {}
+    for window in windows:
+        if window.kind == "steady":
+            groups.setdefault((window.machine, window.server, window.workload), []).append(window)
     return [_sweep(own) for own in groups.values()]
 
 
@@ -106,8 +106,8 @@ def sweep_figure(
         rate: in place of the sweep's own.
         more: further reasons.
     """
-    powers = [cell.figures["power_mean_w"] for cell in sweep.levels]
-    idles = [cell.idle["loaded"] for cell in sweep.idles]
+    powers = [window.figures["power_mean_w"] for window in sweep.levels]
+    idles = [window.idle["loaded"] for window in sweep.idles]
     where = powers[0].boundary if powers else "nothing"
     grade: Grade = weakest([figure.grade for figure in (*powers, *idles)]) if powers else "sampled"
     problems = [*sweep.problems, *more]
@@ -129,40 +129,40 @@ def power_at(idle_w: float, powers_w: Values, rates: Values, wanted: Values) -> 
     return np.asarray(np.interp(wanted, at, np.concatenate(([idle_w], powers_w[order]))), dtype=np.float64)
 
 
-def _sweep(cells: list[MetricCell]) -> Sweep:
-    rate = GOOD if all(GOOD.figure in cell.figures for cell in cells) else TOKENS
+def _sweep(windows: list[WindowInputs]) -> Sweep:
+    rate = GOOD if all(GOOD.figure in window.figures for window in windows) else TOKENS
     used, left_out = [], []
-    for cell in cells:
-        figures = (cell.figures["power_mean_w"], cell.figures[rate.figure], cell.figures["output_tokens_per_s"])
+    for window in windows:
+        figures = (window.figures["power_mean_w"], window.figures[rate.figure], window.figures["output_tokens_per_s"])
         problems = [problem for figure in figures for problem in blocking_reasons(figure)]
-        if not problems and not cell.figures[rate.figure].value:
+        if not problems and not window.figures[rate.figure].value:
             problems = [reason("no_requests", "No request kept all limits in the window.")]
         if problems:
-            left_out.append((cell.cell, deduplicated(problems)))
+            left_out.append((window.full_name, deduplicated(problems)))
         else:
-            used.append(cell)
-    used.sort(key=lambda cell: (_value(cell, rate.figure), _value(cell, "output_tokens_per_s")))
+            used.append(window)
+    used.sort(key=lambda window: (_value(window, rate.figure), _value(window, "output_tokens_per_s")))
     if used and rate is GOOD:
         full = _value(used[-1], "output_tokens_per_s")
-        beyond = [cell for cell in used if _value(cell, "output_tokens_per_s") > full]
-        used = [cell for cell in used if cell not in beyond]
+        beyond = [window for window in used if _value(window, "output_tokens_per_s") > full]
+        used = [window for window in used if window not in beyond]
         text = "Beyond full load: more was asked than could be served within the limits, and goodput fell."
-        left_out += [(cell.cell, (reason("beyond_full_load", text),)) for cell in beyond]
-    first = cells[0]
+        left_out += [(window.full_name, (reason("beyond_full_load", text),)) for window in beyond]
+    first = windows[0]
     return Sweep(first.machine, first.server, first.workload, rate, tuple(used), tuple(left_out), _problems(used, rate))
 
 
-def _problems(used: list[MetricCell], rate: SweepRate) -> tuple[Reason, ...]:
-    rates = [_value(cell, rate.figure) for cell in used]
+def _problems(used: list[WindowInputs], rate: SweepRate) -> tuple[Reason, ...]:
+    rates = [_value(window, rate.figure) for window in used]
     if len(set(rates)) < MIN_LEVELS:
         text = (
             f"{len(set(rates))} usable level(s) of this workload: measure at least {MIN_LEVELS}, from little to full."
         )
         return (reason("no_load_sweep", text),)
-    absent = deduplicated(problem for cell in used for problem in blocking_reasons(cell.idle["loaded"]))
+    absent = deduplicated(problem for window in used for problem in blocking_reasons(window.idle["loaded"]))
     if absent:
         return (*absent, reason("no_load_sweep", "Without the power of the idle server the curve has no beginning."))
-    if len({cell.figures["power_mean_w"].boundary for cell in used}) > 1:
+    if len({window.figures["power_mean_w"].boundary for window in used}) > 1:
         return (reason("mixed_boundaries", "The levels measured different parts of the machine."),)
     shares = np.array([0.0, *rates]) / max(rates)
     widest = int(np.argmax(np.diff(shares)))
@@ -184,20 +184,20 @@ def _terms(sweep: Sweep, curve: Curve, rate: SweepRate, uncertainty: Uncertainty
     by_idle, by_power, by_rate = _derivatives(curve, sweep.idle_w, sweep.powers_w, sweep.rates(rate))
     found: list[Term] = []
     parts: dict[str, float] = {}
-    for cell, watt, each in zip(sweep.levels, by_power.tolist(), by_rate.tolist(), strict=True):
-        found += [term.scaled(watt) for term in terms_of(cell.figures["power_mean_w"], *SCALE, LOAD)]
-        energy_j, counts = cell.bins.get("energy_total_j"), cell.bins.get(rate.count)
+    for window, watt, each in zip(sweep.levels, by_power.tolist(), by_rate.tolist(), strict=True):
+        found += [term.scaled(watt) for term in terms_of(window.figures["power_mean_w"], *SCALE, LOAD)]
+        energy_j, counts = window.bins.get("energy_total_j"), window.bins.get(rate.count)
         if energy_j is not None and counts is not None:
             # Power and rate of a window fluctuate together.
-            found += fluctuation(watt * energy_j + each * counts, cell.lengths_s)
-        for name, whole_j in cell.devices.energies_j.items():
-            parts[name] = parts.get(name, 0.0) + watt * whole_j / cell.duration_s
-    for cell in sweep.idles:
+            found += fluctuation(watt * energy_j + each * counts, window.lengths_s)
+        for name, whole_j in window.devices.energies_j.items():
+            parts[name] = parts.get(name, 0.0) + watt * whole_j / window.duration_s
+    for window in sweep.idles:
         own = by_idle / len(sweep.idles)
-        found += [term.scaled(own) for term in terms_of(cell.idle["loaded"], *SCALE)]
-        for name, power_w in cell.devices.idle_w["loaded"].items():
+        found += [term.scaled(own) for term in terms_of(window.idle["loaded"], *SCALE)]
+        for name, power_w in window.devices.idle_w["loaded"].items():
             parts[name] = parts.get(name, 0.0) + own * power_w
-    known = {name: own for cell in sweep.levels for name, own in cell.devices.corrections.items()}
+    known = {name: own for window in sweep.levels for name, own in window.devices.corrections.items()}
     return merged([*found, *scale_of(parts, float(by_power.sum()) + by_idle, known, uncertainty)])
 
 
@@ -217,5 +217,5 @@ def _derivatives(curve: Curve, idle_w: float, powers_w: Values, rates: Values) -
     return float(slopes[0]), slopes[1 : count + 1], slopes[count + 1 :]
 
 
-def _value(cell: MetricCell, name: str) -> float:
-    return float(cell.figures[name].value or 0.0)
+def _value(window: WindowInputs, name: str) -> float:
+    return float(window.figures[name].value or 0.0)

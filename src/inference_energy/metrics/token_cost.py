@@ -54,11 +54,11 @@ def variance_inflation(design: Values) -> list[float] | None:
     return [float(value) for value in np.diag(np.linalg.inv(even.T @ even))]
 
 
-def _inflation(model: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, float | None]:
+def _inflation(model: dict[str, Any], windows: list[dict[str, Any]]) -> dict[str, float | None]:
     terms, energy = list(model["coefficients"]), f"energy_{model['energy_basis']}_j"
-    used = [cell for cell in cells if cell["cell"] in model["cells"]]
+    used = [window for window in windows if window["cell"] in model["cells"]]
     # As the fit weights them: by 1/E, so that relative residuals count.
-    rows = [[cell[_COLUMNS[term]] / cell[energy] for term in terms] for cell in used]
+    rows = [[window[_COLUMNS[term]] / window[energy] for term in terms] for window in used]
     found = variance_inflation(np.array(rows, dtype=np.float64)) if rows else None
     return {term: found[place] if found else None for place, term in enumerate(terms)}
 

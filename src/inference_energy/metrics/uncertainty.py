@@ -19,7 +19,7 @@ from inference_energy.analysis.uncertainty.terms import scale_terms
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.grades import weakest
-from inference_energy.metrics.cells import MetricCell
+from inference_energy.metrics.inputs import WindowInputs
 
 SCALE = ("sensor gain", "sensor offset", "calibration", "meter")
 """Terms that a sensor has in all windows alike."""
@@ -85,12 +85,12 @@ def inverse(figure: Figure, factor: float, unit: str) -> Figure:
 
 
 def per(
-    cell: MetricCell, basis: str, count: Figure, bins: Values | None, unit: str, none_code: str, none_detail: str
+    window: WindowInputs, basis: str, count: Figure, bins: Values | None, unit: str, none_code: str, none_detail: str
 ) -> Figure:
     """The window's energy on a basis over a count of it, as `intensities` gives them, with their budget.
 
     Args:
-        cell: the window.
+        window: the window.
         basis: of the energy.
         count: what it is divided by.
         bins: the count in each bin; None where that is not known.
@@ -98,12 +98,12 @@ def per(
         none_code: the reason code for a count of zero.
         none_detail: its sentence.
     """
-    energy = cell.figures[f"energy_{basis}_j"]
+    energy = window.figures[f"energy_{basis}_j"]
     found = ratio(energy, count, unit, none_code, none_detail)
     if found.value is None or not count.value or energy.budget is None:
         return found
     own = [term.scaled(1 / count.value) for term in terms_of(energy)]
-    return with_budget(found, [*own, *fluctuation(cell.above_idle_j(basis), bins)])
+    return with_budget(found, [*own, *fluctuation(window.above_idle_j(basis), bins)])
 
 
 def fluctuation(numerator: Values | None, denominator: Values | None) -> list[Term]:

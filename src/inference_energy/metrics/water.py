@@ -13,20 +13,20 @@ from msgspec import structs
 from inference_energy.analysis.figures import blocking_reasons, scaled
 from inference_energy.contracts.figure import Figure
 from inference_energy.contracts.grades import weakest
-from inference_energy.metrics.cells import MetricCell
+from inference_energy.metrics.inputs import WindowInputs
 from inference_energy.metrics.uncertainty import like
 
 PARTS = ("site", "source")
 UNIT = "L/1k tokens"
 
 
-def water_per_token(cell: MetricCell) -> dict[str, Figure]:
+def water_per_token(window: WindowInputs) -> dict[str, Figure]:
     """`water_site_per_1k_output_tokens_l` and `water_source_per_1k_output_tokens_l`."""
-    return {f"water_{part}_per_1k_output_tokens_l": _part(cell, cell.figures[f"water_{part}_l"]) for part in PARTS}
+    return {f"water_{part}_per_1k_output_tokens_l": _part(window, window.figures[f"water_{part}_l"]) for part in PARTS}
 
 
-def _part(cell: MetricCell, water: Figure) -> Figure:
-    energy, token = cell.figures["energy_total_j"], cell.figures["energy_total_per_output_token_j"]
+def _part(window: WindowInputs, water: Figure) -> Figure:
+    energy, token = window.figures["energy_total_j"], window.figures["energy_total_per_output_token_j"]
     problems = [*blocking_reasons(water), *blocking_reasons(token)]
     if problems or water.value is None or not energy.value:
         return like(water, None, UNIT, reasons=problems)
