@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.figures import reason
 from inference_energy.analysis.latency import failed_samples, figure_name, lag_s, latency_figures, samples
 from inference_energy.analysis.token_times import ChunkTimes
 from inference_energy.analysis.windows import Window
+from inference_energy.contracts.reason_codes import reason
 
 MS = 1_000_000
 WINDOW = Window("w", 0, 60_000 * MS)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.figures import CODES
 from inference_energy.analysis.server_metrics import ServerMetrics
 from inference_energy.analysis.token_reconciliation import reconcile
+from inference_energy.contracts.reason_codes import CODES
 
 S = 1_000_000_000
 GENERATED, PROMPT, RUNNING = "vllm:generation_tokens_total", "vllm:prompt_tokens_total", "vllm:num_requests_running"

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.figures import CODES
 from inference_energy.analysis.power_series import boundary, boundary_note, channels, summed
 from inference_energy.analysis.sensor_checks import others_reasons
 from inference_energy.contracts.power import GPU_MODULE, SCHEMA
+from inference_energy.contracts.reason_codes import CODES
 
 CARD, ONE, TWO = "GPU-a", "MIG-1", "MIG-2"
 S = 1_000_000_000

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inference_energy.analysis.figures import reason
 from inference_energy.analysis.uncertainty.budget import Term, with_budget
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure, missing_figure
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.cells import Devices, MetricCell
 
 SECOND = 1_000_000_000

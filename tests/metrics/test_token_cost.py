@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_cells import measured
 
-from inference_energy.analysis.figures import reason
 from inference_energy.contracts.figure import missing_figure
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.token_cost import token_cost, variance_inflation
 
 

@@ -121,7 +121,7 @@ class WindowInputs:
 def read_windows(energy: EnergyDocument, steady: SteadyLoadDocument, carbon: CarbonDocument) -> list[WindowInputs]:
     """Return the windows of a session from its derived documents, without requests."""
     calibration = energy.calibration
-    entries = {entry.name: Correction.of(entry) for entry in calibration.applied} if calibration else {}
+    entries = {entry.name: Correction.from_entry(entry) for entry in calibration.applied} if calibration else {}
     return [
         _window(energy, name, window, steady.windows[name], carbon.windows[name].figures, entries)
         for name, window in energy.windows.items()

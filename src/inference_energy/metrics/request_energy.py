@@ -1,14 +1,14 @@
-"""Metric 3: energy of a request, its mean, its percentiles, and its parts.
+"""Metric 3: energy per request, its mean, percentiles and parts.
 
 Formula:  E_i from the receipts, which sum to the window's energy;  mean = E / N_requests;
           idle share = P_cold T / E;  prefill and decode share = sum of their part / sum of E_i
-Takes:    receipts.parquet (`analysis.attribution`); the mean is `energy_total_per_request_j`, which stands in the
-          summary.
-Needs:    for prefill and decode a policy that tells them apart.
-Interval: of percentiles that of the order statistics (`analysis.percentiles`) and that of the window's energy, in
-          quadrature; of the idle share the gain of a card cancels, as it errs in both powers.
-Says:     a rule for sharing: requests in a batch share every step. Percentiles are of requests that lie wholly in the
-          window, because the others pay a part elsewhere; where requests take as long as windows, these are the short.
+Takes:    receipts.parquet (`analysis.attribution`); the mean is `energy_total_per_request_j` of the summary.
+Needs:    for the shares of prefill and decode, a policy that separates them.
+Interval: percentiles combine, in quadrature, the interval of the order statistics (`analysis.latency`) with that of the
+          window's energy; in the idle share the gain of a card cancels, because it errs alike in both powers.
+Says:     how a rule shares the energy: requests in a batch share every step. Percentiles count requests that lie wholly
+          in the window, because others are also charged elsewhere; if requests last as long as windows, these are the
+          short ones.
 """
 
 import math
@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 from msgspec import structs
 
-from inference_energy.analysis.figures import blocking_reasons, reason
-from inference_energy.analysis.latency import needed, percentiles
+from inference_energy.analysis.figures import blocking_reasons
+from inference_energy.analysis.latency import percentiles, values_needed
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.reason_codes import reason
 from inference_energy.metrics.inputs import WindowInputs
 from inference_energy.metrics.uncertainty import LOAD, SCALE, bounded, half_width, like, scale_of, terms_of
 
@@ -29,13 +30,13 @@ PARTS = {"prefill": "prefill_energy_j", "decode": "decode_energy_j"}
 
 
 def request_energy(window: WindowInputs, uncertainty: Uncertainty) -> dict[str, Figure]:
-    """`request_energy_{p50,p90,p99}_j` and `request_energy_{prefill,decode,idle}_share`."""
+    """Return `request_energy_{p50,p90,p99}_j` and `request_energy_{prefill,decode,idle}_share`."""
     shares = {f"request_energy_{part}_share": _part(window, column) for part, column in PARTS.items()}
     return {**_percentiles(window), **shares, "request_energy_idle_share": idle_share(window, uncertainty)}
 
 
 def whole_requests(window: WindowInputs) -> pd.DataFrame:
-    """The charged requests that were sent and ended within the window: `energy_j` and `last_token_ns`."""
+    """Return `energy_j` and `last_token_ns` of the charged requests that were sent and ended within the window."""
     rows = window.finished()
     whole = rows.loc[(rows["sent_ns"] >= window.times_ns[0]).fillna(False), ["request_id", "last_token_ns"]]
     charged = window.receipts[window.receipts["energy_j"] > 0]
@@ -58,20 +59,22 @@ def _percentiles(window: WindowInputs) -> dict[str, Figure]:
     if charged > len(rows):
         text = f"{len(rows)} of the {charged} requests that were charged lie wholly in the window."
         notes.append(reason("whole_requests_only", text))
-    found = {}
-    for name, rank, own in zip(
+    figures = {}
+    for name, rank, estimate in zip(
         names, PERCENTILES, percentiles(values, times_ns, window.edges_ns, PERCENTILES), strict=True
     ):
-        if own.interval_95 is None:
-            text = f"Percentile {rank:g} of {len(values):,} requests: an upper bound at 95 % needs {needed(rank):,}."
-            found[name] = like(energy, None, "J/request", reasons=[reason("few_samples", text)])
+        if estimate.interval_95 is None:
+            text = f"Percentile {rank:g} of {len(values):,} requests: an upper bound at 95 % needs {values_needed(rank):,}."
+            figures[name] = like(energy, None, "J/request", reasons=[reason("few_samples", text)])
             continue
-        figure = like(energy, own.value, "J/request", notes=notes)
+        figure = like(energy, estimate.value, "J/request", notes=notes)
         if energy.budget is not None:
-            below, above = (math.hypot(own.value - bound, relative * own.value) for bound in own.interval_95)
-            figure = structs.replace(figure, interval_95=(own.value - below, own.value + above))
-        found[name] = figure
-    return found
+            below, above = (
+                math.hypot(estimate.value - bound, relative * estimate.value) for bound in estimate.interval_95
+            )
+            figure = structs.replace(figure, interval_95=(estimate.value - below, estimate.value + above))
+        figures[name] = figure
+    return figures
 
 
 def _part(window: WindowInputs, column: str) -> Figure:
@@ -91,22 +94,22 @@ def _part(window: WindowInputs, column: str) -> Figure:
 
 
 def idle_share(window: WindowInputs, uncertainty: Uncertainty) -> Figure:
-    """The share of the window's energy that the cold idle would have taken anyway."""
+    """Return the share of the window's energy that the cold idle would have used anyway."""
     energy, idle = window.figures["energy_total_j"], window.idle["cold"]
     problems = [*blocking_reasons(energy), *blocking_reasons(idle)]
     if problems or not energy.value or idle.value is None:
         absent = problems or [reason("no_power_source", "The window took no energy.")]
         return like(energy, None, "share", reasons=absent)
     share = idle.value * window.duration_s / energy.value
-    found = like(energy, share, "share", notes=[*energy.reasons, *idle.reasons])
+    figure = like(energy, share, "share", notes=[*energy.reasons, *idle.reasons])
     if energy.budget is None or idle.budget is None:
-        return found
+        return figure
     devices = window.devices
     parts = {
         name: (devices.idle_w["cold"].get(name, 0.0) * window.duration_s - share * energy_j) / energy.value
         for name, energy_j in devices.energies_j.items()
     }
     amount = (1 - share) * window.duration_s / energy.value
-    own = [term.scaled(window.duration_s / energy.value) for term in terms_of(idle, *SCALE)]
-    own += [term.scaled(share / energy.value) for term in terms_of(energy, *SCALE, LOAD)]
-    return bounded(found, [*own, *scale_of(parts, amount, devices.corrections, uncertainty)])
+    terms = [term.scaled(window.duration_s / energy.value) for term in terms_of(idle, *SCALE)]
+    terms += [term.scaled(share / energy.value) for term in terms_of(energy, *SCALE, LOAD)]
+    return bounded(figure, [*terms, *scale_of(parts, amount, devices.corrections, uncertainty)])

@@ -37,7 +37,9 @@ def scores_table(summary: SummaryDocument) -> Table:
     windows = [window for _, window in _estimated_windows(summary)]
     for index, estimator in enumerate(ESTIMATORS if windows else ()):
         rows = [(window.estimates[index], window.measured) for window in windows]
-        pairs = [(row.compared_j, measured.energy_per_output_token_j) for row, measured in rows if row.ratio is not None]
+        pairs = [
+            (row.compared_j, measured.energy_per_output_token_j) for row, measured in rows if row.ratio is not None
+        ]
         result = score(estimator.id, *np.array(pairs, dtype=np.float64).reshape(-1, 2).T)
         if not result.rows:
             whys = [row.not_scored or measured.unavailable for row, measured in rows]
@@ -96,9 +98,7 @@ def plot_estimates(summary: SummaryDocument) -> go.Figure | None:
         return None
     plot.add_vline(x=1, line={"color": page.LIGHT["soft"], "width": 1, "dash": "dash"})
     plot.update_yaxes(autorange="reversed", rangemode="normal", showgrid=True)
-    plot.update_xaxes(
-        type="log", rangemode="normal", showgrid=True, tickvals=TICKS, ticktext=[f"{t:g}" for t in TICKS]
-    )
+    plot.update_xaxes(type="log", rangemode="normal", showgrid=True, tickvals=TICKS, ticktext=[f"{t:g}" for t in TICKS])
     plot.update_layout(showlegend=True)
     return plot
 

@@ -87,9 +87,7 @@ def _closed(plan: dict[str, Any]) -> str:
     return f"{whole(plan['requests'])} for {whole(plan['users'])} user(s), and again from the first when used up"
 
 
-def _facts(
-    summary: dict[str, Any], figures: Mapping[str, Figure], energies: Mapping[str, Figure]
-) -> RenderableType:
+def _facts(summary: dict[str, Any], figures: Mapping[str, Figure], energies: Mapping[str, Figure]) -> RenderableType:
     table = _grid()
     counts = summary["requests"]
     outcomes = [f"{whole(counts[name])} {name}" for name in ("ok", "failed", "aborted", "skipped") if counts[name]]

@@ -41,7 +41,7 @@ def subject(
     sessions: Sequence[SessionData], environments: Sequence[dict[str, Any]], summary: SummaryDocument
 ) -> Subject:
     """Return models, server version, hardware and dates; each falls back to the names in the summary."""
-    models = _unique([str(s.model.name) for s in sessions if s.model.get("name")]) or _unique(
+    models = _unique([str(s.model["name"]) for s in sessions if s.model.get("name")]) or _unique(
         [window.model for window in summary.cells if window.model]
     )
     launches = [session.launch for session in summary.sessions]

@@ -100,7 +100,10 @@ def write_report(
         sessions=[
             (
                 session.files.label,
-                [*method_facts.session_facts(session), *method_facts.calibration_facts(_row(content.sessions, session))],
+                [
+                    *method_facts.session_facts(session),
+                    *method_facts.calibration_facts(_row(content.sessions, session)),
+                ],
             )
             for session in data
         ],
@@ -190,9 +193,10 @@ def _row(entries: Sequence[Entry], session: SessionData) -> Entry | None:
 
 def _untrusted(summary: SummaryDocument, data: Sequence[SessionData]) -> list[tuple[str, str, str]]:
     """Return the untrusted grades, each with the parts of that grade and the parts that were measured."""
-    parts = {(device.grade, device.domain) for window in summary.cells for device in window.devices} or {
-        (grade, source) for session in data for source, grade in source_grades(session).items()
+    parts: set[tuple[str, str]] = {
+        (device.grade, device.domain) for window in summary.cells for device in window.devices
     }
+    parts = parts or {(grade, source) for session in data for source, grade in source_grades(session).items()}
     measured = ", ".join(sorted({name for grade, name in parts if grade not in UNTRUSTED_GRADES}))
     grades = {figure.grade for figure in all_figures(summary)} | {grade for grade, _ in parts}
     return [

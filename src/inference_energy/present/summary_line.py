@@ -109,7 +109,9 @@ def _trust(summary: SummaryDocument, windows: Windows) -> str:
     bases_by_window = [best_basis(window) for window in windows]
     counts = Counter(basis for basis in bases_by_window if basis is not None)
     bases = ", ".join(f"{counts[basis]} {basis}" if len(counts) > 1 else basis for basis in BASES if counts[basis])
-    text = f"{counts.total()} of {len(windows)} loads have an energy per output token" + (f" ({bases})" if bases else "")
+    text = f"{counts.total()} of {len(windows)} loads have an energy per output token" + (
+        f" ({bases})" if bases else ""
+    )
     weak = sorted({figure.grade for figure in all_figures(summary)} & set(UNTRUSTED_GRADES))
     text += "".join(f"; power is {grade}, not measured{_ERROR.get(grade, '')}" for grade in weak)
     against = meters(summary.sessions)

@@ -4,7 +4,6 @@ The budgets of carbon and water are those of their energy, scaled: the tables sh
 """
 
 import textwrap
-from collections.abc import Sequence
 from html import escape
 
 import plotly.graph_objects as go
@@ -73,7 +72,7 @@ def budget_table(window: SummaryWindow, windows: Windows) -> Table:
     for (kind, figure, per), names in shown_figures:
         scale = column(peers, "", *names)[0].scale or Scale(1.0, "")
         shown = format_figure(figure, scale, per=per)
-        basis = "" if figure is None or figure.basis == "none" else f", {figure['basis']}"
+        basis = "" if figure is None or figure.basis == "none" else f", {figure.basis}"
         table.heading(f"{kind}{basis}: {shown.text}")
         budget = figure.budget if figure else None
         if figure is None or figure.value is None or budget is None:
@@ -102,9 +101,7 @@ def plot_budgets(windows: Windows) -> go.Figure | None:
     if not budgets_by_kind:
         return None
     names = list(
-        dict.fromkeys(
-            term.name for _, budgets in budgets_by_kind for *_, budget in budgets for term in budget.terms
-        )
+        dict.fromkeys(term.name for _, budgets in budgets_by_kind for *_, budget in budgets for term in budget.terms)
     )
     height = 190 + 40 * max(len(budgets) for _, budgets in budgets_by_kind)
     plot = go.Figure(layout=page.layout("share of u²", "", height=height, barmode="stack"))
@@ -143,9 +140,7 @@ def plot_budgets(windows: Windows) -> go.Figure | None:
     return plot
 
 
-def _add_budget(
-    table: Table, value: float, budget: UncertaintyBudget, shown: FormattedFigure, scale: Scale
-) -> None:
+def _add_budget(table: Table, value: float, budget: UncertaintyBudget, shown: FormattedFigure, scale: Scale) -> None:
     combined = budget.combined
 
     def sizes(u: float) -> list[TableCell]:
@@ -182,7 +177,7 @@ def _add_budget(
         *sizes(budget.expanded),
         TableCell("–", "number"),
         TableCell("–", "number"),
-        TableCell(f"coverage factor k = {budget['factor']:.2f} times the combined"),
+        TableCell(f"coverage factor k = {budget.factor:.2f} times the combined"),
     )
 
 
@@ -195,8 +190,8 @@ def freedom(dof: float | None) -> str:
 
 def _share(figure: Figure, budget: UncertaintyBudget, name: str) -> tuple[float, str]:
     """Return the share of the terms with this name, and the text of the tooltip."""
-    u2 = sum(term.u ** 2 for term in budget.terms if term.name == name)
-    share = u2 / budget.combined ** 2
+    u2 = sum(term.u**2 for term in budget.terms if term.name == name)
+    share = u2 / budget.combined**2
     scale = scale_for([figure.value], figure.unit)
     return share, escape(f"{name}: {100 * share:.1f} %, u = {significant(u2**0.5 * scale.factor, 2)} {scale.unit}")
 

@@ -317,8 +317,8 @@ def steadiness_verdict(check: SteadinessVerdict) -> str:
     """Return the joint result of both tests of a window: `passed`, `failed` or `not judged`."""
     if not check.judged:
         return "not judged"
-    exceeded = any(test.exceeded for test in (*check.trends.values(), *check.stationarity.values()))
-    return "failed" if exceeded else "passed"
+    tests: list[Trend | LevelTest] = [*check.trends.values(), *check.stationarity.values()]
+    return "failed" if any(test.exceeded for test in tests) else "passed"
 
 
 def _counter_ratios(devices: Sequence[DeviceEnergy]) -> TableCell:

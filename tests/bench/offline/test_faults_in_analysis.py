@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from inference_energy.analysis.figures import CODES
 from inference_energy.bench.hardware import DEVICES, H100
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts.reason_codes import CODES
 from inference_energy.impact.recompute import session_parts
 from inference_energy.validation.bench_trial import IMPACT
 from tests.bench.offline.plans import Load, node, phase, plan, written

@@ -27,7 +27,7 @@ from inference_energy.acquire.load.standalone import CELL
 from inference_energy.acquire.session.live_stats import LiveStats, Progress, Stages, clock, format_stats
 from inference_energy.analysis.client_cost import client_cost
 from inference_energy.analysis.counts import Span, compare_totals, prompt_lengths
-from inference_energy.analysis.figures import make_figure, reason
+from inference_energy.analysis.figures import make_figure
 from inference_energy.analysis.latency import goodput, lag_s, latency_figures, samples
 from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
 from inference_energy.analysis.token_times import arrivals
@@ -35,6 +35,7 @@ from inference_energy.analysis.windows import TokenTimes, Window
 from inference_energy.cli.load.options import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
 from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.reason_codes import reason
 
 ERRORS_SHOWN = 5
 

@@ -22,7 +22,6 @@ from inference_energy.present.plots import error_bars
 from inference_energy.present.report_inputs import Windows
 from inference_energy.present.tables import Table
 
-
 FLOOR_POINTS = 60
 ENERGY, RATE, POWER = "energy_total_per_output_token_j", "output_tokens_per_s", "power_mean_w"
 

@@ -113,7 +113,10 @@ def impact_table(windows: Windows) -> Table:
         shown = [_shown(window, name, scale) for _, name, scale in headings]
         carbon = [*table.numbers(shown[:2]), table.number(shown[2]), table.number(shown[3])]
         table.add(
-            TableCell(window_title(window, windows), "head"), *carbon, *table.numbers(shown[4:6]), table.number(shown[6])
+            TableCell(window_title(window, windows), "head"),
+            *carbon,
+            *table.numbers(shown[4:6]),
+            table.number(shown[6]),
         )
     return table
 
@@ -250,7 +253,9 @@ def _front_title(front: ParetoFront) -> str:
     return " against ".join(f"{name} ({way})" for name, way in zip(front.figures, ways, strict=True))
 
 
-def _front_table(front: ParetoFront, windows_by_name: Mapping[tuple[str, str], SummaryWindow], windows: Windows) -> Table:
+def _front_table(
+    front: ParetoFront, windows_by_name: Mapping[tuple[str, str], SummaryWindow], windows: Windows
+) -> Table:
     table = Table(["load", *front.figures, "on the front"])
     for group in front.groups:
         if len(front.groups) > 1:
