@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 CONFIG ?= config.yaml
 
-.PHONY: help setup run test test-fast bench lint format lock docs images clean
+.PHONY: help setup run test test-fast coverage bench lint format lock docs images clean
 
-help: ## Say what each target does
+help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with inference-energy and snakemake in it (about a minute; nothing to do the next time)
@@ -35,14 +35,17 @@ run: setup ## Set up and measure: the experiment in config.yaml (up to 12 minute
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake $(if $(filter-out config.yaml,$(CONFIG)),--configfile $(CONFIG)) --quiet rules; \
 	echo "==> run: done in $$((SECONDS - start)) s"
 
-test: setup lint ## Set up and pass all tests: unit, real CPU vLLM, real Snakemake runs, lint (half an hour on 2 cores)
+test: setup lint ## Set up, then lint and run all tests, with a real CPU vLLM and real Snakemake runs (half an hour)
 	@echo "==> test: all tests"
 	@start=$$SECONDS; \
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --durations=10; \
 	echo "==> test: done in $$((SECONDS - start)) s"
 
-test-fast: setup ## Pass the tests that need neither vLLM nor Snakemake (about a minute)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not vllm and not pipeline"
+test-fast: setup ## Run the quick tests: no vLLM, no Snakemake, nothing slow (under 2 minutes)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not vllm and not pipeline and not slow"
+
+coverage: setup ## Measure line coverage without vLLM and Snakemake, and compare it with the floor in pyproject.toml
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not vllm and not pipeline" --cov --cov-report=term:skip-covered
 
 bench: setup ## Check this installation against a simulated GPU with known truth (under 3 minutes)
 	@echo "==> bench: simulated sessions, then one live run on a virtual GPU"
@@ -50,29 +53,32 @@ bench: setup ## Check this installation against a simulated GPU with known truth
 	$(BIN)/inference-energy bench check; \
 	echo "==> bench: done in $$((SECONDS - start)) s"
 
-lint: setup ## Check style, types and workflow
-	@echo "==> lint: ruff, mypy, snakefmt, snakemake --lint"
+lint: setup ## Check style, types, spelling, prose and workflow
+	@echo "==> lint: ruff, mypy, snakefmt, codespell, prose, snakemake --lint"
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/snakefmt --check Snakefile workflow
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --quiet tests/architecture/test_workflow_lint.py
+	@$(BIN)/codespell
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --quiet tests/architecture/test_workflow_lint.py tests/docs/test_prose.py
 
-format: setup ## Write code in the project's style
+format: setup ## Format the code
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 	@$(BIN)/snakefmt Snakefile workflow
 
-docs: setup ## Write what is generated: comments in the configurations, JSON schema, docs pages
+docs: setup ## Generate comments, JSON schema and reference pages, then build the documentation into site/
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy document config.yaml config/*.yaml \
 	  --schema workflow/schemas/config.schema.json --page docs/reference/configuration.md --reasons docs/reference/reasons.md
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy estimate score \
 	  --page docs/validation/estimators.md --images docs/images > /dev/null
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "==> docs: site/index.html"
 
-images: setup ## Draw the pictures of docs/reference/metrics.md anew, from results/metrics (needs Chromium)
+images: setup ## Redraw the pictures of docs/reference/metrics.md from results/metrics (needs Chromium)
 	@$(BIN)/python scripts/metric_images.py results/metrics docs/images
 
-lock: setup ## Write the lock files anew from pyproject.toml and the .in files
+lock: setup ## Renew the lock files from pyproject.toml and the .in files
 	@echo "==> lock"
 	@echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  --no-annotate -o requirements/bootstrap.lock -

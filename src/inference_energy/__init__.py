@@ -1,3 +1,19 @@
 """Inference Energy Toolkit: measured energy of LLM serving."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference_energy.api.power_monitor import PowerMonitor
+
 __version__ = "0.1.0"
+__all__ = ["PowerMonitor", "__version__"]
+
+_MODULES = {"PowerMonitor": "inference_energy.api.power_monitor"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the API when it is first used, so that commands start without it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,35 +1,11 @@
-"""The configuration and the sampler each write the sources down: acquisition imports no configuration."""
+"""Sources that must be set up: the sampler takes the configuration's section as it is."""
 
 from pathlib import Path
 
 import pytest
-from pydantic_core import PydanticUndefined
 
-from inference_energy.acquire.power import settings
 from inference_energy.acquire.power.settings import SamplerSpec
-from inference_energy.config import power
 from inference_energy.config.power import PowerConfig, SourceName
-
-PAIRS = [
-    (power.NvidiaSmi, settings.NvidiaSmiSettings),
-    (power.PcmPower, settings.PcmPowerSettings),
-    (power.Redfish, settings.RedfishSettings),
-    (power.Ipmi, settings.IpmiSettings),
-    (power.SmartPlug, settings.SmartPlugSettings),
-    (power.Pdu, settings.PduSettings),
-    (power.Dcgm, settings.DcgmSettings),
-]
-
-
-@pytest.mark.parametrize(("configured", "sampled"), PAIRS)
-def test_both_know_the_same_keys_with_the_same_defaults(configured: type, sampled: type) -> None:
-    assert set(configured.model_fields) == set(sampled.model_fields)
-    for name, field in configured.model_fields.items():
-        other = sampled.model_fields[name]
-        ours, theirs = (f.get_default(call_default_factory=True) for f in (field, other))
-        assert (ours is PydanticUndefined) == (theirs is PydanticUndefined), name
-        assert ours is PydanticUndefined or ours == theirs, name
-        assert [str(rule) for rule in field.metadata] == [str(rule) for rule in other.metadata], name
 
 
 def test_the_sampler_takes_the_whole_section() -> None:

@@ -1,6 +1,5 @@
-"""What `load-test` is told: spellings, contradictions, and the configuration's models that come of it."""
+"""Options of `load-test`: spellings, contradictions, and the configuration's models that are made of them."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -12,33 +11,33 @@ import pytest
 import typer
 
 from inference_energy.cli.load.command import register
+from inference_energy.cli.load.document import load_test
+from inference_energy.cli.load.load_test import LoadTest, prompts_beside
 from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, distribution
-from inference_energy.cli.load.options import LoadOptions, prompts_of, refuse_contradictions
-from inference_energy.cli.load.plan import cells_of, client_of, limits_of
+from inference_energy.cli.load.options import OPTIONS, model_field
+from inference_energy.cli.load.prepare import build_cells, prepare
 from inference_energy.errors import InputError
+from inference_energy.plan.cells import Cell
 
 SYNTHETIC = {"prompt_length": "normal:256:64"}
 
 
-def options(**given: Any) -> LoadOptions:
-    return LoadOptions.of(
-        {
-            "endpoint": ("http://127.0.0.1:8000",),
-            "model": "m",
-            "output": "r.csv",
-            "power_source": (),
-            "gpu": (),
-            **given,
-        }
-    )
+def options(**typed: Any) -> dict[str, Any]:
+    return {"endpoint": ["http://127.0.0.1:8000"], "model": "m", "output": Path("r.csv"), **typed}
 
 
-def test_every_attribute_is_an_option() -> None:
+def build(typed: dict[str, Any]) -> list[Cell]:
+    """The cells, by the way that the options take: over a process that gets them as JSON."""
+    return build_cells(LoadTest.model_validate(json.loads(json.dumps(load_test(typed).as_json()))))
+
+
+def test_every_option_sets_a_described_key_and_stands_in_the_help() -> None:
     app = typer.Typer()
     register(app)
     names = {parameter.name for parameter in typer.main.get_command(app).params}
-    fields = {field.name for field in dataclasses.fields(LoadOptions)}
-    assert names - {"json_file", "help", "install_completion", "show_completion"} == fields
+    assert names - {"json_file", "help", "install_completion", "show_completion"} == {one.name for one in OPTIONS}
+    for option in OPTIONS:
+        assert option.help or model_field(option.key).description
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def test_every_attribute_is_an_option() -> None:
         ({"burstiness": 0.5}, ("--burstiness", "closed loop"), "--arrival gamma"),
         ({"burstiness": 0.5, "qps": "3"}, ("--burstiness", "--qps"), "--arrival gamma"),
         ({"arrival": "gamma", "qps": "3"}, ("--arrival gamma", "--burstiness"), "--burstiness B"),
-        ({"arrival": "poisson"}, ("--arrival poisson", "--qps"), "--qps N"),
+        ({"arrival": "poisson"}, ("--arrival poisson", "--qps"), "--qps RATE"),
         ({"arrival": "trace"}, ("--arrival trace", "--trace"), "--trace FILE"),
         ({"trace": "t.csv", "schedule": "s.csv"}, ("--trace", "--schedule"), "leave"),
         ({"time_scale": 0.5, "qps": "1"}, ("--time-scale", "--qps"), "--trace FILE"),
@@ -70,7 +69,7 @@ def test_contradictions_name_both_and_say_what_to_write(
     given: dict[str, Any], both: tuple[str, str], write: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        refuse_contradictions(options(**{**SYNTHETIC, **given}))
+        load_test(options(**{**SYNTHETIC, **given}))
     for part in (*both, write):
         assert part in str(refused.value)
 
@@ -86,7 +85,7 @@ def test_contradictions_name_both_and_say_what_to_write(
         ({"vocabulary": 32000, "api": "chat"}, "no --vocabulary"),
         ({"turns": "3"}, "--api chat"),
         ({"parameters": "{"}, "--parameters: not JSON"),
-        ({"parameters": '{"max_tokens": 3}'}, "--parameters: max_tokens has an option"),
+        ({"parameters": '{"max_tokens": 3}'}, "--parameters: this field is set from other keys; use max_tokens"),
         ({"api": "images"}, "--api: "),
         ({"prompt_length": None, "prompts": "absent.txt"}, "--prompts: absent.txt cannot be read"),
         ({"prompt_length": None, "prompts": "p.parquet"}, "--schedule"),
@@ -96,10 +95,9 @@ def test_contradictions_name_both_and_say_what_to_write(
     ],
 )
 def test_values_that_cannot_be_used_are_refused_under_the_options_name(given: dict[str, Any], option: str) -> None:
-    asked = options(**{**SYNTHETIC, **given})
     with pytest.raises(InputError) as refused:
-        cells_of(asked)
-        client_of(asked)
+        test = load_test(options(**{**SYNTHETIC, **given}))
+        prepare({"test": {**test.as_json(), "plan_only": True}, "folder": "."})
     assert option in str(refused.value)
     assert "windows." not in str(refused.value)
     assert "workloads." not in str(refused.value)
@@ -122,9 +120,7 @@ def test_values_that_cannot_be_used_are_refused_under_the_options_name(given: di
     ],
 )
 def test_arrivals_become_the_configurations_models(given: dict[str, Any], process: str, values: dict[str, Any]) -> None:
-    asked = options(**SYNTHETIC, **given)
-    refuse_contradictions(asked)
-    (cell,) = cells_of(asked)
+    (cell,) = build(options(**SYNTHETIC, **given))
     assert cell.arrival.process == process
     assert {name: getattr(cell.arrival, name) for name in values} == values
 
@@ -139,9 +135,9 @@ def test_prompts_are_told_apart_by_name_and_content(tmp_path: Path) -> None:
     }
     for name, (text, source) in contents.items():
         (tmp_path / name).write_text(text)
-        (cell,) = cells_of(options(prompts=str(tmp_path / name)))
+        (cell,) = build(options(prompts=str(tmp_path / name)))
         assert cell.workload.prompts.source == source
-    (cell,) = cells_of(options(prompts=str(tmp_path / "a.txt")))
+    (cell,) = build(options(prompts=str(tmp_path / "a.txt")))
     assert cell.arrival.pool == 3, "all of a file, before one is sent again"
 
 
@@ -153,22 +149,22 @@ def test_traces_are_told_apart_by_their_head_line(tmp_path: Path) -> None:
     }
     for name, (text, known) in heads.items():
         (tmp_path / name).write_text(text)
-        (cell,) = cells_of(options(trace=str(tmp_path / name), ignore_eos=True))
+        (cell,) = build(options(trace=str(tmp_path / name), ignore_eos=True))
         assert cell.arrival.format == known
     with pytest.raises(InputError, match="--ignore-eos, or --trace-arrivals-only"):
-        cells_of(options(trace=str(tmp_path / "a.csv")))
+        build(options(trace=str(tmp_path / "a.csv")))
 
 
 def test_a_replay_takes_the_measured_cell_and_the_prompts_beside(tmp_path: Path) -> None:
     schedule = tmp_path / "schedule.parquet"
     pd.DataFrame({"cell": ["warmup", "load-test"]}).to_parquet(schedule)
-    (cell,) = cells_of(options(schedule=str(schedule)))
+    (cell,) = build(options(schedule=str(schedule)))
     assert cell.arrival.cell == "load-test"
     assert cell.arrival.prompts is None
-    prompts_of(schedule).touch()
-    (cell,) = cells_of(options(schedule=str(schedule)))
+    prompts_beside(schedule).touch()
+    (cell,) = build(options(schedule=str(schedule)))
     assert cell.arrival.prompts == str(tmp_path / "prompts.parquet")
-    assert prompts_of(Path("mine.parquet")) == Path("mine-prompts.parquet")
+    assert prompts_beside(Path("mine.parquet")) == Path("mine-prompts.parquet")
 
 
 def test_spellings() -> None:
@@ -185,20 +181,23 @@ def test_spellings() -> None:
         "column": "n",
     }
     assert distribution("--o", "0.5", TIMES) == {"distribution": "fixed", "time_s": "0.5"}
-    found = limits_of(options(limits="ttft=0.5, tpot=0.05"))
-    assert found is not None
-    assert (found.ttft_s, found.tpot_s, found.e2e_s) == (0.5, 0.05, None)
+    limits = load_test(options(**SYNTHETIC, limits="ttft=0.5, tpot=0.05")).limits
+    assert limits is not None
+    assert (limits.ttft_s, limits.tpot_s, limits.e2e_s) == (0.5, 0.05, None)
     with pytest.raises(InputError, match="at most once"):
-        limits_of(options(limits="ttft=1,ttft=2"))
+        load_test(options(**SYNTHETIC, limits="ttft=1,ttft=2"))
     for value in ("nan", "inf", "0"):
         with pytest.raises(InputError, match="--limits"):
-            limits_of(options(limits=f"ttft={value}"))
+            load_test(options(**SYNTHETIC, limits=f"ttft={value}"))
 
 
-def test_options_travel_as_json() -> None:
-    asked = options(**SYNTHETIC, warmup=3.0, gpu=("0", "1"))
-    assert LoadOptions.from_json(asked.as_json()) == asked
-    assert asked.cells == {"warmup": 3.0, "load-test": 600.0}
+def test_a_load_test_travels_as_json() -> None:
+    typed = options(**SYNTHETIC, warmup=3.0, gpu=["0", "1"], power=True, seed=0)
+    test = load_test(typed)
+    assert LoadTest.model_validate(json.loads(json.dumps(test.as_json()))) == test
+    assert test.cells == {"warmup": 3.0, "load-test": 600.0}
+    assert test.power is not None
+    assert (test.power.gpus, test.seed) == (["0", "1"], 0)
 
 
 def test_the_process_that_stays_beside_the_load_takes_in_neither_arrow_nor_numpy() -> None:
@@ -206,7 +205,7 @@ def test_the_process_that_stays_beside_the_load_takes_in_neither_arrow_nor_numpy
         "import sys; sys.argv = ['x', 'load-test', '--help']\n"
         "from inference_energy.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "import inference_energy.cli.load.run, inference_energy.cli.load.run, json\n"
+        "import inference_energy.cli.load.run, inference_energy.cli.load.document, json\n"
         "print(json.dumps([n for n in ('numpy', 'pandas', 'pyarrow', 'aiohttp') if n in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

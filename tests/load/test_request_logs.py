@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from inference_energy.acquire.load.http.request import RequestRecord
-from inference_energy.acquire.load.request_log import RequestLogger, clear, merge_request_logs
+from inference_energy.acquire.load.request_log import RequestLogger, merge_request_logs
+from inference_energy.acquire.load.settings import clear_logs
 from inference_energy.contracts import requests
 from inference_energy.contracts import requests as answers
 from inference_energy.contracts import requests as chunks
@@ -110,7 +111,7 @@ def test_no_log_is_said(tmp_path: Path) -> None:
 def test_logs_of_an_earlier_run_with_more_workers_are_removed(tmp_path: Path) -> None:
     for worker in range(3):
         log(tmp_path, worker, [worker])
-    clear(tmp_path)
+    clear_logs(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""What reruns after a change, row by row as docs/explanation/architecture.md has it, on real Snakemake dry runs."""
+"""What reruns after a change, row by row as docs/explanation/reruns.md has it, on real Snakemake dry runs."""
 
 import json
 import os

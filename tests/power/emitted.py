@@ -62,4 +62,4 @@ def run_of(source: PowerSource, folder: Path, duration_s: float = 0.4) -> str:
 
 def said(source: PowerSource) -> str:
     """What it says of itself."""
-    return f"{source.state()} {json.dumps(source.describe())} {source!r} {vars(source)} {source.name} {source.grade}"
+    return f"{source.probe()} {json.dumps(source.describe())} {source!r} {vars(source)} {source.name} {source.grade}"

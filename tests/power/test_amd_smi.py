@@ -50,7 +50,7 @@ def test_a_board_that_gives_an_average_has_it_in_its_own_column() -> None:
 def test_over_what_an_average_averages_is_not_known_and_an_instant_is_none() -> None:
     for gpu, window_s in ((FakeGpu(A, average_w=301, instant_w="N/A"), None), (FakeGpu(A), 0.0)):
         _, channels = channels_of(gpu)
-        assert one(channels, "sampled").about == {"averaging_window_s": window_s}
+        assert one(channels, "sampled").metadata == {"averaging_window_s": window_s}
 
 
 def test_the_state_is_not_asked_for_at_every_poll_and_does_not_cost_the_power() -> None:
@@ -126,11 +126,11 @@ def test_the_grade_says_whether_there_is_a_counter() -> None:
 def test_the_second_die_of_a_module_is_left_out_and_named(power: int | str) -> None:
     smi = FakeAmdSmi([FakeGpu(A, average_w=237, instant_w="N/A"), FakeGpu(B, average_w=power, instant_w="N/A")])
     source = AmdSmiSource(amdsmi=smi)
-    state = source.state()
+    state = source.probe()
     assert (state.available, state.devices) == (True, [A])
     assert f"left out because they give no power of their own: {B}" in state.reason
     assert {channel.device for channel in source.channels()} == {A}
-    alone = AmdSmiSource([B], smi).state()
+    alone = AmdSmiSource([B], smi).probe()
     assert not alone.available
     assert "second die" in alone.reason
 
@@ -170,12 +170,12 @@ def test_an_error_while_opening_does_not_lose_a_channel() -> None:
 
 @pytest.mark.parametrize("wanted", [[1], ["1"], [B], ["18ff"], [B.upper(), 1]])
 def test_gpus_are_picked_by_index_or_uuid_each_once(wanted: list[str | int]) -> None:
-    assert AmdSmiSource(wanted, FakeAmdSmi([FakeGpu(A), FakeGpu(B)])).state().devices == [B]
+    assert AmdSmiSource(wanted, FakeAmdSmi([FakeGpu(A), FakeGpu(B)])).probe().devices == [B]
 
 
 @pytest.mark.parametrize(("wanted", "said"), [([2], "no GPU here"), (["GPU-1"], "no GPU here"), ([], "empty")])
 def test_a_wrong_choice_of_gpus_says_what_there_is(wanted: list[str | int], said: str) -> None:
-    state = AmdSmiSource(wanted, FakeAmdSmi([FakeGpu(A), FakeGpu(B)])).state()
+    state = AmdSmiSource(wanted, FakeAmdSmi([FakeGpu(A), FakeGpu(B)])).probe()
     assert not state.available
     assert said in state.reason
 
@@ -185,19 +185,19 @@ def test_a_wrong_choice_of_gpus_says_what_there_is(wanted: list[str | int], said
     [(NO_PERM, "video and render"), (DRIVER_NOT_LOADED, "modprobe amdgpu"), (NOT_FOUND, "AMDSMI_STATUS_NOT_FOUND")],
 )
 def test_a_broken_driver_is_a_reason(code: int, said: str) -> None:
-    state = AmdSmiSource(amdsmi=FakeAmdSmi([], broken=code)).state()
+    state = AmdSmiSource(amdsmi=FakeAmdSmi([], broken=code)).probe()
     assert not state.available
     assert said in state.reason
 
 
 def test_a_driver_without_gpus_is_unavailable() -> None:
-    assert "shows no GPU" in AmdSmiSource(amdsmi=FakeAmdSmi([])).state().reason
+    assert "shows no GPU" in AmdSmiSource(amdsmi=FakeAmdSmi([])).probe().reason
 
 
 def test_every_session_is_closed_again() -> None:
     smi = FakeAmdSmi([FakeGpu(A)])
     source = AmdSmiSource(amdsmi=smi)
-    source.state()
+    source.probe()
     assert smi.sessions == 0
     source.channels()
     assert smi.sessions == 1
@@ -213,12 +213,12 @@ def test_a_missing_package_and_a_missing_library_say_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "amdsmi", None)
-    assert "package amdsmi is missing" in AmdSmiSource().state().reason
+    assert "package amdsmi is missing" in AmdSmiSource().probe().reason
     monkeypatch.delitem(sys.modules, "amdsmi")
     # As the real module does where libamd_smi.so cannot be found.
     (tmp_path / "amdsmi.py").write_text("print('libamd_smi.so: cannot open')\n{}['libamd_smi.so']\n")
     monkeypatch.syspath_prepend(tmp_path)
-    state = AmdSmiSource().state()
+    state = AmdSmiSource().probe()
     assert not state.available
     assert "amd-smi-lib" in state.reason
     assert capfd.readouterr().out == ""

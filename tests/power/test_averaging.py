@@ -39,7 +39,7 @@ def test_the_rule_of_the_reference(
 
 
 def about(gpu: FakeGpu, windows_s: dict[str, float] | None = None) -> dict[str, object]:
-    return NvmlSource(nvml=FakeNvml([gpu]), windows_s=windows_s).channels()[0].about
+    return NvmlSource(nvml=FakeNvml([gpu]), windows_s=windows_s).channels()[0].metadata
 
 
 def test_nvml_says_it_by_architecture_and_by_what_it_reads() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceState
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel
 from inference_energy.acquire.power.calibrate import measure
 from inference_energy.acquire.power.calibrate.measure import (
     METERS,
@@ -201,8 +201,8 @@ class _Meter(PowerSource):
     def __init__(self) -> None:
         self._nvml: NvmlSource | None = None
 
-    def state(self) -> SourceState:
-        return SourceState(self.name, True, "a stub", ["plug"])
+    def find_devices(self) -> tuple[str, list[str]]:
+        return "a stub", ["plug"]
 
     def channels(self) -> list[SensorChannel]:
         self._nvml = NvmlSource()

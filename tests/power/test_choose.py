@@ -5,7 +5,7 @@ from typing import ClassVar, get_args
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
-from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceState
+from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.choose import all_states, candidates, choose
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
@@ -18,15 +18,13 @@ class Stub(PowerSource):
 
     def __init__(self, name: str, works: bool, grade: str = "counter") -> None:
         self.name = name  # type: ignore[misc]
+        self.grade = grade
         self._works = works
-        self._grade = grade
 
-    @property
-    def grade(self) -> str:
-        return self._grade
-
-    def state(self) -> SourceState:
-        return SourceState(self.name, self._works, f"because {self.name}", [])
+    def find_devices(self) -> tuple[str, list[str]]:
+        if not self._works:
+            raise SourceError(f"because {self.name}")
+        return f"because {self.name}", []
 
     def channels(self) -> list[SensorChannel]:
         return []

@@ -10,9 +10,9 @@ from fake_dcgm import A, B, Cluster
 from fake_http import FakeDevice, Response, device, self_signed
 
 from inference_energy.acquire.power.base import SensorChannel, SourceError
-from inference_energy.acquire.power.settings import DcgmSettings
 from inference_energy.acquire.power.sources import dcgm_feeds
 from inference_energy.acquire.power.sources.dcgm import DcgmSource
+from inference_energy.config.power import DcgmSettings
 
 TOKEN = "t0ken-of-the-cluster"
 
@@ -43,7 +43,7 @@ def later(channel: SensorChannel) -> None:
 def test_the_exporters_page() -> None:
     with device(Cluster()) as fake:
         exported = source(fake)
-        assert exported.state().devices == [A, B]
+        assert exported.probe().devices == [A, B]
         fake.requests.clear()
         channels = exported.channels()
         assert {(channel.source, channel.domain) for channel in channels} == {("dcgm", "gpu")}
@@ -71,7 +71,7 @@ def test_older_models_report_instantaneous_power(model: str) -> None:
         channel = source(fake).channels()[0]
         reading = channel.read()
         assert (reading.power_average_w, reading.power_instant_w) == (None, 412.5)
-        assert channel.about["averaging_window_s"] == 0.0
+        assert channel.metadata["averaging_window_s"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -91,26 +91,26 @@ def test_newer_models_average_over_a_second_and_who_does_not_say_is_not_known(
 ) -> None:
     with device(Cluster(model)) as fake:
         channels = source(fake).channels()
-        assert channels[0].about["averaging_window_s"] == window_s
+        assert channels[0].metadata["averaging_window_s"] == window_s
         assert channels[0].read().power_average_w == 412.5
-        assert channels[1].about == {}, "a counter averages nothing"
+        assert channels[1].metadata == {}, "a counter averages nothing"
 
 
 def test_characterised_gpus_average_over_what_was_found() -> None:
     with device(Cluster()) as fake:
         exported = DcgmSource(source(fake)._settings, windows_s={A: 0.9})
-        windows_s = {channel.device: channel.about.get("averaging_window_s") for channel in exported.channels()[::2]}
+        windows_s = {channel.device: channel.metadata.get("averaging_window_s") for channel in exported.channels()[::2]}
         assert windows_s == {A: 0.9, B: 1.0}
 
 
 def test_certificates(tmp_path: Path) -> None:
     both, certificate = self_signed(tmp_path)
     with device(Cluster(), both) as fake:
-        refused = source(fake).state()
+        refused = source(fake).probe()
         assert not refused.available and "power.dcgm.verify to its CA file" in refused.reason
-        trusted = source(fake, verify=str(certificate)).state()
+        trusted = source(fake, verify=str(certificate)).probe()
         assert trusted.available and "not checked" not in trusted.reason
-        unchecked = source(fake, verify=False).state()
+        unchecked = source(fake, verify=False).probe()
         assert unchecked.available and "not checked: set power.dcgm.verify" in unchecked.reason
 
 
@@ -151,7 +151,7 @@ def test_without_the_energy_counter() -> None:
         del fields["TOTAL_ENERGY_CONSUMPTION"]
     with device(cluster) as fake:
         exported = source(fake)
-        assert "2 without an energy counter: add DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION" in exported.state().reason
+        assert "2 without an energy counter: add DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION" in exported.probe().reason
         assert [channel.grade for channel in exported.channels()] == ["sampled"] * 2
         assert exported.grade == "sampled"
         cluster.moving = False
@@ -164,13 +164,13 @@ def test_without_the_energy_counter() -> None:
 
 def test_which_gpus() -> None:
     with device(Cluster()) as fake:
-        assert source(fake, ["GPU-bbbb"]).state().devices == [B]
-        assert source(fake, [1, B]).state().devices == [B]
-        assert source(fake, labels={"Hostname": "node-a"}).state().devices == [A]
-        assert "0 GPUs there match 'GPU-cc'" in source(fake, ["GPU-cc"]).state().reason
-        assert "2 GPUs there match 'GPU-'" in source(fake, ["GPU-"]).state().reason
-        assert "empty list" in source(fake, []).state().reason
-        assert "the labels {'Hostname': 'x'}" in source(fake, labels={"Hostname": "x"}).state().reason
+        assert source(fake, ["GPU-bbbb"]).probe().devices == [B]
+        assert source(fake, [1, B]).probe().devices == [B]
+        assert source(fake, labels={"Hostname": "node-a"}).probe().devices == [A]
+        assert "0 GPUs there match 'GPU-cc'" in source(fake, ["GPU-cc"]).probe().reason
+        assert "2 GPUs there match 'GPU-'" in source(fake, ["GPU-"]).probe().reason
+        assert "empty list" in source(fake, []).probe().reason
+        assert "the labels {'Hostname': 'x'}" in source(fake, labels={"Hostname": "x"}).probe().reason
 
 
 def test_mig_slices_repeat_their_boards_power() -> None:
@@ -189,7 +189,7 @@ def test_blank_values_are_none(blank: float) -> None:
     del cluster.gpus[B]["TOTAL_ENERGY_CONSUMPTION"]
     with device(cluster) as fake:
         exported = source(fake)
-        assert exported.state().devices == [A]
+        assert exported.probe().devices == [A]
         reading = exported.channels()[0].read()
         assert (reading.temperature_c, reading.power_w) == (None, 412.5)
 
@@ -237,7 +237,7 @@ def test_a_gpu_that_is_lost_and_an_exporter_that_restarts() -> None:
         later(power)
         with pytest.raises(SourceError, match="cannot be reached"):
             power.read()
-        assert "cannot be reached" in source(fake).state().reason
+        assert "cannot be reached" in source(fake).probe().reason
         fake.start()
         later(power)
         assert power.read().power_w == 412.5
@@ -251,7 +251,7 @@ def test_garbage(page: str | bytes) -> None:
         later(power)
         with pytest.raises(SourceError, match=r"cut off|text format|no longer shown"):
             power.read()
-        assert not source(fake).state().available
+        assert not source(fake).probe().available
         fake.handle = working
         later(power)
         assert power.read().power_w == 412.5
@@ -261,7 +261,7 @@ def test_prometheus_gives_samples_their_own_time() -> None:
     cluster = Cluster()
     with device(cluster) as fake:
         scraped = prometheus(fake)
-        assert scraped.state().devices == [A]
+        assert scraped.probe().devices == [A]
         power, energy = by_grade(scraped.channels())
         reading = power.read()
         assert reading.power_w == 412.5
@@ -288,7 +288,7 @@ def test_prometheus_old_samples_are_errors() -> None:
         time.sleep(0.6)
         with pytest.raises(SourceError, match=r"no longer shown.*not scraped"):
             power.read()
-        assert "period_s at least" in prometheus(fake).state().reason
+        assert "period_s at least" in prometheus(fake).probe().reason
         cluster.fresh_until_s, cluster.moving = None, True
         later(power)
         assert power.read().power_w == 412.5
@@ -297,13 +297,13 @@ def test_prometheus_old_samples_are_errors() -> None:
 def test_prometheus_must_be_told_which_machine() -> None:
     cluster = Cluster()
     with device(cluster) as fake:
-        assert "power.dcgm.labels is empty" in prometheus(fake, labels={}).state().reason
+        assert "power.dcgm.labels is empty" in prometheus(fake, labels={}).probe().reason
         assert cluster.queries == []
-        assert prometheus(fake, ["GPU-bbbb"], labels={}).state().devices == [B]
+        assert prometheus(fake, ["GPU-bbbb"], labels={}).probe().devices == [B]
         assert 'UUID=~"GPU\\\\-bbbb.*"' in cluster.queries[-1]
-        assert "which is no name" in prometheus(fake, labels={"a-b": "c"}).state().reason
+        assert "which is no name" in prometheus(fake, labels={"a-b": "c"}).probe().reason
         quoted = prometheus(fake, labels={"Hostname": 'a"}[5m] or {b="'})
-        assert "no GPU with" in quoted.state().reason
+        assert "no GPU with" in quoted.probe().reason
         assert cluster.queries[-1].endswith('Hostname="a\\"}[5m] or {b=\\""}[600ms]')
 
 
@@ -331,10 +331,10 @@ def test_prometheus_garbage(answer: Any) -> None:
 
 
 def test_what_is_not_set_up() -> None:
-    assert "power.dcgm is not set" in DcgmSource(None).state().reason
+    assert "power.dcgm is not set" in DcgmSource(None).probe().reason
     with device(Cluster()) as fake:
-        assert source(fake).demanded_by == "power.dcgm"
-        assert f"{dcgm_feeds.POWER} there" in source(fake, url=fake.url, labels={"gpu": "9"}).state().reason
+        assert source(fake).required_by_key == "power.dcgm"
+        assert f"{dcgm_feeds.POWER} there" in source(fake, url=fake.url, labels={"gpu": "9"}).probe().reason
 
 
 @pytest.mark.parametrize("kind", ["exporter", "prometheus"])
@@ -347,7 +347,7 @@ def test_nothing_shows_the_token(
     cluster.token = TOKEN if right else "another"
     with device(cluster) as fake:
         exported = (source if kind == "exporter" else prometheus)(fake)
-        assert exported.state().available is right
+        assert exported.probe().available is right
         shown = said(exported) + run_of(exported, tmp_path / "a") + errors_of(exported)
         for status in (200, 500):
             fake.handle = lambda request, status=status: Response(f"{request.headers}\n", status)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from inference_energy.acquire.power.base import SensorChannel, SourceError
-from inference_energy.acquire.power.settings import IpmiSettings
 from inference_energy.acquire.power.sources import ipmi
 from inference_energy.acquire.power.sources.ipmi import IpmiSource
+from inference_energy.config.power import IpmiSettings
 
 TOOL = Path(__file__).parent / "fake_tools" / "ipmitool.py"
 USER, PASSWORD = "metering-user", "open-sesame-17"
@@ -62,7 +62,7 @@ def test_this_machines_bmc_gives_the_power_of_the_node(bmc: Bmc) -> None:
     assert before_ns < reading.timestamp_ns < time.monotonic_ns()
     assert reading.read_latency_us > 0
     assert bmc.calls()[-1]["arguments"] == ["dcmi", "power", "reading"]
-    state = bmc.source().state()
+    state = bmc.source().probe()
     assert state.available
     assert "312 W" in state.reason
 
@@ -117,15 +117,15 @@ def test_the_credentials_may_come_from_a_file(bmc: Bmc, tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     secrets.write_text(f"username = {USER}\npassword = {PASSWORD}\n")
     secrets.chmod(0o600)
-    assert bmc.channel(host="bmc-7", credentials_file=secrets).read().power_instant_w == 312.0
+    assert bmc.channel(host="bmc-7", credentials_file=str(secrets)).read().power_instant_w == 312.0
     secrets.chmod(0o644)
-    state = bmc.source(host="bmc-7", credentials_file=secrets).state()
+    state = bmc.source(host="bmc-7", credentials_file=str(secrets)).probe()
     assert not state.available
     assert "chmod 600" in state.reason
 
 
 def test_missing_credentials_name_the_variables(bmc: Bmc) -> None:
-    state = bmc.source(host="bmc-7", credentials="BMC_7").state()
+    state = bmc.source(host="bmc-7", credentials="BMC_7").probe()
     assert not state.available
     assert "INFERENCE_ENERGY_BMC_7_USERNAME" in state.reason
     assert "INFERENCE_ENERGY_BMC_7_PASSWORD" in state.reason
@@ -137,10 +137,10 @@ def test_no_secret_is_in_what_the_source_says(
     bmc: Bmc, trouble: dict[str, Any], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     source = bmc.source(host="bmc-7.example")
-    said = [str(source.describe()), repr(source), source.state().reason]
+    said = [str(source.describe()), repr(source), source.probe().reason]
     (channel,) = source.channels()
     bmc.put(**trouble)
-    said += [source.state().reason, repr(channel)]
+    said += [source.probe().reason, repr(channel)]
     with pytest.raises(SourceError) as caught:
         channel.read()
     said += [str(caught.value), repr(caught.value), repr(caught.value.__cause__), *capfd.readouterr(), caplog.text]
@@ -176,18 +176,18 @@ def test_a_tool_that_hangs_is_given_up_and_says_no_secret(bmc: Bmc, monkeypatch:
 )
 def test_what_goes_wrong_is_said_with_what_to_do(bmc: Bmc, text: str, said: str) -> None:
     bmc.put(fail=[text, 1])
-    state = bmc.source().state()
+    state = bmc.source().probe()
     assert not state.available
     assert said in state.reason
 
 
 def test_a_missing_tool_and_missing_settings_say_what_to_do() -> None:
-    assert "install the package ipmitool" in IpmiSource(IpmiSettings(command=["no-such-ipmitool"])).state().reason
+    assert "install the package ipmitool" in IpmiSource(IpmiSettings(command=["no-such-ipmitool"])).probe().reason
     unset = IpmiSource(None)
-    assert not unset.state().available
-    assert "power.ipmi is not set" in unset.state().reason
-    assert unset.demanded_by is None
-    assert IpmiSource(IpmiSettings()).demanded_by == "power.ipmi"
+    assert not unset.probe().available
+    assert "power.ipmi is not set" in unset.probe().reason
+    assert unset.required_by_key is None
+    assert IpmiSource(IpmiSettings()).required_by_key == "power.ipmi"
 
 
 @pytest.mark.parametrize(

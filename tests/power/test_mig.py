@@ -35,7 +35,7 @@ def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("wanted", [[ONE], ["MIG-1111"], [ONE, A], [ONE, 1]])
 def test_an_instance_leads_to_its_card(wanted: list[str | int]) -> None:
     source = NvmlSource(wanted, FakeNvml([FakeGpu(B), card()]))
-    assert source.state().devices == [A]
+    assert source.probe().devices == [A]
     channels = source.channels()
     assert {channel.device for channel in channels} == {A}
     assert board(channels).read().power_average_w == 100.0
@@ -43,11 +43,11 @@ def test_an_instance_leads_to_its_card(wanted: list[str | int]) -> None:
 
 def test_the_channels_and_the_state_say_whole_card_and_name_the_instances() -> None:
     source = NvmlSource([ONE, THREE], FakeNvml([card(), FakeGpu(B)]))
-    state = source.state()
+    state = source.probe()
     assert "read as the whole card" in state.reason and "1g.10gb, 2g.20gb, 1g.10gb" in state.reason
     assert f"used: {ONE}, {THREE}" in state.reason
     for channel in source.channels():
-        assert channel.about["mig"] == {
+        assert channel.metadata["mig"] == {
             "instances": [
                 {"uuid": ONE, "profile": "1g.10gb"},
                 {"uuid": TWO, "profile": "2g.20gb"},
@@ -59,7 +59,7 @@ def test_the_channels_and_the_state_say_whole_card_and_name_the_instances() -> N
 
 def test_a_whole_gpu_says_nothing_of_instances() -> None:
     nvml = FakeNvml([card(), FakeGpu(B), FakeGpu("GPU-cccc", mig=None)])
-    assert all("mig" not in channel.about for channel in NvmlSource([B, "GPU-cccc"], nvml).channels())
+    assert all("mig" not in channel.metadata for channel in NvmlSource([B, "GPU-cccc"], nvml).channels())
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_the_instances_of_the_job_are_those_it_can_see(
     visible: str, used: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert board(NvmlSource(nvml=FakeNvml([card()])).channels()).about["mig"]["used"] == used
+    assert board(NvmlSource(nvml=FakeNvml([card()])).channels()).metadata["mig"]["used"] == used
 
 
 def test_instances_that_may_not_be_seen_are_left_out() -> None:
     nvml = FakeNvml([card(FakeInstance(ONE), FakeInstance(TWO, visible=False))])
-    listed = board(NvmlSource(nvml=nvml).channels()).about["mig"]["instances"]
+    listed = board(NvmlSource(nvml=nvml).channels()).metadata["mig"]["instances"]
     assert [one["uuid"] for one in listed] == [ONE]
-    nothing = NvmlSource(nvml=FakeNvml([card(FakeInstance(ONE, visible=False))])).state()
+    nothing = NvmlSource(nvml=FakeNvml([card(FakeInstance(ONE, visible=False))])).probe()
     assert "none that can be seen from here" in nothing.reason
 
 
@@ -97,7 +97,7 @@ def test_processes_of_the_other_instances_are_foreign_without_the_cards_own_list
     gpu = card(FakeInstance(ONE, pids=[os.getpid()]), FakeInstance(TWO, pids=[FOREIGN]), pids=None)
     channel = watching(gpu)
     channel.read_many()
-    notes = channel.notes()
+    notes = channel.diagnostics()
     assert [each["pid"] for each in notes["foreign_processes"]] == [FOREIGN]
     assert notes["unlisted_instances"] == []
 
@@ -105,7 +105,7 @@ def test_processes_of_the_other_instances_are_foreign_without_the_cards_own_list
 def test_an_instance_whose_processes_may_not_be_seen_is_named() -> None:
     channel = watching(card(FakeInstance(ONE, pids=[os.getpid()]), FakeInstance(TWO, pids=None), pids=None))
     channel.read_many()
-    notes = channel.notes()
+    notes = channel.diagnostics()
     assert (notes["foreign_processes"], notes["unlisted_instances"]) == ([], [TWO])
 
 
@@ -113,7 +113,7 @@ def test_the_cards_list_counts_where_an_instances_is_refused() -> None:
     gpu = card(FakeInstance(ONE, pids=[os.getpid()]), FakeInstance(TWO, pids=None), pids=[os.getpid(), FOREIGN])
     channel = watching(gpu)
     channel.read_many()
-    assert [each["pid"] for each in channel.notes()["foreign_processes"]] == [FOREIGN]
+    assert [each["pid"] for each in channel.diagnostics()["foreign_processes"]] == [FOREIGN]
 
 
 def test_a_server_gets_its_instance_and_locks_its_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_what_does_not_fit_into_one_interval_is_charged_to_the_next() -> None:
     ],
 )
 def test_without_its_powers_it_is_unavailable_and_names_the_key(tdp_w: float | None, idle_w: float, key: str) -> None:
-    state = ModelledSource(MachineCpuTime(), tdp_w, idle_w).state()
+    state = ModelledSource(MachineCpuTime(), tdp_w, idle_w).probe()
     assert not state.available
     assert key in state.reason
 
@@ -97,7 +97,7 @@ def test_without_its_powers_it_is_unavailable_and_names_the_key(tdp_w: float | N
 def test_it_says_modelled_wherever_it_describes_itself() -> None:
     source = ModelledSource(MachineCpuTime(), 65, 10)
     (channel,) = source.channels()
-    assert "modelled" in source.state().reason
+    assert "modelled" in source.probe().reason
     assert (source.grade, channel.grade, channel.domain) == ("modelled", "modelled", "cpu")
     assert source.describe()["tdp_w"] == 65
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from inference_energy.acquire.power.base import PowerSample, SourceError
-from inference_energy.acquire.power.settings import NvidiaSmiSettings
 from inference_energy.acquire.power.sources.nvidia_smi import NvidiaSmiSource
+from inference_energy.config.power import NvidiaSmiSettings
 
 TOOL = Path(__file__).parent / "fake_tools" / "nvidia_smi.py"
 A, B = "GPU-5dc24d97-b7da-46af-3499-71149fc3b7d1", "GPU-aaaa0000-b7da-46af-3499-71149fc3b7d1"
@@ -198,7 +198,7 @@ def test_all_gpus_share_one_process_and_keep_their_values_apart(node: Node) -> N
 def test_only_the_gpus_asked_for_are_read(node: Node, wanted: list[str | int]) -> None:
     node.put(gpus=[gpu(A), gpu(B)], fields=NEW_FIELDS)
     source = node.source(wanted)
-    assert source.state().devices == [B]
+    assert source.probe().devices == [B]
     assert [channel.device for channel in source.channels()] == [B]
 
 
@@ -207,7 +207,7 @@ def test_only_the_gpus_asked_for_are_read(node: Node, wanted: list[str | int]) -
 )
 def test_a_wrong_choice_says_what_there_is(node: Node, wanted: list[str | int], said: str) -> None:
     node.put(gpus=[gpu(A), gpu(B)], fields=NEW_FIELDS)
-    state = node.source(wanted).state()
+    state = node.source(wanted).probe()
     assert not state.available
     assert said in state.reason
 
@@ -244,7 +244,7 @@ def test_an_older_tool_gives_power_draw_for_what_it_means_on_that_gpu(
     reading = channel.read()
     assert (reading.power_average_w, reading.power_instant_w) == (average_w, instant_w)
     assert reading.clocks_event_reasons == 4
-    assert channel.about["averaging_window_s"] == window_s
+    assert channel.metadata["averaging_window_s"] == window_s
 
 
 def test_gpus_of_two_kinds_are_each_taken_for_what_they_are(node: Node) -> None:
@@ -252,12 +252,12 @@ def test_gpus_of_two_kinds_are_each_taken_for_what_they_are(node: Node) -> None:
     node.put(gpus=[gpu(A, compute_cap="8.0"), gpu(B, compute_cap="8.9")], fields=fields)
     first, second = node.source().channels()
     assert (first.read().power_average_w, second.read().power_average_w) == (None, 455.10)
-    assert (first.about["averaging_window_s"], second.about["averaging_window_s"]) == (0.0, 1.0)
+    assert (first.metadata["averaging_window_s"], second.metadata["averaging_window_s"]) == (0.0, 1.0)
     node.put(
         gpus=[gpu(A, compute_cap="8.0", power__draw__average="[N/A]"), gpu(B, compute_cap="8.9")], fields=NEW_FIELDS
     )
     first, second = node.source().channels()
-    assert (first.about["averaging_window_s"], second.about["averaging_window_s"]) == (0.0, 1.0)
+    assert (first.metadata["averaging_window_s"], second.metadata["averaging_window_s"]) == (0.0, 1.0)
 
 
 def test_a_tool_that_died_is_started_again_and_a_cut_line_is_no_reading(node: Node) -> None:
@@ -340,11 +340,11 @@ def test_zero_watts_and_no_power_are_errors_not_readings(node: Node) -> None:
 def test_a_gpu_without_power_is_left_out_and_named(node: Node) -> None:
     mute = gpu(B, power__draw__average="[N/A]", power__draw__instant="[N/A]")
     node.put(gpus=[gpu(A), mute], fields=NEW_FIELDS)
-    state = node.source().state()
+    state = node.source().probe()
     assert (state.available, state.devices) == (True, [A])
     assert f"left out because they give no power: {B}" in state.reason
     node.put(gpus=[mute], fields=NEW_FIELDS)
-    state = node.source().state()
+    state = node.source().probe()
     assert not state.available
     assert "gives no power" in state.reason
 
@@ -360,7 +360,7 @@ def test_a_gpu_without_power_is_left_out_and_named(node: Node) -> None:
 )
 def test_what_the_tool_complains_about_is_the_reason(node: Node, text: str, code: int) -> None:
     node.put(fail=[text, code])
-    state = node.source().state()
+    state = node.source().probe()
     assert not state.available
     assert text in state.reason
     with pytest.raises(SourceError, match=re.escape(text)):
@@ -368,13 +368,13 @@ def test_what_the_tool_complains_about_is_the_reason(node: Node, text: str, code
 
 
 def test_a_missing_tool_and_one_that_may_not_be_run_say_what_to_do(tmp_path: Path) -> None:
-    missing = NvidiaSmiSource(NvidiaSmiSettings(command=["no-such-nvidia-smi"])).state()
+    missing = NvidiaSmiSource(NvidiaSmiSettings(command=["no-such-nvidia-smi"])).probe()
     assert not missing.available
     assert "install the NVIDIA driver" in missing.reason
     locked = tmp_path / "nvidia-smi"
     locked.write_text("#!/bin/sh\n")
     locked.chmod(0o600)
-    refused = NvidiaSmiSource(NvidiaSmiSettings(command=[str(locked)])).state()
+    refused = NvidiaSmiSource(NvidiaSmiSettings(command=[str(locked)])).probe()
     assert "may not run" in refused.reason
 
 

@@ -38,10 +38,10 @@ def test_the_fast_channel_reads_both_powers_and_the_state() -> None:
 def test_the_drivers_own_latency_is_kept_among_the_counts() -> None:
     _, channels = channels_of(FakeGpu(A))
     fast = one(channels, "gpu", "sampled")
-    assert fast.notes() == {}
+    assert fast.diagnostics() == {}
     for _ in range(3):
         fast.read()
-    assert fast.notes() == {"driver_latency_us": {"mean": 12.0, "max": 12}}
+    assert fast.diagnostics() == {"driver_latency_us": {"mean": 12.0, "max": 12}}
 
 
 def test_the_state_is_not_asked_for_at_every_poll() -> None:
@@ -141,7 +141,7 @@ def test_the_grade_says_whether_there_is_a_counter() -> None:
 @pytest.mark.parametrize("wanted", [[1], ["1"], [B], ["GPU-bbbb"], ["GPU-bbbb", 1]])
 def test_gpus_are_picked_by_index_or_uuid_each_once(wanted: list[str | int]) -> None:
     nvml = FakeNvml([FakeGpu(A), FakeGpu(B)])
-    assert NvmlSource(wanted, nvml).state().devices == [B]
+    assert NvmlSource(wanted, nvml).probe().devices == [B]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_gpus_are_picked_by_index_or_uuid_each_once(wanted: list[str | int]) -> 
     ],
 )
 def test_a_wrong_choice_of_gpus_says_what_there_is(wanted: list[str | int], said: str) -> None:
-    state = NvmlSource(wanted, FakeNvml([FakeGpu(A), FakeGpu(B)])).state()
+    state = NvmlSource(wanted, FakeNvml([FakeGpu(A), FakeGpu(B)])).probe()
     assert not state.available
     with pytest.raises(SourceError, match=said):
         NvmlSource(wanted, FakeNvml([FakeGpu(A), FakeGpu(B)])).channels()
@@ -170,19 +170,19 @@ def test_a_wrong_choice_of_gpus_says_what_there_is(wanted: list[str | int], said
     ],
 )
 def test_a_broken_driver_is_a_reason_with_advice(code: int, said: str) -> None:
-    state = NvmlSource(nvml=FakeNvml([], broken=code)).state()
+    state = NvmlSource(nvml=FakeNvml([], broken=code)).probe()
     assert not state.available
     assert said in state.reason
 
 
 def test_a_driver_without_gpus_is_unavailable() -> None:
-    assert not NvmlSource(nvml=FakeNvml([])).state().available
+    assert not NvmlSource(nvml=FakeNvml([])).probe().available
 
 
 def test_every_session_is_closed_again() -> None:
     nvml = FakeNvml([FakeGpu(A)])
     source = NvmlSource(nvml=nvml)
-    source.state()
+    source.probe()
     assert nvml.sessions == 0
     source.channels()
     assert nvml.sessions == 1

@@ -43,11 +43,11 @@ def test_the_server_and_its_descendants_are_not_foreign_and_others_are(child: in
     gpu = FakeGpu("GPU-a", pids=[os.getpid(), child])
     channel = opened(gpu, os.getpid)
     assert channel.read_many() == []
-    assert channel.notes() == {"foreign_processes": [], "unidentified_processes": []}
+    assert channel.diagnostics() == {"foreign_processes": [], "unidentified_processes": []}
     gpu.pids = [child, os.getppid(), INVISIBLE]
     channel.read_many()
     channel.read_many()
-    first, second = channel.notes()["foreign_processes"]
+    first, second = channel.diagnostics()["foreign_processes"]
     assert (first["pid"], second["pid"]) in {(os.getppid(), INVISIBLE), (INVISIBLE, os.getppid())}
     assert first["first_seen_ns"] < first["last_seen_ns"]
     names = {each["pid"]: each["name"] for each in (first, second)}
@@ -55,23 +55,23 @@ def test_the_server_and_its_descendants_are_not_foreign_and_others_are(child: in
     ended = first["last_seen_ns"]
     gpu.pids = [child]
     channel.read_many()
-    assert channel.notes()["foreign_processes"][0]["last_seen_ns"] == ended
+    assert channel.diagnostics()["foreign_processes"][0]["last_seen_ns"] == ended
 
 
 def test_without_a_server_whoever_is_there_is_foreign() -> None:
     channel = opened(FakeGpu("GPU-a", pids=[os.getpid(), INVISIBLE]), lambda: None)
     channel.read_many()
-    assert {each["pid"] for each in channel.notes()["foreign_processes"]} == {os.getpid(), INVISIBLE}
+    assert {each["pid"] for each in channel.diagnostics()["foreign_processes"]} == {os.getpid(), INVISIBLE}
 
 
 def test_a_server_whose_number_is_told_late_is_taken_off_the_list() -> None:
     known: list[int] = []
     channel = opened(FakeGpu("GPU-a", pids=[os.getpid()]), lambda: known[0] if known else None)
     channel.read_many()
-    assert channel.notes()["foreign_processes"]
+    assert channel.diagnostics()["foreign_processes"]
     known.append(os.getpid())
     channel.read_many()
-    assert channel.notes()["foreign_processes"] == []
+    assert channel.diagnostics()["foreign_processes"] == []
 
 
 def test_numbers_of_another_namespace_are_not_called_foreign() -> None:
@@ -79,12 +79,14 @@ def test_numbers_of_another_namespace_are_not_called_foreign() -> None:
     gpu = FakeGpu("GPU-a", pids=[INVISIBLE])
     channel = opened(gpu, os.getpid)
     channel.read_many()
-    notes = channel.notes()
+    notes = channel.diagnostics()
     assert notes["foreign_processes"] == []
     assert [each["pid"] for each in notes["unidentified_processes"]] == [INVISIBLE]
     gpu.pids = [INVISIBLE, os.getpid()]
     channel.read_many()
-    assert [each["pid"] for each in channel.notes()["foreign_processes"]] == [INVISIBLE], "the numbers are the same"
+    assert [each["pid"] for each in channel.diagnostics()["foreign_processes"]] == [INVISIBLE], (
+        "the numbers are the same"
+    )
 
 
 def test_it_gives_no_reading() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError
-from inference_energy.acquire.power.settings import PcmPowerSettings
 from inference_energy.acquire.power.sources import pcm_power
 from inference_energy.acquire.power.sources.pcm_power import PcmPowerSource
+from inference_energy.config.power import PcmPowerSettings
 
 TOOL = Path(__file__).parent / "fake_tools" / "pcm_power.py"
 PERIOD_S = 0.1
@@ -205,12 +205,12 @@ def test_silence_is_an_error(node: Node) -> None:
 
 def test_a_counter_that_reads_zero_is_left_out_and_all_zero_is_unavailable(node: Node) -> None:
     node.put(sockets=[[200.0, 0.0]])
-    state = node.source().state()
+    state = node.source().probe()
     assert (state.available, state.devices) == (True, ["package-0 (cpu_package)"])
     assert "read zero: package-0 (dram)" in state.reason
     assert [channel.domain for channel in node.source().channels()] == ["cpu_package"]
     node.put(sockets=[[0.0, 0.0]])
-    state = node.source().state()
+    state = node.source().probe()
     assert not state.available
     assert "zero" in state.reason
 
@@ -236,7 +236,7 @@ def test_a_counter_that_stops_is_an_error_not_a_zero(node: Node) -> None:
 )
 def test_what_keeps_the_tool_from_counting_is_said_with_what_to_do(node: Node, text: str, said: str) -> None:
     node.put(fail=[text, 1])
-    state = node.source().state()
+    state = node.source().probe()
     assert not state.available
     assert said in state.reason
     with pytest.raises(SourceError):
@@ -244,7 +244,7 @@ def test_what_keeps_the_tool_from_counting_is_said_with_what_to_do(node: Node, t
 
 
 def test_a_missing_tool_says_what_to_install() -> None:
-    state = PcmPowerSource(PcmPowerSettings(command=["no-such-pcm-power"])).state()
+    state = PcmPowerSource(PcmPowerSettings(command=["no-such-pcm-power"])).probe()
     assert not state.available
     assert "install the package pcm" in state.reason
 

@@ -13,9 +13,9 @@ from pysnmp.entity import config
 from pysnmp.proto import rfc1902
 
 from inference_energy.acquire.power.base import SourceError
-from inference_energy.acquire.power.settings import PduSettings
 from inference_energy.acquire.power.sources import pdu as pdu_source
 from inference_energy.acquire.power.sources.pdu import PduSource
+from inference_energy.config.power import PduSettings
 
 COMMUNITY, USER, PASSWORD = "rack-7-community", "meter-user", "auth-pass-phrase"
 OUTLET_1 = "1.3.6.1.4.1.318.1.1.26.9.4.3.1.7.1"
@@ -55,7 +55,7 @@ def source(agent: FakePdu, *oids: str, **settings: Any) -> PduSource:
 def test_two_outlets_by_community(agent: FakePdu) -> None:
     metered = source(agent, "." + OUTLET_1, OUTLET_2)
     early = metered.channels()[0]
-    state = metered.state()
+    state = metered.probe()
     assert early.read().power_w == pytest.approx(210.5), "asking for the state closes nothing"
     assert state.available, state.reason
     assert "409.5 W in all" in state.reason
@@ -83,22 +83,22 @@ def test_it_reads_in_a_thread_and_is_closed_from_another(agent: FakePdu) -> None
 
 @pytest.mark.usefixtures("user")
 def test_version_3_by_user(agent: FakePdu, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert source(agent, version="3").state().available
+    assert source(agent, version="3").probe().available
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_PASSWORD", "wrong-pass-phrase")
-    assert "password or the authentication protocol is wrong" in source(agent, version="3").state().reason
+    assert "password or the authentication protocol is wrong" in source(agent, version="3").probe().reason
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_USERNAME", "somebody")
-    assert "does not know this user" in source(agent, version="3").state().reason
+    assert "does not know this user" in source(agent, version="3").probe().reason
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_PASSWORD", "short")
-    assert "PASSWORD is shorter than" in source(agent, version="3").state().reason
+    assert "PASSWORD is shorter than" in source(agent, version="3").probe().reason
     monkeypatch.delenv("INFERENCE_ENERGY_PDU_PASSWORD")
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_PRIVACY_PASSWORD", "privacy-pass-phrase")
-    assert "no encryption without one" in source(agent, version="3").state().reason
+    assert "no encryption without one" in source(agent, version="3").probe().reason
 
 
 @pytest.mark.usefixtures("user")
 def test_encryption_that_the_device_or_the_library_lacks(agent: FakePdu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_PRIVACY_PASSWORD", "privacy-pass-phrase")
-    state = source(agent, version="3").state()
+    state = source(agent, version="3").probe()
     assert not state.available
     assert "cryptography" in state.reason or "encryption" in state.reason
 
@@ -109,7 +109,7 @@ def test_encryption_without_its_package_says_what_to_install_or_unset(
 ) -> None:
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_PRIVACY_PASSWORD", "privacy-pass-phrase")
     monkeypatch.setattr(pdu_source.importlib.util, "find_spec", lambda name: None)
-    reason = source(agent, version="3", privacy="aes256").state().reason
+    reason = source(agent, version="3", privacy="aes256").probe().reason
     assert "package cryptography: install it" in reason
     assert "unset INFERENCE_ENERGY_PDU_PRIVACY_PASSWORD" in reason
     assert "privacy-pass-phrase" not in reason
@@ -119,8 +119,8 @@ def test_encryption_without_its_package_says_what_to_install_or_unset(
 def test_the_authentication_protocol_is_that_of_the_settings() -> None:
     values = {OUTLET_1: rfc1902.Gauge32(2105)}
     with pdu(values, COMMUNITY, USER, PASSWORD, config.USM_AUTH_HMAC192_SHA256) as fake:
-        assert source(fake, version="3", authentication="sha256").state().available
-        assert "check it and power.pdu.authentication" in source(fake, version="3").state().reason
+        assert source(fake, version="3", authentication="sha256").probe().available
+        assert "check it and power.pdu.authentication" in source(fake, version="3").probe().reason
 
 
 def test_every_protocol_is_one_of_the_library() -> None:
@@ -134,11 +134,11 @@ def test_every_protocol_is_one_of_the_library() -> None:
 
 
 def test_what_is_missing(agent: FakePdu) -> None:
-    assert "power.pdu is not set" in PduSource(None).state().reason
-    assert "INFERENCE_ENERGY_PDU_COMMUNITY" in source(agent).state().reason
-    assert "INFERENCE_ENERGY_PDU_USERNAME" in source(agent, version="3").state().reason
-    assert "power.pdu.oids holds 'outlet 1'" in source(agent, "outlet 1").state().reason
-    assert source(agent).demanded_by == "power.pdu"
+    assert "power.pdu is not set" in PduSource(None).probe().reason
+    assert "INFERENCE_ENERGY_PDU_COMMUNITY" in source(agent).probe().reason
+    assert "INFERENCE_ENERGY_PDU_USERNAME" in source(agent, version="3").probe().reason
+    assert "power.pdu.oids holds 'outlet 1'" in source(agent, "outlet 1").probe().reason
+    assert source(agent).required_by_key == "power.pdu"
 
 
 @pytest.mark.usefixtures("community")
@@ -204,12 +204,12 @@ def test_version_3_survives_a_restart_of_the_device(agent: FakePdu) -> None:
 
 def test_a_wrong_community_is_told(agent: FakePdu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_COMMUNITY", "public")
-    assert "the community is wrong" in source(agent).state().reason
+    assert "the community is wrong" in source(agent).probe().reason
 
 
 def test_a_host_without_an_address(monkeypatch: pytest.MonkeyPatch, agent: FakePdu) -> None:
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_COMMUNITY", COMMUNITY)
-    assert "check power.pdu.host" in source(agent, host="no-such-host.invalid").state().reason
+    assert "check power.pdu.host" in source(agent, host="no-such-host.invalid").probe().reason
 
 
 @pytest.mark.parametrize("version", ["2c", "3"])

@@ -156,7 +156,7 @@ class Ring(SensorChannel):
         self.count += 1
         return [PowerSample(time.monotonic_ns(), 1.0, power_instant_w=9.0)] * (3 if self.count > 1 else 0)
 
-    def notes(self) -> dict[str, Any]:
+    def diagnostics(self) -> dict[str, Any]:
         return {"asked": self.count}
 
 

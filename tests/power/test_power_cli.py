@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from inference_energy.acquire.power.power_log import by_instant
 from inference_energy.acquire.power.sampler_handle import SamplerStats
+from inference_energy.api.power_monitor import PowerRecording
 from inference_energy.cli.power import register, summary
 from inference_energy.contracts import power
 from inference_energy.contracts.io import read_metadata, read_table
@@ -144,7 +145,7 @@ def test_a_log_of_energy_counters_alone_is_graded_counter() -> None:
 
 
 def told(table: pa.Table, *channels: dict[str, Any]) -> str:
-    return summary(table, len(by_instant(table)), SamplerStats("duration", True, 2.0, list(channels)), Path("x.csv"))
+    return summary(PowerRecording(table, SamplerStats("duration", True, 2.0, list(channels))), Path("x.csv"))
 
 
 def test_the_summary_gives_energy_with_its_interval_and_tells_of_errors() -> None:

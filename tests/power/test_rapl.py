@@ -122,7 +122,7 @@ def test_a_counter_that_stops_is_an_error_not_a_zero(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(("start_uj", "said"), [(0, "read zero"), (77, "do not move")])
 def test_counters_that_never_move_make_the_source_unavailable(tmp_path: Path, start_uj: int, said: str) -> None:
     source = Powercap(tmp_path, SERVER, start_uj).source([])
-    state = source.state()
+    state = source.probe()
     assert not state.available
     assert said in state.reason
     with pytest.raises(SourceError, match=said):
@@ -132,7 +132,7 @@ def test_counters_that_never_move_make_the_source_unavailable(tmp_path: Path, st
 def test_one_dead_counter_is_left_out_and_named(tmp_path: Path) -> None:
     source = Powercap(tmp_path, SERVER).source([zone for zone in SERVER if zone != "intel-rapl:0:2"])
     assert ("package-0", "dram") not in names(source.channels())
-    state = source.state()
+    state = source.probe()
     assert state.available
     assert "left out because they do not move: package-0 (dram)" in state.reason
 
@@ -147,22 +147,22 @@ def test_permission_trouble_says_why_and_what_to_do(tmp_path: Path, monkeypatch:
         return read_text(path, *args)
 
     monkeypatch.setattr(Path, "read_text", guarded)
-    state = RaplSource(tmp_path).state()
+    state = RaplSource(tmp_path).probe()
     assert not state.available
     assert "root since Linux 5.10" in state.reason
     assert "chmod a+r" in state.reason
 
 
 def test_without_powercap_or_without_packages_it_is_unavailable(tmp_path: Path) -> None:
-    assert "powercap" in RaplSource(tmp_path / "none").state().reason
+    assert "powercap" in RaplSource(tmp_path / "none").probe().reason
     Powercap(tmp_path, {"intel-rapl-mmio:0": "package-0"})
-    assert "no RAPL package counter" in RaplSource(tmp_path).state().reason
+    assert "no RAPL package counter" in RaplSource(tmp_path).probe().reason
 
 
 def test_a_counter_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     Powercap(tmp_path, SERVER)
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("busy\n")
-    assert "not a number" in RaplSource(tmp_path).state().reason
+    assert "not a number" in RaplSource(tmp_path).probe().reason
 
 
 @given(

@@ -10,9 +10,9 @@ from emitted import error_of, errors_of, run_of, said
 from fake_http import FakeDevice, Request, Response, device, self_signed
 
 from inference_energy.acquire.power.base import SourceError
-from inference_energy.acquire.power.settings import RedfishSettings
 from inference_energy.acquire.power.sources import redfish
 from inference_energy.acquire.power.sources.redfish import RedfishSource
+from inference_energy.config.power import RedfishSettings
 
 USER, PASSWORD, TOKEN = "meter", "bmc-pässword:1", "session-token-77aa"
 ROOT = "/redfish/v1/Chassis"
@@ -105,7 +105,7 @@ def test_power_control_of_the_whole_chassis() -> None:
         assert (reading.power_instant_w, reading.energy_counter_j) == (612.0, None)
         assert metered.describe()["chassis"] == {"Self": {"how": "PowerControl", "within": None}}
         metered.close()
-        assert "in the clear" in metered.state().reason
+        assert "in the clear" in metered.probe().reason
 
 
 def test_the_only_power_control_of_a_gpu_tray() -> None:
@@ -114,7 +114,7 @@ def test_the_only_power_control_of_a_gpu_tray() -> None:
     with device(bmc) as fake:
         assert source(fake).channels()[0].read().power_w == 2800
         bmc.resources[f"{ROOT}/Tray/Power"]["PowerControl"].append({"PhysicalContext": "CPU"})
-        assert not source(fake).state().available
+        assert not source(fake).probe().available
 
 
 def test_environment_metrics_come_first_and_have_a_counter() -> None:
@@ -153,7 +153,7 @@ def test_a_tray_within_a_chassis_is_not_counted_twice() -> None:
     bmc.add("HGX_GPU_SXM_1", within="Baseboard", EnvironmentMetrics=environment(300))
     bmc.add("Empty", EnvironmentMetrics=environment(None))
     with device(bmc) as fake:
-        state = source(fake).state()
+        state = source(fake).probe()
         assert state.devices == ["Self"]
         assert "HGX_GPU_SXM_1 (in Self)" in state.reason
         named = source(fake, chassis=["HGX_GPU_SXM_1", "Self"])
@@ -161,8 +161,8 @@ def test_a_tray_within_a_chassis_is_not_counted_twice() -> None:
         assert {channel.device: channel.read().power_w for channel in channels} == {"HGX_GPU_SXM_1": 300, "Self": 612}
         assert named.describe()["chassis"]["HGX_GPU_SXM_1"]["within"] == "Self"
         named.close()
-        assert "gives no power now" in source(fake, chassis=["Empty"]).state().reason
-        assert "the BMC has Self, Baseboard" in source(fake, chassis=["Slef"]).state().reason
+        assert "gives no power now" in source(fake, chassis=["Empty"]).probe().reason
+        assert "the BMC has Self, Baseboard" in source(fake, chassis=["Slef"]).probe().reason
 
 
 @pytest.mark.parametrize(("value", "message"), [(0, "0 W"), (None, "no number"), (-5, "backwards"), ("9", "no number")])
@@ -176,7 +176,7 @@ def test_a_power_that_cannot_be(value: Any, message: str) -> None:
         bmc.resources[f"{ROOT}/Self/Power"] = control(13)
         assert channel.read().power_w == 13
     with device(node(value)) as fake:
-        assert "none of the chassis Self gives its power" in source(fake).state().reason
+        assert "none of the chassis Self gives its power" in source(fake).probe().reason
 
 
 def test_a_session_is_opened_where_basic_is_refused_renewed_and_closed() -> None:
@@ -199,10 +199,10 @@ def test_a_token_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("INFERENCE_ENERGY_REDFISH_PASSWORD")
     bmc = node()
     with device(bmc) as fake:
-        assert "INFERENCE_ENERGY_REDFISH_USERNAME" in source(fake).state().reason
+        assert "INFERENCE_ENERGY_REDFISH_USERNAME" in source(fake).probe().reason
         bmc.sessions.append(TOKEN)
         monkeypatch.setenv("INFERENCE_ENERGY_REDFISH_TOKEN", TOKEN)
-        assert source(fake).state().available
+        assert source(fake).probe().available
 
 
 def test_refused_credentials_are_not_tried_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_it_goes_away_and_comes_back() -> None:
         fake.stop()
         with pytest.raises(SourceError, match="cannot be reached"):
             channel.read()
-        assert "cannot be reached" in source(fake).state().reason
+        assert "cannot be reached" in source(fake).probe().reason
         fake.start()
         assert channel.read().power_w == 612
 
@@ -244,7 +244,7 @@ def test_garbage(body: str) -> None:
         fake.handle = lambda _: Response(body)
         with pytest.raises(SourceError, match=r"JSON object|no PowerControl"):
             channel.read()
-        assert not source(fake).state().available
+        assert not source(fake).probe().available
         fake.handle = bmc
         assert channel.read().power_w == 612
 
@@ -254,32 +254,32 @@ def test_links_lead_to_no_other_host() -> None:
     bmc.resources[ROOT]["Members"].append(link("@elsewhere.example/redfish/v1/Chassis/2"))
     bmc.resources[f"{ROOT}/Self"]["Power"] = link("//elsewhere.example/redfish/v1")
     with device(bmc) as fake:
-        assert source(fake).state().devices == ["Self"], "by where the specification puts it"
+        assert source(fake).probe().devices == ["Self"], "by where the specification puts it"
         fake.handle = lambda _: Response(status=308, headers={"Location": "https://elsewhere.example/"})
-        assert "redirects" in source(fake).state().reason
+        assert "redirects" in source(fake).probe().reason
 
 
 def test_certificates(tmp_path: Path) -> None:
     both, certificate = self_signed(tmp_path)
     with device(node(), both) as fake:
-        refused = source(fake).state()
+        refused = source(fake).probe()
         assert not refused.available and "power.redfish.verify to its CA file" in refused.reason
         assert not fake.requests, "the password was not sent"
-        trusted = source(fake, verify=str(certificate)).state()
+        trusted = source(fake, verify=str(certificate)).probe()
         assert trusted.available and "not checked" not in trusted.reason
-        assert "not checked" in source(fake, verify=False).state().reason
-        assert not source(fake, verify=str(tmp_path / "gone.pem")).state().available
+        assert "not checked" in source(fake, verify=False).probe().reason
+        assert not source(fake, verify=str(tmp_path / "gone.pem")).probe().available
 
 
 def test_what_is_not_set_up(tmp_path: Path) -> None:
-    assert "power.redfish is not set" in RedfishSource(None).state().reason
+    assert "power.redfish is not set" in RedfishSource(None).probe().reason
     file = tmp_path / "bmc"
     file.write_text("password = x\n")
     file.chmod(0o644)
     with device(node()) as fake:
         metered = source(fake, credentials_file=str(file))
-        assert "power.redfish.credentials_file" in metered.state().reason
-        assert metered.demanded_by == "power.redfish"
+        assert "power.redfish.credentials_file" in metered.probe().reason
+        assert metered.required_by_key == "power.redfish"
 
 
 @pytest.mark.parametrize("how", ["basic", "session", "none"])
@@ -288,7 +288,7 @@ def test_nothing_shows_the_secrets(how: str, tmp_path: Path, capfd: pytest.Captu
     bmc.login = how
     with device(bmc) as fake:
         metered = source(fake)
-        assert metered.state().available is (how != "none")
+        assert metered.probe().available is (how != "none")
         opened = source(fake).channels() if how != "none" else []
         shown = said(metered) + run_of(metered, tmp_path / "a") + errors_of(metered)
         for status in (200, 201, 400, 401):

@@ -10,7 +10,7 @@ import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power import reconnect
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.polling import Poller
 from inference_energy.acquire.power.reconnect import SourceReconnector
 from inference_energy.acquire.power.sampler import Sampler
@@ -51,8 +51,8 @@ class Meters(PowerSource):
         self.opening = threading.Event()
         self.opening.set()
 
-    def state(self) -> SourceState:
-        return SourceState(self.name, True, "", [])
+    def find_devices(self) -> tuple[str, list[str]]:
+        return "", []
 
     def channels(self) -> list[SensorChannel]:
         self.opening.wait(TIMEOUT_S)

@@ -14,9 +14,9 @@ from fake_http import FakeDevice, Request, Response, device, digest_is_right, se
 from requests.auth import _basic_auth_str
 
 from inference_energy.acquire.power.base import SourceError, SourceState
-from inference_energy.acquire.power.settings import SmartPlugSettings
 from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
+from inference_energy.config.power import SmartPlugSettings
 
 PASSWORD = "pl&g-s3cret/€"
 REALM = "shellyplusplugs-a8032ab12345"
@@ -75,7 +75,7 @@ def test_certificates(kind: str, tmp_path: Path) -> None:
 
         def state(**settings: Any) -> SourceState:
             given = {"kind": kind, "address": fake.url, **settings}
-            return SmartPlugSource(SmartPlugSettings.model_validate(given)).state()
+            return SmartPlugSource(SmartPlugSettings.model_validate(given)).probe()
 
         refused = state()
         assert not refused.available and "power.smart_plug.verify to its CA file" in refused.reason
@@ -107,7 +107,7 @@ def source(kind: str, fake: FakeDevice, **settings: Any) -> SmartPlugSource:
 def test_a_shelly_gives_power_and_counter(shelly: tuple[Shelly, FakeDevice]) -> None:
     plug, fake = shelly
     plugged = source("shelly", fake)
-    state = plugged.state()
+    state = plugged.probe()
     assert state.available and "412.5 W" in state.reason
     (channel,) = plugged.channels()
     assert (channel.source, channel.domain, channel.grade, channel.period_s) == ("smart-plug", "node", "metered", 0.2)
@@ -134,7 +134,7 @@ def test_a_pm1_is_found(shelly: tuple[Shelly, FakeDevice]) -> None:
 def test_a_locked_shelly_by_digest(shelly: tuple[Shelly, FakeDevice], monkeypatch: pytest.MonkeyPatch) -> None:
     plug, fake = shelly
     plug.locked = True
-    assert "refuses the credentials" in source("shelly", fake).state().reason
+    assert "refuses the credentials" in source("shelly", fake).probe().reason
     monkeypatch.setenv("INFERENCE_ENERGY_SMART_PLUG_PASSWORD", PASSWORD)
     plug.challenges = 0
     (channel,) = source("shelly", fake).channels()
@@ -165,7 +165,7 @@ def test_a_power_that_cannot_be(shelly: tuple[Shelly, FakeDevice], status: dict[
 
 
 def test_a_switch_that_is_not_there(shelly: tuple[Shelly, FakeDevice]) -> None:
-    assert "check power.smart_plug.channel" in source("shelly", shelly[1], channel=1).state().reason
+    assert "check power.smart_plug.channel" in source("shelly", shelly[1], channel=1).probe().reason
 
 
 def test_a_counter_that_was_reset_is_told_once_and_given_up(shelly: tuple[Shelly, FakeDevice]) -> None:
@@ -225,7 +225,7 @@ def test_a_locked_tasmota(
 ) -> None:
     plug, fake = tasmota
     plug.login = login
-    assert "refuses the user name and password, or asks" in source("tasmota", fake).state().reason
+    assert "refuses the user name and password, or asks" in source("tasmota", fake).probe().reason
     monkeypatch.setenv("INFERENCE_ENERGY_SMART_PLUG_PASSWORD", PASSWORD)
     with caplog.at_level(logging.DEBUG):
         (channel,) = source("tasmota", fake).channels()
@@ -237,7 +237,7 @@ def test_a_locked_tasmota(
 def test_a_tasmota_without_a_meter(tasmota: tuple[Tasmota, FakeDevice]) -> None:
     fake = tasmota[1]
     fake.handle = lambda _: Response({"StatusSNS": {"Time": "x", "Switch1": "OFF"}})
-    assert "no power meter" in source("tasmota", fake).state().reason
+    assert "no power meter" in source("tasmota", fake).probe().reason
 
 
 @pytest.mark.parametrize("kind", ["shelly", "tasmota"])
@@ -280,21 +280,21 @@ def test_half_a_challenge_is_an_error(shelly: tuple[Shelly, FakeDevice], monkeyp
     monkeypatch.setenv("INFERENCE_ENERGY_SMART_PLUG_PASSWORD", PASSWORD)
     for challenge in ("Digest", 'Digest nonce="1"', "Digest realm=", 'Digest realm="x", nonce="1", algorithm=ROT13'):
         shelly[1].handle = lambda _, given=challenge: Response(status=401, headers={"WWW-Authenticate": given})
-        state = source("shelly", shelly[1]).state()
+        state = source("shelly", shelly[1]).probe()
         assert not state.available and PASSWORD not in state.reason
 
 
 def test_what_is_not_set_up() -> None:
-    state = SmartPlugSource(None).state()
+    state = SmartPlugSource(None).probe()
     assert not state.available and "power.smart_plug is not set" in state.reason
-    assert SmartPlugSource(None).demanded_by is None
+    assert SmartPlugSource(None).required_by_key is None
 
 
 def test_a_user_name_alone_is_no_login(shelly: tuple[Shelly, FakeDevice], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERENCE_ENERGY_SMART_PLUG_USERNAME", "admin")
     plugged = source("shelly", shelly[1])
-    assert "INFERENCE_ENERGY_SMART_PLUG_PASSWORD" in plugged.state().reason
-    assert plugged.demanded_by == "power.smart_plug"
+    assert "INFERENCE_ENERGY_SMART_PLUG_PASSWORD" in plugged.probe().reason
+    assert plugged.required_by_key == "power.smart_plug"
 
 
 @pytest.mark.parametrize("kind", ["shelly", "tasmota"])
@@ -313,7 +313,7 @@ def test_nothing_shows_the_password(
         plug.login = "query"
     with device(plug) as fake:
         plugged = source(kind, fake)
-        assert plugged.state().available is working
+        assert plugged.probe().available is working
         (opened,) = source(kind, fake).channels()
         shown = error_of(opened) + said(plugged) + run_of(plugged, tmp_path / "a") + errors_of(plugged)
         for status in (200, 400, 500):

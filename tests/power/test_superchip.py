@@ -18,7 +18,7 @@ def test_the_scopes_have_nvmls_numbers() -> None:
 
 def test_the_modules_power_and_the_counter_are_a_domain_of_their_own() -> None:
     source = NvmlSource(nvml=FakeNvml([FakeGpu(A, name="NVIDIA GH200 480GB", module_w=320.0)]))
-    assert "read as gpu_module" in source.state().reason
+    assert "read as gpu_module" in source.probe().reason
     channels = source.channels()
     assert [(channel.domain, channel.grade) for channel in channels] == [
         ("gpu", "sampled"),
@@ -31,7 +31,7 @@ def test_the_modules_power_and_the_counter_are_a_domain_of_their_own() -> None:
     assert (own.power_average_w, own.power_instant_w) == (100.0, 110.0)
     assert (module.power_average_w, module.power_instant_w) == (320.0, 320.0)
     assert counter.energy_counter_j is not None
-    assert channels[3].about["averaging_window_s"] == 1.0
+    assert channels[3].metadata["averaging_window_s"] == 1.0
     keys = summed_keys((("nvml", channel.device, channel.domain), channel.grade) for channel in channels)
     assert keys == {("nvml", A, "gpu")}
 
@@ -43,7 +43,7 @@ def test_without_power_of_the_gpu_alone_the_older_call_is_not_taken_for_it() -> 
 
 def test_any_other_gpu_has_none_and_its_counter_is_its_own() -> None:
     source = NvmlSource(nvml=FakeNvml([FakeGpu(A)]))
-    assert "gpu_module" not in source.state().reason
+    assert "gpu_module" not in source.probe().reason
     assert GPU_MODULE not in {channel.domain for channel in source.channels()}
 
 

@@ -11,7 +11,7 @@ from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.power.simulated import VARIABLE
 from inference_energy.acquire.session.live_stats import Figures, LiveStats, Progress, format_stats
 from inference_energy.acquire.session.run import labelled_power
-from inference_energy.cli.load.render import Screen, view_for
+from inference_energy.cli.load.progress_view import Screen, view_for
 
 
 class Load:

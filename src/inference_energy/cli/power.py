@@ -1,25 +1,24 @@
 """`log-power` and `sources`: log power without a server, and see what this machine can measure with."""
 
 import json
-import os
 import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from inference_energy.acquire.power.choose import all_states, candidates
-from inference_energy.acquire.power.power_log import SOURCE, by_instant, compact_power_log, read_stream
-from inference_energy.acquire.power.sampler import stats_path
-from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.power_log import by_instant
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from inference_energy.api.power_monitor import PowerMonitor, PowerRecording
 
 LINE_PERIOD_S = 5.0
 
@@ -71,34 +70,23 @@ def log_power(
     """
     if output.suffix not in (".csv", ".parquet"):
         raise InputError(f"--output {output}: the name must end in .csv or .parquet")
-    spec = SamplerSpec.parse(
-        {
-            "interval_s": interval,
-            "duration_s": duration,
-            "sources": source or "auto",
-            "gpus": gpu or None,
-            "modelled": {"tdp_w": tdp_w, "idle_w": idle_w},
-            "server_pid": pid,
-        }
+    # Here, because the analysis takes a second to import, which `sources` need not wait for.
+    from inference_energy.api.power_monitor import PowerMonitor
+
+    monitor = PowerMonitor(
+        source or "auto",
+        interval,
+        log=output,
+        gpus=gpu or None,
+        tdp_w=tdp_w,
+        idle_w=idle_w,
+        pid=pid,
+        duration_s=duration,
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    stream = output.with_name(f".{output.name}.{os.getpid()}.arrows")
-    try:
-        stats = _sample(spec, stream)
-        log, _ = read_stream(stream)
-        samples = by_instant(log)
-        if output.suffix == ".csv":
-            partial = stream.with_suffix(".partial")
-            samples.to_csv(partial, index=False, float_format="%.6f")
-            partial.replace(output)
-        else:
-            compact_power_log(stream, output)
-    finally:
-        stream.unlink(missing_ok=True)
-        stats_path(stream).unlink(missing_ok=True)
-    typer.echo(summary(log, len(samples), stats, output))
-    if not stats.clean:
-        raise RunError(f"{stats.ended_by}; {output} holds what it logged until then")
+    recording = _record(monitor, duration)
+    typer.echo(summary(recording, output))
+    if not recording.stats.clean:
+        raise RunError(f"{recording.stats.ended_by}; {output} holds what it logged until then")
 
 
 def sources(
@@ -115,30 +103,22 @@ def sources(
     Console().print(table)
 
 
-def summary(log: pa.Table, samples: int, stats: SamplerStats, output: Path) -> str:
-    """A few lines for the user: energy and mean power as the pipeline takes and checks them, and what went wrong.
+def summary(recording: "PowerRecording", output: Path) -> str:
+    """Return a few lines for the user: energy and mean power as the pipeline checks them, and what went wrong.
 
     Args:
-        log: the readings, with their metadata.
-        samples: rows of the table by instants.
-        stats: what the sampler counted.
+        recording: readings and the sampler's counts.
         output: the file that was written.
     """
-    # Here, because scipy takes a second that the other commands need not wait for.
-    from inference_energy.analysis.log_energy import whole_log
-    from inference_energy.analysis.power_series import channels, summed
-    from inference_energy.config.analysis import AnalysisConfig
-    from inference_energy.present.figures_text import format_figure as place
+    from inference_energy.present.figures_text import format_figure
 
-    config = AnalysisConfig()
-    described = json.loads((log.schema.metadata or {}).get(SOURCE.encode(), b"[]"))
-    figures = whole_log(summed(channels(log.to_pandas(), described, config.power_reading)), config)
+    figures, stats = recording.whole(), recording.stats
     energy = figures["energy_total_j"]
-    lines = [f"{output}: {samples} samples"]
+    lines = [f"{output}: {len(by_instant(recording.log))} samples"]
     if energy.value is None:
         lines += [f"mean power and energy: not given, {why.code}: {why.detail}" for why in energy.reasons]
     else:
-        mean, total = (place(figures[name]) for name in ("power_mean_w", "energy_total_j"))
+        mean, total = (format_figure(figures[name]) for name in ("power_mean_w", "energy_total_j"))
         lines.append(f"mean power {mean.text} ({', '.join(mean.qualifiers)})")
         over = figures["duration_s"].value or 0.0
         lines.append(f"energy {total.text} over {over:.2f} s ({', '.join(total.qualifiers)})")
@@ -149,40 +129,39 @@ def summary(log: pa.Table, samples: int, stats: SamplerStats, output: Path) -> s
     return "\n".join(lines)
 
 
-def _sample(spec: SamplerSpec, stream: Path) -> SamplerStats:
-    """Run the sampler to its end, or to Ctrl-C or SIGTERM, which keep what was logged."""
+def _record(monitor: "PowerMonitor", duration_s: float | None) -> "PowerRecording":
+    """Run the monitor to its end, or to Ctrl-C or SIGTERM, which keep what was logged."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sampler = SamplerProcess(spec, stream)
     try:
-        sampler.start()
+        monitor.start()
         try:
-            _follow(sampler, spec.duration_s)
+            _follow(monitor, duration_s)
         except KeyboardInterrupt:
             typer.echo("stopped early", err=True)
-        return sampler.stop()
+        return monitor.stop(tail_s=0.0)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _follow(sampler: SamplerProcess, duration_s: float | None) -> None:
+def _follow(monitor: "PowerMonitor", duration_s: float | None) -> None:
     console = Console(stderr=True)
     start_s = time.monotonic()
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[w]}"))
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("logging power", total=duration_s, w="")
-            while sampler.alive():
-                progress.update(task, completed=time.monotonic() - start_s, w=_watts(sampler))
+            while monitor.alive():
+                progress.update(task, completed=time.monotonic() - start_s, w=_watts(monitor))
                 time.sleep(0.2)
         return
     next_line_s = start_s + 1.5
-    while sampler.alive():
+    while monitor.alive():
         if time.monotonic() >= next_line_s:
             next_line_s += LINE_PERIOD_S
             limit = "" if duration_s is None else f" of {duration_s:g} s"
-            typer.echo(f"{time.monotonic() - start_s:.0f} s{limit}: {_watts(sampler)}", err=True)
+            typer.echo(f"{time.monotonic() - start_s:.0f} s{limit}: {_watts(monitor)}", err=True)
         time.sleep(0.2)
 
 
-def _watts(sampler: SamplerProcess) -> str:
-    return ", ".join(f"{domain} {power_w:.1f} W" for domain, power_w in sampler.latest().items())
+def _watts(monitor: "PowerMonitor") -> str:
+    return ", ".join(f"{domain} {power_w:.1f} W" for domain, power_w in monitor.latest_w().items())

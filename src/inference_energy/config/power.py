@@ -1,8 +1,7 @@
-"""Power sources that must be set up to be used. No secret stands here: `credentials` names where it comes from.
+"""Power sources: which are read, how often, and how those are reached that must be set up.
 
-Power sources that must be set up to be used. No secret stands here: `credentials` names where it comes from.
-
-Which power sources are read, and how often.
+One model per source, for the configuration and for the sampler. None holds a secret: `credentials` names the variables
+that hold the login, or `credentials_file` the file.
 """
 
 from typing import Literal
@@ -12,13 +11,13 @@ from pydantic import Field, model_validator
 from inference_energy.config.base import Section
 
 
-class NvidiaSmi(Section):
+class NvidiaSmiSettings(Section):
     """`nvidia-smi` in streaming mode, for hosts without NVML's library."""
 
     command: list[str] = Field(["nvidia-smi"], min_length=1, description="how it is called")
 
 
-class PcmPower(Section):
+class PcmPowerSettings(Section):
     """Intel PCM's stream of package and memory energy."""
 
     command: list[str] = Field(
@@ -27,8 +26,8 @@ class PcmPower(Section):
     period_s: float = Field(1.0, ge=0.1, le=60, description="between its readings [s]")
 
 
-class _Remote(Section):
-    """What every device with a login has."""
+class RemoteSettings(Section):
+    """Fields of every device with a login, each of which also has its own `credentials`."""
 
     credentials_file: str | None = Field(
         None, description="file with the login that only its owner may read (mode 0600); null: from variables"
@@ -36,7 +35,7 @@ class _Remote(Section):
     period_s: float = Field(1.0, ge=0.2, le=60, description="between readings [s]")
 
 
-class Redfish(_Remote):
+class RedfishSettings(RemoteSettings):
     """A baseboard management controller over HTTPS."""
 
     endpoint: str = Field(pattern=r"^https?://[^\s/@]+$", description="base URL of the controller")
@@ -45,7 +44,7 @@ class Redfish(_Remote):
     credentials: str = Field("REDFISH", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD hold the login")
 
 
-class Ipmi(_Remote):
+class IpmiSettings(RemoteSettings):
     """`ipmitool dcmi power reading`."""
 
     command: list[str] = Field(["ipmitool"], min_length=1, description="how it is called")
@@ -53,7 +52,7 @@ class Ipmi(_Remote):
     credentials: str = Field("IPMI", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD hold the login")
 
 
-class SmartPlug(_Remote):
+class SmartPlugSettings(RemoteSettings):
     """A plug with a meter."""
 
     kind: Literal["shelly", "tasmota"] = Field(description="shelly (Gen2 and newer) or tasmota")
@@ -65,7 +64,7 @@ class SmartPlug(_Remote):
     credentials: str = Field("SMART_PLUG", description="INFERENCE_ENERGY_<this>_USERNAME and _PASSWORD hold the login")
 
 
-class Pdu(_Remote):
+class PduSettings(RemoteSettings):
     """A power distribution unit by SNMP."""
 
     host: str = Field(min_length=1, description="its address")
@@ -85,7 +84,7 @@ class Pdu(_Remote):
     )
 
 
-class Dcgm(_Remote):
+class DcgmSettings(RemoteSettings):
     """A DCGM exporter, or a Prometheus server that scrapes it."""
 
     kind: Literal["exporter", "prometheus"] = Field("exporter", description="exporter or prometheus")
@@ -134,10 +133,16 @@ class PowerConfig(Section):
     )
     interval_s: float = Field(0.1, gt=0, le=0.1, description="sampling period; 0.1 s or shorter [s]")
     modelled: ModelledPower = Field(default_factory=ModelledPower, description="for machines without a counter")
-    nvidia_smi: NvidiaSmi = Field(default_factory=NvidiaSmi, description="for hosts without NVML's library")
-    pcm_power: PcmPower = Field(default_factory=PcmPower, description="Intel PCM, where RAPL cannot be read")
-    redfish: Redfish | None = Field(None, description="the machine's management controller; null: not used")
-    ipmi: Ipmi | None = Field(None, description="the same by IPMI; null: not used")
-    smart_plug: SmartPlug | None = Field(None, description="a plug with a meter before the machine; null: not used")
-    pdu: Pdu | None = Field(None, description="a power distribution unit before the machine; null: not used")
-    dcgm: Dcgm | None = Field(None, description="a DCGM exporter or Prometheus; null: not used")
+    nvidia_smi: NvidiaSmiSettings = Field(
+        default_factory=NvidiaSmiSettings, description="for hosts without NVML's library"
+    )
+    pcm_power: PcmPowerSettings = Field(
+        default_factory=PcmPowerSettings, description="Intel PCM, where RAPL cannot be read"
+    )
+    redfish: RedfishSettings | None = Field(None, description="the machine's management controller; null: not used")
+    ipmi: IpmiSettings | None = Field(None, description="the same by IPMI; null: not used")
+    smart_plug: SmartPlugSettings | None = Field(
+        None, description="a plug with a meter before the machine; null: not used"
+    )
+    pdu: PduSettings | None = Field(None, description="a power distribution unit before the machine; null: not used")
+    dcgm: DcgmSettings | None = Field(None, description="a DCGM exporter or Prometheus; null: not used")

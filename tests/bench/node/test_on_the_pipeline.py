@@ -53,7 +53,7 @@ def test_both_sides_mean_the_same_variable() -> None:
 def test_nvml_shows_every_gpu_and_its_channels(here: Make) -> None:
     made = here(tensor_parallel=2, sensors={"nvml": QUIET})
     source = by_name(SamplerSpec())["nvml"]
-    state = source.state()
+    state = source.probe()
     assert state.available and len(state.devices) == 2
     channels = source.channels()
     try:
@@ -86,7 +86,7 @@ def test_a_ga100_shows_no_average_and_says_that_its_power_is_instantaneous(here:
         source.close()
     assert (reading.power_average_w, reading.power_instant_w) == (None, made.node.device.cold_idle_w)
     assert usage_w == made.node.device.cold_idle_w
-    assert channels[0].about["averaging_window_s"] == 0.0
+    assert channels[0].metadata["averaging_window_s"] == 0.0
     assert offline_sources(made.node)[0]["channels"][0]["averaging_window_s"] == 0.0
 
 
@@ -109,7 +109,7 @@ def test_no_source_is_labelled_as_if_it_were_real(here: Make) -> None:
         sources = by_name(spec)
         assert list(sources) == ["nvml", "rapl", "modelled"]
         for source in sources.values():
-            assert source.state().available, source.state().reason
+            assert source.probe().available, source.probe().reason
             channels = source.channels()
             assert {channel.grade for channel in channels} == {source.grade} == {source.describe()["grade"]}
             assert source.grade == "simulated"
@@ -119,7 +119,7 @@ def test_no_source_is_labelled_as_if_it_were_real(here: Make) -> None:
         assert [source.name for source in choose(["modelled"], candidates(spec))] == ["modelled"]
     assert sources["modelled"].describe()["tdp_w"] == 65
     gpus = by_name(SamplerSpec.parse({"gpus": ["GPU-none"]}))["nvml"]
-    assert gpus.demanded_by == "power.gpus"
+    assert gpus.required_by_key == "power.gpus"
     with pytest.raises(InputError, match=r"power\.gpus: no GPU here"):
         choose("auto", [gpus])
 
@@ -130,7 +130,7 @@ def test_on_a_real_machine_nothing_is_relabelled(monkeypatch: pytest.MonkeyPatch
     grades = {name: source.grade for name, source in sources.items()}
     assert (grades["nvml"], grades["rapl"], grades["modelled"]) == ("counter", "counter", "modelled")
     assert "simulated" not in grades.values()
-    assert "NVIDIA driver" in sources["nvml"].state().reason
+    assert "NVIDIA driver" in sources["nvml"].probe().reason
     assert labelled(sources["rapl"]) is sources["rapl"]
     monkeypatch.setenv(VARIABLE, "")
     assert simulated_node() is None
@@ -164,7 +164,7 @@ def test_rapl_reads_the_nodes_tree(here: Make) -> None:
 def test_without_rapl_there_is_no_tree_and_the_source_says_so(here: Make) -> None:
     made = here()
     with PowercapFeed(made):
-        state = by_name(SamplerSpec())["rapl"].state()
+        state = by_name(SamplerSpec())["rapl"].probe()
     assert not state.available
     assert "powercap" in state.reason
     assert not made.powercap.exists()

@@ -14,7 +14,8 @@ from inference_energy.bench.sensors import power_log as module
 from inference_energy.bench.sensors.power_log import gpu_sensor, gpu_truth, power_log, sources
 from inference_energy.bench.truth.power_trace import host_power
 from inference_energy.contracts.io import read_table, write_table
-from inference_energy.contracts.power import DOMAINS, GRADES, SCHEMA
+from inference_energy.contracts.grades import POWER_GRADES
+from inference_energy.contracts.power import DOMAINS, SCHEMA
 from tests.bench.sensors.waves import ORIGIN_NS, at, between_j, trace, trapezoid_j
 
 STARTS_S = np.arange(0, 130, 0.7).tolist()
@@ -269,4 +270,4 @@ def test_the_log_can_be_written_as_a_power_file(tmp_path: Path) -> None:
 def test_sources_are_simulated() -> None:
     assert [(source["name"], source["grade"]) for source in sources(Node())] == [("nvml", "simulated")]
     assert [source["name"] for source in sources(Node.parse({"sensors": RAPL}))] == ["nvml", "rapl"]
-    assert "simulated" in GRADES
+    assert "simulated" in POWER_GRADES

@@ -28,15 +28,6 @@ from inference_energy.contracts.arrow_log import ArrowLog, LogStats, compact_log
 from inference_energy.contracts.io import write_table
 from inference_energy.errors import RunError
 
-LOGS = ("requests", "chunks", "answers")
-
-
-def clear(folder: Path) -> None:
-    """Remove the logs of an earlier run, which had perhaps more processes."""
-    for name in LOGS:
-        for path in folder.glob(f"{name}-*.arrows"):
-            path.unlink()
-
 
 class RowLog:
     """Collects rows and writes them as one batch a flush; arguments as of `ArrowLog`."""

@@ -36,6 +36,17 @@ def api_key_env(named: str | None, *, attached: bool, setting: str = "client.api
     return named
 
 
+LOGS = ("requests", "chunks", "answers")
+"""Names of the worker logs; here, because the parent of a load test has no Arrow in its memory."""
+
+
+def clear_logs(folder: Path) -> None:
+    """Remove the logs of an earlier run, which may have had more workers."""
+    for name in LOGS:
+        for path in folder.glob(f"{name}-*.arrows"):
+            path.unlink()
+
+
 _OF_THE_CLIENT = ("api", "stream", "ignore_eos", "history", "keep_answers", "chunk_times", "parameters")
 
 WORKLOAD_SETTINGS = (*_OF_THE_CLIENT, "prefix_reuse")

@@ -21,7 +21,6 @@ from inference_energy.acquire.load.settings import CellSettings, LoadSpec, api_k
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
 from inference_energy.contracts.io import atomic_write, read_metadata, read_table
-from inference_energy.contracts.requests import SCHEMA
 from inference_energy.errors import InputError
 
 
@@ -40,6 +39,9 @@ def write_csv(requests: Path, target: Path) -> None:
     Raises:
         InputError: `requests` is missing or no such file.
     """
+    # Here, because the process beside the load has neither Arrow nor NumPy.
+    from inference_energy.contracts.requests import SCHEMA
+
     rows = read_table(requests, SCHEMA)
     anchor = read_metadata(requests)["clock_anchor"]
     offset_ns = anchor["unix_ns"] - anchor["monotonic_ns"]

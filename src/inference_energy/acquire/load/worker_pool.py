@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.load.loops import CellTimes
-from inference_energy.acquire.load.request_log import clear
-from inference_energy.acquire.load.settings import LoadSpec
+from inference_energy.acquire.load.settings import LoadSpec, clear_logs
 from inference_energy.contracts.child_process import ChildProcess, Event
 from inference_energy.errors import RunError
 
@@ -153,7 +152,7 @@ class WorkerPool:
         """
         folder = Path(self.spec.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        clear(folder)
+        clear_logs(folder)
         path = folder / SPEC_NAME
         self.spec.write(path)
         self._begun_s = time.monotonic()

@@ -64,8 +64,8 @@ class SensorChannel(ABC):
 
     Attributes:
         optional: whether sampling may begin, and goes on as if nothing were lost, without a reading of this channel.
-        still_limit_s: a value that stays the same for longer than this is noted as a fault; None where it may.
-        about: what the log's metadata says of the channel; its keys stand in `contracts.power`.
+        still_limit_s: report a fault if the value does not change for this long; None disables the check.
+        metadata: facts about the channel for the log's metadata; `contracts.power` has the keys.
     """
 
     def __init__(self, source: str, device: str, domain: str, grade: str, period_s: float | None = None) -> None:
@@ -76,7 +76,7 @@ class SensorChannel(ABC):
         self.period_s = period_s
         self.optional = False
         self.still_limit_s = None if grade == "modelled" else STILL_LIMIT_S
-        self.about: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
 
     @abstractmethod
     def read(self) -> PowerSample:
@@ -94,29 +94,42 @@ class SensorChannel(ABC):
         """
         return [self.read()]
 
-    def notes(self) -> dict[str, Any]:
-        """What the channel found out besides its readings, for the sampler's counts; JSON-able."""
+    def diagnostics(self) -> dict[str, Any]:
+        """Return JSON-able facts about the channel for the sampler's statistics, besides its readings."""
         return {}
 
 
 class PowerSource(ABC):
-    """Everything one interface (NVML, RAPL, a model) can tell on this machine."""
+    """Everything one interface (NVML, RAPL, a model) can tell on this machine.
+
+    Attributes:
+        name: as users write it in `power.sources`.
+        grade: the best grade that the source's channels reach; a source may lower it when it is opened.
+    """
 
     name: str
-
-    @property
-    @abstractmethod
-    def grade(self) -> str:
-        """The best grade that the source's channels reach: `counter`, `sampled`, `modelled`, ..."""
+    grade: str
 
     @property
     def measures(self) -> bool:
         """Whether the source reads power, rather than modelling it."""
         return self.grade != "modelled"
 
+    def probe(self) -> SourceState:
+        """Return whether the source works here, and why not."""
+        try:
+            reason, devices = self.find_devices()
+        except SourceError as error:
+            return SourceState(self.name, False, str(error), [])
+        return SourceState(self.name, True, reason, devices)
+
     @abstractmethod
-    def state(self) -> SourceState:
-        """Say whether the source works here. Never raises."""
+    def find_devices(self) -> tuple[str, list[str]]:
+        """Return what the source offers here, as words for the user, and the names of its devices.
+
+        Raises:
+            SourceError: the source does not work here; the message says what to do to make it work.
+        """
 
     @abstractmethod
     def channels(self) -> list[SensorChannel]:
@@ -131,8 +144,8 @@ class PowerSource(ABC):
         return {"name": self.name, "grade": self.grade}
 
     @property
-    def demanded_by(self) -> str | None:
-        """The key under which the user named a device of this source: doing without it would then be wrong."""
+    def required_by_key(self) -> str | None:
+        """The configuration key that names a device of this source, which must then not be left out silently."""
         return None
 
     def close(self) -> None:

@@ -49,13 +49,13 @@ def candidates(spec: SamplerSpec) -> list[PowerSource]:
 
 def all_states(sources: Sequence[PowerSource]) -> list[SourceState]:
     """What each source says about this machine, in the order of `sources`."""
-    return [source.state() for source in sources]
+    return [source.probe() for source in sources]
 
 
 def choose(wanted: Literal["auto"] | Sequence[str], sources: Sequence[PowerSource]) -> list[PowerSource]:
     """Pick from `sources`.
 
-    `auto` takes every source that measures, but for `STANDS_IN_FOR`, and one that models only where none measures. A
+    `auto` takes every source that measures, but for `FALLBACK_FOR`, and one that models only where none measures. A
     list takes exactly those named.
 
     Raises:
@@ -72,7 +72,7 @@ def choose(wanted: Literal["auto"] | Sequence[str], sources: Sequence[PowerSourc
     for name in dict.fromkeys(wanted):
         if name not in by_name:
             raise InputError(f'power.sources names {name!r}: write "auto" or a list of {", ".join(by_name)}')
-        state = by_name[name].state()
+        state = by_name[name].probe()
         if not state.available:
             raise InputError(f"power.sources names {name}, which does not work here: {state.reason}")
         chosen.append(by_name[name])
@@ -84,8 +84,8 @@ def _best(sources: Sequence[PowerSource]) -> list[PowerSource]:
     works = {source.name for source, state in states.items() if state.available}
     for source, state in states.items():
         stand_ins = {name for name, other in FALLBACK_FOR.items() if other == source.name}
-        if source.demanded_by and not state.available and not stand_ins & works:
-            raise InputError(f"{source.demanded_by}: {state.reason}")
+        if source.required_by_key and not state.available and not stand_ins & works:
+            raise InputError(f"{source.required_by_key}: {state.reason}")
     # What stands in for a better source, which works here, would only cost time.
     available = [source for source in states if source.name in works and FALLBACK_FOR.get(source.name, "") not in works]
     measuring = [source for source in available if source.measures]

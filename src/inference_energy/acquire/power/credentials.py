@@ -46,7 +46,7 @@ def variable(prefix: str, field: str) -> str:
     return f"INFERENCE_ENERGY_{prefix}_{field.upper()}"
 
 
-def credentials(prefix: str, file: Path | None = None) -> Credentials | None:
+def credentials(prefix: str, file: str | Path | None = None) -> Credentials | None:
     """Read the credentials of one device.
 
     Args:
@@ -63,7 +63,7 @@ def credentials(prefix: str, file: Path | None = None) -> Credentials | None:
     if not _PREFIX.fullmatch(prefix):
         raise InputError("credentials: write the beginning of the variables' names in capitals, such as PDU_2")
     if file is not None:
-        held = _parsed(file, _read(file))
+        held = _parsed(Path(file), _read(Path(file)))
     else:
         values = {field: os.environ.get(variable(prefix, field), "") for field in FIELDS}
         held = {field: value for field, value in values.items() if value}

@@ -169,7 +169,7 @@ class PolledChannel:
 
     def replace(self, channel: SensorChannel) -> None:
         """Go on with the channel of the source that was opened anew; the caller holds the lock."""
-        self._earlier_notes.append(self.channel.notes())
+        self._earlier_notes.append(self.channel.diagnostics())
         self.channel = channel
         self._closed = None
 
@@ -182,7 +182,7 @@ class PolledChannel:
         self.stats.late_ms = self._lateness.in_ms()
         fault = self._still.fault() if self._still is not None else None
         self.stats.faults = [fault] if fault else []
-        self.stats.notes = _joined([*self._earlier_notes, self.channel.notes()])
+        self.stats.notes = _joined([*self._earlier_notes, self.channel.diagnostics()])
         return self.stats
 
     def _fail(self, why: str) -> None:

@@ -24,7 +24,7 @@ from inference_energy.acquire.power.base import PowerSample, PowerSource, Sensor
 from inference_energy.contracts import power
 from inference_energy.contracts.arrow_log import ArrowLog, LogStats, read_logs
 from inference_energy.contracts.grades import weakest
-from inference_energy.contracts.io import write_table
+from inference_energy.contracts.io import atomic_write, write_table
 from inference_energy.contracts.power import summed_keys
 
 CLOCK_ANCHOR = "clock_anchor"
@@ -72,7 +72,7 @@ def _described(source: PowerSource, channels: Sequence[SensorChannel]) -> dict[s
     places: dict[tuple[str, str], dict[str, Any]] = {}
     for channel in channels:
         if channel.source == source.name:
-            places.setdefault((channel.device, channel.domain), {}).update(channel.about)
+            places.setdefault((channel.device, channel.domain), {}).update(channel.metadata)
     about = [{"device": device, "domain": domain, **facts} for (device, domain), facts in places.items()]
     return {**source.describe(), "channels": about}
 
@@ -96,6 +96,21 @@ def read_stream(path: Path) -> tuple[pa.Table, LogStats]:
     return table.sort_by("timestamp_ns"), stats
 
 
+def write_power_log(log: pa.Table, path: Path) -> None:
+    """Write a log as CSV, a row per instant (see `by_instant`), or as Parquet, a row per reading, with its metadata.
+
+    Args:
+        log: as `read_stream` returns it.
+        path: the file to make, which ends in .csv or .parquet; its folder is made too.
+    """
+    if path.suffix == ".csv":
+        with atomic_write(path) as partial:
+            by_instant(log).to_csv(partial, index=False, float_format="%.6f")
+        return
+    metadata = {key.decode(): value.decode() for key, value in (log.schema.metadata or {}).items()}
+    write_table(path, log, power.SCHEMA, **metadata)
+
+
 def compact_power_log(stream_path: Path, parquet_path: Path) -> LogStats:
     """Make power.parquet from a log, keeping its metadata.
 
@@ -103,8 +118,7 @@ def compact_power_log(stream_path: Path, parquet_path: Path) -> LogStats:
         RunError: the log is missing or empty of even its schema.
     """
     table, stats = read_stream(stream_path)
-    facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    write_table(parquet_path, table, power.SCHEMA, **facts)
+    write_power_log(table, parquet_path)
     return stats
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from inference_energy.acquire.power.base import PowerSource, SensorChannel, SourceState
+from inference_energy.acquire.power.base import PowerSource, SensorChannel
 
 VARIABLE = "INFERENCE_ENERGY_SIMULATED"
 GRADE = "simulated"
@@ -29,22 +29,19 @@ class _Simulated(PowerSource):
 
     def __init__(self, source: PowerSource) -> None:
         self.name = source.name
+        self.grade = GRADE
         self._source = source
-
-    @property
-    def grade(self) -> str:
-        return GRADE
 
     @property
     def measures(self) -> bool:
         return self._source.measures
 
     @property
-    def demanded_by(self) -> str | None:
-        return self._source.demanded_by
+    def required_by_key(self) -> str | None:
+        return self._source.required_by_key
 
-    def state(self) -> SourceState:
-        return self._source.state()
+    def find_devices(self) -> tuple[str, list[str]]:
+        return self._source.find_devices()
 
     def channels(self) -> list[SensorChannel]:
         channels = self._source.channels()

@@ -1,310 +1,414 @@
-"""What `load-test` was told, as plain values: they go to the processes that plan and that sum up.
+"""The options of `load-test`: which key of `LoadTest` each one sets.
 
-What `load-test` was told, as plain values: they go to the processes that plan and that sum up.
-
-Options of `load-test` that do not go together.
+Type, bounds, default and help come from that key's model, unless the table says otherwise. Errors of the models become
+errors about options by their location.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from inference_energy.acquire.load.standalone import CELL
-from inference_energy.cli.load.mini_syntax import limits
-from inference_energy.errors import InputError
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-BESIDE = "requests"
-"""Files beside an output of this name need not repeat it."""
+from inference_energy.cli.load import mini_syntax
+from inference_energy.cli.load.load_test import LoadTest
+from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, TURNS
+from inference_energy.errors import Setting
 
+PROMPTS, ANSWERS, ARRIVALS, TRACES = "Prompts", "Answers", "Arrivals", "Traces and schedules"
+CLIENT, RESULTS, POWER = "Client", "Results", "Power"
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """One attribute an option, named like it; None, empty or False where it was not given.
-
-    `parameters`, `prompt_length` and the like are as typed; see `spelled`.
-    """
-
-    endpoint: tuple[str, ...]
-    model: str
-    output: str
-    duration: float = 600.0
-    warmup: float = 0.0
-    prompts: str | None = None
-    prompt_order: str | None = None
-    prompt_length: str | None = None
-    prefix: str | None = None
-    vocabulary: int | None = None
-    turns: str | None = None
-    turn_think: str | None = None
-    history: str | None = None
-    prefix_reuse: bool = False
-    api: str | None = None
-    no_stream: bool = False
-    max_tokens: int | None = None
-    output_length: str | None = None
-    ignore_eos: bool = False
-    parameters: str | None = None
-    arrival: str | None = None
-    qps: str | None = None
-    burstiness: float | None = None
-    concurrency: int | None = None
-    think: str | None = None
-    stagger: float | None = None
-    pool: int | None = None
-    amplitude: float | None = None
-    period: float | None = None
-    phase: float | None = None
-    trace: str | None = None
-    trace_format: str | None = None
-    trace_start: float | None = None
-    time_scale: float | None = None
-    trace_arrivals_only: bool = False
-    schedule: str | None = None
-    schedule_cell: str | None = None
-    seed: int | None = None
-    workers: int = 1
-    transport: str = "auto"
-    connections: int | None = None
-    timeout: float = 300.0
-    drain: float = 60.0
-    api_key_env: str | None = None
-    ca_file: str | None = None
-    insecure: bool = False
-    limits: str | None = None
-    chunks: bool = False
-    answers: bool = False
-    save_schedule: str | None = None
-    plan_only: bool = False
-    power: bool = False
-    power_source: tuple[str, ...] = ()
-    gpu: tuple[str, ...] = ()
-    tdp_w: float | None = None
-    idle_w: float | None = None
-
-    @property
-    def process(self) -> str:
-        """How requests arrive: `--arrival`, or what the other options imply."""
-        if self.arrival is not None:
-            return self.arrival
-        return self.implied[0]
-
-    @property
-    def implied(self) -> tuple[str, str]:
-        """The process that the other options imply, and which of them does."""
-        if self.schedule is not None:
-            return "schedule", "--schedule"
-        if self.trace is not None:
-            return "trace", "--trace"
-        if self.qps is not None:
-            return "poisson", "--qps"
-        return "closed", "a closed loop (there is no --qps and no --arrival)"
-
-    @property
-    def cells(self) -> dict[str, float]:
-        """What is sent one after another: names and durations [s]."""
-        return {**({"warmup": self.warmup} if self.warmup else {}), CELL: self.duration}
-
-    def beside(self, name: str) -> Path:
-        """A file beside the output: of requests.csv power.parquet, of run.csv run-power.parquet."""
-        output = Path(self.output)
-        return output.with_name(name if output.stem == BESIDE else f"{output.stem}-{name}")
-
-    @property
-    def targets(self) -> list[Path]:
-        """Files that are certainly written, one for each folder that is needed."""
-        return [*(self.saved or ()), *([] if self.plan_only else [Path(self.output)])]
-
-    @property
-    def saved(self) -> tuple[Path, Path] | None:
-        """Where the plan is kept: its schedule and its prompts."""
-        if self.save_schedule is None and not self.plan_only:
-            return None
-        schedule = Path(self.save_schedule) if self.save_schedule else self.beside("schedule.parquet")
-        return schedule, prompts_of(schedule)
-
-    def as_json(self) -> str:
-        """For another process."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "LoadOptions":
-        """From values by name, as they come from the command line or from JSON."""
-        lists = {name: tuple(given[name] or ()) for name in ("endpoint", "power_source", "gpu")}
-        paths = {name: str(value) for name, value in given.items() if isinstance(value, Path)}
-        return cls(**{**given, **lists, **paths})
-
-    @classmethod
-    def from_json(cls, text: str) -> "LoadOptions":
-        """What `as_json` wrote."""
-        return cls.of(json.loads(text))
-
-
-def prompts_of(schedule: Path) -> Path:
-    """Where the prompts of a schedule file lie: prompts.parquet, or with another name mine-prompts.parquet."""
-    name = schedule.name
-    return schedule.with_name(
-        name.replace("schedule", "prompts") if "schedule" in name else f"{schedule.stem}-prompts.parquet"
-    )
+LENGTH = "normal:MEAN:STD, lognormal:MEAN:STD, uniform:MIN:MAX, fixed:N or a number, empirical:FILE"
+TIME = "seconds, exponential:MEAN, lognormal:MEAN:STD or uniform:MIN:MAX"
 
 
 @dataclass(frozen=True)
-class LoadPlan:
-    """What was found and planned before the load; JSON-able.
+class Option:
+    """One option.
 
     Attributes:
-        endpoints: base URLs; `model` is the name there.
-        workload, client: settings for the load processes, see `acquire.load.test.TestSettings`.
-        server_pid: the server's process where it is on this machine and may be seen.
-        scheduled: whether requests have times of their own, as in open loops.
-        plan: of the cell `load-test`, for people: `requests`, `prompts`, `span_s`, `output_tokens`, `prompt_tokens`.
-        notes: what was left out of files.
-        clock_anchor: for the files' times.
+        name: as in the command's signature: `max_tokens` for `--max-tokens`.
+        key: the key of `LoadTest` that it sets. A union's members are told apart by their tag: with `arrival.path`,
+            `tag` says for which process.
+        panel: of the help; None for the first.
+        more_keys: keys that it sets instead or too, depending on its value.
+        help: instead of the key's description.
+        default: set if the option is missing and the key fits; instead of the key's default.
+        shown_default: for the help, if the default depends on other options.
+        metavar: name of the value in help and messages.
+        parse: makes the key's value of the option's name and text.
+        constant: value that the option sets, whatever is typed; a flag if the key is a boolean.
+        tag: the only member of the key's union that it is for.
+        needs: option without which it has no meaning, and what to write.
+        excludes: option that it contradicts, and why.
+        advice: what to write instead of `--name VALUE`, by value.
     """
 
-    endpoints: tuple[str, ...]
-    model: str
-    workload: dict[str, object]
-    client: dict[str, object]
-    server_pid: int | None
-    scheduled: bool
-    plan: dict[str, float | None]
-    notes: tuple[str, ...]
-    clock_anchor: dict[str, int]
+    name: str
+    key: str
+    panel: str | None = None
+    more_keys: tuple[str, ...] = ()
+    help: str | None = None
+    default: Any = None
+    shown_default: str | None = None
+    metavar: str | None = None
+    parse: Callable[[str, str], Any] | None = None
+    constant: Any = None
+    tag: str | None = None
+    needs: tuple[str, str] | None = None
+    excludes: tuple[str, str] | None = None
+    advice: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def flag(self) -> str:
+        """Return the option as it is typed."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys that it can set."""
+        return (self.key, *self.more_keys)
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is typed without a value."""
+        return self.name == "power" or self.value_type is bool
+
+    @property
+    def value_type(self) -> Any:
+        """Type of what is typed."""
+        return str if self.parse else _typed(model_field(self.key).annotation)
+
+    @property
+    def example(self) -> str:
+        """Return the option with a placeholder for its value."""
+        return self.flag if self.is_flag else f"{self.flag} {self.metavar or 'VALUE'}"
 
 
-@dataclass(frozen=True)
-class SentLoad:
-    """What the parent knows after the load; JSON-able.
-
-    Attributes:
-        start_ns, end_ns, drained_ns: of the cell, None where it was stopped before it had ended.
-        stopped_ns: when it was stopped.
-        client: see `acquire.load.worker.team.LoadTeam.finish`.
-        machine_busy_s: CPU time of all programs of this machine in the cell [s]; None where it is not known.
-        failure: what broke the load off; None: nothing did.
-        power: what the sampler counted, see `acquire.power.process.SamplerStats`; None without one.
-    """
-
-    start_ns: int | None = None
-    end_ns: int | None = None
-    drained_ns: int | None = None
-    stopped_ns: int | None = None
-    client: dict[str, object] = field(default_factory=dict)
-    machine_busy_s: float | None = None
-    failure: str | None = None
-    power: dict[str, object] | None = None
+def _lengths(name: str, text: str) -> dict[str, Any]:
+    return mini_syntax.distribution(name, text, LENGTHS)
 
 
-RATES = ("poisson", "gamma", "constant", "ramp", "piecewise", "day")
-MODULATED = ("gamma", "ramp", "piecewise", "day")
-PROCESSES = (*RATES, "closed", "trace", "schedule")
-OF_A_CLOSED_LOOP = "belongs to a closed loop: leave it out, or write --arrival closed without --qps"
+def _times(name: str, text: str) -> dict[str, Any]:
+    return mini_syntax.distribution(name, text, TIMES)
 
 
-@dataclass(frozen=True)
-class _Belongs:
-    """To which arrivals an option belongs, and what to write where it has none of them."""
-
-    processes: tuple[str, ...]
-    otherwise: str
+def _turns(name: str, text: str) -> dict[str, Any]:
+    return mini_syntax.distribution(name, text, TURNS)
 
 
-OF_ARRIVALS = {
-    "qps": _Belongs(RATES, "is for a rate: leave it out, or write --arrival poisson, gamma, constant, ramp or day"),
-    "burstiness": _Belongs(MODULATED, "is for gamma-distributed gaps: leave it out, or write --arrival gamma"),
-    "concurrency": _Belongs(("closed",), OF_A_CLOSED_LOOP),
-    "think": _Belongs(("closed",), OF_A_CLOSED_LOOP),
-    "stagger": _Belongs(("closed",), OF_A_CLOSED_LOOP),
-    "pool": _Belongs(("closed",), OF_A_CLOSED_LOOP),
-    "amplitude": _Belongs(("day",), "belongs to a day: leave it out, or write --arrival day"),
-    "period": _Belongs(("day",), "belongs to a day: leave it out, or write --arrival day"),
-    "phase": _Belongs(("day",), "belongs to a day: leave it out, or write --arrival day"),
-    "trace": _Belongs(("trace",), "belongs to a trace: leave it out, or write --arrival trace"),
-    "trace_format": _Belongs(("trace",), "belongs to a trace: leave it out, or write --trace FILE"),
-    "trace_start": _Belongs(("trace",), "belongs to a trace: leave it out, or write --trace FILE"),
-    "time_scale": _Belongs(("trace",), "belongs to a trace: leave it out, or write --trace FILE"),
-    "trace_arrivals_only": _Belongs(("trace",), "belongs to a trace: leave it out, or write --trace FILE"),
-    "schedule": _Belongs(("schedule",), "says when requests are sent: leave one of the two out"),
-    "schedule_cell": _Belongs(("schedule",), "belongs to a schedule: leave it out, or write --schedule FILE"),
-}
-NEEDED = {
-    **dict.fromkeys(RATES, ("qps", "--qps N")),
-    "trace": ("trace", "--trace FILE"),
-    "schedule": ("schedule", "--schedule FILE"),
-}
-TOGETHER = (
-    ("prompts", "prompt_length", "the file's prompts are as long as they are; leave one of the two out"),
-    ("prompts", "vocabulary", "it is for synthetic prompts; leave one of the two out"),
-    ("prompts", "prefix", "it is for synthetic prompts; leave one of the two out"),
-    ("max_tokens", "output_length", "the second takes the place of the first; leave one of the two out"),
-    ("turns", "schedule", "the schedule says which turns there are; leave --turns out"),
-    ("no_stream", "chunks", "without a stream an answer comes in one piece; leave one of the two out"),
-    ("ca_file", "insecure", "nothing is checked then; leave one of the two out"),
+def _limits(_: str, text: str) -> dict[str, float]:
+    return mini_syntax.limits(text)
+
+
+POWER_NEEDED = ("power", "--power")
+
+OPTIONS = (
+    Option("endpoint", "endpoints", metavar="URL"),
+    Option("model", "model", metavar="NAME"),
+    Option("output", "output", metavar="FILE"),
+    Option("duration", "duration_s"),
+    Option("warmup", "warmup_s"),
+    Option(
+        "prompts",
+        "workload.prompts.path",
+        PROMPTS,
+        more_keys=("workload.prompts.source", "arrival.prompts"),
+        help="Prompt file: text (one per line), .jsonl, ShareGPT .json, or prompts.parquet with --schedule.",
+        metavar="FILE",
+        advice={
+            "jsonl": "--prompts FILE.jsonl",
+            "sharegpt": "--prompts SHAREGPT.json",
+            "synthetic": "--prompt-length LENGTH",
+        },
+    ),
+    Option("prompt_order", "workload.prompts.order", PROMPTS, metavar="ORDER", default="file"),
+    Option(
+        "prompt_length",
+        "workload.prompts.length",
+        PROMPTS,
+        help=f"Synthetic prompts of this length: {LENGTH}.",
+        metavar="LENGTH",
+        parse=_lengths,
+    ),
+    Option(
+        "vocabulary",
+        "vocabulary",
+        PROMPTS,
+        more_keys=("workload.prompts.form",),
+        constant="token_ids",
+        metavar="N",
+    ),
+    Option(
+        "prefix",
+        "workload.prompts.prefix",
+        PROMPTS,
+        help="Shared prefixes for groups of synthetic prompts.",
+        metavar="GROUPS:TOKENS[:SHARE]",
+        parse=mini_syntax.prefix,
+    ),
+    Option(
+        "turns",
+        "workload.conversations.turns",
+        PROMPTS,
+        help="Conversations of this many turns: a number, uniform:MIN:MAX or geometric:MEAN:MAX.",
+        metavar="TURNS",
+        parse=_turns,
+        excludes=("schedule", "the schedule says which turns there are; leave --turns out"),
+    ),
+    Option(
+        "turn_think",
+        "workload.conversations.think",
+        PROMPTS,
+        help=f"Think time before a conversation's next turn: {TIME}.",
+        metavar="TIME",
+        parse=_times,
+        needs=("turns", "--turns N"),
+    ),
+    Option("history", "workload.history", PROMPTS, metavar="HISTORY", needs=("turns", "--turns N")),
+    Option("prefix_reuse", "workload.prefix_reuse", PROMPTS, help="Send no cache salt for repeated content."),
+    Option("api", "workload.api", ANSWERS, metavar="API"),
+    Option(
+        "no_stream",
+        "workload.stream",
+        ANSWERS,
+        help="Receive each answer in one piece, without TTFT and TPOT.",
+        constant=False,
+        excludes=("chunks", "without a stream an answer comes in one piece; leave one of the two out"),
+    ),
+    Option("max_tokens", "workload.max_tokens", ANSWERS, metavar="N"),
+    Option(
+        "output_length",
+        "workload.output_length",
+        ANSWERS,
+        help="Draw an exact output length for each request, instead of --max-tokens.",
+        metavar="LENGTH",
+        parse=_lengths,
+        needs=("ignore_eos", "--ignore-eos, or the model may end its answers earlier"),
+        excludes=("max_tokens", "the first takes the place of the second; leave one of the two out"),
+    ),
+    Option("ignore_eos", "workload.ignore_eos", ANSWERS, help="Generate exactly as many tokens, whatever the answer."),
+    Option(
+        "parameters",
+        "workload.parameters",
+        ANSWERS,
+        help='Further fields of a request, such as {"temperature": 0}.',
+        metavar="JSON",
+        parse=mini_syntax.json_object,
+    ),
+    Option(
+        "arrival",
+        "arrival.process",
+        ARRIVALS,
+        help="Arrival process: poisson, gamma, constant, ramp, piecewise, day, closed, trace or schedule.",
+        shown_default="poisson with --qps, else closed",
+        metavar="PROCESS",
+    ),
+    Option(
+        "qps",
+        "arrival.rate_qps",
+        ARRIVALS,
+        more_keys=("arrival.from_qps", "arrival.to_qps", "arrival.steps", "arrival.mean_qps"),
+        help="Request rate [requests/s]. For ramp FROM:TO, for piecewise RATE:SECONDS,..., for day the mean.",
+        metavar="RATE",
+        parse=lambda _, text: text,
+    ),
+    Option(
+        "burstiness",
+        "arrival.burstiness",
+        ARRIVALS,
+        help="Shape of gamma-distributed gaps: 1 is Poisson, below 1 arrivals come in bursts.",
+        metavar="B",
+    ),
+    Option("concurrency", "arrival.concurrency", ARRIVALS, default=8, metavar="N"),
+    Option(
+        "think",
+        "arrival.think",
+        ARRIVALS,
+        help=f"For closed: think time before a user's next request: {TIME}.",
+        metavar="TIME",
+        parse=_times,
+    ),
+    Option("stagger", "arrival.stagger_s", ARRIVALS),
+    Option("pool", "arrival.pool", ARRIVALS, metavar="N", shown_default="all of a file up to 10,000, else 256"),
+    Option("amplitude", "arrival.amplitude", ARRIVALS, default=0.5),
+    Option("period", "arrival.period_s", ARRIVALS),
+    Option("phase", "arrival.phase", ARRIVALS, help="For day: fraction of the day already elapsed at the start."),
+    Option("seed", "seed", ARRIVALS, metavar="N"),
+    Option("trace", "arrival.path", TRACES, tag="trace", help="Replay a trace file, as published.", metavar="FILE"),
+    Option(
+        "trace_format",
+        "arrival.format",
+        TRACES,
+        help="azure, burstgpt or mooncake.",
+        shown_default="from the file's content",
+        metavar="FORMAT",
+    ),
+    Option("trace_start", "arrival.start_s", TRACES),
+    Option("time_scale", "arrival.time_scale", TRACES),
+    Option(
+        "trace_arrivals_only",
+        "arrival.lengths",
+        TRACES,
+        constant=False,
+        help="Take only the arrival times of the trace, not its lengths.",
+    ),
+    Option(
+        "schedule",
+        "arrival.path",
+        TRACES,
+        tag="schedule",
+        help="Replay a schedule: .parquet with its prompts, or .csv.",
+        metavar="FILE",
+    ),
+    Option("schedule_cell", "arrival.cell", TRACES, metavar="CELL"),
+    Option("save_schedule", "save_schedule", TRACES, metavar="FILE"),
+    Option("plan_only", "plan_only", TRACES),
+    Option("workers", "client.workers", CLIENT),
+    Option("transport", "client.transport", CLIENT, metavar="TRANSPORT"),
+    Option("connections", "client.connections", CLIENT),
+    Option("timeout", "client.request_timeout_s", CLIENT),
+    Option("drain", "client.drain_s", CLIENT),
+    Option("api_key_env", "client.api_key_env", CLIENT, metavar="NAME"),
+    Option(
+        "ca_file",
+        "client.ca_file",
+        CLIENT,
+        metavar="FILE",
+        excludes=("insecure", "nothing is checked then; leave one of the two out"),
+    ),
+    Option("insecure", "client.verify", CLIENT, constant=False, help="Do not check the server's certificate."),
+    Option(
+        "limits",
+        "limits",
+        RESULTS,
+        help="Report goodput under these limits [s] of ttft, tpot, itl, e2e.",
+        metavar="ttft=0.5,tpot=0.05",
+        parse=_limits,
+    ),
+    Option("chunks", "workload.chunk_times", RESULTS, help="Also log the time of every chunk, for ITL."),
+    Option("answers", "workload.keep_answers", RESULTS, help="Also keep the text of every answer."),
+    Option("power", "power", POWER, help="Log power during the load, as log-power does."),
+    Option("power_source", "power.sources", POWER, metavar="SOURCE", needs=POWER_NEEDED),
+    Option("gpu", "power.gpus", POWER, metavar="GPU", needs=POWER_NEEDED),
+    Option("tdp_w", "power.tdp_w", POWER, needs=POWER_NEEDED),
+    Option("idle_w", "power.idle_w", POWER, needs=POWER_NEEDED),
 )
-NEEDS = (
-    ("prompt_order", "prompts", "--prompts FILE"),
-    ("turn_think", "turns", "--turns N"),
-    ("history", "turns", "--turns N"),
-    ("output_length", "ignore_eos", "--ignore-eos, or the model may end its answers earlier"),
-    ("power_source", "power", "--power"),
-    ("gpu", "power", "--power"),
-    ("tdp_w", "power", "--power"),
-    ("idle_w", "power", "--power"),
-)
+BY_NAME = {option.name: option for option in OPTIONS}
 
 
-def refuse_contradictions(options: LoadOptions) -> None:
-    """Look at options that cannot all be meant.
-
-    Raises:
-        InputError: names both and says what to write.
-    """
-    _endings(options)
-    process = options.process
-    if process not in PROCESSES:
-        raise InputError(f"--arrival {process}: write one of {', '.join(PROCESSES)}")
-    said = f"--arrival {process}" if options.arrival else options.implied[1]
-    for name, belongs in OF_ARRIVALS.items():
-        if _given(options, name) and process not in belongs.processes:
-            raise InputError(f"{_option(name)} and {said}: {_option(name)} {belongs.otherwise}")
-    needed, example = NEEDED.get(process, (None, ""))
-    if needed and not _given(options, needed):
-        raise InputError(f"--arrival {process}: write {example} too")
-    if process == "gamma" and options.burstiness is None:
-        raise InputError("--arrival gamma: write --burstiness B too; below 1 arrivals come in bursts, 1 is Poisson")
-    for first, second, why in TOGETHER:
-        if _given(options, first) and _given(options, second):
-            raise InputError(f"{_option(first)} and {_option(second)}: {why}")
-    for first, second, what in NEEDS:
-        if _given(options, first) and not _given(options, second):
-            raise InputError(f"{_option(first)}: write {what} too")
-    if not (options.prompts or options.prompt_length or options.trace or options.schedule):
-        raise InputError("--prompts: write a file with prompts, or --prompt-length normal:256:64 for synthetic ones")
-    _limits(options)
+def models_with(key: str) -> tuple[list[type[BaseModel]], str]:
+    """Return the models that have a key, one unless a union is on its way, and the key's last part."""
+    models: list[type[BaseModel]] = [LoadTest]
+    *sections, name = key.split(".")
+    for section in sections:
+        fields = [model.model_fields[section] for model in models if section in model.model_fields]
+        models = [member for one in fields for member in _models(one.annotation)]
+    return [model for model in models if name in model.model_fields], name
 
 
-def _endings(options: LoadOptions) -> None:
-    if Path(options.output).suffix not in (".csv", ".parquet"):
-        raise InputError(f"--output: {options.output} must end in .csv or .parquet")
-    if options.save_schedule is not None and Path(options.save_schedule).suffix != ".parquet":
-        raise InputError(f"--save-schedule: {options.save_schedule} must end in .parquet")
+@cache
+def model_field(key: str) -> FieldInfo:
+    """Return the field of a key; of a union, that of the first member which has it."""
+    models, name = models_with(key)
+    return models[0].model_fields[name]
 
 
-def _limits(options: LoadOptions) -> None:
-    if options.limits is None:
-        return
-    wanted = limits(options.limits)
-    if options.no_stream and {*wanted} - {"e2e_s"}:
-        raise InputError("--limits and --no-stream: without a stream only e2e is known; write --limits e2e=10")
-    if "itl_s" in wanted and not options.chunks:
-        raise InputError("--limits itl: times between tokens need the time of every arrival; write --chunks too")
+def tags(option: Option) -> list[str]:
+    """Return the members that an option is for: of `arrival` by process, of `workload.prompts` by source."""
+    if option.tag:
+        return [option.tag]
+    discriminator = "process" if option.key.startswith("arrival.") else "source"
+    members = [
+        model.model_fields[discriminator]
+        for key in option.keys
+        for model in models_with(key)[0]
+        if discriminator in model.model_fields
+    ]
+    return list(dict.fromkeys(get_args(member.annotation)[0] for member in members))
 
 
-def _given(options: LoadOptions, name: str) -> bool:
-    return getattr(options, name) not in (None, False, ())
+def option_at(location: Sequence[str], process: str) -> Option:
+    """Return the option that sets the key at a location, with or without the tags of unions; else the nearest one."""
+    keys = _without_tags(location)
+    fitting = [option for option in OPTIONS if not option.key.startswith("arrival.") or process in tags(option)]
+    above = [(len(key), option.name) for option in fitting for key in option.keys if _begins(keys, key.split("."))]
+    if above:
+        return BY_NAME[max(above)[1]]
+    if process in BY_NAME and keys[:1] == ["arrival"]:
+        return BY_NAME[process]
+    below = [option for option in fitting if keys and _begins(option.key.split("."), keys)]
+    return below[0] if below else BY_NAME["arrival"]
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def spell(process: str) -> Callable[[Setting], str]:
+    """Return how a setting of a configuration, or of `LoadTest`, is typed as an option."""
+
+    def spelled(setting: Setting) -> str:
+        location = _location(setting.key)
+        option = option_at(location, process)
+        if setting.value is None:
+            return option.flag
+        if advice := option.advice.get(str(setting.value)):
+            return advice
+        if option.is_flag or option.constant is not None:
+            set_to = True if option.constant is None else option.constant
+            return option.flag if setting.value == set_to else f"no {option.flag}"
+        return f"{option.flag} {setting.value}"
+
+    return spelled
+
+
+def _location(key: str) -> list[str]:
+    """Return where a key of the configuration is in `LoadTest`: of `workloads.NAME.api`, `workload.api`."""
+    parts = [part for part in key.split(".") if part]
+    match parts:
+        case ["workloads", _, *rest]:
+            return ["workload", *rest]
+        case ["windows", _, *rest] | ["warmup", *rest]:
+            return rest
+        case ["servers", *rest]:
+            return ["endpoints" if part == "endpoint" else part for part in rest[-1:]]
+    return parts
+
+
+def _begins(keys: Sequence[str], first: Sequence[str]) -> bool:
+    return [*keys[: len(first)]] == [*first]
+
+
+def _without_tags(location: Sequence[str]) -> list[str]:
+    """Return a location without the tags that pydantic puts into it for the members of unions."""
+    keys: list[str] = []
+    models: list[type[BaseModel]] = [LoadTest]
+    for part in location:
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        if fields or not models:
+            keys.append(part)
+            models = [member for one in fields for member in _models(one.annotation)]
+    return keys
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    elif get_origin(annotation) is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif annotation is not type(None):
+        yield annotation
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    return [one for one in _members(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+def _typed(annotation: Any) -> Any:
+    """Return what a command line takes for a key of this type."""
+    (member,) = _members(annotation)
+    if get_origin(member) is list:
+        return list[str]
+    return member if member in (bool, int, float, Path) else str

@@ -1,70 +1,145 @@
-"""The token counters of the servers under test, read before and after the load.
-
-The token counters of the servers under test, read before and after the load.
-
-Before a load test: look at the endpoints, draw the plan, and read the servers' counters.
-"""
+"""Before a load test, in a process of its own: check the endpoints, draw the plan, read the servers' token counters."""
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from inference_energy.acquire.load.settings import WORKLOAD_SETTINGS
+from inference_energy.acquire.load.standalone import CELL
 from inference_energy.acquire.server.attach import Access, AttachedServer, attach
 from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
-from inference_energy.cli.load.options import LoadOptions, LoadPlan, refuse_contradictions
-from inference_energy.cli.load.plan import as_options, cells_of, client_of, limits_of, seed_of
-from inference_energy.cli.load.subprocess_call import serve_subprocess
+from inference_energy.cli.load.load_test import LoadPlan, LoadTest
+from inference_energy.cli.load.options import spell
+from inference_energy.config.load.arrivals import Arrival, ClosedArrival, ScheduleArrival
+from inference_energy.config.load.prompts import SyntheticPrompts
 from inference_energy.contracts.io import clock_anchor, copy_file, read_json, read_table, write_json
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
 from inference_energy.errors import InputError
-from inference_energy.plan.cells import Cell, plan_files
+from inference_energy.plan.cells import WARMUP, Cell, plan_files
+from inference_energy.plan.prompts.registry import prompt_source
 from inference_energy.plan.schedule import make_schedule, prompt_tables, schedule_notes, session_requests
 from inference_energy.plan.tables import digests, read_prompts, write_plan
 
+BEFORE = "metrics-before"
+FILE_POOL = 10_000
+"""Largest number of prompts that a closed loop takes from a file."""
+
+
+def prepare(argument: dict[str, Any]) -> dict[str, Any]:
+    """Make a `LoadPlan` of `test` and `folder`; the plan's files and the counters are in the folder then.
+
+    Raises:
+        InputError: an option cannot be used, or an endpoint does not answer or lacks the model.
+    """
+    test, folder = LoadTest.model_validate(argument["test"]), Path(argument["folder"])
+    try:
+        return asdict(_prepared(test, folder))
+    except InputError as error:
+        raise InputError(error.notice.spelled(spell(test.arrival.process))) from error
+
+
+def _prepared(test: LoadTest, folder: Path) -> LoadPlan:
+    cells = build_cells(test)
+    client = test.client.model_dump()
+    access = None if test.plan_only else Access.of(client, attached=True, setting="--api-key-env")
+    servers = asyncio.run(_attach(test, access)) if access else []
+    plan, notes = _write_plan(test, cells, folder)
+    if access:
+        asyncio.run(scrape([server.base_url for server in servers], folder / BEFORE, access))
+    workload = cells[-1].workload.model_dump()
+    pids = [server.server_pid for server in servers]
+    return LoadPlan(
+        endpoints=tuple(server.base_url for server in servers),
+        model=test.model,
+        workload={name: workload[name] for name in WORKLOAD_SETTINGS},
+        client=client,
+        server_pid=pids[0] if len(pids) == 1 else None,
+        scheduled=plan["last_arrival_s"] is not None,
+        plan=plan,
+        notes=tuple(notes),
+        clock_anchor=clock_anchor(),
+    )
+
+
+def build_cells(test: LoadTest) -> list[Cell]:
+    """Return the cells to plan: `load-test`, after `warmup` if there is one.
+
+    Raises:
+        InputError: a file of prompts cannot be used.
+    """
+    cell = Cell(CELL, "steady", CELL, test.workload, test.arrival, test.duration_s)
+    cell = replace(cell, arrival=_completed(cell, test.seed))
+    if not test.warmup_s:
+        return [cell]
+    return [replace(cell, name=WARMUP, kind=WARMUP, duration_s=test.warmup_s), cell]
+
+
+def _completed(cell: Cell, seed: int) -> Arrival:
+    """Return the arrival with the keys that depend on the content of files.
+
+    A closed loop takes all prompts of a file, up to a limit, so that none is sent again before all were. Of a schedule
+    with a warm-up, the cell that was measured is replayed.
+    """
+    arrival = cell.arrival
+    if isinstance(arrival, ClosedArrival) and "pool" not in arrival.model_fields_set:
+        if not isinstance(cell.workload.prompts, SyntheticPrompts):
+            pool = min(max(prompt_source(cell, seed).size, 1), FILE_POOL)
+            return arrival.model_copy(update={"pool": pool})
+    elif isinstance(arrival, ScheduleArrival) and arrival.cell is None and arrival.path.endswith(".parquet"):
+        try:
+            cells = pq.read_table(arrival.path, columns=["cell"])["cell"].unique().to_pylist()
+        except (OSError, pa.ArrowInvalid):
+            return arrival  # planning says what is wrong with the file
+        return arrival.model_copy(update={"cell": CELL if CELL in cells else None})
+    return arrival
+
+
+async def _attach(test: LoadTest, access: Access) -> list[AttachedServer]:
+    return [await attach("", endpoint, test.model, access) for endpoint in test.endpoints]
+
+
+def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[str]]:
+    """Write prompts.parquet and schedule.parquet, copy them where they are to be kept; return facts and notes."""
+    prompts, schedule = folder / "prompts.parquet", folder / "schedule.parquet"
+    sources = digests(plan_files(cells))
+    requests = session_requests(cells, test.seed)
+    write_plan(prompts, prompt_tables(cells, test.seed, test.vocabulary), PROMPTS, sources)
+    table = make_schedule(requests, read_prompts(prompts))
+    write_plan(schedule, [table], SCHEDULE, sources)
+    if test.saved:
+        for source, target in zip((schedule, prompts), test.saved, strict=True):
+            copy_file(source, target)
+    notes = [note.spelled(spell(test.arrival.process)) for note in schedule_notes(requests)]
+    return plan_facts(table.filter(pc.equal(table["cell"], cells[-1].name))), notes
+
+
+def plan_facts(rows: pa.Table) -> dict[str, float | None]:
+    """Return counts of a cell's schedule, its last arrival [s] and its token totals; None for those not planned."""
+    last_ns = pc.max(rows["arrival_ns"]).as_py()
+    lengths = pc.sum(rows["prompt_tokens"]).as_py() if not rows["prompt_tokens"].null_count else None
+    return {
+        "requests": rows.num_rows,
+        "prompts": pc.count_distinct(rows["prompt_id"]).as_py(),
+        "users": pc.count_distinct(rows["user"], mode="only_valid").as_py(),
+        "conversations": pc.count_distinct(rows["conversation"], mode="only_valid").as_py(),
+        "last_arrival_s": None if last_ns is None else last_ns / 1e9,
+        "prompt_tokens": lengths,
+        "most_output_tokens": pc.sum(rows["max_tokens"]).as_py(),
+    }
+
 
 async def scrape(endpoints: Sequence[str], folder: Path, access: Access) -> None:
-    """Read /metrics of each endpoint once nothing runs there, or after two seconds, into files of the folder."""
+    """Read /metrics of each endpoint into files of the folder, once nothing runs there or after two seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     await asyncio.gather(*(_scrape(url, folder, number, access) for number, url in enumerate(dict.fromkeys(endpoints))))
-
-
-def read_counters(before: Path, after: Path, times_ns: tuple[int, int]) -> tuple[pd.DataFrame | None, str | None]:
-    """The scrapes as rows of server_metrics.parquet, those of all endpoints under one time each: so they add up.
-
-    Args:
-        before: a folder of `scrape`.
-        after: another.
-        times_ns: the times as which the rows are given.
-
-    Returns:
-        The rows, or None and why there are none.
-    """
-    frames = []
-    for facts in map(read_json, [*sorted(before.glob("*.json")), *sorted(after.glob("*.json"))]):
-        if facts["error"]:
-            return None, f"no /metrics at {facts['endpoint']} ({facts['error']})"
-    for path in sorted(before.glob("*.parquet")):
-        first, last = _newest(path), _newest(after / path.name)
-        # A row of these says that something changed.
-        known = first.index.intersection(last.index)
-        same = known[(first.loc[known, "value"] == last.loc[known, "value"]).to_numpy()]
-        last = last.drop(index=[key for key in same if key[0].endswith(ON_CHANGE)])
-        frames += [rows.assign(timestamp_ns=time) for rows, time in zip((first, last), times_ns, strict=True)]
-    return pd.concat(frames).reset_index(), None
-
-
-def _newest(path: Path) -> pd.DataFrame:
-    """The last value of each series, by name and labels."""
-    rows = read_table(path, SCHEMA).drop_duplicates(["name", "labels"], keep="last")
-    return rows.set_index(["name", "labels"])
 
 
 async def _scrape(endpoint: str, folder: Path, number: int, access: Access) -> None:
@@ -77,86 +152,32 @@ async def _scrape(endpoint: str, folder: Path, number: int, access: Access) -> N
     write_json(folder / f"{number}.json", {"endpoint": endpoint, "error": error})
 
 
-BEFORE = "metrics-before"
+def read_counters(before: Path, after: Path, times_ns: tuple[int, int]) -> tuple[pd.DataFrame | None, str | None]:
+    """Return two scrapes as rows of server_metrics.parquet; the endpoints share the times, so their counters add up.
 
+    Args:
+        before: a folder of `scrape`.
+        after: another.
+        times_ns: the times that the rows get.
 
-def prepare(question: dict[str, Any]) -> dict[str, Any]:
-    """`options` and `folder` become a `Prepared`; the plan and the counters lie in the folder then.
-
-    Raises:
-        InputError: an option cannot be used, or an endpoint does not answer or lacks the model.
+    Returns:
+        The rows, or None and why there are none.
     """
-    options, folder = LoadOptions.from_json(question["options"]), Path(question["folder"])
-    refuse_contradictions(options)
-    cells, client = cells_of(options), client_of(options)
-    limits_of(options)
-    access = Access.of(client.model_dump(), attached=True, setting="--api-key-env") if not options.plan_only else None
-    servers = asyncio.run(_attached(options, access)) if access else []
-    plan, notes = _planned(options, cells, folder)
-    if access:
-        asyncio.run(scrape([server.base_url for server in servers], folder / BEFORE, access))
-    settings = cells[-1].workload.model_dump()
-    pids = [server.server_pid for server in servers]
-    return asdict(
-        LoadPlan(
-            endpoints=tuple(server.base_url for server in servers),
-            model=options.model,
-            workload={name: settings[name] for name in WORKLOAD_SETTINGS},
-            client=client.model_dump(),
-            server_pid=pids[0] if len(pids) == 1 else None,
-            scheduled=bool(plan.pop("scheduled")),
-            plan=plan,
-            notes=tuple(notes),
-            clock_anchor=clock_anchor(),
-        )
-    )
+    for endpoint in map(read_json, [*sorted(before.glob("*.json")), *sorted(after.glob("*.json"))]):
+        if endpoint["error"]:
+            return None, f"no /metrics at {endpoint['endpoint']} ({endpoint['error']})"
+    frames = []
+    for path in sorted(before.glob("*.parquet")):
+        first, last = _newest(path), _newest(after / path.name)
+        # A row of a series that is logged on change says that it changed.
+        series = first.index.intersection(last.index)
+        unchanged = series[(first.loc[series, "value"] == last.loc[series, "value"]).to_numpy()]
+        last = last.drop(index=[key for key in unchanged if key[0].endswith(ON_CHANGE)])
+        frames += [rows.assign(timestamp_ns=time) for rows, time in zip((first, last), times_ns, strict=True)]
+    return pd.concat(frames).reset_index(), None
 
 
-async def _attached(options: LoadOptions, access: Access) -> list[AttachedServer]:
-    try:
-        return [await attach("", endpoint, options.model, access) for endpoint in options.endpoint]
-    except InputError as error:
-        raise InputError(_of_options(str(error))) from None
-
-
-def _of_options(message: str) -> str:
-    """A message about a server of the configuration as one about options."""
-    message = message.replace("servers..", "--").replace("client.api_key_env", "--api-key-env")
-    return message.replace("write in --api-key-env", "name in --api-key-env").replace("client.ca_file", "--ca-file")
-
-
-def _planned(options: LoadOptions, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[str]]:
-    """Write prompts.parquet and schedule.parquet, and copies where they are to be kept; what is planned, and notes."""
-    prompts, schedule, seed = folder / "prompts.parquet", folder / "schedule.parquet", seed_of(options)
-    try:
-        sources = digests(plan_files(cells))
-        planned = session_requests(cells, seed)
-        write_plan(prompts, prompt_tables(cells, seed, options.vocabulary), PROMPTS, sources)
-        table = make_schedule(planned, read_prompts(prompts))
-        write_plan(schedule, [table], SCHEDULE, sources)
-    except InputError as error:
-        raise InputError(as_options(str(error), options)) from error
-    if options.saved:
-        for source, target in zip((schedule, prompts), options.saved, strict=True):
-            copy_file(source, target)
-    own = table.filter(pc.equal(table["cell"], cells[-1].name))
-    return _facts(own), [as_options(str(note), options) for note in schedule_notes(planned)]
-
-
-def _facts(rows: pa.Table) -> dict[str, float | None]:
-    last_ns = pc.max(rows["arrival_ns"]).as_py()
-    lengths = pc.sum(rows["prompt_tokens"]).as_py() if not rows["prompt_tokens"].null_count else None
-    return {
-        "scheduled": last_ns is not None,
-        "requests": rows.num_rows,
-        "prompts": pc.count_distinct(rows["prompt_id"]).as_py(),
-        "users": pc.count_distinct(rows["user"], mode="only_valid").as_py(),
-        "conversations": pc.count_distinct(rows["conversation"], mode="only_valid").as_py(),
-        "last_arrival_s": None if last_ns is None else last_ns / 1e9,
-        "prompt_tokens": lengths,
-        "most_output_tokens": pc.sum(rows["max_tokens"]).as_py(),
-    }
-
-
-if __name__ == "__main__":
-    serve_subprocess(prepare)
+def _newest(path: Path) -> pd.DataFrame:
+    """Return the last value of each series, by name and labels."""
+    rows = read_table(path, SCHEMA).drop_duplicates(["name", "labels"], keep="last")
+    return rows.set_index(["name", "labels"])

@@ -1,11 +1,7 @@
-"""What `load-test` prints and writes at the end, and how it ends.
+"""`load-test` from start to end: plan, send while showing progress, sum up, print.
 
-What `load-test` prints and writes at the end, and how it ends.
-
-`load-test` from start to end: plan, send while showing how it goes, sum up.
-
-This process and the load processes are all there is while load is sent. Planning and summing up, which need a lot of
-memory, are processes of their own before and after.
+This process and the load processes are all there is while load is sent, so it imports neither Arrow nor NumPy. Planning
+and summing up, which take 200 MB, are processes of their own before and after; the tables are imported at the end.
 """
 
 import asyncio
@@ -28,81 +24,48 @@ from inference_energy.acquire.load.standalone import CELL, LOGS, LoadRun, LoadRu
 from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.server.guardian_client import WatchedProcess
 from inference_energy.acquire.session.live_stats import LiveStats
-from inference_energy.cli.load.options import LoadOptions, LoadPlan, SentLoad
-from inference_energy.cli.load.render import View, view_for
+from inference_energy.cli.load.load_test import LoadPlan, LoadTest, SentLoad
+from inference_energy.cli.load.progress_view import View, view_for
 from inference_energy.cli.load.subprocess_call import call_subprocess
-from inference_energy.contracts.io import atomic_write
+from inference_energy.contracts.io import write_json
 from inference_energy.errors import InputError, RunError
-from inference_energy.present.load_summary import load_summary, plan_summary
 
 if TYPE_CHECKING:
     from inference_energy.acquire.power.sampler_handle import SamplerProcess
 
-
-def show(options: LoadOptions, found: dict[str, Any], json_file: str | None) -> None:
-    """The tables on standard output, or on standard error where the JSON goes there."""
-    if json_file == "-":
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    elif json_file is not None:
-        _write(Path(json_file), found)
-    console = Console(stderr=json_file == "-")
-    if options.plan_only:
-        files = dict(zip(("schedule", "prompts"), map(str, options.saved or ()), strict=True))
-        console.print(plan_summary(found, files))
-    else:
-        console.print(load_summary(found))
-
-
-def end(summary: dict[str, Any]) -> None:
-    """The exit code: a load that broke off, and one of which every request failed, is a failure.
-
-    Raises:
-        RunError: it is one.
-    """
-    counts = summary["requests"]
-    if summary["failure"]:
-        raise RunError(f"the load broke off: {summary['failure']}")
-    if counts["failed"] and not counts["ok"]:
-        first = summary["errors"][0]["error"]
-        raise RunError(f"all {counts['failed'] + counts['aborted']} requests failed; most of them: {first}")
-
-
-def _write(path: Path, found: dict[str, Any]) -> None:
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-
-
+PREPARE = "inference_energy.cli.load.prepare:prepare"
+SUMMARIZE = "inference_energy.cli.load.summarize:summarize"
 POWER_BEYOND_S = 1.0
 """How long power is logged before the first request and after the last."""
 
 
-def run(options: LoadOptions, console: Console) -> dict[str, Any]:
-    """Plan, send and sum up; with `plan_only` only the first, which returns a `Prepared`.
+def run(test: LoadTest, console: Console) -> dict[str, Any]:
+    """Plan, send and sum up; return the summary. With `plan_only` only plan, and return the `LoadPlan`.
 
-    Ctrl-C and SIGTERM end the load early, and so does the end of the server where its process can be seen; what was
-    sent so far is kept and summed up.
+    Ctrl-C and SIGTERM end the load early, and so does the end of the server if its process is visible; everything sent
+    until then is kept and summed up.
 
     Raises:
-        InputError: an option, the plan, an endpoint or a place for a file cannot be used; nothing was sent.
-        RunError: a process died before anything was sent, or the summing up failed: then the logs are left.
+        InputError: an option, the plan, an endpoint or an output file cannot be used; nothing was sent.
+        RunError: a process died before anything was sent, or summing up failed; then the logs are kept.
     """
-    for path in options.targets:
+    for path in test.targets:
         ensure_writable(path)
     folder = Path(tempfile.mkdtemp(prefix="load-test-"))
     keep = False
     try:
-        question = {"options": options.as_json(), "folder": str(folder)}
-        prepared = LoadPlan(**call_subprocess("prepare", question))
-        for note in prepared.notes:
+        argument = {"test": test.as_json(), "folder": str(folder)}
+        plan = LoadPlan(**call_subprocess(PREPARE, argument))
+        for note in plan.notes:
             console.print(note, markup=False, highlight=False)
-        if options.plan_only:
-            return asdict(prepared)
-        sent = _send(options, prepared, folder, console)
+        if test.plan_only:
+            return asdict(plan)
+        sent = _send(test, plan, folder, console)
         keep = True
         with _ignored(signal.SIGINT, signal.SIGTERM):
-            found = call_subprocess("summarize", {**question, "prepared": asdict(prepared), "sent": asdict(sent)})
+            summary = call_subprocess(SUMMARIZE, {**argument, "plan": asdict(plan), "sent": asdict(sent)})
         keep = False
-        return found
+        return summary
     except RunError as error:
         if keep:
             error.add_note(f"The logs of the load are kept in {folder}.")
@@ -112,8 +75,33 @@ def run(options: LoadOptions, console: Console) -> dict[str, Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def show(test: LoadTest, result: dict[str, Any], json_file: str | None) -> None:
+    """Print the tables on standard output, or on standard error if the JSON goes to standard output."""
+    from inference_energy.present.load_summary import load_summary, plan_summary
+
+    if json_file == "-":
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    elif json_file is not None:
+        write_json(Path(json_file), result)
+    console = Console(stderr=json_file == "-")
+    if test.plan_only:
+        console.print(plan_summary(result, dict(zip(("schedule", "prompts"), map(str, test.saved or ()), strict=True))))
+    else:
+        console.print(load_summary(result))
+
+
+def check_outcome(summary: dict[str, Any]) -> None:
+    """Raise a RunError if the load broke off, or if every request failed."""
+    counts = summary["requests"]
+    if summary["failure"]:
+        raise RunError(f"the load broke off: {summary['failure']}")
+    if counts["failed"] and not counts["ok"]:
+        first = summary["errors"][0]["error"]
+        raise RunError(f"all {counts['failed'] + counts['aborted']} requests failed; most of them: {first}")
+
+
 def ensure_writable(path: Path) -> None:
-    """Make the folder of a file to be written later, so that nothing is measured in vain.
+    """Make the folder of a file that is written after the measurement, which must not be in vain.
 
     Raises:
         InputError: nothing can be written there.
@@ -128,19 +116,19 @@ def ensure_writable(path: Path) -> None:
         raise InputError(f"{path} is a folder; name a file")
 
 
-def _send(options: LoadOptions, prepared: LoadPlan, folder: Path, console: Console) -> SentLoad:
+def _send(test: LoadTest, plan: LoadPlan, folder: Path, console: Console) -> SentLoad:
     settings = LoadRun(
-        endpoints=tuple(prepared.endpoints),
-        model=prepared.model,
-        duration_s=options.duration,
-        warmup_s=options.warmup,
-        workload=prepared.workload,
-        client=prepared.client,
+        endpoints=tuple(plan.endpoints),
+        model=plan.model,
+        duration_s=test.duration_s,
+        warmup_s=test.warmup_s,
+        workload=plan.workload,
+        client=plan.client,
     )
-    shown = _Shown(options, console, closed=not prepared.scheduled)
-    with _power(options, prepared, folder, shown.so_far) as sampler:
+    shown = _Shown(test, console, closed=not plan.scheduled)
+    with _power(test, plan, folder, shown.stats) as sampler:
         with shown.view:
-            sent = asyncio.run(_until_stopped(folder, settings, shown, prepared.server_pid))
+            sent = asyncio.run(_until_stopped(folder, settings, shown, plan.server_pid))
         if sampler is None:
             return sent
         time.sleep(POWER_BEYOND_S)
@@ -149,17 +137,17 @@ def _send(options: LoadOptions, prepared: LoadPlan, folder: Path, console: Conso
 
 
 class _Shown:
-    """Takes the counts of the cell under way to the view."""
+    """The counts of the current cell, passed to the view."""
 
-    def __init__(self, options: LoadOptions, console: Console, *, closed: bool) -> None:
+    def __init__(self, test: LoadTest, console: Console, *, closed: bool) -> None:
         self._closed = closed
         self._cell = ""
         self._counts: LiveCounts | None = None
-        self.so_far = LiveStats(load=lambda: self._counts)
-        self.view: View = view_for(console, "load-test", [*options.cells.items()], self.so_far)
+        self.stats = LiveStats(load=lambda: self._counts)
+        self.view: View = view_for(console, "load-test", [*test.cells.items()], self.stats)
 
     def tick(self, cell: str, counts: LiveCounts) -> None:
-        """The counts so far."""
+        """Show the counts so far."""
         self._counts = counts
         if cell != self._cell:
             self._cell = cell
@@ -168,12 +156,12 @@ class _Shown:
 
 
 async def _until_stopped(folder: Path, settings: LoadRun, shown: _Shown, server_pid: int | None) -> SentLoad:
-    """Send until the end, or until SIGINT, SIGTERM or the end of the server, which stop the load in order."""
+    """Send until the end; SIGINT, SIGTERM or the end of the server stop the load in order."""
     stop = asyncio.Event()
     server = WatchedProcess.of(server_pid) if server_pid else None
     failure: str | None = None
 
-    def stopped() -> None:
+    def stop_sending() -> None:
         if not stop.is_set():
             shown.view.say(f"{failure or 'stopping'}; what was sent so far is kept")
         stop.set()
@@ -183,25 +171,25 @@ async def _until_stopped(folder: Path, settings: LoadRun, shown: _Shown, server_
         shown.tick(cell, counts)
         if server is not None and not stop.is_set() and is_gone(*server):
             failure = f"the server, process {server.pid}, has ended"
-            stopped()
+            stop_sending()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped)
+        loop.add_signal_handler(number, stop_sending)
     try:
-        return replace(_sent(await run_test(folder, settings, tick, stop)), failure=failure)
+        return replace(_sent_load(await run_test(folder, settings, tick, stop)), failure=failure)
     except RunError as error:
         if not any((folder / LOGS).glob("requests-*.arrows")):
             raise
         return SentLoad(stopped_ns=time.monotonic_ns(), failure=str(error))
 
 
-def _sent(result: LoadRunResult) -> SentLoad:
+def _sent_load(result: LoadRunResult) -> SentLoad:
     times, client = result.times, dict(result.client)
     if CELL not in client["cells"]:
-        # Stopped: all that the processes took since they were ready.
-        took = sum(worker["cpu_s"] - (worker["startup_cpu_s"] or 0.0) for worker in client["workers"])
-        client["cells"] = {**client["cells"], CELL: {"cpu_s": took}}
+        # Stopped before its end: the CPU time of the processes since they were ready.
+        cpu_s = sum(worker["cpu_s"] - (worker["startup_cpu_s"] or 0.0) for worker in client["workers"])
+        client["cells"] = {**client["cells"], CELL: {"cpu_s": cpu_s}}
     return SentLoad(
         start_ns=times.start_ns if times else None,
         end_ns=times.end_ns if times else None,
@@ -213,11 +201,9 @@ def _sent(result: LoadRunResult) -> SentLoad:
 
 
 @contextmanager
-def _power(
-    options: LoadOptions, prepared: LoadPlan, folder: Path, so_far: LiveStats
-) -> Iterator["SamplerProcess | None"]:
-    """The power sampler around the load, where power is asked for."""
-    if not options.power:
+def _power(test: LoadTest, plan: LoadPlan, folder: Path, stats: LiveStats) -> Iterator["SamplerProcess | None"]:
+    """Run the power sampler around the load, if power is asked for."""
+    if test.power is None:
         yield None
         return
     from inference_energy.acquire.power.sampler_handle import SamplerProcess
@@ -227,17 +213,17 @@ def _power(
     try:
         spec = SamplerSpec.parse(
             {
-                "sources": list(options.power_source) or "auto",
-                "gpus": list(options.gpu) or None,
-                "modelled": {"tdp_w": options.tdp_w, "idle_w": options.idle_w or 0.0},
-                "server_pid": prepared.server_pid,
+                "sources": test.power.sources or "auto",
+                "gpus": test.power.gpus or None,
+                "modelled": {"tdp_w": test.power.tdp_w, "idle_w": test.power.idle_w},
+                "server_pid": plan.server_pid,
             }
         )
         sampler = SamplerProcess(spec, folder / "power.arrows")
         sampler.start()
     except InputError as error:
         raise InputError(f"--power: {error}") from error
-    so_far.power = lambda: labelled_power(sampler.latest())
+    stats.power = lambda: labelled_power(sampler.latest())
     try:
         time.sleep(POWER_BEYOND_S)
         yield sampler
@@ -247,7 +233,7 @@ def _power(
 
 @contextmanager
 def _ignored(*signals: signal.Signals) -> Iterator[None]:
-    """Within, signals do nothing: what is being written would be lost."""
+    """Ignore signals, which would lose the files that are being written."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     try:
         yield

@@ -1,56 +1,54 @@
-"""Processes for what needs Arrow and NumPy, so that their memory is gone while load is sent.
-
-Each is a module that calls `answer`: its input is one JSON text on standard input, its output one on standard output.
-"""
+"""Functions called in a process of their own, so that what they import is gone from memory while load is sent."""
 
 import json
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from inference_energy.contracts.child_process import error_fields, error_from_fields
+from inference_energy.contracts.child_process import ChildProcess, Event, emit, error_fields
 from inference_energy.errors import InputError, RunError
 
-PACKAGE = "inference_energy.cli.load"
 
+def call_subprocess(function: str, argument: dict[str, Any]) -> dict[str, Any]:
+    """Call a function with one JSON object in a new process, and return the JSON object that it returns.
 
-def call_subprocess(module: str, question: dict[str, Any]) -> dict[str, Any]:
-    """Start a module of this package with a question and wait for its answer.
+    Ctrl-C at the terminal does not reach the process; if this one is interrupted, it is killed.
 
-    Ctrl-C at the terminal does not reach it; where the parent is interrupted it is killed.
+    Args:
+        function: its module and name, as `package.module:name`.
+        argument: its only argument.
 
     Raises:
-        InputError, RunError: what it raised; or it died.
+        InputError, RunError: as the function raised it; RunError also if the process died.
     """
-    # Its own session: a Ctrl-C is for the parent.
-    with subprocess.Popen(
-        [sys.executable, "-m", f"{PACKAGE}.{module}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(json.dumps(question))
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        raise RunError(f"the process `{module}` of the load test died with exit code {process.returncode}")
-    answered: dict[str, Any] = json.loads(output.splitlines()[-1])
-    if failure := answered.get("failed"):
-        raise error_from_fields(failure)
-    return answered
-
-
-def serve_subprocess(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Be such a process: read the question, do the work, write its answer or the error that it raised."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    question = json.load(sys.stdin)
+    events: list[Event] = []
+    child = ChildProcess(__name__, [function], name=f"the process `{function}`", on_event=events.append)
+    child.start()
     try:
-        answered = work(question)
+        child.send(argument)
+        child.exited.wait()
+    except BaseException:
+        child.kill()
+        raise
+    finally:
+        child.end(timeout_s=1.0)
+    results: list[dict[str, Any]] = [event["result"] for event in events if event["event"] == "result"]
+    if not results:
+        raise child.error()
+    return results[0]
+
+
+def _serve(function: str) -> None:
+    """Be the new process: read the argument from standard input, emit the result or the error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    argument = json.loads(sys.stdin.readline())
+    module, _, name = function.partition(":")
+    try:
+        emit("result", result=getattr(import_module(module), name)(argument))
     except (InputError, RunError) as error:
-        answered = {"failed": error_fields(error)}
-    sys.stdout.write(json.dumps(answered) + "\n")
+        emit("failed", **error_fields(error))
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])

@@ -128,8 +128,8 @@ class Workload(Section):
         if as_ids:
             problems.append(Notice("messages are texts", key, (Setting("prompts.form", "words"),)))
         if isinstance(self.prompts, FilePrompts):
-            recorded = Setting("prompts.source", "jsonl, sharegpt or synthetic")
-            problems.append(Notice("a text file holds single prompts", key, (recorded,)))
+            others = tuple(Setting("prompts.source", source) for source in ("jsonl", "sharegpt", "synthetic"))
+            problems.append(Notice("a text file holds single prompts", key, others))
         if isinstance(self.prompts, QuestionPrompts):
             problems.append(Notice("each question stands alone; leave conversations out", key))
         return problems

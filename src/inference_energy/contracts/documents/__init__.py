@@ -7,5 +7,5 @@
     estimates    estimates.json
     experiment   experiment.json, metrics.json, summary.json
 
-Each attribute is described in its class: docs/files.md is generated from these descriptions.
+Each attribute is described in its class: docs/reference/files.md is generated from these descriptions.
 """

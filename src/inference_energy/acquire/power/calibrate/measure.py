@@ -31,13 +31,6 @@ from inference_energy.acquire.power.base import PowerSample, PowerSource, Sensor
 from inference_energy.acquire.power.calibrate.york_fit import Line, fit_line
 from inference_energy.acquire.power.characterize.gpu import exclusive
 from inference_energy.acquire.power.characterize.square_wave import StepLoad, load_command
-from inference_energy.acquire.power.settings import (
-    IpmiSettings,
-    PduSettings,
-    RedfishSettings,
-    Settings,
-    SmartPlugSettings,
-)
 from inference_energy.acquire.power.simulated import GRADE, labelled, simulated_node
 from inference_energy.acquire.power.sources.ipmi import IpmiSource
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
@@ -45,6 +38,8 @@ from inference_energy.acquire.power.sources.pdu import PduSource
 from inference_energy.acquire.power.sources.rapl import POWERCAP, RaplSource
 from inference_energy.acquire.power.sources.redfish import RedfishSource
 from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
+from inference_energy.config.base import Section
+from inference_energy.config.power import IpmiSettings, PduSettings, RedfishSettings, SmartPlugSettings
 from inference_energy.contracts.calibration import NODE, VERSION, Calibration, CalibrationFile, channel_text
 from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import clock_anchor, read_json, write_json
@@ -169,7 +164,7 @@ def phase_means(own: Sequence[Track], meter: Sequence[Track], phases: Sequence[P
     return [PhaseMeans(phase.name, *power_of(own, phase), *power_of(meter, phase)) for phase in phases]
 
 
-METERS: dict[str, tuple[Callable[..., PowerSource], type[Settings]]] = {
+METERS: dict[str, tuple[Callable[..., PowerSource], type[Section]]] = {
     "smart-plug": (SmartPlugSource, SmartPlugSettings),
     "pdu": (PduSource, PduSettings),
     "redfish": (RedfishSource, RedfishSettings),
@@ -356,7 +351,7 @@ def _open_own(device: str | None) -> Iterator[list[SensorChannel]]:
     """The node's own channels that add up without counting anything twice, or those of one device."""
     node = simulated_node()
     sources = [labelled(NvmlSource()), labelled(RaplSource(node / "powercap" if node else POWERCAP))]
-    working = [source for source in sources if source.state().available]
+    working = [source for source in sources if source.probe().available]
     with ExitStack() as stack:
         channels: list[SensorChannel] = []
         for source in working:
@@ -369,7 +364,7 @@ def _open_own(device: str | None) -> Iterator[list[SensorChannel]]:
             if channel.domain in summed and not channel.optional and device in (None, channel.device)
         ]
         if not chosen:
-            reasons = "; ".join(f"{source.name}: {source.state().reason}" for source in sources)
+            reasons = "; ".join(f"{source.name}: {source.probe().reason}" for source in sources)
             raise InputError(f"there is no power of {device or 'this node'} to compare with the meter ({reasons})")
         yield chosen
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, timed
 from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.gpu_selection import select_gpus
 from inference_energy.contracts.power import AVERAGING_WINDOW_S
@@ -47,29 +47,21 @@ class AmdSmiSource(PowerSource):
     """
 
     name = "amd-smi"
+    grade = "counter"  # `sampled` once the GPUs turn out to have no energy accumulator
 
     def __init__(self, gpus: Sequence[str | int] | None = None, amdsmi: Any = None) -> None:
         self._gpus = None if gpus is None else list(gpus)
         self._module = amdsmi
-        self._grade = "counter"
         self._opened = False
 
-    @property
-    def grade(self) -> str:
-        """`counter`, or `sampled` once the GPUs turned out to have no energy accumulator."""
-        return self._grade
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Name the GPUs that give power, or say why there are none."""
-        try:
-            with self._session() as smi:
-                alive, dead = self._alive(smi)
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+        with self._session() as smi:
+            alive, dead = self._alive(smi)
         reason = f"{len(alive)} AMD GPU(s)"
         if dead:
             reason += f"; left out because they give no power of their own: {', '.join(dead)}"
-        return SourceState(self.name, True, reason, list(alive))
+        return reason, list(alive)
 
     def channels(self) -> list[SensorChannel]:
         """Open AMD SMI and make the channels of the selected GPUs."""
@@ -84,11 +76,11 @@ class AmdSmiSource(PowerSource):
         except SourceError:
             self.close()
             raise
-        self._grade = "counter" if counted else "sampled"
+        self.grade = "counter" if counted else "sampled"
         fast: list[SensorChannel] = [_GpuChannel(smi, handle, uuid) for uuid, handle in alive.items()]
         for channel, handle in zip(fast, alive.values(), strict=True):
             # Over what `average_socket_power` averages AMD does not say.
-            channel.about = {AVERAGING_WINDOW_S: None if _averages(smi, handle) else 0.0}
+            channel.metadata = {AVERAGING_WINDOW_S: None if _averages(smi, handle) else 0.0}
         return [*fast, *(_CounterChannel(smi, alive[uuid], uuid) for uuid in counted)]
 
     def close(self) -> None:

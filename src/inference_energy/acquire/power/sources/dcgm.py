@@ -13,19 +13,16 @@ from typing import Any
 from inference_energy.acquire.power.base import (
     STILL_LIMIT_S,
     PowerSample,
-    PowerSource,
     SensorChannel,
     SourceError,
-    SourceState,
 )
-from inference_energy.acquire.power.credentials import credentials
-from inference_energy.acquire.power.settings import DcgmSettings
 from inference_energy.acquire.power.sources import dcgm_feeds as feeds
 from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.dcgm_feeds import GpuValues, Look
 from inference_energy.acquire.power.sources.http import unchecked
+from inference_energy.acquire.power.sources.meter import MeterSource
 from inference_energy.acquire.power.sources.sanity import AVERAGE_S, averaging
-from inference_energy.errors import InputError
+from inference_energy.config.power import DcgmSettings
 
 KEY = "power.dcgm"
 STILL_UPDATES = 10
@@ -40,7 +37,7 @@ _INSTANT_MODELS = re.compile(
 whole, since none are added any more; any other name is of a GPU that averages."""
 
 
-class DcgmSource(PowerSource):
+class DcgmSource(MeterSource[DcgmSettings]):
     """The GPUs that a DCGM exporter shows.
 
     Args:
@@ -50,6 +47,9 @@ class DcgmSource(PowerSource):
     """
 
     name = "dcgm"
+    grade = "counter"  # `sampled` once the exporter turns out not to show the energy counter
+    key = KEY
+    setup_hint = "the url of a DCGM exporter, such as http://localhost:9400/metrics"
 
     def __init__(
         self,
@@ -57,45 +57,29 @@ class DcgmSource(PowerSource):
         gpus: Sequence[str | int] | None = None,
         windows_s: Mapping[str, float] | None = None,
     ) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._windows_s = windows_s or {}
         self._gpus = None if gpus is None else list(gpus)
-        self._grade = "counter"
-        self._feeds: list[feeds.Feed] = []
         self._counters: dict[str, sanity.GrowingCounter] = {}
 
-    @property
-    def grade(self) -> str:
-        """`counter`, or `sampled` once the exporter turned out not to show the energy counter."""
-        return self._grade
-
-    @property
-    def demanded_by(self) -> str | None:
-        """The settings' key, where an exporter is set up."""
-        return KEY if self._settings else None
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Look once, and name the GPUs."""
+        feed = self._feed()
         try:
-            _, feed = self._open()
-            try:
-                found = self._select(feed.look())
-            finally:
-                feed.close()
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+            found = self._select(feed.look())
+        finally:
+            feed.close()
         without = sum(feeds.ENERGY not in values.fields for values in found.values())
         reason = f"{len(found)} NVIDIA GPU(s)"
         if without:
             reason += f", {without} without an energy counter: add {feeds.ENERGY} to the exporter's list of fields"
-        if self._settings is not None:
-            reason += unchecked(self._settings.url, self._settings.verify, f"{KEY}.verify")
-        return SourceState(self.name, True, reason, list(found))
+        reason += unchecked(self.settings.url, self.settings.verify, f"{KEY}.verify")
+        return reason, list(found)
 
     def channels(self) -> list[SensorChannel]:
         """A channel for each GPU's power and state, and one for its energy counter."""
-        settings, feed = self._open()
-        self._feeds.append(feed)
+        settings, feed = self.settings, self._feed()
+        self._connections.append(feed)
         try:
             found = self._select(feed.look())
         except SourceError:
@@ -105,49 +89,35 @@ class DcgmSource(PowerSource):
         for uuid, values in found.items():
             if feeds.POWER in values.fields or feeds.INSTANT in values.fields:
                 channels.append(_PowerChannel(feed, uuid, settings))
-                channels[-1].about = averaging(uuid, _window_s(values), self._windows_s)
+                channels[-1].metadata = averaging(uuid, _window_s(values), self._windows_s)
             if feeds.ENERGY in values.fields:
                 counter = self._counters.setdefault(uuid, sanity.GrowingCounter(f"the energy counter of {uuid}"))
                 channels.append(_EnergyChannel(feed, uuid, settings, counter))
-        self._grade = "counter" if any(isinstance(channel, _EnergyChannel) for channel in channels) else "sampled"
+        self.grade = "counter" if any(isinstance(channel, _EnergyChannel) for channel in channels) else "sampled"
         return channels
 
     def describe(self) -> dict[str, Any]:
         """Adds how the values come."""
         return {**super().describe(), "kind": self._settings.kind if self._settings else None}
 
-    def close(self) -> None:
-        """Close the connections."""
-        while self._feeds:
-            self._feeds.pop().close()
-
-    def _open(self) -> tuple[DcgmSettings, feeds.Feed]:
-        settings = self._settings
-        if settings is None:
-            raise SourceError(
-                f"{KEY} is not set: write the url of a DCGM exporter, such as http://localhost:9400/metrics"
-            )
+    def _feed(self) -> feeds.Feed:
+        settings = self.settings
         if settings.kind == "prometheus" and not settings.labels and self._gpus is None:
             raise SourceError(
                 f'{KEY}.labels is empty, and a Prometheus server knows the GPUs of many machines: write {{"Hostname": '
                 '"..."}, or UUIDs in power.gpus'
             )
-        try:
-            login = credentials(settings.credentials, settings.credentials_file)
-        except InputError as error:
-            raise SourceError(f"{KEY}.{error}") from error
         kind = feeds.ExporterFeed if settings.kind == "exporter" else feeds.PrometheusFeed
         uuids = [str(gpu) for gpu in self._gpus or []]
-        return settings, kind(settings, login, () if any(uuid.isdigit() for uuid in uuids) else uuids)
+        return kind(settings, self.login(), () if any(uuid.isdigit() for uuid in uuids) else uuids)
 
     def _select(self, look: Look) -> dict[str, GpuValues]:
         """The GPUs asked for, each once."""
         shown = {uuid: values for uuid, values in sorted(look.gpus.items()) if _has_power(values)}
-        assert self._settings is not None
         if not shown:
             raise SourceError(
                 f"no GPU with {feeds.POWER} there"
-                + (f" and the labels {self._settings.labels}" if self._settings.labels else "")
+                + (f" and the labels {self.settings.labels}" if self.settings.labels else "")
                 + ": is it a DCGM exporter, is it scraped, and is power.dcgm.period_s at least the time between its "
                 "updates?"
             )

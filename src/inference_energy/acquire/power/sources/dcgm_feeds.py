@@ -22,8 +22,8 @@ from requests.auth import HTTPBasicAuth
 
 from inference_energy.acquire.power.base import SourceError, timed
 from inference_energy.acquire.power.credentials import Credentials, plain
-from inference_energy.acquire.power.settings import DcgmSettings
 from inference_energy.acquire.power.sources.http import HttpClient
+from inference_energy.config.power import DcgmSettings
 
 STALE_PERIODS = 3
 

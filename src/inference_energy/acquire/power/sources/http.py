@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -61,12 +60,12 @@ class HttpClient:
         self,
         base_url: str,
         auth: AuthBase | None = None,
-        verify: bool | Path = True,
+        verify: bool | str = True,
         timeout_s: float = TIMEOUT_S,
         verify_key: str | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._verify = verify if isinstance(verify, bool) else str(verify)
+        self._verify = verify
         self._timeout_s = timeout_s
         self._verify_key = verify_key
         self._session = requests.Session()
@@ -206,7 +205,7 @@ def status_text(status: int) -> str:
     return f"the device answers with HTTP {status}"
 
 
-def unchecked(url: str, verify: bool | Path, key: str) -> str:
+def unchecked(url: str, verify: bool | str, key: str) -> str:
     """The end of a sentence that warns where a certificate is not checked; empty where it is, or there is none."""
     if verify is not False or not url.startswith("https://"):
         return ""

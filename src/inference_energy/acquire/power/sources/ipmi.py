@@ -10,12 +10,12 @@ import re
 import time
 from datetime import UTC, datetime
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
-from inference_energy.acquire.power.credentials import credentials, plain, variable
-from inference_energy.acquire.power.settings import IpmiSettings
+from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError, timed
+from inference_energy.acquire.power.credentials import plain, variable
 from inference_energy.acquire.power.sources import sanity
+from inference_energy.acquire.power.sources.meter import MeterSource
 from inference_energy.acquire.power.sources.tools import ToolOutput, run_tool
-from inference_energy.errors import InputError
+from inference_energy.config.power import IpmiSettings
 
 KEY = "power.ipmi"
 ANSWER_TIMEOUT_S = 5.0
@@ -45,7 +45,7 @@ _CLOCK_FORMATS = ("%m/%d/%y %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y")
 """Of ipmitool 1.8.19 (which lacks the end of the line after it) and before, in the locale C."""
 
 
-class IpmiSource(PowerSource):
+class IpmiSource(MeterSource[IpmiSettings]):
     """One BMC.
 
     Args:
@@ -53,52 +53,51 @@ class IpmiSource(PowerSource):
     """
 
     name = "ipmi"
+    grade = "sampled"
+    key = KEY
+    setup_hint = "{} for this machine's BMC, or its host"
 
-    def __init__(self, settings: IpmiSettings | None) -> None:
-        self._settings = settings
-
-    @property
-    def grade(self) -> str:
-        """`sampled`."""
-        return "sampled"
-
-    @property
-    def demanded_by(self) -> str | None:
-        """The settings' key, where a BMC is set up."""
-        return KEY if self._settings else None
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Read the BMC once."""
-        try:
-            bmc = self._open()
-            watts = bmc.read()[0]
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
-        return SourceState(self.name, True, f"{bmc.what}, now at {watts:g} W", [bmc.device])
+        bmc = self._bmc()
+        watts = bmc.read()[0]
+        return f"{bmc.what}, now at {watts:g} W", [bmc.device]
 
     def channels(self) -> list[SensorChannel]:
         """One channel, for the whole machine."""
-        bmc = self._open()
-        assert self._settings is not None
-        return [_NodeChannel(bmc, self._settings.period_s)]
+        return [_NodeChannel(self._bmc(), self.settings.period_s)]
 
-    def _open(self) -> "_Bmc":
-        if self._settings is None:
-            raise SourceError(f"{KEY} is not set: write {{}} for this machine's BMC, or its host")
-        return _Bmc(self._settings)
+    def _bmc(self) -> "_Bmc":
+        return _Bmc(self.settings, self._user_and_password() if self.settings.host else None)
+
+    def _user_and_password(self) -> tuple[str, str]:
+        login = self.login()
+        user, password = (plain(login.username), plain(login.password)) if login else (None, None)
+        if not user or not password:
+            settings = self.settings
+            where = f"set {variable(settings.credentials, 'username')} and {variable(settings.credentials, 'password')}"
+            if settings.credentials_file is not None:
+                where = f"write them in {settings.credentials_file}"
+            raise SourceError(f"BMC {settings.host} needs a user name and a password: {where}")
+        return user, password
 
 
 class _Bmc:
-    """How to ask one BMC."""
+    """One BMC as ipmitool reaches it.
 
-    def __init__(self, settings: IpmiSettings) -> None:
+    Args:
+        settings: its address and the command.
+        login: user name and password of a BMC in the network.
+    """
+
+    def __init__(self, settings: IpmiSettings, login: tuple[str, str] | None) -> None:
         self.device = settings.host or "bmc"
         self.what = f"BMC {settings.host}" if settings.host else "this machine's BMC"
         self._secrets: list[str] = []
         self._environment: dict[str, str | None] = {"IPMI_PASSWORD": None, "IPMITOOL_PASSWORD": None}
         network: list[str] = []
-        if settings.host is not None:
-            user, password = self._login(settings)
+        if settings.host is not None and login is not None:
+            user, password = login
             self._secrets = [password, user]
             # ipmitool prefers IPMITOOL_PASSWORD, so one of the user's must not get in between.
             self._environment["IPMI_PASSWORD"] = password
@@ -121,20 +120,6 @@ class _Bmc:
             raise SourceError(f"{self.what} says that its power measurement is {state[1]}: switch it on in the BMC")
         clock = _CLOCK.search(answer.output)
         return sanity.power_w(float(found[1]), self.what), clock[1] if clock else None
-
-    def _login(self, settings: IpmiSettings) -> tuple[str, str]:
-        try:
-            login = credentials(settings.credentials, settings.credentials_file)
-        except InputError as error:
-            raise SourceError(f"{KEY}.{error}") from error
-        user = plain(login.username) if login else None
-        password = plain(login.password) if login else None
-        if not user or not password:
-            where = f"set {variable(settings.credentials, 'username')} and {variable(settings.credentials, 'password')}"
-            if settings.credentials_file is not None:
-                where = f"write them in {settings.credentials_file}"
-            raise SourceError(f"{self.what} needs a user name and a password: {where}")
-        return user, password
 
     def _trouble(self, answer: ToolOutput) -> str:
         said = f"{answer.errors} {answer.output}"

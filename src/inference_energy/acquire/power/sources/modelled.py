@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, timed
 from inference_energy.acquire.power.sources.cputime import CpuTime
 
 
@@ -31,6 +31,7 @@ class ModelledSource(PowerSource):
     """
 
     name = "modelled"
+    grade = "modelled"
 
     def __init__(self, cpu_time: CpuTime, tdp_w: float | None, idle_w: float = 0.0, cpus: int | None = None) -> None:
         self._cpu_time = cpu_time
@@ -38,19 +39,11 @@ class ModelledSource(PowerSource):
         self._idle_w = idle_w
         self._cpus = cpus or psutil.cpu_count(logical=True) or 1
 
-    @property
-    def grade(self) -> str:
-        """`modelled`."""
-        return "modelled"
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Available once the power at full use is given."""
-        try:
-            tdp_w, idle_w = self._powers_w()
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+        tdp_w, idle_w = self._powers_w()
         reason = f"modelled from CPU use ({self._cpu_time.what}), {idle_w:g} W idle to {tdp_w:g} W"
-        return SourceState(self.name, True, reason, ["cpu"])
+        return reason, ["cpu"]
 
     def channels(self) -> list[SensorChannel]:
         """One channel, for all sockets."""

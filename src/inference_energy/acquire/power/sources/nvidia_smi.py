@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState
-from inference_energy.acquire.power.settings import NvidiaSmiSettings
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.sources.gpu_selection import select_gpus
 from inference_energy.acquire.power.sources.sanity import Capability, average_window_s, averaging, usage_window_s
 from inference_energy.acquire.power.sources.tools import Key, LineStream, StreamChannel, ToolOutput, Unread, run_tool
+from inference_energy.config.power import NvidiaSmiSettings
 
 DOMAIN = "gpu"
 ANSWER_TIMEOUT_S = 20.0
@@ -35,6 +35,7 @@ class NvidiaSmiSource(PowerSource):
     """
 
     name = "nvidia-smi"
+    grade = "sampled"  # the tool shows no energy counter
 
     def __init__(
         self,
@@ -49,22 +50,14 @@ class NvidiaSmiSource(PowerSource):
         self._windows_s = windows_s or {}
         self._stream: LineStream | None = None
 
-    @property
-    def grade(self) -> str:
-        """`sampled`: the tool shows no energy counter."""
-        return "sampled"
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Name the GPUs that give power, or say why there are none."""
-        try:
-            layout = self._layout()
-            alive, dead = self._alive(layout, self._values(layout))
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+        layout = self._layout()
+        alive, dead = self._alive(layout, self._values(layout))
         reason = f"{len(alive)} NVIDIA GPU(s), {' and '.join(layout.powers)}"
         if dead:
             reason += f"; left out because they give no power: {', '.join(dead)}"
-        return SourceState(self.name, True, reason, alive)
+        return reason, alive
 
     def channels(self) -> list[SensorChannel]:
         """Start nvidia-smi and make a channel for each GPU, once all have given a line."""
@@ -95,7 +88,7 @@ class NvidiaSmiSource(PowerSource):
         for key in keys:
             channel = StreamChannel(self.name, key, self.grade, unread, stream, line_period_s=self._interval_s)
             uuid = key[0]
-            channel.about = averaging(uuid, layout.window_s(uuid, found[uuid]), self._windows_s)
+            channel.metadata = averaging(uuid, layout.window_s(uuid, found[uuid]), self._windows_s)
             channels.append(channel)
         return channels
 

@@ -13,9 +13,9 @@ and frequency states. Source: Intel PCM, pcm-power.cpp and `pcm-power --help`.
 import re
 from dataclasses import dataclass
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState
-from inference_energy.acquire.power.settings import PcmPowerSettings
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.sources.tools import Key, LineStream, StreamChannel, ToolOutput, Unread, run_tool
+from inference_energy.config.power import PcmPowerSettings
 
 PROBE_S = 0.5
 START_TIMEOUT_S = 20.0
@@ -56,27 +56,20 @@ class PcmPowerSource(PowerSource):
     """The CPU packages and memories that pcm-power shows."""
 
     name = "pcm-power"
+    grade = "counter"  # the energy is from the processor's counters
 
     def __init__(self, settings: PcmPowerSettings) -> None:
         self._command = settings.command
         self._period_s = settings.period_s
         self._stream: LineStream | None = None
 
-    @property
-    def grade(self) -> str:
-        """`counter`: the energy is that of the processor's counters."""
-        return "counter"
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Let pcm-power write one block; name what it counts, or say why it counts nothing."""
-        try:
-            alive, dead = self._alive()
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+        alive, dead = self._alive()
         reason = f"{len(alive)} energy counter(s)"
         if dead:
             reason += f"; left out because they read zero: {', '.join(map(_named, dead))}"
-        return SourceState(self.name, True, reason, [_named(key) for key in alive])
+        return reason, [_named(key) for key in alive]
 
     def channels(self) -> list[SensorChannel]:
         """Start pcm-power and make a channel for each counter, once all have given a line."""

@@ -7,13 +7,15 @@ Source: RFC 3416 (GET), RFC 3414 and RFC 3826 (users and encryption of version 3
 import asyncio
 import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
-from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
-from inference_energy.acquire.power.settings import PduSettings
+from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError, timed
+from inference_energy.acquire.power.credentials import Credentials, plain, variable
 from inference_energy.acquire.power.sources import sanity
-from inference_energy.errors import InputError
+from inference_energy.acquire.power.sources.meter import MeterSource
+from inference_energy.config.power import PduSettings
 
 KEY = "power.pdu"
 TIMEOUT_S = 1.0
@@ -49,7 +51,7 @@ _REFUSED = {
 }
 
 
-class PduSource(PowerSource):
+class PduSource(MeterSource[PduSettings]):
     """The outlets that the machine hangs on, which are added up.
 
     Args:
@@ -57,61 +59,38 @@ class PduSource(PowerSource):
     """
 
     name = "pdu"
+    grade = "metered"
+    key = KEY
+    setup_hint = "the PDU's host and the oids of the outlets' power"
 
-    def __init__(self, settings: PduSettings | None) -> None:
-        self._settings = settings
-        self._agents: list[_Agent] = []
-
-    @property
-    def grade(self) -> str:
-        """`metered`."""
-        return "metered"
-
-    @property
-    def demanded_by(self) -> str | None:
-        """The settings' key, where a PDU is set up."""
-        return KEY if self._settings else None
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Read every outlet once."""
-        agents: list[_Agent] = []
-        try:
-            channels = self._open(agents)
+        with ExitStack() as stack:
+            channels = []
+            for channel in self._outlets():
+                stack.callback(channel.agent.close)
+                channels.append(channel)
             readings = [channel.read() for channel in channels]
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
-        finally:
-            _close_all(agents)
         total_w = sum(reading.power_instant_w or 0.0 for reading in readings)
         reason = f"{len(channels)} outlet(s), now at {total_w:g} W in all"
-        return SourceState(self.name, True, reason, [channel.device for channel in channels])
+        return reason, [channel.device for channel in channels]
 
     def channels(self) -> list[SensorChannel]:
         """One channel an outlet, each with an SNMP engine of its own: it lives in the channel's thread."""
-        return self._open(self._agents)
+        channels: list[SensorChannel] = []
+        for channel in self._outlets():
+            self._connections.append(channel.agent)
+            channels.append(channel)
+        return channels
 
-    def close(self) -> None:
-        """Close the sockets."""
-        _close_all(self._agents)
-
-    def _open(self, agents: list["_Agent"]) -> list[SensorChannel]:
-        """The outlets' channels; their agents are added to `agents`, to be closed."""
-        settings = self._settings
-        if settings is None:
-            raise SourceError(f"{KEY} is not set: write the PDU's host and the oids of the outlets' power")
+    def _outlets(self) -> Iterator["_OutletChannel"]:
+        settings = self.settings
         for oid in settings.oids:
             if not _OID.fullmatch(oid):
                 raise SourceError(f"{KEY}.oids holds {oid!r}: write numbers and dots, such as 1.3.6.1.4.1.318.1.1.26.1")
-        try:
-            login = credentials(settings.credentials, settings.credentials_file)
-        except InputError as error:
-            raise SourceError(f"{KEY}.{error}") from error
-        channels: list[SensorChannel] = []
+        login = self.login()
         for oid in dict.fromkeys(oid.lstrip(".") for oid in settings.oids):
-            agent = _Agent(settings, self._proof(settings, login))
-            agents.append(agent)
-            channels.append(_OutletChannel(agent, oid, settings))
-        return channels
+            yield _OutletChannel(_Agent(settings, self._proof(settings, login)), oid, settings)
 
     def _proof(self, settings: PduSettings, login: Credentials | None) -> Any:
         """What SNMP shows to be let in."""
@@ -207,11 +186,6 @@ class _Agent:
         self._runner = self._engine = self._target = None
 
 
-def _close_all(agents: list[_Agent]) -> None:
-    while agents:
-        agents.pop().close()
-
-
 async def _close(engine: Any) -> None:
     engine.close_dispatcher()
 
@@ -222,13 +196,13 @@ class _OutletChannel(SensorChannel):
     def __init__(self, agent: _Agent, oid: str, settings: PduSettings) -> None:
         super().__init__("pdu", f"{settings.host}/{oid}", "node", "metered", settings.period_s)
         self.still_limit_s = STILL_LIMIT_S
-        self._agent = agent
+        self.agent = agent
         self._oid = oid
         self._scale_w = settings.scale_w
 
     def read(self) -> PowerSample:
-        value, timestamp_ns, latency_us = timed(lambda: self._agent.get(self._oid))
-        what = f"PDU {self._agent.where}, object {self._oid},"
+        value, timestamp_ns, latency_us = timed(lambda: self.agent.get(self._oid))
+        what = f"PDU {self.agent.where}, object {self._oid},"
         raw = _number(value, what)
         return PowerSample(timestamp_ns, latency_us, power_instant_w=sanity.power_w(raw * self._scale_w, what))
 

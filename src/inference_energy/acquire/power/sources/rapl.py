@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, timed
 
 POWERCAP = Path("/sys/class/powercap")
 STALLED_AFTER_S = 2.0
@@ -76,6 +76,7 @@ class RaplSource(PowerSource):
     """
 
     name = "rapl"
+    grade = "counter"
 
     def __init__(
         self, root: Path = POWERCAP, settle_s: float = 0.25, sleep: Callable[[float], None] = time.sleep
@@ -84,23 +85,15 @@ class RaplSource(PowerSource):
         self._settle_s = settle_s
         self._sleep = sleep
 
-    @property
-    def grade(self) -> str:
-        """`counter`."""
-        return "counter"
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Name the counters that move, or say why there are none."""
-        try:
-            alive, dead = self._alive()
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+        alive, dead = self._alive()
         devices = [f"{zone.device} ({zone.domain})" for zone in alive]
         left_out = [f"{zone.device} ({zone.domain})" for zone in dead]
         reason = f"{len(alive)} energy counter(s)"
         if left_out:
             reason += f"; left out because they do not move: {', '.join(left_out)}"
-        return SourceState(self.name, True, reason, devices)
+        return reason, devices
 
     def channels(self) -> list[SensorChannel]:
         """A channel for each counter that moves."""

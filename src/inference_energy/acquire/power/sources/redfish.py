@@ -20,17 +20,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from requests.auth import HTTPBasicAuth
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
-from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
-from inference_energy.acquire.power.settings import RedfishSettings
+from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError, timed
+from inference_energy.acquire.power.credentials import Credentials, plain, variable
 from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.http import HttpClient, HttpResponse, StatusError, decoded, status_text
-from inference_energy.errors import InputError
+from inference_energy.acquire.power.sources.meter import MeterSource
+from inference_energy.config.power import RedfishSettings
 
 SESSIONS = "/redfish/v1/SessionService/Sessions"
 REFUSED_S = 300.0
@@ -64,7 +63,7 @@ class Bmc:
     """
 
     def __init__(
-        self, endpoint: str, login: Credentials, verify: bool | Path, verify_key: str, refusal: Refusal
+        self, endpoint: str, login: Credentials, verify: bool | str, verify_key: str, refusal: Refusal
     ) -> None:
         self._login = login
         user, password = plain(login.username), plain(login.password)
@@ -163,7 +162,7 @@ class Chassis:
     read: Callable[[Bmc], tuple[float, float | None]]
 
 
-class RedfishSource(PowerSource):
+class RedfishSource(MeterSource[RedfishSettings]):
     """The chassis of one BMC: those that are named, or the outermost ones that give power.
 
     Args:
@@ -171,34 +170,23 @@ class RedfishSource(PowerSource):
     """
 
     name = "redfish"
+    grade = "sampled"
+    key = KEY
+    setup_hint = "the BMC's endpoint, such as https://192.0.2.7"
 
     def __init__(self, settings: RedfishSettings | None) -> None:
-        self._settings = settings
-        self._bmcs: list[Bmc] = []
+        super().__init__(settings)
         self._chassis: list[Chassis] = []
         self._counters: dict[str, sanity.GrowingCounter] = {}
         self._refusal = Refusal()
 
-    @property
-    def grade(self) -> str:
-        """`sampled`."""
-        return "sampled"
-
-    @property
-    def demanded_by(self) -> str | None:
-        """The settings' key, where a BMC is set up."""
-        return KEY if self._settings else None
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Log in, and name the chassis that give power."""
+        settings, bmc = self.settings, self._bmc()
         try:
-            settings, bmc = self._open()
-            try:
-                taken, left_out = find_chassis(bmc, settings.chassis)
-            finally:
-                bmc.close()
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+            taken, left_out = find_chassis(bmc, settings.chassis)
+        finally:
+            bmc.close()
         reason = ", ".join(f"{chassis.id} by {chassis.how}" for chassis in taken)
         if left_out:
             inner = ", ".join(f"{name} (in {outer})" for name, outer in left_out.items())
@@ -207,22 +195,21 @@ class RedfishSource(PowerSource):
             reason += "; user and password go over the network in the clear: write https://"
         elif settings.verify is False:
             reason += f"; the BMC's certificate is not checked: set {KEY}.verify to its CA file"
-        return SourceState(self.name, True, reason, [chassis.id for chassis in taken])
+        return reason, [chassis.id for chassis in taken]
 
     def channels(self) -> list[SensorChannel]:
         """One channel a chassis, each with a connection of its own."""
-        settings, bmc = self._open()
-        self._bmcs.append(bmc)
+        settings = self.settings
+        bmcs = [self._open()]
         try:
-            self._chassis, _ = find_chassis(bmc, settings.chassis)
+            self._chassis, _ = find_chassis(bmcs[0], settings.chassis)
         except SourceError:
             self.close()
             raise
-        while len(self._bmcs) < len(self._chassis):
-            self._bmcs.append(self._open()[1])
+        bmcs += [self._open() for _ in self._chassis[1:]]
         return [
             _ChassisChannel(bmc, chassis, settings.period_s, self._counter(chassis.id))
-            for bmc, chassis in zip(self._bmcs, self._chassis, strict=True)
+            for bmc, chassis in zip(bmcs, self._chassis, strict=True)
         ]
 
     def describe(self) -> dict[str, Any]:
@@ -232,26 +219,21 @@ class RedfishSource(PowerSource):
             "chassis": {chassis.id: {"how": chassis.how, "within": chassis.within} for chassis in self._chassis},
         }
 
-    def close(self) -> None:
-        """Log out and close the connections."""
-        while self._bmcs:
-            self._bmcs.pop().close()
-
     def _counter(self, name: str) -> sanity.GrowingCounter:
         return self._counters.setdefault(name, sanity.GrowingCounter(f"the energy counter of chassis {name}"))
 
-    def _open(self) -> tuple[RedfishSettings, Bmc]:
-        settings = self._settings
-        if settings is None:
-            raise SourceError(f"{KEY} is not set: write the BMC's endpoint, such as https://192.0.2.7")
-        try:
-            login = credentials(settings.credentials, settings.credentials_file)
-        except InputError as error:
-            raise SourceError(f"{KEY}.{error}") from error
+    def _open(self) -> Bmc:
+        """Return a connection that is closed with the source."""
+        bmc = self._bmc()
+        self._connections.append(bmc)
+        return bmc
+
+    def _bmc(self) -> Bmc:
+        settings, login = self.settings, self.login()
         if login is None or not (plain(login.token) or (plain(login.username) and plain(login.password))):
             names = " and ".join(variable(settings.credentials, field) for field in ("username", "password"))
             raise SourceError(f"{KEY} has no user and password: set {names}, or write them to credentials_file")
-        return settings, Bmc(settings.endpoint, login, settings.verify, f"{KEY}.verify", self._refusal)
+        return Bmc(settings.endpoint, login, settings.verify, f"{KEY}.verify", self._refusal)
 
 
 def find_chassis(bmc: Bmc, wanted: list[str] | None) -> tuple[list[Chassis], dict[str, str]]:
@@ -384,7 +366,7 @@ def _last(path: str) -> str:
 
 def _reading(document: Any, name: str) -> float | None:
     part = document.get(name)
-    return sanity.number(part.get("PowerSample")) if isinstance(part, dict) else None
+    return sanity.number(part.get("Reading")) if isinstance(part, dict) else None
 
 
 class _ChassisChannel(SensorChannel):

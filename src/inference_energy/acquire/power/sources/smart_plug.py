@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 from requests.auth import AuthBase, HTTPBasicAuth, HTTPDigestAuth
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState, timed
-from inference_energy.acquire.power.credentials import Credentials, credentials, plain, variable
-from inference_energy.acquire.power.settings import SmartPlugSettings
+from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError, timed
+from inference_energy.acquire.power.credentials import Credentials, plain, variable
 from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.http import HttpClient, StatusError, host, unchecked
-from inference_energy.errors import InputError
+from inference_energy.acquire.power.sources.meter import MeterSource
+from inference_energy.config.power import SmartPlugSettings
 
 KEY = "power.smart_plug"
 DEFAULT_USER = "admin"
@@ -26,7 +26,7 @@ STILL_LIMIT_S = 300.0
 """Whole watts of a steady machine stay the same for a while; the energy counter beside them does not."""
 
 
-class SmartPlugSource(PowerSource):
+class SmartPlugSource(MeterSource[SmartPlugSettings]):
     """A plug that the whole machine hangs on.
 
     Args:
@@ -34,61 +34,37 @@ class SmartPlugSource(PowerSource):
     """
 
     name = "smart-plug"
+    grade = "metered"
+    key = KEY
+    setup_hint = "the plug's kind (shelly or tasmota) and address"
 
     def __init__(self, settings: SmartPlugSettings | None) -> None:
-        self._settings = settings
-        self._plugs: list[_Plug] = []
+        super().__init__(settings)
         self._counter = sanity.GrowingCounter("the plug's energy counter", watched=True)
 
-    @property
-    def grade(self) -> str:
-        """`metered`."""
-        return "metered"
-
-    @property
-    def demanded_by(self) -> str | None:
-        """The settings' key, where the plug is set up."""
-        return KEY if self._settings else None
-
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Read the plug once."""
+        plug = self._open()
         try:
-            plug = self._open()
-            try:
-                watts, _ = plug.read()
-            finally:
-                plug.close()
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+            watts, _ = plug.read()
+        finally:
+            plug.close()
         reason = f"{plug.what}, now at {watts:g} W"
-        if self._settings is not None:
-            reason += unchecked(self._settings.address, self._settings.verify, f"{KEY}.verify")
-        return SourceState(self.name, True, reason, [plug.device])
+        reason += unchecked(self.settings.address, self.settings.verify, f"{KEY}.verify")
+        return reason, [plug.device]
 
     def channels(self) -> list[SensorChannel]:
         """One channel, with power and the plug's energy counter."""
         plug = self._open()
-        self._plugs.append(plug)
-        assert self._settings is not None
-        return [_PlugChannel(plug, self._settings.period_s, self._counter)]
+        self._connections.append(plug)
+        return [_PlugChannel(plug, self.settings.period_s, self._counter)]
 
     def describe(self) -> dict[str, Any]:
         """Adds the kind of plug."""
         return {**super().describe(), "kind": self._settings.kind if self._settings else None}
 
-    def close(self) -> None:
-        """Close the connections."""
-        while self._plugs:
-            self._plugs.pop().close()
-
     def _open(self) -> "_Plug":
-        settings = self._settings
-        if settings is None:
-            raise SourceError(f"{KEY} is not set: write the plug's kind (shelly or tasmota) and address")
-        try:
-            login = credentials(settings.credentials, settings.credentials_file)
-        except InputError as error:
-            raise SourceError(f"{KEY}.{error}") from error
+        settings, login = self.settings, self.login()
         if login is not None and login.password is None:
             raise SourceError(f"{KEY} has no password: set {variable(settings.credentials, 'password')}")
         return _Shelly(settings, login) if settings.kind == "shelly" else _Tasmota(settings, login)

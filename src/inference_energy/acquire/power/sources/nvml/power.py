@@ -44,9 +44,9 @@ class PowerChannel(SensorChannel):
         self._extras_pause_s = EXTRAS_PERIOD_S * (1.0 - turn)
         self._latency = DriverLatency()
 
-    def notes(self) -> dict[str, Any]:
+    def diagnostics(self) -> dict[str, Any]:
         """`driver_latency_us`: how long the driver says that it took to get the values, `mean` and `max`."""
-        return self._latency.notes()
+        return self._latency.diagnostics()
 
     def read(self) -> PowerSample:
         """Both powers, and the state once a second."""
@@ -135,7 +135,7 @@ class DriverLatency:
         self._sum_us += latency_us
         self._max_us = max(self._max_us, latency_us)
 
-    def notes(self) -> dict[str, Any]:
+    def diagnostics(self) -> dict[str, Any]:
         """Their mean and largest in us; empty where there was none."""
         if not self._count:
             return {}

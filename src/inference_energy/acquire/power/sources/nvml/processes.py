@@ -74,7 +74,7 @@ class ProcessesChannel(SensorChannel):
                 self._look_at(pid, server, now_ns)
         return []
 
-    def notes(self) -> dict[str, Any]:
+    def diagnostics(self) -> dict[str, Any]:
         """What the module describes."""
         foreign: list[dict[str, Any]] = []
         unidentified: list[dict[str, Any]] = []

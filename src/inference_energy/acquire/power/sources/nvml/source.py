@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, SourceState
+from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.sources.nvml.device import Card, cards, mapped, supported
 from inference_energy.acquire.power.sources.nvml.power import (
     SCOPE_GPU,
@@ -42,6 +42,7 @@ class NvmlSource(PowerSource):
     """
 
     name = "nvml"
+    grade = "counter"  # `sampled` once the GPUs turn out to have no energy counter
 
     def __init__(
         self,
@@ -54,30 +55,21 @@ class NvmlSource(PowerSource):
         self._nvml = nvml
         self._server_pid = server_pid
         self._windows_s = windows_s or {}
-        self._grade = "counter"
         self._opened = False
 
     @property
-    def grade(self) -> str:
-        """`counter`, or `sampled` once the GPUs turned out to have no energy counter."""
-        return self._grade
-
-    @property
-    def demanded_by(self) -> str | None:
+    def required_by_key(self) -> str | None:
         """`power.gpus` where GPUs were named."""
         return "power.gpus" if self._gpus else None
 
-    def state(self) -> SourceState:
+    def find_devices(self) -> tuple[str, list[str]]:
         """Name the GPUs, and what is unusual about them, or say why there are none."""
-        try:
-            with self._session() as nvml:
-                found = self._select(nvml)
-                superchips = [card.uuid for card in found if _module_reading(nvml, card) is not None]
-        except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
+        with self._session() as nvml:
+            found = self._select(nvml)
+            superchips = [card.uuid for card in found if _module_reading(nvml, card) is not None]
         words = [f"{len(found)} NVIDIA GPU(s)", *filter(None, (card.words() for card in found))]
         words += [f"{uuid} is part of a superchip, whose power is read as gpu_module" for uuid in superchips]
-        return SourceState(self.name, True, "; ".join(words), [card.uuid for card in found])
+        return "; ".join(words), [card.uuid for card in found]
 
     def channels(self) -> list[SensorChannel]:
         """Open NVML and make the channels of the selected GPUs."""
@@ -92,7 +84,7 @@ class NvmlSource(PowerSource):
             self.close()
             raise
         channels = [channel for each in found for channel in each]
-        self._grade = "counter" if any(isinstance(channel, CounterChannel) for channel in channels) else "sampled"
+        self.grade = "counter" if any(isinstance(channel, CounterChannel) for channel in channels) else "sampled"
         return channels
 
     def close(self) -> None:
@@ -114,13 +106,13 @@ class NvmlSource(PowerSource):
             found.append(CounterChannel(nvml, card, "gpu" if module is None else GPU_MODULE))
         if supported(nvml, partial(memory_power_w, nvml, card.handle)):
             found.append(MemoryChannel(nvml, card))
-            found[-1].about = self._averaging(card, average_window_s(card.capability))
+            found[-1].metadata = self._averaging(card, average_window_s(card.capability))
         if module is not None:
             found.append(ModuleChannel(nvml, card))
-            found[-1].about = self._averaging(card, _fields_window_s(card, module))
+            found[-1].metadata = self._averaging(card, _fields_window_s(card, module))
         found += self._optional(nvml, card)
         for channel in found:
-            channel.about = {**channel.about, **card.about()}
+            channel.metadata = {**channel.metadata, **card.about()}
         return found
 
     def _power(self, nvml: Any, card: Card, turn: float, in_module: bool) -> PowerChannel | None:
@@ -134,7 +126,7 @@ class NvmlSource(PowerSource):
             if reading is None and in_module:
                 return None
             window_s = usage_window_s(card.capability) if reading is None else _fields_window_s(card, reading)
-        channel.about = self._averaging(card, window_s)
+        channel.metadata = self._averaging(card, window_s)
         return channel
 
     def _averaging(self, card: Card, window_s: float | None) -> dict[str, Any]:

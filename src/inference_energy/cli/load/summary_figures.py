@@ -1,30 +1,17 @@
-"""The figures of a load test: those of the analysis, over the whole test instead of a window of it.
+"""The figures of a load test: those of the analysis, over the whole test instead of a window.
 
-The figures of a load test: those of the analysis, over the whole test instead of a window of it.
-
-Latencies and goodput are of all requests that were due in the sending time, whenever they ended: the slow ones, which
-end in the drain, belong to them. Rates are of what happened in the sending time.
-
-How a load test shows its progress: a live table on a terminal, else the pipeline's lines.
+Latencies and goodput cover all requests that were due in the sending time, whenever they ended: the slow ones, which
+end in the drain, belong to them. Rates count events within the sending time.
 """
 
-import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
 from inference_energy.acquire.load.standalone import CELL
-from inference_energy.acquire.session.live_stats import LiveStats, Progress, Stages, clock, format_stats
 from inference_energy.analysis.client_cost import client_cost
 from inference_energy.analysis.counts import Span, compare_totals, prompt_lengths
 from inference_energy.analysis.figures import make_figure
@@ -32,7 +19,7 @@ from inference_energy.analysis.latency import goodput, lag_s, latency_figures, s
 from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
 from inference_energy.analysis.token_times import arrivals
 from inference_energy.analysis.windows import TokenTimes, Window
-from inference_energy.cli.load.options import SentLoad
+from inference_energy.cli.load.load_test import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.reason_codes import reason
@@ -215,107 +202,3 @@ def _against_counters(
     span = Span(before_ns + 1, after_ns - 1, None)
     table, reasons = compare_totals(test.requests, test.schedule, ServerMetrics(rows), span, config.token_tolerance)
     return {**table, "reasons": [{"code": one.code, "detail": one.detail} for one in reasons]}
-
-
-PERIOD_S = 0.25
-"""At most four times a second."""
-BAR_WIDTH = 40
-
-
-class View(Protocol):
-    """Where progress goes."""
-
-    def begin(self, stage: str, *, closed: bool = False) -> None:
-        """A stage begins."""
-
-    def tick(self) -> None:
-        """Some time has passed."""
-
-    def say(self, text: str) -> None:
-        """Something to be told at once."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Show nothing more."""
-
-
-class Lines(Progress):
-    """A line every five seconds."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-
-class Screen:
-    """A bar, and a table of the load so far, drawn anew in place."""
-
-    def __init__(self, console: Console, stages: Sequence[tuple[str, float]], so_far: LiveStats) -> None:
-        self._stages = Stages(stages)
-        self._so_far = so_far
-        self._drawn_s = 0.0
-        # Without a thread of its own: it is drawn where the counts come in.
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-
-    def begin(self, stage: str, *, closed: bool = False) -> None:
-        """See `View`."""
-        self._stages.begin(stage)
-        self._so_far.begin(closed=closed)
-        self._draw()
-
-    def tick(self) -> None:
-        """See `View`."""
-        self._so_far.tick()
-        if time.monotonic() - self._drawn_s >= PERIOD_S * 0.9:
-            self._draw()
-
-    def say(self, text: str) -> None:
-        """See `View`."""
-        self._live.console.print(text, markup=False)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def _draw(self) -> None:
-        self._drawn_s = time.monotonic()
-        self._live.update(self._content(), refresh=True)
-
-    def _content(self) -> RenderableType:
-        stages = self._stages
-        head = Table.grid(padding=(0, 1))
-        total_s = stages.planned_s or None
-        head.add_row(
-            Text(stages.name),
-            ProgressBar(total=total_s, completed=stages.in_stage_s, width=BAR_WIDTH, pulse=total_s is None),
-            Text(f"{clock(stages.in_stage_s)} of {clock(stages.planned_s)}" if total_s else clock(stages.in_stage_s)),
-            Text(f"about {clock(stages.remaining_s)} left"),
-        )
-        figures = self._so_far.figures()
-        if figures is None:
-            return head
-        table = Table.grid(padding=(0, 2))
-        for name, text in format_stats(figures).items():
-            style = "bold red" if name == "failed" and figures.failed else "bold"
-            table.add_row(Text(name, style="dim"), Text(text, style=style))
-        return Group(head, table)
-
-
-def view_for(console: Console, name: str, stages: Sequence[tuple[str, float]], so_far: LiveStats) -> View:
-    """The view that fits where the console writes to."""
-    if console.is_terminal:
-        return Screen(console, stages, so_far)
-    return Lines(name, stages, so_far)

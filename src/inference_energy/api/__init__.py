@@ -1,0 +1,1 @@
+"""The Python API: what `from inference_energy import ...` offers, made of the functions behind the commands."""

@@ -1,0 +1,253 @@
+"""Energy of a block of Python code: power is sampled while the block runs.
+
+The sampler process and the analysis are those of `inference-energy log-power` and `inference-energy analyze`.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+
+from inference_energy.acquire.power.power_log import SOURCE, read_stream, write_power_log
+from inference_energy.acquire.power.sampler import stats_path
+from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
+from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.analysis.log_energy import energy_between, whole_log
+from inference_energy.analysis.power_series import PowerSeries, channels, summed
+from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.errors import InputError, RunError
+
+TAIL_S = 1.0
+"""How long sampling goes on after the block: an average that is read later still tells of the block's last second."""
+
+
+@dataclass(frozen=True)
+class PowerRecording:
+    """What one sampler process logged.
+
+    Attributes:
+        log: the columns of `power.parquet` with their metadata, sorted by time.
+        stats: what the sampler counted.
+    """
+
+    log: pa.Table
+    stats: SamplerStats
+
+    @cached_property
+    def series(self) -> list[PowerSeries]:
+        """The channels that add up to the machine's power without counting anything twice."""
+        sources = json.loads((self.log.schema.metadata or {}).get(SOURCE.encode(), b"[]"))
+        return summed(channels(self.log.to_pandas(), sources, AnalysisConfig().power_reading))
+
+    def whole(self) -> dict[str, Figure]:
+        """Return `duration_s`, `energy_total_j` and `power_mean_w` of all the time that the readings cover."""
+        return whole_log(self.series, AnalysisConfig())
+
+    def energy(self, start_ns: int, end_ns: int, device: str | None = None) -> Figure:
+        """Return the energy in J between two monotonic times, of all devices or of one."""
+        series = [channel for channel in self.series if device in (None, channel.device)]
+        return energy_between(series, start_ns, end_ns, AnalysisConfig())
+
+
+class PowerMonitor:
+    """Measures the energy of a `with` block.
+
+    The block begins once every sensor has given a reading. After it, sampling goes on for `TAIL_S` or two readings of
+    the slowest meter, so leaving the block takes that long.
+
+    This example runs on a machine without a GPU or a counter, because it takes the modelled source, which estimates CPU
+    power from CPU time and two powers from the data sheet. Leave out `sources`, `tdp_w` and `idle_w` to measure.
+
+    >>> import time
+    >>> from inference_energy import PowerMonitor
+    >>> with PowerMonitor(sources=["modelled"], tdp_w=65, idle_w=10) as monitor:
+    ...     time.sleep(0.5)
+    >>> monitor.energy.unit, monitor.energy.grade
+    ('J', 'modelled')
+    >>> 5 < monitor.energy_j < 65
+    True
+    >>> list(monitor.by_device), monitor.reasons
+    (['cpu'], ())
+
+    `energy` is a figure: it has `value`, `unit`, `interval_95`, `reasons`, `grade` and `boundary`. A value that cannot
+    be trusted is withheld: then `energy_j` is None and `reasons` say why.
+
+    Args:
+        sources: power sources by name, as `inference-energy sources` lists them; `auto` takes every one that measures.
+        period_s: time between readings [s].
+        log: file for the readings, .parquet (a row per reading) or .csv (a row per instant); None keeps none.
+        gpus: GPUs by UUID or index; None takes all.
+        tdp_w: CPU power at full load [W], for the modelled source.
+        idle_w: CPU power at idle [W], for the modelled source.
+        pid: process whose tree the modelled source counts; None counts the whole machine.
+        duration_s: longest time to sample [s]; None samples until the end of the block.
+        settings: further keys of the configuration's section `power`, such as `redfish`.
+
+    Raises:
+        InputError: an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        sources: Literal["auto"] | Sequence[str] = "auto",
+        period_s: float = 0.1,
+        *,
+        log: str | Path | None = None,
+        gpus: Sequence[str | int] | None = None,
+        tdp_w: float | None = None,
+        idle_w: float = 0.0,
+        pid: int | None = None,
+        duration_s: float | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._log_path = None if log is None else Path(log)
+        if self._log_path is not None and self._log_path.suffix not in (".csv", ".parquet"):
+            raise InputError(f"log {log}: the name must end in .csv or .parquet")
+        self._spec = SamplerSpec.parse(
+            {
+                "modelled": {"tdp_w": tdp_w, "idle_w": idle_w},
+                **(settings or {}),
+                "interval_s": period_s,
+                "sources": sources if isinstance(sources, str) else list(sources),
+                "gpus": None if gpus is None else list(gpus),
+                "server_pid": pid,
+                "duration_s": duration_s,
+            }
+        )
+        self._sampler: SamplerProcess | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._stream = Path()
+        self._recording: PowerRecording | None = None
+        self._start_ns = self._end_ns = 0
+
+    def start(self) -> None:
+        """Start sampling, and return once every sensor has given a reading.
+
+        Raises:
+            InputError: a source does not work on this machine; the message says why.
+            RunError: a sensor gave no reading in time.
+        """
+        if self._sampler is not None:
+            raise RunError("this power monitor is running")
+        self._recording = None
+        if self._log_path is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="power-monitor-")
+            self._stream = Path(self._folder.name) / "power.arrows"
+        else:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._log_path.with_name(f".{self._log_path.name}.{os.getpid()}.arrows")
+        self._sampler = SamplerProcess(self._spec, self._stream)
+        try:
+            self._sampler.start()
+        except BaseException:
+            self._clean_up()
+            raise
+        self._start_ns = time.monotonic_ns()
+
+    def stop(self, tail_s: float | None = None) -> PowerRecording:
+        """End the measured time, stop sampling after a while, and write the log.
+
+        Args:
+            tail_s: how long to go on sampling; None for as long as the sensors need.
+
+        Raises:
+            RunError: it was not started, or nothing was logged.
+        """
+        if self._sampler is None:
+            raise RunError("this power monitor is not running")
+        self._end_ns = time.monotonic_ns()
+        try:
+            until_s = time.monotonic() + (self._tail_s() if tail_s is None else tail_s)
+            while self._sampler.alive() and (left_s := until_s - time.monotonic()) > 0:
+                time.sleep(min(left_s, 0.1))
+            stats = self._sampler.stop()
+            table, _ = read_stream(self._stream)
+            if self._log_path is not None:
+                write_power_log(table, self._log_path)
+        finally:
+            self._clean_up()
+        self._recording = PowerRecording(table, stats)
+        return self._recording
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(tail_s=None if error is None else 0.0)
+
+    def alive(self) -> bool:
+        """Whether power is being sampled."""
+        return self._sampler is not None and self._sampler.alive()
+
+    def latest_w(self) -> dict[str, float]:
+        """Return the newest power of each domain in W, about a second old, while sampling."""
+        return {} if self._sampler is None else self._sampler.latest()
+
+    @property
+    def recording(self) -> PowerRecording:
+        """The readings and the sampler's statistics.
+
+        Raises:
+            RunError: the measurement has not ended.
+        """
+        if self._recording is None:
+            raise RunError("this power monitor has no readings yet: its figures are there when the block has ended")
+        return self._recording
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the block in s."""
+        return (self._end_ns - self._start_ns) / 1e9
+
+    @property
+    def energy(self) -> Figure:
+        """Energy of the block in J, over all devices."""
+        return self.recording.energy(self._start_ns, self._end_ns)
+
+    @property
+    def energy_j(self) -> float | None:
+        """Energy of the block in J; None where the figure is withheld, see `reasons`."""
+        return self.energy.value
+
+    @property
+    def mean_power(self) -> Figure:
+        """Mean power of the block in W."""
+        from inference_energy.analysis.figures import scaled
+
+        return scaled(self.energy, 1 / self.duration_s, "W")
+
+    @property
+    def by_device(self) -> dict[str, Figure]:
+        """Energy of each device in J; the devices add up to `energy`."""
+        devices = dict.fromkeys(channel.device for channel in self.recording.series)
+        return {device: self.recording.energy(self._start_ns, self._end_ns, device) for device in devices}
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why the energy is withheld, or notes on it."""
+        return self.energy.reasons
+
+    def _tail_s(self) -> float:
+        spec = self._spec
+        meters = [meter for meter in (spec.redfish, spec.ipmi, spec.smart_plug, spec.pdu, spec.dcgm) if meter]
+        return max(TAIL_S, *(2 * period_s for period_s in (spec.interval_s, *(meter.period_s for meter in meters))))
+
+    def _clean_up(self) -> None:
+        self._sampler = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+        self._stream.unlink(missing_ok=True)
+        stats_path(self._stream).unlink(missing_ok=True)

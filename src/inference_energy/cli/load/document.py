@@ -1,0 +1,201 @@
+"""What was typed, as a `LoadTest`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from inference_energy.acquire.load.standalone import CELL
+from inference_energy.cli.load import mini_syntax
+from inference_energy.cli.load.load_test import LoadTest, prompts_beside
+from inference_energy.cli.load.options import BY_NAME, OPTIONS, Option, option_at, spell, tags
+from inference_energy.config.load.workload import LoadPhase, phase_problems
+from inference_energy.errors import InputError, Notice, Setting, SettingsError
+
+Typed = Mapping[str, Any]
+PLANNED = "planned"
+"""Stands for a source of prompts: those of an earlier plan."""
+
+
+def load_test(typed: Typed) -> LoadTest:
+    """Return the load test of options by name; those that were not typed are None, False or empty, or missing.
+
+    Raises:
+        InputError: an option cannot be used, or two contradict each other; the message names them and what to write.
+    """
+    given = {name: value for name, value in typed.items() if not (value is None or value is False or value in ((), []))}
+    _check_endings(given)
+    process, because = _process(given)
+    source = _source(given, process)
+    _check_members(given, process, because, source)
+    _check_pairs(given)
+    document = _document(given, process, source)
+    try:
+        test = LoadTest.model_validate(document)
+    except ValidationError as error:
+        raise _about_options(error, process, because) from error
+    _check_limits(test)
+    phase = LoadPhase(workload=CELL, arrival=test.arrival, duration_s=test.duration_s)
+    for problem in phase_problems(f"windows.{CELL}", phase, test.workload):
+        raise InputError(problem.spelled(spell(process)))
+    return test
+
+
+def _process(given: Typed) -> tuple[str, str]:
+    """Return how requests arrive, and the option that says or implies it."""
+    processes = tags(BY_NAME["arrival"])
+    if process := given.get("arrival"):
+        if process not in processes:
+            raise InputError(f"--arrival {process}: write one of {', '.join(processes)}")
+        if process in BY_NAME and process not in given:
+            raise InputError(f"--arrival {process}: write {BY_NAME[process].example} too")
+        return process, f"--arrival {process}"
+    for name, implied in (("schedule", "schedule"), ("trace", "trace"), ("qps", "poisson")):
+        if name in given:
+            return implied, BY_NAME[name].flag
+    return "closed", "a closed loop (there is no --qps and no --arrival)"
+
+
+def _source(given: Typed, process: str) -> str:
+    """Return where prompts come from: by the file's ending, and of a .json by its content."""
+    if "prompts" not in given:
+        if not given.keys() & {"prompt_length", "trace", "schedule"}:
+            text = "write a file with prompts, or --prompt-length normal:256:64 for synthetic ones"
+            raise InputError(text, key="--prompts")
+        return "synthetic"
+    path = Path(given["prompts"])
+    if path.suffix == ".parquet":
+        if process != "schedule":
+            raise InputError(f"{path}: a prompts.parquet goes with a --schedule; write it too", key="--prompts")
+        return PLANNED
+    if path.suffix == ".json":
+        return "sharegpt" if _head("--prompts", path).lstrip().startswith("[") else "jsonl"
+    return "jsonl" if path.suffix == ".jsonl" else "file"
+
+
+def _check_endings(given: Typed) -> None:
+    for name, endings in (("output", (".csv", ".parquet")), ("save_schedule", (".parquet",))):
+        if name in given and Path(given[name]).suffix not in endings:
+            raise InputError(f"{given[name]} must end in {' or '.join(endings)}", key=BY_NAME[name].flag)
+
+
+def _check_members(given: Typed, process: str, because: str, source: str) -> None:
+    """Refuse options for another arrival process, or for another source of prompts."""
+    for option in OPTIONS:
+        if option.name not in given or option.name in ("arrival", "prompts"):
+            continue
+        members = tags(option)
+        if option.key.startswith("arrival.") and process not in members:
+            raise InputError(f"{option.flag} and {because}: {option.flag} {_purpose(option, members)}")
+        if any(key.startswith("workload.prompts.") for key in option.keys) and source not in members:
+            if "prompts" not in given:
+                raise InputError(f"{option.flag}: write --prompts FILE too")
+            kind = "synthetic prompts" if members == ["synthetic"] else "prompts of a file"
+            raise InputError(f"{option.flag} and --prompts: {option.flag} is for {kind}; leave one of the two out")
+
+
+def _purpose(option: Option, members: list[str]) -> str:
+    if option.tag:
+        return "says when requests are sent, too; leave one of the two out"
+    if members[0] in BY_NAME:
+        return f"belongs to a {members[0]}; leave it out, or write {BY_NAME[members[0]].example}"
+    return f"is for --arrival {', '.join(members)}; leave one of the two out"
+
+
+def _check_pairs(given: Typed) -> None:
+    for option in (option for option in OPTIONS if option.name in given):
+        if option.excludes and option.excludes[0] in given:
+            raise InputError(f"{option.flag} and {BY_NAME[option.excludes[0]].flag}: {option.excludes[1]}")
+        if option.needs and option.needs[0] not in given:
+            raise InputError(f"{option.flag}: write {option.needs[1]} too")
+
+
+def _check_limits(test: LoadTest) -> None:
+    if test.limits is None:
+        return
+    if not test.workload.stream and test.limits.model_fields_set - {"e2e_s"}:
+        raise InputError("--limits and --no-stream: without a stream only e2e is known; write --limits e2e=10")
+    if test.limits.itl_s and not test.workload.chunk_times:
+        raise InputError("--limits itl: times between tokens need the time of every chunk; write --chunks too")
+
+
+def _document(given: Typed, process: str, source: str) -> dict[str, Any]:
+    """Return the content of a `LoadTest`."""
+    prompts: dict[str, Any] = {"source": "synthetic", "form": "token_ids" if "vocabulary" in given else "words"}
+    if source not in ("synthetic", PLANNED):
+        prompts = {"source": source, "path": given["prompts"]}
+    document: dict[str, Any] = {"arrival": _arrival(given, process), "workload": {"prompts": prompts}}
+    if "power" in given:
+        document["power"] = {}
+    for option in OPTIONS:
+        value = given.get(option.name)
+        if value is None and option.default is not None:
+            default_fits = (process if option.key.startswith("arrival.") else source) in tags(option)
+            value = option.default if default_fits else None
+        if value is None or option.name in ("arrival", "power", "prompts", "qps"):
+            continue
+        if option.parse:
+            value = option.parse(option.flag, value)
+        elif option.is_flag and option.constant is not None:
+            value = option.constant
+        *sections, name = option.key.split(".")
+        section = document
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[name] = value
+    return document
+
+
+def _arrival(given: Typed, process: str) -> dict[str, Any]:
+    """Return the keys of an arrival that do not follow from one option each."""
+    arrival: dict[str, Any] = {"process": process}
+    if "qps" in given:
+        arrival |= mini_syntax.rate(given["qps"], process)
+    if "burstiness" in given and process != "gamma":
+        arrival["kind"] = "gamma"
+    if process == "trace":
+        arrival["format"] = _trace_format(Path(given["trace"]))
+    if process == "schedule":
+        arrival["prompts"] = _replayed_prompts(given)
+    return arrival
+
+
+def _trace_format(path: Path) -> str | None:
+    """Return the format of a trace file by its ending and its first line; None if it is not known."""
+    if path.suffix == ".jsonl":
+        return "mooncake"
+    names = _head("--trace", path).partition("\n")[0].lower().replace(" ", "").replace("_", "")
+    known = {"contexttokens": "azure", "requesttokens": "burstgpt"}
+    return next((name for column, name in known.items() if column in names), None)
+
+
+def _head(flag: str, path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(4096)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", key=flag) from error
+
+
+def _replayed_prompts(given: Typed) -> str | None:
+    """Return the prompts of a replay: those named, else those beside the schedule, unless others are asked for."""
+    if "prompts" in given:
+        return given["prompts"] if given["prompts"].endswith(".parquet") else None
+    beside = prompts_beside(Path(given["schedule"]))
+    return str(beside) if "prompt_length" not in given and beside.is_file() else None
+
+
+def _about_options(error: ValidationError, process: str, because: str) -> InputError:
+    """Return pydantic's first error as one about the option at its location."""
+    detail = error.errors()[0]
+    location = ".".join(map(str, detail["loc"]))
+    cause = detail.get("ctx", {}).get("error")
+    if detail["type"] == "missing":
+        return InputError(f"{because}: write {option_at(location.split('.'), process).example} too")
+    notice = Notice(str(cause) if cause else f"{detail['msg']} (got {detail['input']!r})", location)
+    if isinstance(cause, SettingsError):
+        first = cause.notices[0]
+        write = tuple(Setting(f"{location}.{setting.key}", setting.value) for setting in first.write)
+        notice = Notice(first.text, f"{location}.{first.key}", write)
+    return InputError(notice.spelled(spell(process)))

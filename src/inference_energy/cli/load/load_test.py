@@ -1,0 +1,135 @@
+"""A load test as a model: its load in the configuration's own sections, and the files and power log around it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from inference_energy.acquire.load.standalone import CELL, WARMUP
+from inference_energy.config.analysis import Slo
+from inference_energy.config.base import Section
+from inference_energy.config.load.arrivals import Arrival
+from inference_energy.config.load.client import ClientConfig
+from inference_energy.config.load.workload import Workload
+
+SEED = 20260701
+"""The default seed of the configuration, too."""
+REQUESTS = "requests"
+"""Files beside an output of this name need not repeat it."""
+
+
+class PowerLog(Section):
+    """The power log beside a load test."""
+
+    sources: list[str] = Field([], description="power source, may be repeated")
+    gpus: list[str] = Field([], description="GPU by index or UUID, may be repeated")
+    tdp_w: float | None = Field(None, description="CPU power at full load, for modelled power [W]")
+    idle_w: float = Field(0.0, description="CPU power at idle [W]")
+
+
+class LoadTest(Section):
+    """Everything that `load-test` is told. Keys that are not set keep the defaults of the configuration."""
+
+    endpoints: list[str] = Field(
+        min_length=1, description="base URL of an OpenAI-compatible server, without /v1; several are used in turn"
+    )
+    model: str = Field(description="model name at the endpoint")
+    output: Path = Field(description="request log to write; CSV or Parquet by its ending")
+    duration_s: float = Field(600.0, ge=0.1, description="how long requests are sent [s]")
+    warmup_s: float = Field(
+        0.0, ge=0, description="warm-up duration; its requests go to a separate file and count in no figure [s]"
+    )
+    workload: Workload
+    arrival: Arrival
+    seed: int = Field(SEED, ge=0, description="seed of every random draw")
+    vocabulary: int | None = Field(
+        None, ge=1, description="synthetic prompts of token ids below this number, of exact lengths; null: words"
+    )
+    client: ClientConfig = Field(default_factory=ClientConfig)
+    limits: Slo | None = None
+    save_schedule: Path | None = Field(None, description="keep the schedule in this .parquet, its prompts beside it")
+    plan_only: bool = Field(False, description="write the plan, print what it holds, send nothing")
+    power: PowerLog | None = None
+
+    @property
+    def cells(self) -> dict[str, float]:
+        """Names and durations [s] of the parts that are sent one after another."""
+        return {**({WARMUP: self.warmup_s} if self.warmup_s else {}), CELL: self.duration_s}
+
+    @property
+    def saved(self) -> tuple[Path, Path] | None:
+        """Files that the plan is kept in: its schedule and its prompts."""
+        if self.save_schedule is None and not self.plan_only:
+            return None
+        schedule = self.save_schedule or self.beside("schedule.parquet")
+        return schedule, prompts_beside(schedule)
+
+    @property
+    def targets(self) -> list[Path]:
+        """Files that are certainly written, at least one in each folder that is needed."""
+        return [*(self.saved or ()), *([] if self.plan_only else [self.output])]
+
+    def beside(self, name: str) -> Path:
+        """Return the path of a file beside the output: power.parquet of requests.csv, run-power.parquet of run.csv."""
+        return self.output.with_name(name if self.output.stem == REQUESTS else f"{self.output.stem}-{name}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys that were set, for `model_validate` in another process."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def prompts_beside(schedule: Path) -> Path:
+    """Return where a schedule's prompts are: in prompts.parquet, or with another name in mine-prompts.parquet."""
+    name = schedule.name
+    return schedule.with_name(
+        name.replace("schedule", "prompts") if "schedule" in name else f"{schedule.stem}-prompts.parquet"
+    )
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """The endpoints and the plan before the load; JSON-able.
+
+    Attributes:
+        endpoints: base URLs; `model` is the name there.
+        workload, client: settings for the load processes, see `acquire.load.standalone.LoadRun`.
+        server_pid: the server's process if it is on this machine and visible.
+        scheduled: whether requests have times of their own, as in open loops.
+        plan: facts about the cell `load-test`, see `prepare.plan_facts`.
+        notes: rows of files that were left out.
+        clock_anchor: for the times in files.
+    """
+
+    endpoints: tuple[str, ...]
+    model: str
+    workload: dict[str, object]
+    client: dict[str, object]
+    server_pid: int | None
+    scheduled: bool
+    plan: dict[str, float | None]
+    notes: tuple[str, ...]
+    clock_anchor: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SentLoad:
+    """The parent's record of the load; JSON-able.
+
+    Attributes:
+        start_ns, end_ns, drained_ns: of the cell; None if it was stopped before its end.
+        stopped_ns: when it was stopped.
+        client: see `acquire.load.worker_pool.WorkerPool.finish`.
+        machine_busy_s: CPU time of all programs on this machine during the cell [s]; None if unknown.
+        failure: why the load broke off; None if it did not.
+        power: the sampler's counts, see `acquire.power.sampler_handle.SamplerStats`; None without a sampler.
+    """
+
+    start_ns: int | None = None
+    end_ns: int | None = None
+    drained_ns: int | None = None
+    stopped_ns: int | None = None
+    client: dict[str, object] = field(default_factory=dict)
+    machine_busy_s: float | None = None
+    failure: str | None = None
+    power: dict[str, object] | None = None
