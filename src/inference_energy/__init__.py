@@ -4,12 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inference_energy.api.estimates import estimate_energy
     from inference_energy.api.power_monitor import PowerMonitor
+    from inference_energy.api.results import read_results
 
 __version__ = "0.1.0"
-__all__ = ["PowerMonitor", "__version__"]
+__all__ = ["PowerMonitor", "__version__", "estimate_energy", "read_results"]
 
-_MODULES = {"PowerMonitor": "inference_energy.api.power_monitor"}
+_MODULES = {
+    "PowerMonitor": "inference_energy.api.power_monitor",
+    "estimate_energy": "inference_energy.api.estimates",
+    "read_results": "inference_energy.api.results",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -80,10 +80,12 @@ def show(
     experiment: Annotated[Path, typer.Argument(help="Result folder of an experiment, such as results/default.")],
 ) -> None:
     """Print the five lines that sum up a finished experiment."""
-    from inference_energy.contracts.io import read_json
+    from inference_energy.contracts.documents.document import read_document
+    from inference_energy.contracts.documents.experiment import SummaryDocument
     from inference_energy.present.summary_line import five_lines
 
-    typer.echo(five_lines(read_json(experiment / "summary.json"), experiment / "report.html"))
+    summary = read_document(experiment / SummaryDocument.FILE, SummaryDocument)
+    typer.echo(five_lines(summary, experiment / "report.html"))
 
 
 def document(

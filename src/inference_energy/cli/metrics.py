@@ -51,26 +51,29 @@ def metrics(
 
     What each metric is, and what not to compare: docs/reference/metrics.md. A metric whose inputs are missing says so.
     """
-    from inference_energy.contracts.io import read_json
-    from inference_energy.metrics.stage import recompute_daily_use as daily_again
-    from inference_energy.metrics.stage import recompute_fronts as fronts_again
+    from msgspec import structs
 
-    summary = read_json(experiment / "summary.json")
-    found = summary.get("metrics") if isinstance(summary, dict) else None
-    if found is None:
+    from inference_energy.contracts.documents.document import read_document
+    from inference_energy.contracts.documents.experiment import SummaryDocument
+    from inference_energy.contracts.figure import json_values
+    from inference_energy.metrics.stage import recompute_daily_use, recompute_front
+
+    summary = read_document(experiment / SummaryDocument.FILE, SummaryDocument)
+    family = summary.metrics
+    if family is None:
         raise InputError(f"{experiment / 'summary.json'} holds no metrics: `snakemake` makes it anew")
     if pareto:
-        found["fronts"] = [fronts_again(summary, _pair(text)) for text in pareto]
+        family = structs.replace(family, fronts=[recompute_front(summary, _pair(text)) for text in pareto])
     if traffic:
-        found["sweeps"] = daily_again(experiment, traffic, replicas)
+        family = structs.replace(family, sweeps=recompute_daily_use(experiment, traffic, replicas))
     elif replicas != 1:
         raise InputError("--replicas: it shares a --traffic; the configured one has metrics.traffic.replicas")
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(json_values(family), indent=2, ensure_ascii=False))
         return
     from inference_energy.present.metrics.terminal import print_metrics
 
-    print_metrics(summary)
+    print_metrics(summary, family)
 
 
 def stage(

@@ -53,7 +53,7 @@ class Values:
 
     @property
     def scored(self) -> Array:
-        """The values to compare with measured GPU energy: the GPUs' part, the point, or the geometric middle of a band."""
+        """Values to compare with measured GPU energy: the GPUs' part, the point, or the geometric middle of a band."""
         if self.gpu is not None:
             return self.gpu
         middle = np.sqrt(self.low * self.high)

@@ -64,7 +64,8 @@ def _percentiles(window: WindowInputs) -> dict[str, Figure]:
         names, PERCENTILES, percentiles(values, times_ns, window.edges_ns, PERCENTILES), strict=True
     ):
         if estimate.interval_95 is None:
-            text = f"Percentile {rank:g} of {len(values):,} requests: an upper bound at 95 % needs {values_needed(rank):,}."
+            needed = values_needed(rank)
+            text = f"Percentile {rank:g} of {len(values):,} requests: an upper bound at 95 % needs {needed:,}."
             figures[name] = like(energy, None, "J/request", reasons=[reason("few_samples", text)])
             continue
         figure = like(energy, estimate.value, "J/request", notes=notes)

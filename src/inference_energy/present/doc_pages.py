@@ -24,8 +24,8 @@ def reasons_page() -> str:
     lines = [
         "# Reason codes",
         "",
-        "Generated from `src/inference_energy/contracts/reason_codes.py` by `make docs`. A code that invalidates takes the "
-        "figure's value away: its place says why. A note stands on a figure that keeps its value.",
+        "Generated from `src/inference_energy/contracts/reason_codes.py` by `make docs`. A code that invalidates takes "
+        "the figure's value away: its place says why. A note stands on a figure that keeps its value.",
         "",
         "| code | meaning | effect | figures |",
         "|---|---|---|---|",
