@@ -10,7 +10,7 @@ import synthetic
 import typer
 from typer.testing import CliRunner
 
-from inference_energy.cli.analysis import register
+from inference_energy.cli.stage import register
 from inference_energy.config.analysis import (
     AnalysisConfig,
     AttributionConfig,
@@ -178,9 +178,9 @@ def test_an_attached_endpoint_lacks_what_needs_the_server_off(tmp_path):
 
 
 def invoke(*arguments):
-    app, stage = typer.Typer(), typer.Typer()
-    app.add_typer(stage, name="stage")
-    register(app, stage)
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

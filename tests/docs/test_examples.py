@@ -21,8 +21,8 @@ CONFIGURATIONS = [
     if block.language == "yaml" and (content := yaml.safe_load(block.text)) and set(content) <= set(Config.model_fields)
 ]
 
-RUNNABLE = ("docs/how-to/analyze-logs.md",)
-"""Pages with a heading `A small example`, whose blocks are run in order."""
+RUNNABLE = {"docs/how-to/analyze-logs.md": "## A small example", "docs/how-to/power-sources.md": "## From Python"}
+"""Pages and the heading below which all Python and shell blocks are run in order."""
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=str)
@@ -44,11 +44,12 @@ def test_the_node_of_the_bench_is_valid() -> None:
     Node.model_validate(json.loads(nodes[0].text))
 
 
-@pytest.mark.parametrize("page", RUNNABLE)
-def test_a_small_example_runs(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "heading"), RUNNABLE.items(), ids=str)
+def test_an_example_runs(page: str, heading: str, tmp_path: Path) -> None:
     text = (ROOT / page).read_text()
-    first = text[: text.index("## A small example")].count("\n")
-    last = first + text[text.index("## A small example") :].partition("\n## ")[0].count("\n") + 1
+    start = text.index(heading)
+    first = text[:start].count("\n")
+    last = first + text[start:].partition("\n## ")[0].count("\n") + 1
     example = [block for block in blocks(ROOT / page) if first < block.line <= last]
     assert example
     folder = str(Path(sys.executable).parent)

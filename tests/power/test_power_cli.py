@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from inference_energy.acquire.power.power_log import by_instant
 from inference_energy.acquire.power.sampler_handle import SamplerStats
 from inference_energy.api.power_monitor import PowerRecording
+from inference_energy.cli.main import app
 from inference_energy.cli.power import register, summary
 from inference_energy.contracts import power
 from inference_energy.contracts.io import read_metadata, read_table
@@ -99,9 +100,9 @@ def test_sources_as_a_table_and_as_json() -> None:
 
 
 def test_help_shows_units_and_examples() -> None:
-    said = call("log-power", "--help")
-    assert "[s]" in said and "[W]" in said
-    assert "--duration 120 --interval 0.1" in said
+    shown = CliRunner().invoke(app, ["log-power", "--help"]).output
+    assert "[s]" in shown and "[W]" in shown
+    assert "--duration 120 --interval 0.1" in shown
 
 
 def test_a_row_sums_what_does_not_overlap_at_one_instant() -> None:

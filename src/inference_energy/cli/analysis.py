@@ -16,6 +16,7 @@ from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.analysis.steady_load import steady_load as steady_windows
 from inference_energy.analysis.warmup import launch as launch_facts
 from inference_energy.analysis.warmup import warmup as warmup_facts
+from inference_energy.cli.lazy_group import examples
 from inference_energy.config.analysis import (
     AnalysisConfig,
     AttributionConfig,
@@ -34,15 +35,11 @@ from inference_energy.estimate.session_estimates import estimate_session
 from inference_energy.impact.footprint import carbon_figures, footprint
 from inference_energy.plan.workflow_params import parse
 
-_ANALYZE_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --output logs/summary.json
-
-inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --idle-power 71 --output s.json
-
-inference-energy analyze --power-log p.csv --requests-log r.csv --intensity 344 --pue 1.2 --output logs/summary.json
-"""
+_ANALYZE_EXAMPLES = examples(
+    "inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --output logs/summary.json",
+    "inference-energy analyze --power-log logs/active.csv --requests-log logs/r.csv --idle-power 71 --output s.json",
+    "inference-energy analyze --power-log p.csv --requests-log r.csv --intensity 344 --pue 1.2 --output summary.json",
+)
 
 Spec = Annotated[str, typer.Option(help="Part of the configuration this depends on, as one JSON object.")]
 Output = Annotated[Path, typer.Option(help="File to write.")]
@@ -52,9 +49,13 @@ Requests = Annotated[Path, typer.Option(help="requests.parquet")]
 Power = Annotated[Path, typer.Option(help="power.parquet")]
 
 
-def register(app: typer.Typer, stage: typer.Typer) -> None:
-    """Add `analyze` to the application, and the stages to the group of commands that the workflow calls."""
-    app.command("analyze", rich_help_panel="By hand", epilog=_ANALYZE_EXAMPLES)(analyze)
+def register(app: typer.Typer) -> None:
+    """Add `analyze`."""
+    app.command("analyze", epilog=_ANALYZE_EXAMPLES)(analyze)
+
+
+def register_stages(stage: typer.Typer) -> None:
+    """Add the stages to the group of commands that the workflow calls."""
     stage.command("launch")(launch)
     stage.command("warmup")(warmup)
     stage.command("steady-load")(steady_load)
@@ -80,7 +81,7 @@ def analyze(
     intensity: Annotated[float | None, typer.Option(help="Carbon intensity \\[gCO2e/kWh]; adds carbon.")] = None,
     pue: Annotated[float, typer.Option(help="Power usage effectiveness, 1 or more; multiplies carbon.")] = 1.0,
 ) -> None:
-    """Energy, and energy per token and per request, from a power log and a request log.
+    """Compute energy, per token and per request, from a power log and a request log.
 
     The window is from the first request sent to the last one ended. The power log must cover it.
     """

@@ -8,28 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inference_energy.cli.lazy_group import examples
+
 if TYPE_CHECKING:
     from inference_energy.provenance.verify import Verification
 
-_ARCHIVE_EXAMPLES = """
-**Examples**
-
-    inference-energy archive results/default -o default.zip
-
-    SOURCE_DATE_EPOCH=1780000000 inference-energy archive results/default -o default.zip
-"""
-_VERIFY_EXAMPLES = """
-**Examples**
-
-    inference-energy verify default.zip
-"""
+_ARCHIVE_EXAMPLES = examples(
+    "inference-energy archive results/default -o default.zip",
+    "SOURCE_DATE_EPOCH=1780000000 inference-energy archive results/default -o default.zip",
+)
+_VERIFY_EXAMPLES = examples(
+    "inference-energy verify default.zip",
+)
 _SHOWN = 20
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("archive", epilog=_ARCHIVE_EXAMPLES, rich_help_panel="Archive")(archive)
-    app.command("verify", epilog=_VERIFY_EXAMPLES, rich_help_panel="Archive")(verify)
+    app.command("archive", epilog=_ARCHIVE_EXAMPLES)(archive)
+    app.command("verify", epilog=_VERIFY_EXAMPLES)(verify)
 
 
 def archive(
@@ -46,12 +43,11 @@ def archive(
     """
     import hashlib
 
-    from inference_energy.provenance.archive import prepare_archive as prepare
-    from inference_energy.provenance.archive import write_archive as write
+    from inference_energy.provenance.archive import prepare_archive, write_archive
 
-    packing = prepare(experiment, project)
+    packing = prepare_archive(experiment, project)
     with _progress("archive", packing.size) as tick:
-        manifest = write(packing, output, tick=tick)
+        manifest = write_archive(packing, output, tick=tick)
     for left_out in manifest.left_out:
         typer.echo(f"left out {left_out.path}: {left_out.why}")
     with output.open("rb") as file:
@@ -68,31 +64,34 @@ def verify(archive: Annotated[Path, typer.Argument(help="Zip file that `inferenc
     from inference_energy.provenance.verify import verify as check
 
     with _progress("verify", archive.stat().st_size if archive.is_file() else 0) as tick:
-        found = check(archive, tick)
-    typer.echo("\n".join(_report(found)))
-    if not found.agrees:
+        result = check(archive, tick)
+    typer.echo("\n".join(_report(result)))
+    if not result.agrees:
         raise RunError(f"{archive}: does not verify")
     typer.echo(f"{archive}: verified")
 
 
-def _report(found: "Verification") -> Iterator[str]:
-    """What was found, a line each."""
-    made = found.manifest
-    yield f"archive  experiment {made.experiment}, made {made.created_utc} by inference-energy {made.toolkit}"
-    verdict = f"{len(found.members)} at fault" if found.members else "all as it says"
-    yield f"members  {len(made.members)} in the manifest, {verdict}"
-    yield from _some([f"{name}: {problem}" for name, problem in found.members.items()])
-    if found.failure:
-        yield f"figures  {found.failure}"
+def _report(result: "Verification") -> Iterator[str]:
+    """Yield the result, line by line."""
+    manifest = result.manifest
+    made = f"made {manifest.created_utc} by inference-energy {manifest.toolkit}"
+    yield f"archive  experiment {manifest.experiment}, {made}"
+    verdict = f"{len(result.members)} at fault" if result.members else "all as it says"
+    yield f"members  {len(manifest.members)} in the manifest, {verdict}"
+    yield from _first_lines([f"{name}: {problem}" for name, problem in result.members.items()])
+    if result.failure:
+        yield f"figures  {result.failure}"
     else:
-        verdict = f"{len(found.differences)} difference(s)" if found.differences else "all equal to the stored summary"
-        yield f"figures  {found.figures} recomputed from raw files, {verdict}"
-    yield from _some(found.differences)
-    yield "code     " + ("differs from this installation" if found.changed_code else "the same as this installation's")
-    yield from (f"warning  {text}" for text in found.warnings)
+        verdict = (
+            f"{len(result.differences)} difference(s)" if result.differences else "all equal to the stored summary"
+        )
+        yield f"figures  {result.figures} recomputed from raw files, {verdict}"
+    yield from _first_lines(result.differences)
+    yield "code     " + ("differs from this installation" if result.changed_code else "the same as this installation's")
+    yield from (f"warning  {text}" for text in result.warnings)
 
 
-def _some(lines: list[str]) -> Iterator[str]:
+def _first_lines(lines: list[str]) -> Iterator[str]:
     yield from (f"         {line}" for line in lines[:_SHOWN])
     if len(lines) > _SHOWN:
         yield f"         and {len(lines) - _SHOWN} more"
@@ -100,7 +99,7 @@ def _some(lines: list[str]) -> Iterator[str]:
 
 @contextmanager
 def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, which goes away at the end; nothing elsewhere."""
+    """Show a transient progress bar on a terminal, nothing elsewhere; yield the function that advances it."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -5,34 +5,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inference_energy.cli.lazy_group import examples
+
 if TYPE_CHECKING:
     from inference_energy.bench.config import Node
 
 PANEL = "Virtual bench"
-RUN_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy bench run -- snakemake --configfile config/bench.yaml
-
-inference-energy bench run --gpu a100 --folder node -- bash
-"""
-COVERAGE_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy bench coverage --seeds 20
-
-inference-energy bench coverage --seeds 300 --page docs/validation/bench.md
-"""
-SIMULATE_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy bench simulate config.yaml config/llama-8b-shape.yaml --raw results/raw
-"""
+RUN_EXAMPLES = examples(
+    "inference-energy bench run -- snakemake --configfile config/bench.yaml",
+    "inference-energy bench run --gpu a100 --folder node -- bash",
+)
+COVERAGE_EXAMPLES = examples(
+    "inference-energy bench coverage --seeds 20",
+    "inference-energy bench coverage --seeds 300 --page docs/validation/bench.md",
+)
+SIMULATE_EXAMPLES = examples(
+    "inference-energy bench simulate config.yaml config/llama-8b-shape.yaml --raw results/raw",
+)
 
 bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="A simulated GPU node with known truth: check the pipeline, or try a plan, without a GPU.",
+    epilog=examples("inference-energy bench check", "inference-energy bench calibration"),
 )
 
 NodeFile = Annotated[Path | None, typer.Option("--node", help="Node file (JSON): docs/explanation/bench.md.")]
@@ -48,7 +43,7 @@ def register(app: typer.Typer) -> None:
     bench.command("simulate", epilog=SIMULATE_EXAMPLES)(simulate)
     bench.command("coverage", epilog=COVERAGE_EXAMPLES)(coverage)
     bench.command("calibration")(calibration)
-    app.add_typer(bench, name="bench", rich_help_panel=PANEL)
+    app.add_typer(bench, name="bench")
 
 
 def check(
@@ -126,7 +121,7 @@ def coverage(
 
 
 def calibration(
-    fit: Annotated[bool, typer.Option("--fit", help="Fit the constants anew (about a minute) and print them.")] = False,
+    fit: Annotated[bool, typer.Option("--fit", help="Fit the constants again (about a minute), print them.")] = False,
 ) -> None:
     """How far the bench's H100 is from published and measured figures."""
     from inference_energy.validation.calibration import FITTED, compare, table

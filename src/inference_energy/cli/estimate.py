@@ -1,9 +1,4 @@
-"""What `estimate` prints.
-
-What `estimate` prints.
-
-`estimate` as it is typed: side by side without a sub-command; fits, scores and lists with one.
-"""
+"""`estimate`: energy without a run, side by side; its sub-commands fit, score and list."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from inference_energy.cli.lazy_group import examples
 from inference_energy.errors import InputError
-from inference_energy.estimate.gpus import gpus as gpus_
+from inference_energy.estimate import gpus as data_sheets
 from inference_energy.estimate.shapes.config_json import catalogue_models, shape_of
 
 if TYPE_CHECKING:
@@ -83,10 +79,10 @@ def print_calibration(content: dict[str, Any], path: Path) -> None:
     console.print(f"written: {path}", highlight=False, markup=False)
 
 
-def print_scores(found: "Scorecard") -> None:
+def print_scores(scorecard: "Scorecard") -> None:
     """One line an estimator."""
     console = Console()
-    for group in found.groups:
+    for group in scorecard.groups:
         console.print(f"\n{group.title}", style="bold", highlight=False)
         table = Table(box=None, pad_edge=False)
         table.add_column("estimator")
@@ -126,7 +122,7 @@ def print_gpus() -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("GPU", "TDP W", "memory GB", "GB/s", "bf16", "fp8", "int8", "from"):
         table.add_column(name, justify="left" if name in ("GPU", "from") else "right", no_wrap=name != "from")
-    for gpu in gpus_().values():
+    for gpu in data_sheets.gpus().values():
         table.add_row(
             gpu.name,
             f"{gpu.tdp_w:g}",
@@ -179,29 +175,18 @@ def _prefill(prefill: "PrefillEstimate") -> list[str]:
     return lines
 
 
-PANEL = "Estimates"
-EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy estimate --model-config Llama-3.1-8B --gpu H100-SXM --batch 64 --input 512 --output 256
-
-inference-energy estimate --model-config path/to/config.json --gpu A100-80-SXM --tp 2 --batch 16 --throughput 900
-
-inference-energy estimate fit sweep.csv --output mine.json
-
-inference-energy estimate --model-config Qwen3-14B --gpu H100-SXM --batch 32 --input 500 --output 500 \\
-  --calibration mine.json
-
-inference-energy estimate score
-"""
-FIT_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy estimate rows results/sweep-8b results/sweep-70b --output sweep.json
-inference-energy estimate fit sweep.json --output mine.json
-
-inference-energy estimate fit --shipped h100-published --output check.json
-"""
+EXAMPLES = examples(
+    "inference-energy estimate --model-config Llama-3.1-8B --gpu H100-SXM --batch 64 --input 512 --output 256",
+    "inference-energy estimate --model-config path/to/config.json --gpu A100-80-SXM --tp 2 --batch 16 --throughput 900",
+    "inference-energy estimate fit sweep.csv --output mine.json",
+    "inference-energy estimate --model-config Qwen3-14B --gpu H100-SXM --batch 32 --output 500 --calibration mine.json",
+    "inference-energy estimate score",
+)
+FIT_EXAMPLES = examples(
+    "inference-energy estimate rows results/sweep-8b results/sweep-70b --output sweep.json",
+    "inference-energy estimate fit sweep.json --output mine.json",
+    "inference-energy estimate fit --shipped h100-published --output check.json",
+)
 
 estimate = typer.Typer(
     rich_markup_mode="rich",
@@ -224,7 +209,7 @@ def register(app: typer.Typer) -> None:
     estimate.command("score")(score)
     estimate.command("models")(models)
     estimate.command("gpus")(gpus)
-    app.add_typer(estimate, name="estimate", rich_help_panel=PANEL)
+    app.add_typer(estimate, name="estimate")
 
 
 def side_by_side(
@@ -255,7 +240,7 @@ def side_by_side(
 ) -> None:
     """Energy per token without a run: every published method side by side, modelled, none measured.
 
-    What an estimator needs and is not given is said in its place.
+    An estimator whose inputs are missing says which.
     """
     if context.invoked_subcommand is not None:
         return
@@ -306,7 +291,7 @@ def fit(
     output: Output = None,
     name: Annotated[str | None, typer.Option(help="Name of the calibration; the table's unless given.")] = None,
     shipped: Annotated[
-        str | None, typer.Option(help="Fit a calibration that is shipped anew: h100-published or h100-windows.")
+        str | None, typer.Option(help="Fit a shipped calibration again: h100-published or h100-windows.")
     ] = None,
 ) -> None:
     """Fit the energy roofline to a table of measured rows, and write the calibration that --calibration reads."""
@@ -352,14 +337,14 @@ def score(
     from inference_energy.estimate.scorecard import published_scorecard
     from inference_energy.present.doc_pages import estimator_plots, estimators_page
 
-    found = published_scorecard()
+    scorecard = published_scorecard()
     if page is not None:
-        typed = f"inference-energy estimate score --page {page}" + (f" --images {images}" if images else "")
-        page.write_text(estimators_page(found, typed))
+        command = f"inference-energy estimate score --page {page}" + (f" --images {images}" if images else "")
+        page.write_text(estimators_page(scorecard, command))
     if images is not None:
-        for name, text in estimator_plots(found).items():
+        for name, text in estimator_plots(scorecard).items():
             (images / name).write_text(text)
-    print_scores(found)
+    print_scores(scorecard)
 
 
 def models() -> None:

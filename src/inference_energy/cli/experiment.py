@@ -1,15 +1,11 @@
-"""What a configuration names in tables that `config` does not know, looked up before anything is measured.
-
-What a configuration names in tables that `config` does not know, looked up before anything is measured.
-
-Commands about an experiment's configuration and results.
-"""
+"""Commands about an experiment's configuration and results, and the pages that are generated from the code."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from inference_energy.cli.lazy_group import examples
 from inference_energy.config.root import Config
 from inference_energy.estimate.calibration import read_calibration
 from inference_energy.estimate.gpus import find_gpu
@@ -17,10 +13,10 @@ from inference_energy.metrics.pareto import larger_is_better
 
 
 def check_names(config: Config) -> None:
-    """Look up the GPU and the calibration of the estimates and the figures of the Pareto fronts.
+    """Look up names that `config` does not know: GPU and calibration of the estimates, figures of Pareto fronts.
 
     Raises:
-        InputError: one is not there; the message has its key and what to write.
+        InputError: a name is unknown; the message has its key and what to write.
     """
     if config.estimate.gpu:
         find_gpu(config.estimate.gpu, "estimate.gpu")
@@ -31,26 +27,22 @@ def check_names(config: Config) -> None:
             larger_is_better(name)
 
 
-CHECK_EXAMPLES = """
-[bold]Examples[/bold]
+CHECK_EXAMPLES = examples(
+    "inference-energy check config.yaml",
+    "inference-energy check config.yaml config/protocol.yaml",
+)
 
-inference-energy check config.yaml
-
-inference-energy check config.yaml config/protocol.yaml
-"""
-
-DOCUMENT_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy document config.yaml --page docs/reference/configuration.md
-"""
+DOCUMENT_EXAMPLES = examples(
+    "inference-energy document config.yaml --page docs/reference/configuration.md",
+)
+SHOW_EXAMPLES = examples("inference-energy show results/default")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("check", epilog=CHECK_EXAMPLES, rich_help_panel="Pipeline")(check)
-    app.command("document", epilog=DOCUMENT_EXAMPLES, rich_help_panel="Pipeline")(document)
-    app.command("show", rich_help_panel="Pipeline")(show)
+    app.command("check", epilog=CHECK_EXAMPLES)(check)
+    app.command("document", epilog=DOCUMENT_EXAMPLES)(document)
+    app.command("show", epilog=SHOW_EXAMPLES)(show)
 
 
 def check(
@@ -59,8 +51,6 @@ def check(
     """Check a configuration, and whether this machine has what it asks for, before anything starts."""
     from inference_energy.acquire.session.idle import check_server
     from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
-
-    pass
     from inference_energy.config.loader import read_merged
     from inference_energy.plan.tables import machine_name
     from inference_energy.plan.workflow_params import Specs
@@ -71,8 +61,8 @@ def check(
     for session in config.run:
         server = config.sessions[session].server
         environment, model = specs.server_environment(server), specs.model(server)
-        found = check_server(specs.session(session), environment, model)
-        typer.echo(f"session {session}: {found}")
+        verdict = check_server(specs.session(session), environment, model)
+        typer.echo(f"session {session}: {verdict}")
     typer.echo(f"{config.experiment}: nothing wrong was found")
 
 
@@ -89,12 +79,13 @@ def show(
 
 
 def document(
-    configs: Annotated[list[Path], typer.Argument(help="YAML files whose comments are written anew.")],
+    configs: Annotated[list[Path], typer.Argument(help="YAML files whose comments are rewritten.")],
     schema: Annotated[Path | None, typer.Option(help="JSON schema to write.")] = None,
     page: Annotated[Path | None, typer.Option(help="Page of all keys to write, in Markdown.")] = None,
     reasons: Annotated[Path | None, typer.Option(help="Page of all reason codes to write, in Markdown.")] = None,
+    cli: Annotated[Path | None, typer.Option(help="Page of all commands to write, in Markdown.")] = None,
 ) -> None:
-    """Write what is generated from the code: comments in YAML files, JSON schema, pages of keys and reason codes."""
+    """Write what is generated from the code: comments in YAML files, JSON schema, reference pages."""
     from inference_energy.config.docgen import json_schema, markdown, recommented
     from inference_energy.present.doc_pages import reasons_page
 
@@ -106,3 +97,7 @@ def document(
         page.write_text(markdown())
     if reasons:
         reasons.write_text(reasons_page())
+    if cli:
+        from inference_energy.cli.reference import cli_page
+
+        cli.write_text(cli_page())

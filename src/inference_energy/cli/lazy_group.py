@@ -1,41 +1,89 @@
-"""Commands that are taken in when they are asked for.
+"""Imports a command's module only when that command is invoked.
 
-The modules of all commands together take 200 MB, which `load-test` would hold while it measures.
+All modules together take 200 MB, which `load-test` would hold while it measures, and some seconds.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-Register = Callable[[typer.Typer], None]
-
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
-def lazy_group(commands: Mapping[str, Register]) -> type[TyperGroup]:
-    """A class for `typer.Typer(cls=...)` with these commands besides those that it is given.
+class LazyCommand(NamedTuple):
+    """A command that the root's help lists without importing it.
 
-    Args:
-        commands: for each command the function that imports its module and adds it to an application, perhaps with
-            others.
+    Attributes:
+        module: its function `register` adds the command, perhaps with others, to an application.
+        panel: of the root's help.
+        summary: first paragraph of the command's own help.
     """
 
+    module: str
+    panel: str
+    summary: str
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a command's help, with one command a paragraph."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(commands)
+
+
+def lazy_group(commands: Mapping[str, LazyCommand]) -> type[TyperGroup]:
+    """Return a class for `typer.Typer(cls=...)` that has these commands besides its own."""
+
     class LazyGroup(TyperGroup):
-        def __init__(self, **given: Any) -> None:
-            super().__init__(**given)
-            # Their names, for the list and for suggestions; the commands themselves come from `get_command`.
-            self.commands = {**{name: TyperCommand(name) for name in commands}, **self.commands}
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            # For the list and for suggestions; the commands themselves come from `get_command`.
+            listed = {
+                name: TyperCommand(name, help=command.summary, rich_help_panel=command.panel)
+                for name, command in commands.items()
+            }
+            self.commands = {**listed, **self.commands}
+            self._lists = False
+            _tidy(self)
+
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            self._lists = True
+            super().format_help(ctx, formatter)
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            if cmd_name not in commands:
+            if self._lists or cmd_name not in commands:
                 return super().get_command(ctx, cmd_name)
             part = typer.Typer(rich_markup_mode="rich", context_settings=SETTINGS)
             # Without a callback an application of one command would be that command.
             part.callback()(lambda: None)
-            commands[cmd_name](part)
-            return get_group(part).commands[cmd_name]
+            import_module(commands[cmd_name].module).register(part)
+            command = get_group(part).commands[cmd_name]
+            _tidy(command)
+            return command
 
     return LazyGroup
+
+
+def _tidy(command: Any) -> None:
+    """Show brackets of the help as they are, not as markup, and flags without the type of a value."""
+    command.help = _escaped(command.help)
+    get_params = command.get_params
+
+    def tidy_params(ctx: Any) -> Any:
+        params = get_params(ctx)
+        for param in params:
+            param.help = _escaped(param.help)
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+    command.get_params = tidy_params
+    for part in getattr(command, "commands", {}).values():
+        _tidy(part)
+
+
+def _escaped(text: str | None) -> str | None:
+    return text and re.sub(r"(?<!\\)\[", r"\\[", text)

@@ -1,4 +1,4 @@
-"""The command's root: its groups, its version, and how errors end it."""
+"""The command's root: its commands, its version, and how errors end it."""
 
 import sys
 from typing import Annotated
@@ -6,96 +6,76 @@ from typing import Annotated
 import typer
 
 from inference_energy import __version__
-from inference_energy.cli.lazy_group import SETTINGS, lazy_group
+from inference_energy.cli.lazy_group import SETTINGS, LazyCommand, lazy_group
 from inference_energy.errors import InputError, RunError
 
-
-def _power(part: typer.Typer) -> None:
-    from inference_energy.cli.power import register
-
-    register(part)
-
-
-def _load(part: typer.Typer) -> None:
-    from inference_energy.cli.load.command import register
-
-    register(part)
-
-
-def _characterise(part: typer.Typer) -> None:
-    from inference_energy.cli.characterize import register
-
-    register(part)
-
-
-def _calibrate(part: typer.Typer) -> None:
-    from inference_energy.cli.characterize import register_calibrate as register
-
-    register(part)
-
-
-def _analysis(part: typer.Typer) -> None:
-    from inference_energy.cli import analysis, metrics, stage
-
-    stages = typer.Typer(
-        no_args_is_help=True,
-        rich_markup_mode="rich",
-        help="The steps of the pipeline, as the Snakemake rules call them.",
-    )
-    analysis.register(part, stages)
-    stage.register(stages)
-    metrics.register_stage(stages)
-    part.add_typer(stages, name="stage", rich_help_panel="Pipeline")
-
-
-def _experiment(part: typer.Typer) -> None:
-    from inference_energy.cli.experiment import register
-
-    register(part)
-
-
-def _metrics(part: typer.Typer) -> None:
-    from inference_energy.cli.metrics import register
-
-    register(part)
-
-
-def _archive(part: typer.Typer) -> None:
-    from inference_energy.cli.archive import register
-
-    register(part)
-
-
-def _estimate(part: typer.Typer) -> None:
-    from inference_energy.cli.estimate import register
-
-    register(part)
-
-
-def _bench(part: typer.Typer) -> None:
-    from inference_energy.cli.bench import register
-
-    register(part)
-
+_CLI = "inference_energy.cli"
+_BY_HAND, _PIPELINE = "By hand", "Pipeline"
 
 COMMANDS = {
-    "log-power": _power,
-    "sources": _power,
-    "load-test": _load,
-    "characterize": _characterise,
-    "calibrate": _calibrate,
-    "analyze": _analysis,
-    "check": _experiment,
-    "document": _experiment,
-    "show": _experiment,
-    "metrics": _metrics,
-    "archive": _archive,
-    "verify": _archive,
-    "estimate": _estimate,
-    "bench": _bench,
-    "stage": _analysis,
+    "log-power": LazyCommand(
+        f"{_CLI}.power",
+        _BY_HAND,
+        "Log power to a file, and print its energy and mean power, or why they cannot be trusted.",
+    ),
+    "sources": LazyCommand(f"{_CLI}.power", _BY_HAND, "Show every power source, and whether it works on this machine."),
+    "load-test": LazyCommand(
+        f"{_CLI}.load.command", _BY_HAND, "Load an endpoint, log every request, and report how it did."
+    ),
+    "characterize": LazyCommand(
+        f"{_CLI}.characterize",
+        _BY_HAND,
+        "Measure update periods, averaging windows, call costs, resolution and idle noise of a GPU's power sensors.",
+    ),
+    "calibrate": LazyCommand(
+        f"{_CLI}.characterize",
+        _BY_HAND,
+        "Compare the node's own power with an external meter over idle and load, and fit gain and offset of the sum.",
+    ),
+    "analyze": LazyCommand(
+        f"{_CLI}.analysis",
+        _BY_HAND,
+        "Compute energy, per token and per request, from a power log and a request log.",
+    ),
+    "check": LazyCommand(
+        f"{_CLI}.experiment",
+        _PIPELINE,
+        "Check a configuration, and whether this machine has what it asks for, before anything starts.",
+    ),
+    "document": LazyCommand(
+        f"{_CLI}.experiment",
+        _PIPELINE,
+        "Write what is generated from the code: comments in YAML files, JSON schema, reference pages.",
+    ),
+    "show": LazyCommand(f"{_CLI}.experiment", _PIPELINE, "Print the five lines that sum up a finished experiment."),
+    "metrics": LazyCommand(
+        f"{_CLI}.metrics",
+        _PIPELINE,
+        "Print the metric family of a finished experiment: cost of tokens, requests and right answers, by load.",
+    ),
+    "archive": LazyCommand(
+        f"{_CLI}.archive",
+        "Archive",
+        "Pack an experiment: raw, derived and shown results, configuration, code, with a manifest of SHA-256 sums.",
+    ),
+    "verify": LazyCommand(
+        f"{_CLI}.archive",
+        "Archive",
+        "Check an archive: every member against the manifest, every figure against the raw files.",
+    ),
+    "estimate": LazyCommand(
+        f"{_CLI}.estimate",
+        "Estimates",
+        "Energy per token without a run: every published method side by side, modelled, none measured.",
+    ),
+    "bench": LazyCommand(
+        f"{_CLI}.bench",
+        "Virtual bench",
+        "A simulated GPU node with known truth: check the pipeline, or try a plan, without a GPU.",
+    ),
+    "stage": LazyCommand(f"{_CLI}.stage", _PIPELINE, "The steps of the pipeline, as the Snakemake rules call them."),
 }
-"""In the order of the help; a module may add several."""
+"""In the order of the help."""
 
 app = typer.Typer(
     name="inference-energy",
@@ -109,8 +89,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"inference-energy {__version__}")
         raise typer.Exit
 
@@ -118,14 +98,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.", metavar="")
     ] = False,
 ) -> None:
     """Measured energy of LLM serving."""
 
 
 def main() -> None:
-    """Entry point: the user's mistakes end with 2, failures with 1, each with one message and no traceback."""
+    """Entry point: wrong use ends with 2, a failure with 1, each with one message and no traceback."""
     try:
         app()
     except InputError as error:

@@ -6,26 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
+from inference_energy.cli.lazy_group import examples
 from inference_energy.errors import InputError
 
-_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy metrics results/default
-
-inference-energy metrics results/default --pareto energy_total_per_output_token_j,ttft_p90_s
-
-inference-energy metrics results/default --traffic day.csv --replicas 2
-
-inference-energy metrics results/default --json > metrics.json
-"""
+_EXAMPLES = examples(
+    "inference-energy metrics results/default",
+    "inference-energy metrics results/default --pareto energy_total_per_output_token_j,ttft_p90_s",
+    "inference-energy metrics results/default --traffic day.csv --replicas 2",
+    "inference-energy metrics results/default --json > metrics.json",
+)
 
 Parts = list[Path]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("metrics", epilog=_EXAMPLES, rich_help_panel="Pipeline")(metrics)
+    app.command("metrics", epilog=_EXAMPLES)(metrics)
 
 
 def register_stage(stages: typer.Typer) -> None:
@@ -38,18 +34,20 @@ def metrics(
     *,
     pareto: Annotated[
         list[str] | None,
-        typer.Option(metavar="A,B", help="Pareto front over these two figures, in place of those configured; repeat."),
+        typer.Option(
+            metavar="A,B", help="Pareto front over these two figures instead of those configured; repeatable."
+        ),
     ] = None,
     traffic: Annotated[
         Path | None,
         typer.Option(help="Another day of traffic: CSV with `hour`, and `requests` or `output_tokens`."),
     ] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Servers that share the traffic and are always on.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="The metrics as JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The metric family of a finished experiment: what tokens, requests and right answers cost, and at which load.
+    """Print the metric family of a finished experiment: cost of tokens, requests and right answers, by load.
 
-    What each metric is, and what not to compare: docs/reference/metrics.md. A metric whose inputs are missing says so.
+    Definitions: docs/reference/metrics.md. A metric whose inputs are missing says which.
     """
     from msgspec import structs
 
@@ -61,7 +59,7 @@ def metrics(
     summary = read_document(experiment / SummaryDocument.FILE, SummaryDocument)
     family = summary.metrics
     if family is None:
-        raise InputError(f"{experiment / 'summary.json'} holds no metrics: `snakemake` makes it anew")
+        raise InputError(f"{experiment / 'summary.json'} holds no metrics: `snakemake` writes it again")
     if pareto:
         family = structs.replace(family, fronts=[recompute_front(summary, _pair(text)) for text in pareto])
     if traffic:

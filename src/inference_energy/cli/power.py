@@ -15,6 +15,7 @@ from rich.table import Table
 from inference_energy.acquire.power.choose import all_states, candidates
 from inference_energy.acquire.power.power_log import by_instant
 from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.cli.lazy_group import examples
 from inference_energy.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -22,51 +23,44 @@ if TYPE_CHECKING:
 
 LINE_PERIOD_S = 5.0
 
-_LOG_POWER_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy log-power --duration 120 --interval 0.1 --output logs/idle.csv
-
-inference-energy log-power --gpu 0 --output logs/gpu0.parquet
-
-inference-energy log-power --source modelled --tdp-w 65 --idle-w 10 --pid 4711 --output logs/cpu.csv
-"""
-_SOURCES_EXAMPLES = """
-[bold]Examples[/bold]
-
-inference-energy sources
-
-inference-energy sources --json
-"""
+_LOG_POWER_EXAMPLES = examples(
+    "inference-energy log-power --duration 120 --interval 0.1 --output logs/idle.csv",
+    "inference-energy log-power --gpu 0 --output logs/gpu0.parquet",
+    "inference-energy log-power --source modelled --tdp-w 65 --idle-w 10 --pid 4711 --output logs/cpu.csv",
+)
+_SOURCES_EXAMPLES = examples(
+    "inference-energy sources",
+    "inference-energy sources --json",
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command("log-power", rich_help_panel="By hand", epilog=_LOG_POWER_EXAMPLES)(log_power)
-    app.command("sources", rich_help_panel="By hand", epilog=_SOURCES_EXAMPLES)(sources)
+    app.command("log-power", epilog=_LOG_POWER_EXAMPLES)(log_power)
+    app.command("sources", epilog=_SOURCES_EXAMPLES)(sources)
 
 
 def log_power(
     *,
     output: Annotated[Path, typer.Option(help="File to write: .csv (a row a sample) or .parquet (a row a reading).")],
-    duration: Annotated[float | None, typer.Option(help="How long to log \\[s]; without it, until Ctrl-C.")] = None,
-    interval: Annotated[float, typer.Option(help="Time between samples \\[s].")] = 0.1,
+    duration: Annotated[float | None, typer.Option(help="Duration [s]; by default until Ctrl-C.")] = None,
+    interval: Annotated[float, typer.Option(help="Time between samples [s].")] = 0.1,
     source: Annotated[
-        list[str] | None, typer.Option(help="Power source, may be repeated; without it, the best that works here.")
+        list[str] | None, typer.Option(help="Power source, may be repeated; by default the best that works here.")
     ] = None,
     gpu: Annotated[list[str] | None, typer.Option(help="GPU by index or UUID, may be repeated; default all.")] = None,
-    tdp_w: Annotated[float | None, typer.Option(help="CPU's power at full use \\[W], for the modelled source.")] = None,
+    tdp_w: Annotated[float | None, typer.Option(help="CPU power at full load [W], for the modelled source.")] = None,
     idle_w: Annotated[
-        float, typer.Option(help="CPU's power at rest \\[W]; with 0 only what is above rest counts.")
+        float, typer.Option(help="CPU power at idle [W]; with 0 only the power above idle counts.")
     ] = 0.0,
     pid: Annotated[
-        int | None, typer.Option(help="Process whose tree the modelled source counts; default the whole machine.")
+        int | None, typer.Option(help="Process whose tree the modelled source counts; by default the whole machine.")
     ] = None,
 ) -> None:
-    r"""Log power to a file, with its energy and mean power at the end, or why they cannot be trusted.
+    """Log power to a file, and print its energy and mean power, or why they cannot be trusted.
 
-    A CSV has the columns time \[unix s], power_W \[W, summed over what does not overlap], gpu_util \[percent],
-    mem_used_bytes \[B], source and grade: sampled, counter, or modelled where nothing was measured.
+    A CSV has the columns time [unix s], power_W [W, summed over what does not overlap], gpu_util [percent],
+    mem_used_bytes [B], source and grade: sampled, counter, or modelled where nothing was measured.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise InputError(f"--output {output}: the name must end in .csv or .parquet")
@@ -90,7 +84,7 @@ def log_power(
 
 
 def sources(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show every power source, and whether it works on this machine."""
     states = all_states(candidates(SamplerSpec()))
@@ -104,7 +98,7 @@ def sources(
 
 
 def summary(recording: "PowerRecording", output: Path) -> str:
-    """Return a few lines for the user: energy and mean power as the pipeline checks them, and what went wrong.
+    """Return energy and mean power, computed and checked as in the pipeline, and what went wrong, a line each.
 
     Args:
         recording: readings and the sampler's counts.
@@ -130,7 +124,7 @@ def summary(recording: "PowerRecording", output: Path) -> str:
 
 
 def _record(monitor: "PowerMonitor", duration_s: float | None) -> "PowerRecording":
-    """Run the monitor to its end, or to Ctrl-C or SIGTERM, which keep what was logged."""
+    """Run the monitor to its end, or to Ctrl-C or SIGTERM, which keep the readings until then."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         monitor.start()

@@ -17,6 +17,21 @@ Log = Annotated[Path | None, typer.Option("--log", help="File that gets a copy o
 
 
 def register(app: typer.Typer) -> None:
+    """Add the group `stage`."""
+    from inference_energy.cli import analysis, metrics
+
+    stages = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        help="The steps of the pipeline, as the Snakemake rules call them.",
+    )
+    analysis.register_stages(stages)
+    register_acquisition(stages)
+    metrics.register_stage(stages)
+    app.add_typer(stages, name="stage")
+
+
+def register_acquisition(app: typer.Typer) -> None:
     """Add the acquisition steps."""
     commands: dict[str, Callable[..., None]] = {
         "environment": environment,

@@ -13,8 +13,8 @@ from inference_energy.bench.config import Node
 from inference_energy.bench.sensors import power_log as module
 from inference_energy.bench.sensors.power_log import gpu_sensor, gpu_truth, power_log, sources
 from inference_energy.bench.truth.power_trace import host_power
-from inference_energy.contracts.io import read_table, write_table
 from inference_energy.contracts.grades import POWER_GRADES
+from inference_energy.contracts.io import read_table, write_table
 from inference_energy.contracts.power import DOMAINS, SCHEMA
 from tests.bench.sensors.waves import ORIGIN_NS, at, between_j, trace, trapezoid_j
 

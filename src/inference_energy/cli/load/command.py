@@ -41,7 +41,8 @@ def load_test(**typed: Any) -> None:
     """Load an endpoint, log every request, and report how it did.
 
     Without --qps and --arrival it is a closed loop: each user sends the next request when the last has ended. Every
-    random draw is made beforehand. Tokens are the server's own count, compared with its /metrics. See docs/load.md.
+    random draw is made beforehand. Tokens are the server's own count, compared with its /metrics. Details:
+    docs/reference/load.md.
     """
     from rich.console import Console
 

@@ -52,7 +52,7 @@ class Lines(Progress):
 
 
 class Screen:
-    """A bar, and a table of the load so far, drawn anew in place."""
+    """A progress bar and a table of the load so far, redrawn in place."""
 
     def __init__(self, console: Console, stages: Sequence[tuple[str, float]], so_far: LiveStats) -> None:
         self._stages = Stages(stages)
