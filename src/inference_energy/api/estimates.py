@@ -88,7 +88,7 @@ def estimate_energy(
         ...     "Llama-3.1-8B", "H100-SXM", batch=64, input_tokens=512, output_tokens=256
         ... )
         >>> round(float(result.table.loc["energy-roofline", "energy_per_output_token_j"]), 3)
-        0.112
+        0.116
         >>> result.table.loc["tdp", "unavailable"]
         'needs the measured throughput in output tokens/s (--throughput)'
     """
