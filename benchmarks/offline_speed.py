@@ -17,7 +17,7 @@ from pathlib import Path
 from inference_energy.bench.config import Node
 from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import simulate
-from inference_energy.validation.scenarios import Scenario, Stretch
+from inference_energy.validation.scenarios import LoadWindow, Scenario
 
 
 def main() -> None:
@@ -27,16 +27,16 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=600.0, help="seconds of load")
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    load = Stretch("load", "steady", options.duration, options.rate, output=128)
+    load = LoadWindow("load", "steady", options.duration, options.rate, output=128)
     plan = Scenario("speed", "", (load,)).plan(1)
-    simulate(Scenario("warm", "", (Stretch("load", "steady", 5.0, options.rate),)).plan(1), Node())
+    simulate(Scenario("warm", "", (LoadWindow("load", "steady", 5.0, options.rate),)).plan(1), Node())
     with tempfile.TemporaryDirectory() as folder:
         begun_s = time.perf_counter()
         session = simulate(plan, Node())
         simulated_s = time.perf_counter() - begun_s
         write_session(session, Path(folder))
         whole_s = time.perf_counter() - begun_s
-    virtual_s = (int(str(session.phases[-1]["end_ns"])) - session.origin_ns) / 1e9
+    virtual_s = (session.phases[-1]["end_ns"] - session.origin_ns) / 1e9
     result = {
         "rate_qps": options.rate,
         "requests": len(plan.schedule),

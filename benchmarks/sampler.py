@@ -30,7 +30,7 @@ WARM_UP_S = 2.0
 CHILDREN = ("sampler", "bare", "loop", "zeus")
 
 ZEUS_SHIM = """
-from inference_energy.bench.stand_in.pynvml import *
+from inference_energy.bench.shims.pynvml import *
 
 NVML_DEVICE_ARCH_VOLTA, NVML_DEVICE_ARCH_HOPPER = 5, 9
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inference_energy.contracts.child_process import ChildProcess
+from inference_energy.contracts.child_process import ChildProcess, python_module
 from inference_energy.errors import InputError, RunError
 
 CHILD = """
@@ -47,7 +47,7 @@ class Child(ChildProcess):
         self.events: list[dict[str, Any]] = []
         self.changed = threading.Condition()
         path = {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]), "EXTRA": "more"}
-        super().__init__("child", arguments, name="the child", on_event=self.keep, environment=path)
+        super().__init__(python_module("child", *arguments), name="the child", on_event=self.keep, environment=path)
 
     def keep(self, event: dict[str, Any]) -> None:
         with self.changed:

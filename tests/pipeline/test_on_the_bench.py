@@ -14,7 +14,7 @@ import yaml
 from tests.pipeline.conftest import Project
 
 from inference_energy.bench.config import Node
-from inference_energy.bench.live.cli_wrapper import STAND_IN
+from inference_energy.bench.live.cli_wrapper import SHIMS
 from inference_energy.bench.live.node import open_node
 from inference_energy.config.loader import read_merged
 from inference_energy.contracts import requests
@@ -186,7 +186,7 @@ def test_a_crash_of_the_simulated_server_ends_the_run_in_order(make_project: Cal
 
 
 def test_without_a_node_the_stand_ins_do_nothing(project: Project) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(STAND_IN), str(project.folder / "src")])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SHIMS), str(project.folder / "src")])}
     environment.pop("INFERENCE_ENERGY_SIMULATED", None)
     code = "import pynvml\ntry:\n pynvml.nvmlInit()\nexcept pynvml.NVMLError as error:\n print(error)"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.pipeline.conftest import MACHINE, Project
-from tests.provenance.rewording import reword_package
+from tests.provenance.rewording import change_definitions, reword_package
 
 from inference_energy.estimate.calibration import shipped_calibration
 
@@ -162,7 +162,10 @@ def test_an_edited_module_reruns_the_rules_that_hold_it(
 ) -> None:
     clone = finished.copy(tmp_path / "edited")
     path = clone.folder / "src" / "inference_energy" / module
-    path.write_text(path.read_text() + "\nprint()\n")
+    if path.suffix == ".py":
+        change_definitions(path)
+    else:
+        path.write_text(path.read_text() + "\n")
     planned = clone.would_run()
     assert reruns <= planned
     assert planned.isdisjoint(spares)

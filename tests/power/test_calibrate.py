@@ -31,7 +31,7 @@ from inference_energy.acquire.power.calibrate.york_fit import Line, fit_line
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.bench.config import Node
 from inference_energy.bench.live.node import VARIABLE, make_node
-from inference_energy.bench.stand_in import pynvml as virtual
+from inference_energy.bench.shims import pynvml as virtual
 from inference_energy.cli.main import app
 from inference_energy.contracts.calibration import Calibration, read_calibrations
 from inference_energy.errors import InputError, RunError

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from emitted import chain
+from secrets_leak import chain
 
 from inference_energy.acquire.power.credentials import credentials, plain
 from inference_energy.errors import InputError

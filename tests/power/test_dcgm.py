@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emitted import errors_of, run_of, said
 from fake_dcgm import A, B, Cluster
 from fake_http import FakeDevice, Response, device, self_signed
+from secrets_leak import errors_of, run_of, said
 
 from inference_energy.acquire.power.base import SensorChannel, SourceError
 from inference_energy.acquire.power.sources import dcgm_feeds

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from emitted import errors_of, run_of, said
 from fake_snmp import FakePdu, pdu
 from pysnmp.entity import config
 from pysnmp.proto import rfc1902
+from secrets_leak import errors_of, run_of, said
 
 from inference_energy.acquire.power.base import SourceError
 from inference_energy.acquire.power.sources import pdu as pdu_source

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emitted import error_of, errors_of, run_of, said
 from fake_http import FakeDevice, Request, Response, device, self_signed
+from secrets_leak import error_of, errors_of, run_of, said
 
 from inference_energy.acquire.power.base import SourceError
 from inference_energy.acquire.power.sources import redfish

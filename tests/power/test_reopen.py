@@ -85,7 +85,7 @@ class Run:
         while not done():
             assert time.monotonic() < end_s, [stats.to_dict() for stats in self.poller.stats()]
             for reopener in self.reopeners:
-                reopener.look()
+                reopener.check()
             time.sleep(0.005)
 
 
@@ -127,7 +127,7 @@ def test_other_sources_go_on_while_one_is_being_opened(run: Callable[..., Run]) 
     running.until(running.reopeners[0].busy)
     stats, others = (polled.stats for polled in running.poller.polled)
     before = others.reads
-    running.until(lambda: others.reads > before + 10 and stats.last_error == "its source is being opened anew")
+    running.until(lambda: others.reads > before + 10 and stats.last_error == "its source is being reopened")
     assert others.errors == 0
     slow.opening.set()
     running.until(lambda: stats.reopened >= 1 and running.poller.polled[0].failing == 0)
@@ -161,7 +161,7 @@ def test_a_source_that_cannot_be_opened_is_tried_again_ever_more_rarely(run: Cal
     meters.broken = "still gone"
     stats = running.poller.polled[1].stats
     running.until(lambda: len(meters.opened) >= 5)
-    assert stats.last_error in {"opening meters anew failed: still gone", "its source is being opened anew"}
+    assert stats.last_error in {"reopening meters failed: still gone", "its source is being reopened"}
     pauses_s = [after - before for before, after in zip(meters.opened[1:], meters.opened[2:], strict=False)]
     assert pauses_s[-1] > 2 * pauses_s[0]
     meters.broken = None
@@ -185,7 +185,7 @@ def test_a_channel_that_was_not_found_while_its_device_was_lost_comes_back_after
     power, memory = (polled.stats for polled in running.poller.polled)
     meters.lost = {("a", "gpu"), ("a", "gpu_memory")}
     meters._channels = every[:1]
-    running.until(lambda: memory.last_error == "meters, opened anew, gives this no more")
+    running.until(lambda: memory.last_error == "meters no longer gives this after it was reopened")
     meters.lost, meters._channels = set(), every
     seen = memory.reads
     running.until(lambda: memory.reads > seen + 3 and running.poller.polled[0].failing == 0)
@@ -201,7 +201,7 @@ def test_what_is_gone_for_good_does_not_cost_the_others_more_than_one_opening(ru
     power, memory = (polled.stats for polled in running.poller.polled)
     meters.lost = {("a", "gpu"), ("a", "gpu_memory")}
     meters._channels = meters._channels[:1]
-    running.until(lambda: memory.last_error == "meters, opened anew, gives this no more")
+    running.until(lambda: memory.last_error == "meters no longer gives this after it was reopened")
     meters.lost = set()
     running.until(lambda: running.poller.polled[0].failing == 0)
     opened = len(meters.opened)

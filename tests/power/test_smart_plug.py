@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from emitted import error_of, errors_of, run_of, said
 from fake_http import FakeDevice, Request, Response, device, digest_is_right, self_signed
 from requests.auth import _basic_auth_str
+from secrets_leak import error_of, errors_of, run_of, said
 
 from inference_energy.acquire.power.base import SourceError, SourceState
 from inference_energy.acquire.power.sources import sanity

@@ -15,6 +15,15 @@ def reword_package(folder: Path) -> int:
     return reworder.count
 
 
+def change_definitions(path: Path) -> None:
+    """Change what every function and class of a Python file does, by a statement without an effect."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            node.body.append(ast.Expr(ast.Constant(1)))
+    path.write_text(ast.unparse(ast.fix_missing_locations(tree)))
+
+
 class _Reworder(ast.NodeTransformer):
     def __init__(self) -> None:
         self.count = 0

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from inference_energy.bench.offline.plan import SessionPlan
-from inference_energy.validation.scenarios import GAIN_STD, OFFSET_STD_W, POOL, SCENARIOS, Scenario, Stretch
+from inference_energy.validation.scenarios import GAIN_STD, OFFSET_STD_W, POOL, SCENARIOS, LoadWindow, Scenario
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 SEEDS = range(12)
@@ -25,60 +25,60 @@ def gaps_s(plan: SessionPlan, name: str) -> np.ndarray:
 def test_they_are_the_six_of_the_table() -> None:
     assert list(BY_NAME) == ["low load", "saturation", "bursty", "long context", "prefix-cached", "two GPUs"]
     for scenario in SCENARIOS:
-        kinds = [stretch.kind for stretch in scenario.stretches]
+        kinds = [window.kind for window in scenario.windows]
         assert kinds == ["warmup", "steady", "steady", "prefill", "prefill", "decode", "decode"]
-        assert scenario.reported == scenario.stretches[1].name
+        assert scenario.reported == scenario.windows[1].name
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_a_plan_holds_the_stretches_in_order_with_their_loads(scenario: Scenario) -> None:
+def test_a_plan_holds_the_windows_in_order_with_their_loads(scenario: Scenario) -> None:
     plan = scenario.plan(1)
-    assert [cell.name for cell in plan.cells] == [stretch.name for stretch in scenario.stretches]
-    assert list(dict.fromkeys(plan.schedule["cell"])) == [stretch.name for stretch in scenario.stretches]
+    assert [cell.name for cell in plan.cells] == [window.name for window in scenario.windows]
+    assert list(dict.fromkeys(plan.schedule["cell"])) == [window.name for window in scenario.windows]
     assert plan.schedule["request_id"].is_unique
-    for cell, stretch in zip(plan.cells, scenario.stretches, strict=True):
-        own = rows_of(plan, stretch.name)
-        assert (cell.kind, cell.duration_s, cell.users) == (stretch.kind, stretch.duration_s, stretch.users)
+    for cell, window in zip(plan.cells, scenario.windows, strict=True):
+        own = rows_of(plan, window.name)
+        assert (cell.kind, cell.duration_s, cell.users) == (window.kind, window.duration_s, window.users)
         assert own["max_tokens"].mean() == pytest.approx(
-            stretch.output, abs=4 * stretch.output_std / len(own) ** 0.5 + 0.5
+            window.output, abs=4 * window.output_std / len(own) ** 0.5 + 0.5
         )
-        assert own["max_tokens"].std() == pytest.approx(stretch.output_std, rel=0.25, abs=0.5)
-        if stretch.users:
+        assert own["max_tokens"].std() == pytest.approx(window.output_std, rel=0.25, abs=0.5)
+        if window.users:
             assert own["arrival_ns"].isna().all()
             assert len(own) == POOL
         else:
             assert own["arrival_ns"].is_monotonic_increasing
-            assert own["arrival_ns"].between(0, stretch.duration_s * 1e9, inclusive="left").all()
+            assert own["arrival_ns"].between(0, window.duration_s * 1e9, inclusive="left").all()
 
 
 @pytest.mark.parametrize(
-    ("name", "stretch"),
-    [(s.name, t) for s in SCENARIOS for t in s.stretches if t.rate_qps and t.kind == "steady"],
+    ("name", "window"),
+    [(s.name, t) for s in SCENARIOS for t in s.windows if t.rate_qps and t.kind == "steady"],
 )
-def test_rates_and_gaps_are_as_asked(name: str, stretch: Stretch) -> None:
+def test_rates_and_gaps_are_as_asked(name: str, window: LoadWindow) -> None:
     plans = [BY_NAME[name].plan(seed) for seed in SEEDS]
-    assert stretch.rate_qps is not None
-    expected = stretch.rate_qps * stretch.duration_s * len(SEEDS)
-    count = sum(len(rows_of(plan, stretch.name)) for plan in plans)
+    assert window.rate_qps is not None
+    expected = window.rate_qps * window.duration_s * len(SEEDS)
+    count = sum(len(rows_of(plan, window.name)) for plan in plans)
     # The count of a renewal process has about the variance cv^2 times its mean; four standard deviations.
-    assert abs(count - expected) < 4 * stretch.cv * np.sqrt(expected)
-    gaps = np.concatenate([gaps_s(plan, stretch.name) for plan in plans])
-    assert gaps.std() / gaps.mean() == pytest.approx(stretch.cv, rel=0.12)
+    assert abs(count - expected) < 4 * window.cv * np.sqrt(expected)
+    gaps = np.concatenate([gaps_s(plan, window.name) for plan in plans])
+    assert gaps.std() / gaps.mean() == pytest.approx(window.cv, rel=0.12)
 
 
 def test_arrivals_are_told_in_the_configurations_words() -> None:
-    words = {name: scenario.stretches[1].arrival() for name, scenario in BY_NAME.items()}
+    words = {name: scenario.windows[1].arrival() for name, scenario in BY_NAME.items()}
     assert words["low load"] == {"process": "poisson", "rate_qps": 1.0}
     assert words["saturation"] == {"process": "closed", "concurrency": 192}
     assert words["bursty"] == {"process": "gamma", "rate_qps": 6.0, "cv": 3.0}
 
 
 def test_prompt_lengths_are_as_asked() -> None:
-    stretch = BY_NAME["long context"].stretches[1]
+    window = BY_NAME["long context"].windows[1]
     plans = [BY_NAME["long context"].plan(seed) for seed in SEEDS]
     found = np.concatenate([rows_of(plan, "load")["prompt_tokens"].to_numpy(dtype=np.float64) for plan in plans])
-    assert found.mean() == pytest.approx(stretch.prompt, rel=0.02)
-    assert found.std() == pytest.approx(stretch.prompt_std, rel=0.05)
+    assert found.mean() == pytest.approx(window.prompt, rel=0.02)
+    assert found.std() == pytest.approx(window.prompt_std, rel=0.05)
     designed = plans[0].schedule[plans[0].schedule["cell"].str.startswith("prefill")]
     assert set(designed["prompt_tokens"]) == {2048}
 
@@ -113,8 +113,8 @@ def test_a_seed_draws_the_load(scenario: Scenario) -> None:
         assert not first.prompts.equals(other.prompts)
 
 
-def test_stretches_of_a_session_are_drawn_independently() -> None:
-    load = Stretch("one", "steady", 60.0, 4.0)
+def test_windows_of_a_session_are_drawn_independently() -> None:
+    load = LoadWindow("one", "steady", 60.0, 4.0)
     plan = Scenario("x", "x", (load, dataclasses.replace(load, name="two"))).plan(3)
     one, two = gaps_s(plan, "one"), gaps_s(plan, "two")
     assert abs(np.corrcoef(one[:200], two[:200])[0, 1]) < 0.2

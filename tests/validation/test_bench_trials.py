@@ -7,7 +7,7 @@ import pytest
 
 from inference_energy.validation.bench_trial import Trial, TrialOutcome, outcome, run_trial
 from inference_energy.validation.coverage import run_trials
-from inference_energy.validation.scenarios import SCENARIOS, Scenario, Stretch
+from inference_energy.validation.scenarios import SCENARIOS, LoadWindow, Scenario
 
 GIVEN = {
     "idle power, cold": "W",
@@ -23,7 +23,7 @@ GIVEN = {
     "power_term: generated": "J/token",
 }
 SMALL = tuple(
-    Scenario(name, "small", (Stretch("load", "steady", 20.0, rate, output=32),))
+    Scenario(name, "small", (LoadWindow("load", "steady", 20.0, rate, output=32),))
     for name, rate in (("few", 2.0), ("more", 8.0))
 )
 

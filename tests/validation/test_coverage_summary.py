@@ -8,7 +8,7 @@ import pytest
 from inference_energy.analysis.fit.cells import FitCell
 from inference_energy.analysis.fit.models import MODELS, fit_model
 from inference_energy.validation.bench_trial import Trial, TrialOutcome
-from inference_energy.validation.coverage import Coverage, Row, summarize
+from inference_energy.validation.coverage import Coverage, CoverageRow, summarize
 
 
 def trial(
@@ -22,7 +22,7 @@ def energy(measured: float | None, truth: float | None = 100.0, **more: Any) -> 
     return TrialOutcome("energy", "J", truth, measured, **content)
 
 
-def row_of(*outcomes: TrialOutcome) -> Row:
+def row_of(*outcomes: TrialOutcome) -> CoverageRow:
     (row,) = summarize([trial(seed, one) for seed, one in enumerate(outcomes)]).rows
     return row
 

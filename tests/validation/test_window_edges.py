@@ -9,7 +9,7 @@ from inference_energy.analysis.power_series import PowerSeries
 from inference_energy.analysis.uncertainty.terms import NAME, edge_term
 from inference_energy.bench.config import NvmlSensor
 from inference_energy.bench.sensors.nvml import GpuSensor
-from inference_energy.bench.sensors.update_clock import Draws, Rounds
+from inference_energy.bench.sensors.update_clock import PollRounds, RandomStream
 from inference_energy.bench.truth.power_trace import Steps, TruePower
 
 S = 1_000_000_000
@@ -43,9 +43,9 @@ def channel(seed: int, period_s: float) -> tuple[PowerSeries, TruePower]:
     true = truth(seed)
     sensor = GpuSensor(NvmlSensor(update_period_s=period_s), true, device=0, seed=seed, origin_ns=0)
     end_ns = round((LENGTH_S + 5) * S)
-    power = Rounds(0, end_ns, 0.1, Draws(seed, "late"))
+    power = PollRounds(0, end_ns, 0.1, RandomStream(seed, "late"))
     calls = power.call(sensor.field_latency_s(power.now_ns))
-    counter = Rounds(0, end_ns, 0.5, Draws(seed, "late too"))
+    counter = PollRounds(0, end_ns, 0.5, RandomStream(seed, "late too"))
     counted = counter.call(sensor.counter_latency_s(counter.now_ns))
     return PowerSeries(
         source="nvml",

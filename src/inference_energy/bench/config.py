@@ -1,12 +1,8 @@
-"""Settings of the serving engine, named as vLLM names its flags.
+"""Settings of a virtual node: its engine, its sensors, and the faults to inject.
 
-Settings of the serving engine, named as vLLM names its flags.
-
-How the virtual sensors distort the truth. Defaults are what was measured on H100s; see docs/validation/bench.md.
-
-What can go wrong on demand. Times are seconds since the node began (sensors) or the server listens (server).
-
-A virtual node: which GPUs serve which model, through which sensors, with which faults.
+Engine settings carry the names of vLLM's flags. Defaults of the sensors were measured on H100s; see
+docs/validation/bench.md. Times of faults are seconds since the node began (sensors, tenants) or since the server
+listens (server).
 """
 
 from collections.abc import Sequence
@@ -15,17 +11,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from inference_energy.bench.hardware import DEVICES, SHAPES, BenchModelShape, Device, Part
+from inference_energy.bench.hardware import DEVICES, SHAPES, BenchModelShape, Device, FrozenSettings
 from inference_energy.errors import InputError
 
+Seconds = Annotated[float, Field(ge=0)]
+Every = Annotated[int, Field(ge=1, description="each n-th request, counted from 1")]
 
-class EngineSettings(Part):
-    """How requests are batched, and what the host costs each step.
 
-    `step_host_s` and `sequence_host_s` are the time between the kernels of a step, and that for each sequence in it,
-    in which the GPU waits: launches, sampling, scheduling. The defaults are vLLM 0.25's, fitted by
-    `validation.calibration`. `host_idle_w` and `host_busy_w` are the CPU packages' power at rest and while a step
-    runs, `dram_w` that of the memory beside them; these are assumed.
+class EngineSettings(FrozenSettings):
+    """Batching of requests, and the host's cost of each step.
+
+    While the host launches kernels, samples and schedules, the GPU waits: `step_host_s` in each step and
+    `sequence_host_s` for each sequence in it. The defaults are vLLM 0.25's, fitted by `validation.calibration`.
+    `host_idle_w` and `host_busy_w` are the CPU packages' power at rest and while a step runs, `dram_w` is the power of
+    the memory beside them; these are assumed.
     """
 
     max_num_seqs: int = Field(256, ge=1)
@@ -52,15 +51,16 @@ class EngineSettings(Part):
 
 
 VLLM_0_11 = EngineSettings(step_host_s=1.77e-3, sequence_host_s=78.6e-6)
-"""vLLM 0.11, which scheduled between steps instead of during them; fitted as the defaults are."""
+"""vLLM 0.11, which scheduled between steps instead of during them; fitted like the defaults."""
 
 
-class NvmlSensor(Part):
+class NvmlSensor(FrozenSettings):
     """NVML's view of a GPU.
 
     Each card draws its gain from a normal distribution around 1 with `gain_std` and its offset around 0 with
-    `offset_std_w`, or has those given. Updates come every `update_period_s`, with a jitter of that standard deviation.
-    `counter_latency_*` and `field_latency_s` are what a call takes. `dropped_share` of polls give nothing.
+    `offset_std_w`, unless `gain` and `offset_w` state them. Updates come every `update_period_s`, with a jitter whose
+    standard deviation is `update_jitter_s`. `counter_latency_*` and `field_latency_s` are the durations of calls. A
+    share `dropped_share` of the polls returns nothing.
     """
 
     average_window_s: float = Field(1.0, gt=0)
@@ -82,8 +82,8 @@ class NvmlSensor(Part):
     has_counter: bool = True
 
 
-class RaplSensor(Part):
-    """RAPL counters of the host: `max_energy_range_j` is where they wrap, `update_period_s` how often they move."""
+class RaplSensor(FrozenSettings):
+    """RAPL counters of the host: they wrap at `max_energy_range_j` and move every `update_period_s`."""
 
     present: bool = False
     max_energy_range_j: float = Field(262_143.328850, gt=0)
@@ -93,20 +93,16 @@ class RaplSensor(Part):
     packages: int = Field(1, ge=1)
 
 
-class Sensors(Part):
-    """All sensors of a node; `clock_offset_s` is how far its wall clock is off."""
+class Sensors(FrozenSettings):
+    """All sensors of a node; `clock_offset_s` is the error of its wall clock."""
 
     nvml: NvmlSensor = NvmlSensor()
     rapl: RaplSensor = RaplSensor()
     clock_offset_s: float = 0.0
 
 
-Seconds = Annotated[float, Field(ge=0)]
-Every = Annotated[int, Field(ge=1, description="each n-th request, counted from 1")]
-
-
-class ServerFaults(Part):
-    """Faults of the server; null: none."""
+class ServerFaults(FrozenSettings):
+    """Faults of the server; null for none."""
 
     start_delay_s: Seconds = 0.0
     crash_after_s: Seconds | None = None
@@ -119,25 +115,25 @@ class ServerFaults(Part):
     stall_s: Seconds = 5.0
 
 
-class _Spell(Part):
-    """Something that lasts from `start_s` to `end_s`."""
+class _Interval(FrozenSettings):
+    """A time interval from `start_s` to `end_s`."""
 
     start_s: Seconds = 0.0
     end_s: Seconds = 1e9
 
     @model_validator(mode="after")
-    def _in_order(self) -> "_Spell":
+    def _in_order(self) -> "_Interval":
         if self.end_s < self.start_s:
             raise ValueError(f"end_s ({self.end_s:g}) must not be before start_s ({self.start_s:g})")
         return self
 
 
-class SensorFault(_Spell):
+class SensorFault(_Interval):
     """One fault of a sensor between `start_s` and `end_s`; `device` null means every GPU.
 
-    `error`: a share of `probability` of NVML calls fails. `stuck`: readings stay at their last value. `zero`: readings
-    are 0. `counter_reset`: the energy counter begins anew at `start_s`. `clock_step`: the driver's clock jumps by
-    `step_s`. The first three may be those of the `power` readings or of the energy `counter` alone.
+    `error`: a share `probability` of NVML calls fails. `stuck`: readings stay at their last value. `zero`: readings are
+    0. `counter_reset`: the energy counter starts again at `start_s`. `clock_step`: the driver's clock jumps by
+    `step_s`. The first three may affect the `power` readings or the energy `counter` alone.
     """
 
     kind: Literal["error", "stuck", "zero", "counter_reset", "clock_step"]
@@ -147,13 +143,13 @@ class SensorFault(_Spell):
     step_s: float = 0.0
 
 
-def faults_of(readings: Literal["power", "counter"], faults: Sequence[SensorFault]) -> list[SensorFault]:
-    """The faults that power readings, or the energy counter, have."""
+def select_faults(readings: Literal["power", "counter"], faults: Sequence[SensorFault]) -> list[SensorFault]:
+    """Return the faults that affect power readings, or the energy counter."""
     return [fault for fault in faults if fault.readings in ("all", readings)]
 
 
-class Tenant(_Spell):
-    """A second user of a GPU, who adds `power_w` between the two times, and shows in the list of processes."""
+class Tenant(_Interval):
+    """A second user of a GPU, who adds `power_w` between the two times and is in the list of processes."""
 
     device: int = 0
     power_w: float = Field(gt=0)
@@ -162,7 +158,7 @@ class Tenant(_Spell):
     pid: int = 999_999
 
 
-class Faults(Part):
+class Faults(FrozenSettings):
     """All faults of a node."""
 
     server: ServerFaults = ServerFaults()
@@ -170,12 +166,12 @@ class Faults(Part):
     tenants: tuple[Tenant, ...] = ()
 
 
-class Node(Part):
-    """One virtual machine, or several alike.
+class Node(FrozenSettings):
+    """One virtual machine, or several identical ones: GPUs, model, engine, sensors and faults.
 
-    `model` is the name of a known shape, whose weights then have `weight_bits`, or a shape. `tensor_parallel` GPUs of a
+    `model` is a shape, or the name of a known shape, whose weights then have `weight_bits`. `tensor_parallel` GPUs of a
     machine share the model; `nodes` machines hold a copy each and take requests in turn. `power_limit_w` caps each GPU
-    below its own limit. `seed` draws everything that is random but the load.
+    below its own limit. `seed` draws everything random except the load.
     """
 
     gpu: str = "h100"
@@ -191,7 +187,7 @@ class Node(Part):
 
     @property
     def device(self) -> Device:
-        """The GPU's parameters, with the power limit of this node.
+        """Parameters of the GPU, with the power limit of this node.
 
         Raises:
             InputError: no such GPU.
@@ -204,7 +200,7 @@ class Node(Part):
 
     @property
     def shape(self) -> BenchModelShape:
-        """The model's shape, with the weights of this node where it is a known one.
+        """Shape of the model; a known shape gets the weights of this node.
 
         Raises:
             InputError: no such model.
@@ -217,7 +213,7 @@ class Node(Part):
 
     @classmethod
     def parse(cls, content: str | dict[str, Any]) -> "Node":
-        """A node from JSON text or a mapping.
+        """Build a node from JSON text or a mapping.
 
         Raises:
             InputError: a key is unknown or a value does not fit; the message names it.
@@ -233,7 +229,7 @@ class Node(Part):
 
     @classmethod
     def read(cls, path: Path) -> "Node":
-        """A node from a JSON file.
+        """Read a node from a JSON file.
 
         Raises:
             InputError: the file cannot be read, or does not fit.

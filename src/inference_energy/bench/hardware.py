@@ -1,22 +1,14 @@
-"""The base of the bench's settings.
-
-The base of the bench's settings.
-
-GPUs: what a data sheet says of them, and the constants of their time and energy.
-
-The GPUs the bench knows.
+"""GPUs and models that the bench knows: data sheets, constants of time and energy, shapes of dense transformers.
 
 Data-sheet numbers: NVIDIA's data sheets (H100 SXM5 80 GB; A100 SXM4 80 GB; GeForce RTX 4090 Laptop, dense bf16 with
-32-bit accumulation). The constants of H100 are fitted by `validation.calibration` to published rows and measured
-windows (docs/validation/bench.md has the residuals); its idle powers are measured. Those of the other two are not
-fitted: their efficiencies are the H100's, their floors scale with the power limit, their energy of a FLOP with power
-limit over peak, and of a byte with power limit over bandwidth.
+32-bit accumulation). The constants of the H100 are fitted by `validation.calibration` to published rows and measured
+windows (residuals: docs/validation/bench.md); its idle powers are measured. The other two GPUs are not fitted: they
+have the H100's efficiencies, floors that scale with the power limit, an energy per FLOP that scales with power limit
+over peak, and an energy per byte that scales with power limit over bandwidth.
 
-Model shapes: what a dense transformer reads and computes for a token, from the numbers of its config.json.
-
-Sources of the numbers: the published config.json of each model. Formulas: one multiply-accumulate is 2 FLOPs, so a
-token takes 2 FLOPs for each weight it meets, and 4 * layers * heads * head_dim for each earlier token it attends to
-(scores and values); Kaplan et al. 2020 (arXiv 2001.08361), section 2.1.
+Shapes follow each model's published config.json. One multiply-accumulate is 2 FLOPs, so a token takes 2 FLOPs for each
+weight it meets, and 4 * layers * heads * head_dim for each earlier token it attends to (scores and values); Kaplan et
+al. 2020 (arXiv 2001.08361), section 2.1.
 """
 
 from collections.abc import Mapping
@@ -27,29 +19,29 @@ from pydantic import BaseModel, ConfigDict
 from inference_energy.errors import InputError
 
 
-class Part(BaseModel):
-    """Settings that cannot be changed, know no further keys, and hold finite numbers."""
+class FrozenSettings(BaseModel):
+    """Base of the bench's settings: immutable, without unknown keys, and with finite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Device(Part):
+class Device(FrozenSettings):
     """One kind of GPU.
 
-    Of the data sheet: `memory_bytes`, `bandwidth_bytes_per_s`, `peak_flops` (dense bf16), `power_limit_w`,
+    From the data sheet: `memory_bytes`, `bandwidth_bytes_per_s`, `peak_flops` (dense bf16), `power_limit_w`,
     `link_bytes_per_s` (to its peers, one direction).
 
-    Of time: `memory_share` and `flop_share` are the parts of bandwidth and peak that are reached; the shorter of the
-    two times hides behind the longer but for `exposed_share` of it; `reduce_latency_s` is the latency of one
+    Time: `memory_share` and `flop_share` are the parts of bandwidth and peak that are reached; the shorter of the two
+    times overlaps with the longer except for a part `exposed_share`; `reduce_latency_s` is the latency of one
     all-reduce.
 
-    Of energy: `cold_idle_w` without a model, `loaded_idle_w` with one and no request, `busy_w` while a step computes
-    and `gap_w` between its kernels, on top of which each byte of memory traffic costs `byte_j` and each FLOP
-    `flop_j`, or `thin_flop_j` where it decodes or samples. The chip warms towards `ambient_c` plus `k_per_w` times its
-    power with the time constant `thermal_time_s`, and each kelvin above its temperature at cold idle leaks
-    `leakage_w_per_k` more. Above `hot_c` clocks fall.
+    Energy: the floor is `cold_idle_w` without a model, `loaded_idle_w` with one and no request, `busy_w` while a step
+    computes and `gap_w` between its kernels. Each byte of memory traffic adds `byte_j` and each FLOP `flop_j`, or
+    `thin_flop_j` where it decodes or samples. The chip warms towards `ambient_c` plus `k_per_w` times its power with
+    the time constant `thermal_time_s`, and each kelvin above its temperature at cold idle leaks `leakage_w_per_k` more.
+    Above `hot_c` clocks fall.
 
-    Of its sensors: whether NVML `averages_power`, as on Ampere and newer but for GA100 (NVML API reference,
+    Sensors: whether NVML `averages_power`, as on Ampere and newer but for GA100 (NVML API reference,
     nvmlDeviceGetPowerUsage); where it does not, all power is instantaneous, and that of the memory is not shown.
     """
 
@@ -118,7 +110,7 @@ def _scaled(
     sm_clock_mhz: int,
     averages_power: bool = True,
 ) -> Device:
-    """A GPU with the H100's efficiencies, its energies scaled by data-sheet numbers."""
+    """Return a GPU with the H100's efficiencies, and energies scaled by data-sheet numbers."""
     power = limit_w / H100.power_limit_w
     per_flop = power * H100.peak_flops / peak
     return H100.model_copy(
@@ -173,7 +165,7 @@ LAPTOP = _scaled(
 DEVICES = {device.name: device for device in (H100, A100, LAPTOP)}
 
 
-class BenchModelShape(Part):
+class BenchModelShape(FrozenSettings):
     """A dense decoder with grouped-query attention and a gated MLP.
 
     `weight_bytes_per_parameter` and `kv_bytes_per_element` are 2 for bf16, 1 for 8 bit, 0.5 for 4 bit.
@@ -193,38 +185,38 @@ class BenchModelShape(Part):
 
     @property
     def body_parameters(self) -> int:
-        """Weights of the layers, which every token meets."""
+        """Number of weights in the layers, which every token meets."""
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.hidden * self.intermediate + 2 * self.hidden) + self.hidden
 
     @property
     def head_parameters(self) -> int:
-        """Weights of the output layer, which only a sampled position meets."""
+        """Number of weights in the output layer, which only a sampled position meets."""
         return self.hidden * self.vocabulary
 
     @property
     def parameters(self) -> int:
-        """All weights."""
+        """Number of all weights."""
         return self.body_parameters + self.head_parameters * (1 if self.tied_embeddings else 2)
 
     @property
     def resident_bytes(self) -> float:
-        """Memory the weights take."""
+        """Bytes of all weights."""
         return self.parameters * self.weight_bytes_per_parameter
 
     @property
     def step_bytes(self) -> float:
-        """Weights read by one engine step, whatever its batch: all but the input embedding, of which rows are read."""
+        """Bytes of weights read by one engine step: all but the input embedding, of which only rows are read."""
         return (self.body_parameters + self.head_parameters) * self.weight_bytes_per_parameter
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """Keys and values kept for one token of context."""
+        """Bytes of keys and values for one token of context."""
         return 2 * self.layers * self.kv_heads * self.head_dim * self.kv_bytes_per_element
 
     @property
     def flops_per_token(self) -> float:
-        """FLOPs of one token in the layers, attention to other tokens apart."""
+        """FLOPs of one token in the layers, without attention to other tokens."""
         return 2.0 * self.body_parameters
 
     @property
@@ -239,7 +231,7 @@ class BenchModelShape(Part):
 
 
 def from_config(name: str, config: Mapping[str, Any]) -> BenchModelShape:
-    """The shape in a model's config.json.
+    """Return the shape that a model's config.json states.
 
     Raises:
         InputError: a number is missing, or the architecture is not a dense one.
@@ -264,8 +256,8 @@ def from_config(name: str, config: Mapping[str, Any]) -> BenchModelShape:
 
 
 def to_config(shape: BenchModelShape) -> dict[str, Any]:
-    """The shape as a config.json says it, quantised weights in the manner of Hugging Face's models."""
-    quantised = {1.0: {"quant_method": "fp8"}, 0.5: {"quant_method": "awq", "bits": 4}}
+    """Return a shape as a config.json, with quantized weights as Hugging Face's models state them."""
+    quantized = {1.0: {"quant_method": "fp8"}, 0.5: {"quant_method": "awq", "bits": 4}}
     config: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -279,8 +271,8 @@ def to_config(shape: BenchModelShape) -> dict[str, Any]:
         "tie_word_embeddings": shape.tied_embeddings,
         "torch_dtype": "bfloat16",
     }
-    if shape.weight_bytes_per_parameter in quantised:
-        config["quantization_config"] = quantised[shape.weight_bytes_per_parameter]
+    if shape.weight_bytes_per_parameter in quantized:
+        config["quantization_config"] = quantized[shape.weight_bytes_per_parameter]
     return config
 
 

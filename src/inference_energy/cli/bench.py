@@ -106,18 +106,18 @@ def coverage(
     from inference_energy.validation.bench_page import coverage_table, verdict
     from inference_energy.validation.bench_page import page as page_of
     from inference_energy.validation.calibration import compare
-    from inference_energy.validation.coverage import summarize as summarise
+    from inference_energy.validation.coverage import summarize
     from inference_energy.validation.make_bench import trials_with_progress, wide_console
 
-    found = summarise(trials_with_progress(range(1, seeds + 1), workers))
+    results = summarize(trials_with_progress(range(1, seeds + 1), workers))
     if page is not None:
         command = f"inference-energy bench coverage --seeds {seeds} --page {page}"
-        page.write_text(page_of(found, compare(), command))
-    wide_console().print(coverage_table(f"{seeds} seeds, simulated", found.rows))
-    missed = verdict(found)
-    for sentence in missed:
+        page.write_text(page_of(results, compare(), command))
+    wide_console().print(coverage_table(f"{seeds} seeds, simulated", results.rows))
+    faults = verdict(results)
+    for sentence in faults:
         typer.echo(sentence)
-    raise typer.Exit(1 if missed else 0)
+    raise typer.Exit(1 if faults else 0)
 
 
 def calibration(
@@ -139,7 +139,7 @@ def calibration(
 
 
 def _node(path: Path | None, gpu: str | None) -> "Node":
-    """The node asked for, with a RAPL counter unless a file says otherwise."""
+    """Return the chosen node, with a RAPL counter unless a file says otherwise."""
     from inference_energy.bench.config import Node
 
     node = Node.parse({"sensors": {"rapl": {"present": True}}}) if path is None else Node.read(path)

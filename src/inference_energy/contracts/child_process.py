@@ -1,7 +1,7 @@
 """Child processes that talk to their parent in JSON lines.
 
 Messages go in on the child's standard input, events come out on its standard output.
-A child is `python -m MODULE`. An event is a mapping with its name under `event`. A child that cannot go on emits
+An event is a mapping with its name under `event`. A child that cannot go on emits
 `failed` with a code (2: an `InputError`, 1: another error) and a message, from which the parent makes the same error.
 Only the standard library is imported here, because sampler and load workers must stay small.
 """
@@ -62,14 +62,18 @@ def _line(event: str, facts: Mapping[str, Any]) -> bytes:
     return (json.dumps({"event": event, **facts}) + "\n").encode()
 
 
+def python_module(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package in this interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
 class ChildProcess:
-    """A `python -m MODULE` child.
+    """A child process that emits events.
 
     It runs in a session of its own: a Ctrl-C at the terminal is for the parent, which then ends the child in order.
 
     Args:
-        module: what to run.
-        arguments: its command line.
+        command: what to run; `python_module` makes it for a module.
         name: what errors call it.
         on_event: called with each event, in a thread that reads the child's output.
         on_exit: called in that thread once the child is gone and all its events were handed over.
@@ -83,8 +87,7 @@ class ChildProcess:
 
     def __init__(
         self,
-        module: str,
-        arguments: Sequence[str] = (),
+        command: Sequence[str],
         *,
         name: str,
         on_event: Callable[[Event], None],
@@ -94,7 +97,7 @@ class ChildProcess:
         self.name = name
         self.failure: Event | None = None
         self.exited = threading.Event()
-        self._command = [sys.executable, "-m", module, *arguments]
+        self._command = list(command)
         self._on_event, self._on_exit = on_event, on_exit
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[str] | None = None
@@ -112,7 +115,11 @@ class ChildProcess:
         return self._process is not None
 
     def start(self) -> None:
-        """Start the child and begin to read its events."""
+        """Start the child and begin to read its events.
+
+        Raises:
+            OSError: the command cannot be run.
+        """
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -190,7 +197,9 @@ class ChildProcess:
                     event = json.loads(line)
                 except ValueError:
                     continue  # cut off by its death, or no event
-                if event.get("event") == "failed":
+                if not isinstance(event, dict) or "event" not in event:
+                    continue
+                if event["event"] == "failed":
                     self.failure = event
                 self._on_event(event)
             process.wait()

@@ -1,12 +1,9 @@
-"""One trial: a simulated session, its raw files through the pipeline's own stages, and its figures beside the truth.
+"""One trial: a simulated session goes through the pipeline's own stages, and each figure is set beside its truth.
 
-One trial: a simulated session, its raw files through the pipeline's own stages, and its figures beside the truth.
-
-The truth of fitted terms over the windows of a load, by the windows that a fit was made to.
-
-A fit to other windows estimates other coefficients: no model of the family holds exactly, and without the window of a
-low load, in which the device is often idle, a token costs less and the power is higher. Where the pipeline left out a
-window that was not steady, its terms are therefore set beside those of the windows that it kept.
+The truth of a fitted term is taken over the windows that the fit was made to. A fit to other windows estimates other
+coefficients: no model of the family holds exactly, and without the window of a low load, in which the device is often
+idle, a token costs less and the power is higher. So where the pipeline left out a window that was not steady, its terms
+are compared with those of the windows that it kept.
 """
 
 import tempfile
@@ -43,22 +40,22 @@ IMPACT = ImpactConfig.model_validate(
         "water": {"wue_site_l_per_kwh": 0.0, "ewif_grid_l_per_kwh": 0.0, "source": "bench"},
     }
 )
-"""Factors of one and none: the bench has no data centre."""
+"""Neutral factors: the bench has no data center."""
 
 
 UNCERTAINTY = Uncertainty(gain=GAIN_STD, offset_w=OFFSET_STD_W)
-"""What the pipeline is told of the cards: how they are drawn, which is all that can be known of a card."""
+"""Uncertainty that the pipeline assumes: the distribution that cards are drawn from."""
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
     """One figure beside its truth.
 
-    `of_load` says that the figure stands for the load, of which the window is a sample: its interval is for the mean
-    over all windows of that load, where that of an amount in the window is for the window. `measured` is None where the
-    pipeline gave no number; `reasons` are the codes then. `interval` is None where it gave
-    no interval. `truth` is None where no truth can be given (a fit that is refused on the truth too). `fitted_to` are
-    the windows that a fitted term comes from.
+    `of_load` means that the figure stands for the load, of which the window is a sample: its interval is for the mean
+    over all windows of that load, while the interval of an amount in the window is for the window. `measured` is None
+    if the pipeline gave no number; `reasons` then has the codes. `interval` is None if it gave no interval. `truth` is
+    None if there is no truth (a fit that is refused on the truth too). `fitted_to` are the windows that a fitted term
+    comes from.
     """
 
     quantity: str
@@ -124,20 +121,21 @@ def _compare(scenario: Scenario, seed: int, session: SimulatedSession, raw_root:
         *_fit(parts.energy, parts.steady, true_cells),
     ]
     receipts = attribute_session(requests=files.requests, energy=parts.energy, config=config)
-    apart = [0.0]
+    differences = [0.0]
     for name, window in parts.energy["windows"].items():
         energy_j = window["figures"]["energy_total_j"]["value"]
         if energy_j is not None:
-            apart.append(abs(receipts.loc[receipts["cell"] == name, "energy_j"].sum() / energy_j - 1))
-    true_apart = [
-        abs((own.prefill_j.sum() + own.decode_j.sum() + own.rest_j) / own.total_j - 1) for own in session.truth.ledgers
+            differences.append(abs(receipts.loc[receipts["cell"] == name, "energy_j"].sum() / energy_j - 1))
+    true_differences = [
+        abs((split.prefill_j.sum() + split.decode_j.sum() + split.rest_j) / split.total_j - 1)
+        for split in session.truth.ledgers
     ]
-    return Trial(scenario.name, seed, tuple(outcomes), max(apart), max(true_apart), true_cells)
+    return Trial(scenario.name, seed, tuple(outcomes), max(differences), max(true_differences), true_cells)
 
 
 def _idle(energy: dict[str, Any], session: SimulatedSession) -> list[TrialOutcome]:
     loaded = next(row for row in session.phases if row["phase"] == "loaded_idle")
-    times = {"cold": session.cold_ns, "loaded": (int(str(loaded["start_ns"])), int(str(loaded["end_ns"])))}
+    times = {"cold": session.cold_ns, "loaded": (loaded["start_ns"], loaded["end_ns"])}
     return [
         outcome(f"idle power, {kind}", session.truth.power_w(*span), energy["idle"][f"{kind}_power_w"])
         for kind, span in times.items()
@@ -162,7 +160,7 @@ def _window(energy: dict[str, Any], steady: dict[str, Any], session: SimulatedSe
 
 
 def _fit(energy: dict[str, Any], steady: dict[str, Any], true_cells: tuple[FitCell, ...]) -> list[TrialOutcome]:
-    """The terms of each model; their truth is the same fit to the true energies and tokens of the same windows."""
+    """Return the terms of each model; their truth is the same fit to true energies and tokens of the same windows."""
     fitted = fit_server([(energy, steady)], UNCERTAINTY)
     outcomes = []
     for model in MODELS:
@@ -170,13 +168,13 @@ def _fit(energy: dict[str, Any], steady: dict[str, Any], true_cells: tuple[FitCe
         fitted_to = tuple(fitted["models"][model.name]["cells"])
         for term, figure in fitted["models"][model.name]["coefficients"].items():
             true_value = true_terms.get(term, {}).get("value")
-            given = outcome(f"{model.name}: {term}", true_value, figure, of_load=True)
-            outcomes.append(replace(given, fitted_to=fitted_to))
+            term_outcome = outcome(f"{model.name}: {term}", true_value, figure, of_load=True)
+            outcomes.append(replace(term_outcome, fitted_to=fitted_to))
     return outcomes
 
 
 def _true_cell(cell: FitCell, energy: dict[str, Any], session: SimulatedSession) -> FitCell:
-    """The cell with true energies and tokens, and without its course, which no truth needs."""
+    """Return a cell with true energies and tokens, and without its bins, which the truth does not need."""
     truth = session.truth
     window = energy["windows"][cell.name.removeprefix(f"{SESSION}.")]
     start_ns, end_ns = window["start_ns"], window["end_ns"]
@@ -193,7 +191,7 @@ def _true_cell(cell: FitCell, energy: dict[str, Any], session: SimulatedSession)
 
 
 def outcome(quantity: str, truth: float | None, figure: dict[str, Any], *, of_load: bool = False) -> TrialOutcome:
-    """One figure of the pipeline beside its truth."""
+    """Return one figure of the pipeline beside its truth."""
     interval = figure.get("interval_95")
     return TrialOutcome(
         quantity=quantity,
@@ -210,15 +208,15 @@ class FitTruth:
     """Mean true terms over the trials of one scenario.
 
     Args:
-        trials: those of one scenario.
+        trials: trials of one scenario.
     """
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self._trials = trials
         self._means = cache(self._mean_terms)
 
-    def of(self, outcome: TrialOutcome) -> float | None:
-        """The mean truth of a fitted term over all trials that have the windows of this fit; None where none has."""
+    def mean_term(self, outcome: TrialOutcome) -> float | None:
+        """Return the mean truth of a fitted term over all trials with the windows of this fit; None without any."""
         model, _, term = outcome.quantity.partition(": ")
         return self._means(model, outcome.fitted_to).get(term)
 
@@ -226,11 +224,11 @@ class FitTruth:
         model = next(model for model in MODELS if model.name == name)
         values: dict[str, list[float]] = {}
         for trial in self._trials:
-            held = {cell.name: cell for cell in trial.true_cells}
-            if not all(cell in held for cell in fitted_to):
+            true_cells = {cell.name: cell for cell in trial.true_cells}
+            if not all(cell in true_cells for cell in fitted_to):
                 continue
-            fitted = fit_model(model, [held[cell] for cell in fitted_to], WEIGHTING)["coefficients"]
+            fitted = fit_model(model, [true_cells[cell] for cell in fitted_to], WEIGHTING)["coefficients"]
             for term, figure in fitted.items():
                 if figure["value"] is not None:
                     values.setdefault(term, []).append(figure["value"])
-        return {term: float(np.mean(found)) for term, found in values.items()}
+        return {term: float(np.mean(terms)) for term, terms in values.items()}

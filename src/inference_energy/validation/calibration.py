@@ -1,12 +1,8 @@
-"""Measured figures that the bench is calibrated to, with their sources.
+"""Calibration of the bench's H100: measured figures with their sources, residuals, and the fit of the constants.
 
-Measured figures that the bench is calibrated to, with their sources.
-
-How far the bench's H100 is from measured figures, and the fit that its constants come from.
-
-Each reference is simulated as it was measured: a published row as a closed loop of as many users as its batch (prompts
-of 250 tokens, answers of 350 to 650, which is an assumption: the source gives neither), a measured window with its own
-load. The constants minimise relative errors by least squares (soft L1).
+Each reference is simulated as it was measured: a published row as a closed loop with as many users as its batch
+(prompts of 250 tokens, answers of 350 to 650, which is an assumption: the source gives neither), a measured window with
+its own load. The constants minimize relative errors by least squares (soft L1).
 """
 
 import heapq
@@ -28,9 +24,31 @@ PUBLISHED = "ML.ENERGY Leaderboard v3, task lm-arena-chat, vLLM 0.11.1, H100"
 WINDOWS = "one H100 80GB HBM3, vLLM 0.25.1, Llama-3.1-8B shape with dummy weights, windows with their ramps"
 FIRST_RUN = "docs/validation/first-gpu-run.md: H100 80GB HBM3, vLLM 0.25.1, Llama-3.1-8B shape with dummy weights"
 
+PROMPT_TOKENS = 250
+OUTPUT_TOKENS = (350, 650)
+ROUNDS = 4
+TURNAROUND_NS = 500_000
+RAMP_S = 8.0
+FOREVER_NS = 10**15
+WARM_C = 57.0
+FITTED = (
+    "memory_share",
+    "flop_share",
+    "exposed_share",
+    "busy_w",
+    "gap_w",
+    "byte_j",
+    "flop_j",
+    "thin_flop_j",
+    "reduce_latency_s",
+)
+_HOSTS = ("step_host_s", "sequence_host_s")
+_LOWEST = (0.5, 0.4, 0.0, 150.0, 125.0, 20e-12, 0.2e-12, 0.2e-12, 6e-6, 0.0, 0.0, 0.0, 0.0)
+_HIGHEST = (0.95, 0.95, 1.0, 450.0, 300.0, 200e-12, 1.2e-12, 3e-12, 60e-6, 3e-3, 5e-5, 8e-3, 1e-4)
+
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One published figure: J per output token of a steady closed loop."""
 
     model: str
@@ -39,8 +57,8 @@ class Row:
     energy_per_token_j: float
 
 
-ROWS = tuple(
-    Row(model, parts, batch, energy_j)
+PUBLISHED_ROWS = tuple(
+    PublishedRow(model, parts, batch, energy_j)
     for model, parts, batches in (
         (
             "llama-3.1-8b",
@@ -101,29 +119,6 @@ MEASURED = (
 )
 
 
-PROMPT_TOKENS = 250
-OUTPUT_TOKENS = (350, 650)
-ROUNDS = 4
-TURNAROUND_NS = 500_000
-RAMP_S = 8.0
-FOREVER_NS = 10**15
-WARM_C = 57.0
-FITTED = (
-    "memory_share",
-    "flop_share",
-    "exposed_share",
-    "busy_w",
-    "gap_w",
-    "byte_j",
-    "flop_j",
-    "thin_flop_j",
-    "reduce_latency_s",
-)
-_HOSTS = ("step_host_s", "sequence_host_s")
-_LOWEST = (0.5, 0.4, 0.0, 150.0, 125.0, 20e-12, 0.2e-12, 0.2e-12, 6e-6, 0.0, 0.0, 0.0, 0.0)
-_HIGHEST = (0.95, 0.95, 1.0, 450.0, 300.0, 200e-12, 1.2e-12, 3e-12, 60e-6, 3e-3, 5e-5, 8e-3, 1e-4)
-
-
 @dataclass(frozen=True)
 class Comparison:
     """One reference beside the bench: mean power [W] of all GPUs (None where not published) and J a token."""
@@ -149,12 +144,12 @@ class Comparison:
 def compare(
     device: Device = H100, old: EngineSettings = VLLM_0_11, new: EngineSettings | None = None
 ) -> list[Comparison]:
-    """Every reference beside the bench.
+    """Compare every reference with the bench.
 
     Args:
         device: the constants.
-        old: the engine of the published rows.
-        new: the engine of the measured windows; None: the bench's default.
+        old: engine of the published rows.
+        new: engine of the measured windows; None for the bench's default.
     """
     new = new or EngineSettings()
     rows = [
@@ -165,7 +160,7 @@ def compare(
             row.energy_per_token_j,
             *_row(device, row, old),
         )
-        for row in ROWS
+        for row in PUBLISHED_ROWS
     ]
     for window in MEASURED:
         power_w, tokens_per_s = _window(device, window, new)
@@ -183,7 +178,7 @@ def compare(
 
 
 def fit(max_evaluations: int = 40) -> tuple[Device, EngineSettings, EngineSettings]:
-    """Fit the constants anew: the device, the old engine and the new one (about a minute)."""
+    """Fit the constants: the device, the old engine and the new one (about a minute)."""
     low, high = np.array(_LOWEST), np.array(_HIGHEST)
     start = np.array(
         [
@@ -193,8 +188,8 @@ def fit(max_evaluations: int = 40) -> tuple[Device, EngineSettings, EngineSettin
     )
 
     def residuals(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = compare(*_constants(low + (high - low) * scaled))
-        return np.array([error * weight for row in found for error, weight in _weighted(row)])
+        comparisons = compare(*_constants(low + (high - low) * scaled))
+        return np.array([error * weight for row in comparisons for error, weight in _weighted(row)])
 
     solved = least_squares(
         residuals,
@@ -227,11 +222,11 @@ def _weighted(row: Comparison) -> list[tuple[float, float]]:
     return [(energy, 2.0 if row.name.endswith((" 8", " 64", " 256")) else 1.0)]
 
 
-def _row(device: Device, row: Row, settings: EngineSettings) -> tuple[float, float]:
+def _row(device: Device, row: PublishedRow, settings: EngineSettings) -> tuple[float, float]:
     """Power of all GPUs and energy per token of a steady closed loop."""
     engine = _engine(device, row.model, settings.model_copy(update={"max_num_seqs": row.batch}), row.tensor_parallel)
     random = np.random.default_rng(1)
-    # The first answers have all lengths, so that the users do not move in step.
+    # The first answers have all lengths, so that the users do not stay in step.
     first = random.integers(1, OUTPUT_TOKENS[1], row.batch)
     later = random.integers(*OUTPUT_TOKENS, ROUNDS * row.batch)
     lengths = [int(n) for n in np.concatenate((first, later))]
@@ -275,17 +270,17 @@ def _engine(device: Device, model: str, settings: EngineSettings, tensor_paralle
 def _closed_loop(
     engine: BenchEngine, users: int, make: Callable[[int], BenchRequest], requests: int | None, until_ns: int
 ) -> None:
-    """Users who each send the next request when the last has ended, `requests` in all."""
+    """Serve users who each send the next request when the last has ended, `requests` in all."""
     arrivals: RequestArrivals = [(user * 200_000, user, make(user)) for user in range(users)]
     sent = users
 
-    def again(_: BenchRequest) -> None:
+    def send_next(_: BenchRequest) -> None:
         nonlocal sent
         if requests is None or sent < requests:
             heapq.heappush(arrivals, (engine.now_ns + TURNAROUND_NS, sent, make(sent)))
             sent += 1
 
-    serve(engine, arrivals, until_ns, again)
+    serve(engine, arrivals, until_ns, send_next)
 
 
 def _means(engine: BenchEngine, start_ns: int, end_ns: int) -> tuple[float, float, float]:

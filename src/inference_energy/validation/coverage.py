@@ -18,13 +18,13 @@ COVERAGE_GOAL = (0.92, 0.98)
 
 
 @dataclass(frozen=True)
-class Row:
+class CoverageRow:
     """One figure of one scenario over all its trials.
 
-    `given` of `trials` had a number. `bias` is the mean relative error of those, `bias_se` its standard error, `spread`
-    their standard deviation; None where nothing can be said. `covered` of `intervals` held the truth: for a figure that
-    stands for the load, the mean truth of all its trials; for a fitted term, that of the same windows (`FitTruth`).
-    `withheld` counts the reasons for which no number was given.
+    `given` of `trials` had a number. `bias` is the mean of their relative errors, `bias_se` its standard error,
+    `spread` their standard deviation; None without enough numbers. `covered` of `intervals` held the truth: for a
+    figure that stands for the load, the mean truth of all its trials; for a fitted term, the truth of the same windows
+    (`FitTruth`). `withheld` counts the reasons for which no number was given.
     """
 
     scenario: str
@@ -50,8 +50,8 @@ class Row:
         """95 % interval of the coverage itself (Wilson)."""
         if not self.intervals:
             return None
-        found = binomtest(self.covered, self.intervals).proportion_ci(0.95, "wilson")
-        return float(found.low), float(found.high)
+        interval = binomtest(self.covered, self.intervals).proportion_ci(0.95, "wilson")
+        return float(interval.low), float(interval.high)
 
     @property
     def biased(self) -> bool:
@@ -63,10 +63,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Coverage:
-    """All rows, and how well energies were conserved in the worst trial."""
+    """Results of all trials, and the energy conservation of the worst one."""
 
     seeds: int
-    rows: tuple[Row, ...]
+    rows: tuple[CoverageRow, ...]
     conservation: float
     true_conservation: float
 
@@ -77,28 +77,28 @@ def run_trials(
     workers: int | None = None,
     done: Callable[[Trial], None] | None = None,
 ) -> list[Trial]:
-    """Run all trials, in processes side by side; the order of the result does not depend on their number.
+    """Run all trials in parallel processes; the order of the result does not depend on their number.
 
     Args:
-        seeds: one trial of each scenario for each.
-        scenarios: which.
-        workers: processes; None: one a core.
-        done: called with each trial when it has ended, for progress.
+        seeds: one trial of each scenario for each seed.
+        scenarios: the scenarios.
+        workers: number of processes; None for one on each core.
+        done: called with each trial that has ended, for progress.
     """
-    tasks = [(place, seed) for place in range(len(scenarios)) for seed in seeds]
-    found: dict[tuple[int, int], Trial] = {}
+    tasks = [(number, seed) for number in range(len(scenarios)) for seed in seeds]
+    trials: dict[tuple[int, int], Trial] = {}
     # Fresh processes: a fork of one with threads (the progress bar's) may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(run_trial, scenarios[place], seed): (place, seed) for place, seed in tasks}
+        running = {pool.submit(run_trial, scenarios[number], seed): (number, seed) for number, seed in tasks}
         for future in as_completed(running):
-            found[running[future]] = future.result()
+            trials[running[future]] = future.result()
             if done is not None:
-                done(found[running[future]])
-    return [found[task] for task in tasks]
+                done(trials[running[future]])
+    return [trials[task] for task in tasks]
 
 
 def summarize(trials: Sequence[Trial]) -> Coverage:
-    """Bring the trials together."""
+    """Summarize the trials."""
     return Coverage(
         seeds=len({trial.seed for trial in trials}),
         rows=tuple(_rows(trials)),
@@ -107,25 +107,25 @@ def summarize(trials: Sequence[Trial]) -> Coverage:
     )
 
 
-def _rows(trials: Sequence[Trial]) -> Iterator[Row]:
+def _rows(trials: Sequence[Trial]) -> Iterator[CoverageRow]:
     for scenario in dict.fromkeys(trial.scenario for trial in trials):
-        own = [trial for trial in trials if trial.scenario == scenario]
-        fit_truth = FitTruth(own)
-        for outcomes in zip(*(trial.outcomes for trial in own), strict=True):
+        repeats = [trial for trial in trials if trial.scenario == scenario]
+        fit_truth = FitTruth(repeats)
+        for outcomes in zip(*(trial.outcomes for trial in repeats), strict=True):
             yield _row(scenario, outcomes, fit_truth)
 
 
-def _row(scenario: str, outcomes: Sequence[TrialOutcome], fit_truth: FitTruth) -> Row:
+def _row(scenario: str, outcomes: Sequence[TrialOutcome], fit_truth: FitTruth) -> CoverageRow:
     errors = np.array([outcome.error for outcome in outcomes if outcome.error is not None])
     truths = [outcome.truth for outcome in outcomes if outcome.truth is not None]
     mean_truth = float(np.mean(truths)) if truths else None
-    judged = [
+    coverages = [
         covered
         for outcome in outcomes
         if (covered := outcome.covers(_truth(outcome, mean_truth, fit_truth))) is not None
     ]
     several = len(errors) > 1
-    return Row(
+    return CoverageRow(
         scenario=scenario,
         quantity=outcomes[0].quantity,
         unit=outcomes[0].unit,
@@ -135,14 +135,14 @@ def _row(scenario: str, outcomes: Sequence[TrialOutcome], fit_truth: FitTruth) -
         bias=float(errors.mean()) if len(errors) else None,
         bias_se=float(errors.std(ddof=1) / math.sqrt(len(errors))) if several else None,
         spread=float(errors.std(ddof=1)) if several else None,
-        intervals=len(judged),
-        covered=sum(judged),
+        intervals=len(coverages),
+        covered=sum(coverages),
         withheld=dict(Counter(code for outcome in outcomes for code in dict.fromkeys(outcome.reasons))),
     )
 
 
 def _truth(outcome: TrialOutcome, mean_truth: float | None, fit_truth: FitTruth) -> float | None:
-    """What the outcome's interval should hold."""
+    """Return the value that the outcome's interval should cover."""
     if outcome.interval is None or not outcome.of_load:
         return outcome.truth
-    return fit_truth.of(outcome) if outcome.fitted_to else mean_truth
+    return fit_truth.mean_term(outcome) if outcome.fitted_to else mean_truth

@@ -1,4 +1,4 @@
-"""A user's experiment on the bench, offline: its raw files in seconds."""
+"""Simulation of a user's experiment: its raw files in seconds."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,27 +42,27 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
         server = config.servers[config.sessions[name].server]
         if not isinstance(server, LaunchServer):
             raise InputError(f"sessions.{name}.server: a running server cannot be simulated; name one of mode: launch")
-        own = _node(node, config, server)
+        session_node = _node(node, config, server)
         cells = session_cells(config, name)
-        prompts = make_prompts(cells, config.seed, own.shape.vocabulary)
+        prompts = make_prompts(cells, config.seed, session_node.shape.vocabulary)
         schedule = make_schedule(session_requests(cells, config.seed), prompts.to_batches())
         _check_single_requests(name, cells, schedule, prompts)
         frames = schedule.to_pandas(), _frame(prompts)
         plan = SessionPlan.from_spec(specs.session(name), config.idle.cold_s, *frames, model=server.model)
-        session = simulate(plan, own)
+        session = simulate(plan, session_node)
         write_session(session, raw_root)
         folder, sources = raw_root / MACHINE / "sessions" / name, digests(plan_files(cells))
         write_plan(folder / "prompts.parquet", [prompts], PROMPTS, sources)
         write_plan(folder / "schedule.parquet", [schedule], SCHEDULE, sources)
-        end_ns = int(str(session.phases[-1]["end_ns"]))
+        end_ns = session.phases[-1]["end_ns"]
         yield (
-            f"session {name}: {(end_ns - session.origin_ns) / 1e9:.0f} s of {own.tensor_parallel} x {own.device.label} "
-            f"(simulated), {len(session.client.sent.row)} requests, in {raw_root / MACHINE}"
+            f"session {name}: {(end_ns - session.origin_ns) / 1e9:.0f} s of {session_node.tensor_parallel} x "
+            f"{session_node.device.label} (simulated), {len(session.client.sent.row)} requests, in {raw_root / MACHINE}"
         )
 
 
 def _check_single_requests(session: str, cells: Sequence[Cell], schedule: pa.Table, prompts: pa.Table) -> None:
-    """The offline client sends single requests of known length, and its users do not think."""
+    """Refuse what the offline client cannot send: it sends single requests of known length, without think time."""
     closed = [cell.name for cell in cells if isinstance(cell.arrival, ClosedArrival)]
     untimed = pc.and_(
         pc.is_null(schedule["arrival_ns"]), pc.invert(pc.is_in(schedule["cell"], pa.array(closed, pa.string())))
@@ -76,25 +76,25 @@ def _check_single_requests(session: str, cells: Sequence[Cell], schedule: pa.Tab
 
 
 def _frame(prompts: pa.Table) -> pd.DataFrame:
-    """Prompts as the bench takes them, token ids as lists of whole numbers."""
+    """Return prompts for the bench, with token ids as lists of integers."""
     frame: pd.DataFrame = prompts.to_pandas()
     frame["token_ids"] = pd.Series([None if ids is None else ids.tolist() for ids in frame["token_ids"]], dtype=object)
     return frame
 
 
 def _node(node: Node, config: Config, server: LaunchServer) -> Node:
-    """The node with the server's model and engine arguments, as far as the bench knows them: as the live server has it.
+    """Return the node with the server's model and those engine arguments that the live server knows too.
 
-    A null argument is none, and `no-flag: true` is `flag: false`.
+    A null argument is absent, and `no-flag: true` means `flag: false`.
     """
     content = node.model_dump()
-    given = {
+    arguments = {
         key.replace("-", "_"): value
         for key, value in (server.arguments | server.arguments_on_gpu).items()
         if value is not None
     }
-    if given.get("no_enable_prefix_caching"):
-        given["enable_prefix_caching"] = False
+    if arguments.get("no_enable_prefix_caching"):
+        arguments["enable_prefix_caching"] = False
     model = config.models[server.model]
     if isinstance(model, DummyModel):
         content["model"] = from_config(server.model, model.architecture).model_dump()
@@ -103,6 +103,6 @@ def _node(node: Node, config: Config, server: LaunchServer) -> Node:
     elif server.model in SHAPES:
         content["model"] = server.model
     for flag, name in (("tensor_parallel_size", "tensor_parallel"), ("seed", "seed")):
-        content[name] = given.get(flag, content[name])
-    content["engine"] |= {name: given[flag] for flag, name in ENGINE_FLAGS.items() if flag in given}
+        content[name] = arguments.get(flag, content[name])
+    content["engine"] |= {name: arguments[flag] for flag, name in ENGINE_FLAGS.items() if flag in arguments}
     return Node.parse(content)

@@ -1,9 +1,4 @@
-"""`make bench`: simulated sessions and one live run, and whether this installation finds the truth in them.
-
-`make bench`: simulated sessions and one live run, and whether this installation finds the truth in them.
-
-A live run on the bench, through the real pipeline, beside the truth that the virtual node kept.
-"""
+"""Check of an installation (`make bench`): simulated sessions and one live run, with each figure beside its truth."""
 
 import itertools
 import sys
@@ -21,7 +16,7 @@ from inference_energy.bench.live.cli_wrapper import run_on_bench
 from inference_energy.bench.live.node import NodeFolder, open_node
 from inference_energy.bench.live.power_trace_file import TraceReader
 from inference_energy.bench.live.truth_files import STEPS, read_truth
-from inference_energy.bench.truth.power_trace import TruePower, WithTenants
+from inference_energy.bench.truth.power_trace import PowerWithTenants, TruePower
 from inference_energy.config.loader import read_merged
 from inference_energy.contracts import phases as phases_contract
 from inference_energy.contracts.io import read_json, read_table
@@ -38,12 +33,12 @@ NODE = Node.parse({"sensors": {"rapl": {"present": True}, "nvml": {"gain": 1.0, 
 
 
 def check_installation(config: Path, seeds: Sequence[int], workers: int | None = None) -> bool:
-    """Run both, print the tables, and say whether all is well.
+    """Run both, print the tables, and return whether every figure is near its truth.
 
     Args:
-        config: the experiment of the live run; its results lie under the machine `bench`.
-        seeds: trials of each scenario.
-        workers: processes side by side.
+        config: the experiment of the live run; its results belong to the machine `bench`.
+        seeds: seeds of the trials of each scenario.
+        workers: number of parallel processes.
 
     Raises:
         InputError: the configuration cannot be used, or there is no Snakefile here.
@@ -53,38 +48,38 @@ def check_installation(config: Path, seeds: Sequence[int], workers: int | None =
     for needed in (Path("Snakefile"), config):
         if not needed.exists():
             raise InputError(f"{needed} is not here: run this from the folder of the project")
-    found = summarize(trials_with_progress(seeds, workers))
+    results = summarize(trials_with_progress(seeds, workers))
     console.print("[bold]live:[/bold] a virtual GPU and server under the real pipeline, about two minutes")
     rows = _live_run(config)
-    console.print(scenario_table(f"Offline, simulated: {len(seeds)} sessions of each scenario", found))
+    console.print(scenario_table(f"Offline, simulated: {len(seeds)} sessions of each scenario", results))
     console.print(outcome_table("Live, simulated: one run through the whole pipeline", rows))
     if not any(row.interval for _, row in rows):
         console.print("The pipeline gives no intervals yet, so there is nothing to cover the truth.")
-    wrong = [*verdict(found), *(f"live, {where}: {fault}" for where, row in rows if (fault := _fault(row)))]
-    for sentence in wrong:
+    faults = [*verdict(results), *(f"live, {window}: {fault}" for window, row in rows if (fault := _fault(row)))]
+    for sentence in faults:
         console.print(f"[red]wrong:[/red] {sentence}")
-    if not wrong:
+    if not faults:
         console.print(f"all {len(rows)} live figures are within {100 * TOLERANCE:g} % of the truth")
-    return not wrong
+    return not faults
 
 
 def wide_console() -> Console:
-    """The terminal; where there is none, lines wide enough for the tables."""
+    """Return the terminal, or a console wide enough for the tables if there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=TABLE_WIDTH)
 
 
 def trials_with_progress(seeds: Sequence[int], workers: int | None = None) -> list[Trial]:
-    """All trials, with a progress bar on the terminal and elsewhere a line for each tenth of them."""
+    """Run all trials, with a progress bar on a terminal and elsewhere a line for each tenth of them."""
     console, total = Console(stderr=True), len(seeds) * len(SCENARIOS)
     if not console.is_terminal:
         count = itertools.count(1)
 
-        def said(_: Trial) -> None:
+        def report(_: Trial) -> None:
             if (done := next(count)) % max(1, total // 10) == 0:
                 console.print(f"offline: {done} of {total} simulated sessions")
 
-        return run_trials(seeds, workers=workers, done=said)
+        return run_trials(seeds, workers=workers, done=report)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -102,7 +97,7 @@ def _live_run(config: Path) -> list[tuple[str, TrialOutcome]]:
     experiment = read_merged([Path("config.yaml"), config]).experiment
     command = [sys.executable, "-m", "snakemake", "--configfile", str(config), "--quiet", "rules"]
     with tempfile.TemporaryDirectory(prefix="inference-energy-node-") as folder:
-        # A node begins once: what was measured on another is measured anew, and all that follows from it.
+        # A node begins once: results of an earlier node are measured again, with everything that follows from them.
         code = run_on_bench(NODE, Path(folder), [*command, "--forcerun", "idle_baseline"])
         if code:
             raise RunError(f"the pipeline ended with exit code {code} on the virtual node; its messages are above")
@@ -118,30 +113,32 @@ def _fault(row: TrialOutcome) -> str | None:
 
 
 class LiveTruth:
-    """What is true of a node that has run: energies and tokens over any stretch; times in monotonic ns, [start, end).
+    """Truth of a node that has run: energies and tokens over any span, [start, end) in monotonic ns.
 
     Args:
-        node: its folder.
+        node: folder of the node.
     """
 
     def __init__(self, node: NodeFolder) -> None:
         self._node = node.node
         reader = TraceReader(node.traces, node.node, node.origin_ns)
-        reader.look()
+        reader.refresh()
         self._host: TruePower = reader.host
         self._gpus = [
-            WithTenants(reader.gpu, [t for t in self._node.faults.tenants if t.device == gpu], node.origin_ns)
+            PowerWithTenants(reader.gpu, [t for t in self._node.faults.tenants if t.device == gpu], node.origin_ns)
             for gpu in range(self._node.tensor_parallel)
         ]
         steps = [read_truth(folder, STEPS) for folder in sorted(node.truth.iterdir())]
-        held = [table for table in steps if table.num_rows]
+        written = [table for table in steps if table.num_rows]
         self._steps = {
-            name: np.concatenate([table[name].to_numpy() for table in held]) if held else np.zeros(0, dtype=np.int64)
+            name: np.concatenate([table[name].to_numpy() for table in written])
+            if written
+            else np.zeros(0, dtype=np.int64)
             for name in ("end_ns", "samples", "prompts")
         }
 
     def energy_j(self, start_ns: int, end_ns: int) -> float:
-        """Energy inside the boundary that the node's sensors cover: the GPUs, and the host where it has RAPL."""
+        """Return the energy within the boundary of the node's sensors: the GPUs, and the host if it has RAPL."""
         times_ns = np.array([start_ns, end_ns], dtype=np.int64)
         total_j = sum(float(np.diff(gpu.energy_j(times_ns))[0]) for gpu in self._gpus)
         if self._node.sensors.rapl.present:
@@ -150,30 +147,30 @@ class LiveTruth:
         return total_j
 
     def power_w(self, start_ns: int, end_ns: int) -> float:
-        """Mean power of what `energy_j` holds."""
+        """Return the mean power within the boundary of `energy_j`."""
         return self.energy_j(start_ns, end_ns) / ((end_ns - start_ns) / 1e9)
 
     def tokens(self, column: str, start_ns: int, end_ns: int) -> int:
-        """Tokens generated (`samples`) or of prompts read (`prompts`), by the ends of the steps that made them."""
+        """Return tokens generated (`samples`) or of prompts read (`prompts`), by the ends of their steps."""
         ends_ns = self._steps["end_ns"]
         return int(self._steps[column][(ends_ns >= start_ns) & (ends_ns < end_ns)].sum())
 
 
 def compare_live(node: NodeFolder, raw_root: Path, summary: Path) -> list[tuple[str, TrialOutcome]]:
-    """Every figure that has a truth, with the window (or `idle`) it belongs to.
+    """Return every figure that has a truth, with its window (or `idle`).
 
     Args:
         node: the node that the experiment ran on.
-        raw_root: the folder of raw results, for the times of the idle phases.
+        raw_root: folder of raw results, for the times of the idle phases.
         summary: the experiment's summary.json.
 
     Raises:
         RunError: the summary is of other sessions than the node saw.
     """
     truth = LiveTruth(node)
-    found = read_json(summary)
+    results = read_json(summary)
     rows: list[tuple[str, TrialOutcome]] = []
-    for idle in found["idle"]:
+    for idle in results["idle"]:
         here = raw_root / idle["machine"]
         cold = read_json(here / "idle" / idle["server"] / "idle.json")
         spans = {"cold": (int(cold["start_ns"]), int(cold["end_ns"]))}
@@ -189,9 +186,9 @@ def compare_live(node: NodeFolder, raw_root: Path, summary: Path) -> list[tuple[
             for kind, span in spans.items()
         ]
         cold_w = truth.power_w(*spans["cold"])
-        for cell in found["cells"]:
+        for cell in results["cells"]:
             if cell["session"] == idle["session"]:
-                rows += ((cell["window"]["name"], own) for own in _window(cell, truth, cold_w))
+                rows += ((cell["window"]["name"], row) for row in _window(cell, truth, cold_w))
     return rows
 
 

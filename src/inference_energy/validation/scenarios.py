@@ -1,4 +1,4 @@
-"""The six loads that the pipeline is tried on: what is asked, of which node."""
+"""Scenarios of the trials: six loads, and the node that each is sent to."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +14,15 @@ from inference_energy.plan.distributions import generator
 MACHINE, SESSION, SERVER = "bench", "trial", "virtual"
 TRIM_START_S = 8.0
 POOL = 512
-"""Prompts of a closed loop, which are sent again when they are used up."""
+"""Number of prompts of a closed loop, which are sent again when they are used up."""
 GAIN_STD = 0.01
 OFFSET_STD_W = 0.3
-"""Each trial draws another card: no meter says how far H100s differ, so this is assumed (other cards were found to be
-off by 5 % and more: Yang, Adamek, Armour, SC24)."""
+"""Each trial draws another card. How much H100s differ has not been measured, so this is assumed (other cards were off
+by 5 % and more: Yang, Adamek, Armour, SC24)."""
 
 
 @dataclass(frozen=True)
-class Stretch:
+class LoadWindow:
     """One cell of a scenario.
 
     `cv` is the coefficient of variation of the gaps (1: Poisson; gamma-distributed). `prefixes` groups of prompts share
@@ -43,7 +43,7 @@ class Stretch:
     prefix_tokens: int = 0
 
     def arrival(self) -> dict[str, Any]:
-        """How it arrives, in the configuration's words."""
+        """Return the arrival as in the configuration."""
         if self.users is not None:
             return {"process": "closed", "concurrency": self.users}
         if self.cv == 1.0:
@@ -53,17 +53,17 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A node and its load; the first steady window is the one that is reported."""
+    """A node and its load; figures of the first steady window are compared."""
 
     name: str
     text: str
-    stretches: tuple[Stretch, ...]
+    windows: tuple[LoadWindow, ...]
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def reported(self) -> str:
         """The window whose figures are compared."""
-        return next(stretch.name for stretch in self.stretches if stretch.kind == "steady")
+        return next(window.name for window in self.windows if window.kind == "steady")
 
     def node(self, seed: int) -> Node:
         """The node of one trial: another card each time."""
@@ -74,32 +74,32 @@ class Scenario:
         """The session of one trial: other arrivals and prompts each time."""
         rows: list[dict[str, Any]] = []
         prompts: list[dict[str, Any]] = []
-        for stretch in self.stretches:
-            _draw(stretch, seed, rows, prompts)
+        for window in self.windows:
+            _draw(window, seed, rows, prompts)
         cells = tuple(
             BenchCell(s.name, s.kind, s.duration_s, self.name, s.arrival(), prefix_reuse=s.prefixes > 0)
-            for s in self.stretches
+            for s in self.windows
         )
         frame = pd.DataFrame(rows, columns=SCHEDULE.names)
         contents = pd.DataFrame(prompts, columns=PROMPTS.names, dtype=object) if prompts else None
         return SessionPlan(SESSION, MACHINE, SERVER, cells, frame, contents, launch_s=10.0, settle_s=20.0)
 
 
-def _draw(stretch: Stretch, seed: int, rows: list[dict[str, Any]], prompts: list[dict[str, Any]]) -> None:
-    """Append a stretch's requests, and their contents where prefixes are shared."""
-    random = generator(seed, stretch.name, "bench")
+def _draw(window: LoadWindow, seed: int, rows: list[dict[str, Any]], prompts: list[dict[str, Any]]) -> None:
+    """Append a window's requests, and their contents where prefixes are shared."""
+    random = generator(seed, window.name, "bench")
     arrivals: list[int | None]
-    if stretch.rate_qps is None:
+    if window.rate_qps is None:
         arrivals = [None] * POOL
     else:
-        shape, count = 1.0 / stretch.cv**2, int(stretch.rate_qps * stretch.duration_s * 2) + 100
-        times_s = np.cumsum(random.gamma(shape, 1.0 / (stretch.rate_qps * shape), count))
-        arrivals = [round(float(at_s) * 1e9) for at_s in times_s[times_s < stretch.duration_s]]
-    own = np.clip(np.rint(random.normal(stretch.prompt, stretch.prompt_std, len(arrivals))), 1, None)
-    heads = [random.integers(1000, 100_000, stretch.prefix_tokens).tolist() for _ in range(stretch.prefixes)]
-    answers = np.clip(np.rint(random.normal(stretch.output, stretch.output_std, len(arrivals))), 1, None)
+        shape, count = 1.0 / window.cv**2, int(window.rate_qps * window.duration_s * 2) + 100
+        times_s = np.cumsum(random.gamma(shape, 1.0 / (window.rate_qps * shape), count))
+        arrivals = [round(float(at_s) * 1e9) for at_s in times_s[times_s < window.duration_s]]
+    lengths = np.clip(np.rint(random.normal(window.prompt, window.prompt_std, len(arrivals))), 1, None)
+    heads = [random.integers(1000, 100_000, window.prefix_tokens).tolist() for _ in range(window.prefixes)]
+    answers = np.clip(np.rint(random.normal(window.output, window.output_std, len(arrivals))), 1, None)
     for arrival_ns, length, answer in zip(
-        arrivals, own.astype(int).tolist(), answers.astype(int).tolist(), strict=True
+        arrivals, lengths.astype(int).tolist(), answers.astype(int).tolist(), strict=True
     ):
         number = len(rows)
         if heads:
@@ -109,28 +109,28 @@ def _draw(stretch: Stretch, seed: int, rows: list[dict[str, Any]], prompts: list
         rows.append(
             {
                 "request_id": number,
-                "cell": stretch.name,
+                "cell": window.name,
                 "arrival_ns": arrival_ns,
                 "prompt_id": number,
-                "prompt_tokens": length + stretch.prefix_tokens,
+                "prompt_tokens": length + window.prefix_tokens,
                 "max_tokens": answer,
             }
         )
 
 
 DESIGNED = (
-    Stretch("prefill-2", "prefill", 48.0, users=2, prompt=2048, prompt_std=0, output=1),
-    Stretch("prefill-16", "prefill", 48.0, users=16, prompt=2048, prompt_std=0, output=1),
-    Stretch("decode-8", "decode", 48.0, users=8, prompt=16, prompt_std=0, output=512, output_std=128),
-    Stretch("decode-64", "decode", 48.0, users=64, prompt=16, prompt_std=0, output=512, output_std=128),
+    LoadWindow("prefill-2", "prefill", 48.0, users=2, prompt=2048, prompt_std=0, output=1),
+    LoadWindow("prefill-16", "prefill", 48.0, users=16, prompt=2048, prompt_std=0, output=1),
+    LoadWindow("decode-8", "decode", 48.0, users=8, prompt=16, prompt_std=0, output=512, output_std=128),
+    LoadWindow("decode-64", "decode", 48.0, users=64, prompt=16, prompt_std=0, output=512, output_std=128),
 )
 """Windows that only the fit uses: prompts alone and answers alone, at two sizes of batch. Answers differ in length:
 users whose answers are all alike stay in step, and then tokens are not spread evenly over a request's time."""
 
 
-def _session(load: Stretch, other: Stretch) -> tuple[Stretch, ...]:
+def _session(load: LoadWindow, other: LoadWindow) -> tuple[LoadWindow, ...]:
     """Warm-up, the reported window, a second load, and the designed windows."""
-    warmup = Stretch("warmup", "warmup", 10.0, load.rate_qps, load.users, load.cv, load.prompt, load.prompt_std)
+    warmup = LoadWindow("warmup", "warmup", 10.0, load.rate_qps, load.users, load.cv, load.prompt, load.prompt_std)
     return (warmup, load, other, *DESIGNED)
 
 
@@ -138,38 +138,40 @@ SCENARIOS = (
     Scenario(
         "low load",
         "H100, Llama-3.1-8B shape, Poisson 1/s, 256/256",
-        _session(Stretch("load", "steady", 98.0, 1.0), Stretch("other", "steady", 98.0, 8.0)),
+        _session(LoadWindow("load", "steady", 98.0, 1.0), LoadWindow("other", "steady", 98.0, 8.0)),
     ),
     Scenario(
         "saturation",
         "H100, Llama-3.1-8B shape, closed loop of 192 users, 256/256, answers with a standard deviation of 64",
-        _session(Stretch("load", "steady", 98.0, users=192, output_std=64), Stretch("other", "steady", 98.0, 12.0)),
+        _session(
+            LoadWindow("load", "steady", 98.0, users=192, output_std=64), LoadWindow("other", "steady", 98.0, 12.0)
+        ),
     ),
     Scenario(
         "bursty",
         "H100, Llama-3.1-8B shape, gamma arrivals with a coefficient of variation of 3, 6/s, 256/256",
-        _session(Stretch("load", "steady", 188.0, 6.0, cv=3.0), Stretch("other", "steady", 98.0, 16.0)),
+        _session(LoadWindow("load", "steady", 188.0, 6.0, cv=3.0), LoadWindow("other", "steady", 98.0, 16.0)),
     ),
     Scenario(
         "long context",
         "H100, Llama-3.1-8B shape, Poisson 3/s, 3000/200",
         _session(
-            Stretch("load", "steady", 98.0, 3.0, prompt=3000, prompt_std=600, output=200),
-            Stretch("other", "steady", 98.0, 8.0),
+            LoadWindow("load", "steady", 98.0, 3.0, prompt=3000, prompt_std=600, output=200),
+            LoadWindow("other", "steady", 98.0, 8.0),
         ),
     ),
     Scenario(
         "prefix-cached",
         "H100, Llama-3.1-8B shape, Poisson 8/s, 8 prefixes of 1024 tokens before 128 own ones, 256 generated",
         _session(
-            Stretch("load", "steady", 98.0, 8.0, prompt=128, prompt_std=32, prefixes=8, prefix_tokens=1024),
-            Stretch("other", "steady", 98.0, 16.0),
+            LoadWindow("load", "steady", 98.0, 8.0, prompt=128, prompt_std=32, prefixes=8, prefix_tokens=1024),
+            LoadWindow("other", "steady", 98.0, 16.0),
         ),
     ),
     Scenario(
         "two GPUs",
         "2 x H100 (TP 2), Qwen3-14B shape, Poisson 6/s, 256/256",
-        _session(Stretch("load", "steady", 98.0, 6.0), Stretch("other", "steady", 98.0, 16.0)),
+        _session(LoadWindow("load", "steady", 98.0, 6.0), LoadWindow("other", "steady", 98.0, 16.0)),
         {"model": "qwen3-14b", "tensor_parallel": 2},
     ),
 )

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from inference_energy.bench.live.timer import Alarm
+from inference_energy.bench.live.timer import WakeTimer
 
 MS = 1_000_000
 
@@ -27,7 +27,7 @@ def rung(settings_ms: list[float], close_first: bool = False) -> list[float]:
     async def run() -> list[float]:
         times: list[float] = []
         began_ns = time.monotonic_ns()
-        alarm = Alarm(asyncio.get_running_loop(), lambda: times.append((time.monotonic_ns() - began_ns) / MS))
+        alarm = WakeTimer(asyncio.get_running_loop(), lambda: times.append((time.monotonic_ns() - began_ns) / MS))
         for setting_ms in settings_ms:
             alarm.set(began_ns + round(setting_ms * MS))
         if close_first:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inference_energy.bench.truth.prefix_cache import own_length
+from inference_energy.bench.truth.prefix_cache import natural_length
 from tests.bench.live_server.servers import LiveServer
 
 USAGE = {"include_usage": True}
@@ -100,7 +100,7 @@ def test_the_models_own_lengths_follow_from_prompt_and_seed(start: Callable[...,
         server = start("--seed", str(seed))
         choices = server.complete(prompts, 80)["choices"]
         found[seed] = [(len(choice["text"].split()), choice["finish_reason"]) for choice in choices]
-        own = [own_length(prompt, seed) for prompt in prompts]
+        own = [natural_length(prompt, seed) for prompt in prompts]
         assert found[seed] == [(min(80, length), "stop" if length <= 80 else "length") for length in own]
         (longer,) = server.complete([prompts[0]], 80, min_tokens=79)["choices"]
         assert len(longer["text"].split()) >= 79

@@ -11,9 +11,8 @@ import pytest
 from inference_energy.bench.config import Node
 from inference_energy.bench.live import engine_loop as serving
 from inference_energy.bench.live.engine_loop import BUSY_ROW_NS, MOST_BEHIND_NS, EngineLoop
+from inference_energy.bench.live.live_request import LiveRequest, TruthSink
 from inference_energy.bench.live.metrics import EngineMetrics
-from inference_energy.bench.live.protocol import Job
-from inference_energy.bench.live.truth_files import TruthSink
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.step import StepPhysics
 
@@ -36,7 +35,7 @@ class Rows:
         self.closed = True
 
 
-class Listener(Job):
+class Listener(LiveRequest):
     """A job that remembers when its tokens were due and when they came."""
 
     def __init__(self, number: int, tokens: int) -> None:
@@ -59,7 +58,7 @@ def play(scene: Scene, **engine: Any) -> tuple[EngineLoop, Rows]:
         made = BenchEngine(StepPhysics(node.device, node.shape, node.engine), time.monotonic_ns())
         rows = Rows()
         engine_loop = EngineLoop(made, asyncio.get_running_loop(), EngineMetrics(made, "m", False), rows, TruthSink())
-        engine_loop.loaded()
+        engine_loop.mark_loaded()
         await scene(engine_loop, rows)
         await engine_loop.stop()
         return engine_loop, rows
@@ -67,7 +66,7 @@ def play(scene: Scene, **engine: Any) -> tuple[EngineLoop, Rows]:
     return asyncio.run(run())
 
 
-async def until_ended(*jobs: Job) -> None:
+async def until_ended(*jobs: LiveRequest) -> None:
     while any(job.outcome is None for job in jobs):
         await asyncio.sleep(0.01)
 

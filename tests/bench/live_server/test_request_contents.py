@@ -14,8 +14,8 @@ from inference_energy.bench.truth.prefix_cache import (
     LENGTH_SIGMA,
     MEAN_LENGTH_TOKENS,
     block_hashes,
+    natural_length,
     output_length,
-    own_length,
 )
 
 TOKENS = st.lists(st.integers(0, 200_000), max_size=80)
@@ -44,8 +44,8 @@ def test_salts_keep_blocks_apart(tokens: list[int], salt: str, other: str) -> No
 def test_they_are_the_same_in_every_process() -> None:
     code = (
         "from inference_energy.bench.truth.prefix_cache import *;"
-        "print(block_hashes(range(40), 16), block_hashes(range(40), 16, 'salt'), own_length('a text', 1),"
-        " own_length([1, 2], 1))"
+        "print(block_hashes(range(40), 16), block_hashes(range(40), 16, 'salt'), natural_length('a text', 1),"
+        " natural_length([1, 2], 1))"
     )
     outputs = {
         subprocess.run(
@@ -57,15 +57,15 @@ def test_they_are_the_same_in_every_process() -> None:
 
 
 def test_own_lengths_are_lognormal() -> None:
-    lengths = [own_length([number, 5], 1) for number in range(4000)]
+    lengths = [natural_length([number, 5], 1) for number in range(4000)]
     assert statistics.mean(lengths) == pytest.approx(MEAN_LENGTH_TOKENS, rel=0.05)
     assert statistics.stdev(map(math.log, lengths)) == pytest.approx(LENGTH_SIGMA, rel=0.05)
-    assert lengths != [own_length([number, 5], 2) for number in range(4000)]
+    assert lengths != [natural_length([number, 5], 2) for number in range(4000)]
     assert min(lengths) >= 1
 
 
 def test_limits_of_the_length() -> None:
-    own = own_length([3], 1)
+    own = natural_length([3], 1)
     assert output_length([3], 1, own) == (own, "stop")
     assert output_length([3], 1, own - 1) == (own - 1, "length")
     assert output_length([3], 1, own + 9, ignore_eos=True) == (own + 9, "length")

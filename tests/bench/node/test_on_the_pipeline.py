@@ -22,11 +22,11 @@ from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.power.sources.rapl import RaplSource
 from inference_energy.acquire.server.preflight import check_gpus
 from inference_energy.bench.live import node as node_module
-from inference_energy.bench.live.cli_wrapper import PowercapFeed
+from inference_energy.bench.live.cli_wrapper import PowercapUpdater
 from inference_energy.bench.live.node import VARIABLE, NodeFolder
 from inference_energy.bench.live.power_trace_file import TraceWriter
 from inference_energy.bench.sensors.power_log import sources as offline_sources
-from inference_energy.bench.stand_in import pynvml as virtual
+from inference_energy.bench.shims import pynvml as virtual
 from inference_energy.errors import InputError
 
 Make = Callable[..., NodeFolder]
@@ -105,7 +105,7 @@ def test_an_nvml_error_is_a_reading_that_failed(here: Make) -> None:
 def test_no_source_is_labelled_as_if_it_were_real(here: Make) -> None:
     made = here(sensors={"rapl": RAPL})
     spec = SamplerSpec.parse({"modelled": {"tdp_w": 65}})
-    with PowercapFeed(made):
+    with PowercapUpdater(made):
         sources = by_name(spec)
         assert list(sources) == ["nvml", "rapl", "modelled"]
         for source in sources.values():
@@ -144,7 +144,7 @@ def test_rapl_reads_the_nodes_tree(here: Make) -> None:
     def read(channels: list[SensorChannel]) -> dict[tuple[str, str], float]:
         return {(c.device, c.domain): c.read().energy_counter_j or 0.0 for c in channels}
 
-    with PowercapFeed(made):
+    with PowercapUpdater(made):
         source = by_name(SamplerSpec())["rapl"]
         channels = source.channels()
         first, start_s = read(channels), time.monotonic()
@@ -163,7 +163,7 @@ def test_rapl_reads_the_nodes_tree(here: Make) -> None:
 
 def test_without_rapl_there_is_no_tree_and_the_source_says_so(here: Make) -> None:
     made = here()
-    with PowercapFeed(made):
+    with PowercapUpdater(made):
         state = by_name(SamplerSpec())["rapl"].probe()
     assert not state.available
     assert "powercap" in state.reason

@@ -45,7 +45,7 @@ def test_the_node_draws_its_limit_exactly_while_the_load_works(make: Make) -> No
     assert (rest_ns - busy_ns) / 1e9 == pytest.approx(0.6)
     reader = TraceReader(made.traces, made.node, made.origin_ns)
     try:
-        reader.look()
+        reader.refresh()
         around = [busy_ns - 1000, busy_ns, rest_ns - 1000, rest_ns]
         power_w = reader.gpu.power_w(np.array(around, dtype=np.int64))
         assert reader.living_pid() is None

@@ -64,7 +64,7 @@ def reader_of(made: NodeFolder) -> TraceReader:
 
 def looked(made: NodeFolder) -> TraceReader:
     reader = reader_of(made)
-    reader.look()
+    reader.refresh()
     return reader
 
 
@@ -102,7 +102,7 @@ def test_during_a_life_the_rows_hold_and_the_newest_goes_on(make: Make) -> None:
     t = made.origin_ns + 10 * S
     writer.append(t, 500.0, 150.0, 50.0, POWER_CAP, True)
     writer.append(t + S, 200.0, 100.0, 55.0, 0, False)
-    reader.look()
+    reader.refresh()
     assert energy_j(reader.gpu, made.origin_ns, t + 3 * S) == pytest.approx(10 * COLD_W + 500 + 2 * 200)
     assert energy_j(reader.host, t, t + 3 * S) == pytest.approx(150 + 2 * 100)
     assert [power_w(reader.gpu, t + at) for at in (-1, 0, S - 1, S)] == [COLD_W, 500.0, 500.0, 200.0]
@@ -113,7 +113,7 @@ def test_during_a_life_the_rows_hold_and_the_newest_goes_on(make: Make) -> None:
     # A row of the future changes nothing until then.
     writer.append(t + 5 * S, 600.0, 150.0, 60.0, 0, True)
     before_j = energy_j(reader.gpu, t, t + 4 * S)
-    reader.look()
+    reader.refresh()
     assert energy_j(reader.gpu, t, t + 4 * S) == before_j
     assert power_w(reader.gpu, t + 5 * S) == 600.0
 
@@ -124,7 +124,7 @@ def test_an_orderly_end_cools_by_the_thermal_law(make: Make) -> None:
     writer.append(made.origin_ns, 600.0, 150.0, 63.0, 0, True)
     writer.close()
     writer.close()
-    reader.look()
+    reader.refresh()
     end_ns = int(np.fromfile(made.traces / f"{os.getpid()}.trace", TRACE_DTYPE)["start_ns"][-1])
     heat_w = H100.leakage_w_per_k * (63.0 - REST_C)
     assert power_w(reader.gpu, end_ns) == pytest.approx(COLD_W + heat_w)
@@ -157,11 +157,11 @@ def test_another_process_is_followed_and_its_end_is_seen(make: Make) -> None:
     made = make()
     reader = looked(made)
     with server(made, "open") as process:
-        reader.look()
+        reader.refresh()
         assert reader.living_pid() == process.pid
         assert power_w(reader.gpu, time.monotonic_ns()) == 300.0
     with server(made, "orderly") as process:
-        reader.look()
+        reader.refresh()
         assert reader.living_pid() is None, "it lives, but says that it ended"
         assert power_w(reader.gpu, time.monotonic_ns()) < COLD_W + 20
 
@@ -173,7 +173,7 @@ def test_a_killed_server_ends_some_time_after_its_last_row_at_the_same_moment_fo
     made = make()
     early = reader_of(made)
     with server(made, "open") as process:
-        early.look()
+        early.refresh()
         process.send_signal(signal.SIGKILL)
         deadline_s = time.monotonic() + 20
         while alive(process.pid, time.monotonic_ns()):  # a zombie, for nobody has waited for it
@@ -183,7 +183,7 @@ def test_a_killed_server_ends_some_time_after_its_last_row_at_the_same_moment_fo
     last_ns = int(np.fromfile(made.traces / f"{process.pid}.trace", TRACE_DTYPE)["start_ns"][-1])
     while time.monotonic_ns() < last_ns + 1_100_000_000:
         time.sleep(0.01)
-    early.look()
+    early.refresh()
     late = looked(made)
     for reader in (early, late):
         assert power_w(reader.gpu, last_ns + 999_999_999) == 300.0
@@ -198,10 +198,10 @@ def test_what_a_silent_server_was_seen_to_draw_is_never_taken_back(make: Make, m
     reader = reader_of(made)
     with server(made, "open"):
         time.sleep(0.4)
-        reader.look()
+        reader.refresh()
         seen_ns = time.monotonic_ns()
         before_j = energy_j(reader.gpu, made.origin_ns, seen_ns - 1_000_000)
-    reader.look()
+    reader.refresh()
     assert reader.living_pid() is None
     assert energy_j(reader.gpu, made.origin_ns, seen_ns - 1_000_000) == pytest.approx(before_j, abs=1e-9)
     assert power_w(reader.gpu, time.monotonic_ns()) < 300
@@ -217,11 +217,11 @@ def test_a_second_life_follows_the_first(make: Make) -> None:
     reader = reader_of(made)
     first, t = TraceWriter(made.traces, os.getpid()), time.monotonic_ns()
     first.append(t, 400.0, 150.0, 50.0, 0, True)
-    reader.look()
+    reader.refresh()
     first.close()
     second = TraceWriter(made.traces, os.getpid())
     second.append(time.monotonic_ns(), 333.0, 150.0, 40.0, 0, True)
-    reader.look()
+    reader.refresh()
     assert reader.living_pid() == os.getpid()
     assert power_w(reader.gpu, time.monotonic_ns()) == 333.0
     assert energy_j(looked(made).gpu, t, t + 100 * S) == energy_j(reader.gpu, t, t + 100 * S)
@@ -231,14 +231,14 @@ def test_the_late_end_of_an_older_server_does_not_end_the_newer(make: Make) -> N
     made = make()
     reader = reader_of(made)
     with server(made, "open") as process:
-        reader.look()
+        reader.refresh()
         mine = TraceWriter(made.traces, os.getpid())
         mine.append(time.monotonic_ns(), 444.0, 150.0, 50.0, 0, True)
-        reader.look()
+        reader.refresh()
         ending = TraceWriter(made.traces, process.pid)
         ending._temperature_c = 50.0
         ending.close()
-        reader.look()
+        reader.refresh()
     assert reader.living_pid() == os.getpid()
     assert power_w(reader.gpu, time.monotonic_ns()) == 444.0
 
@@ -249,11 +249,11 @@ def test_half_a_row_waits_for_its_other_half(make: Make) -> None:
     path = made.traces / f"{os.getpid()}.trace"
     reader = reader_of(made)
     path.write_bytes(row[:20])
-    reader.look()
+    reader.refresh()
     assert power_w(reader.gpu, made.origin_ns + 2 * S) == COLD_W
     with path.open("ab") as file:
         file.write(row[20:] + row[:5])
-    reader.look()
+    reader.refresh()
     assert power_w(reader.gpu, made.origin_ns + 2 * S) == 250.0
 
 

@@ -15,7 +15,7 @@ from inference_energy.bench.live.nvml import driver
 from inference_energy.bench.live.nvml.session import _State
 from inference_energy.bench.live.power_trace_file import TraceWriter
 from inference_energy.bench.sensors.nvml import SLOWED_CLOCK_SHARE
-from inference_energy.bench.stand_in import pynvml as virtual
+from inference_energy.bench.shims import pynvml as virtual
 from inference_energy.errors import InputError
 
 Make = Callable[..., NodeFolder]

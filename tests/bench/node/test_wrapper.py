@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from inference_energy.bench.config import Node
-from inference_energy.bench.live.cli_wrapper import STAND_IN, bench_environment, run_on_bench
+from inference_energy.bench.live.cli_wrapper import SHIMS, bench_environment, run_on_bench
 from inference_energy.bench.live.node import VARIABLE, NodeFolder, open_node
 from inference_energy.errors import InputError, RunError
 
@@ -47,18 +47,18 @@ def test_the_command_sees_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run_on_bench(node, tmp_path / "node", [sys.executable, "-c", SHOW, str(seen)]) == 0
     environment = json.loads(seen.read_text())
     assert open_node(Path(environment[VARIABLE])).node == node
-    assert environment["PYTHONPATH"].split(os.pathsep) == [str(STAND_IN), "/mine"]
+    assert environment["PYTHONPATH"].split(os.pathsep) == [str(SHIMS), "/mine"]
     assert environment["INFERENCE_ENERGY_MACHINE"] == "bench"
     assert environment["INFERENCE_ENERGY_VLLM_PYTHON"] == sys.executable
     assert Path(environment["INFERENCE_ENERGY_LOCK_DIRECTORY"]).is_dir()
-    assert (STAND_IN / "pynvml.py").is_file() and (STAND_IN / "vllm" / "__init__.py").is_file()
+    assert (SHIMS / "pynvml.py").is_file() and (SHIMS / "vllm" / "__init__.py").is_file()
 
 
 def test_names_that_the_user_gave_stay(make: Make) -> None:
     base = {"INFERENCE_ENERGY_MACHINE": "bench-2", "INFERENCE_ENERGY_LOCK_DIRECTORY": "/locks"}
     environment = bench_environment(make(), base)
     assert environment | base == environment
-    assert environment["PYTHONPATH"] == str(STAND_IN)
+    assert environment["PYTHONPATH"] == str(SHIMS)
 
 
 @pytest.mark.parametrize("machine", ["mine", "h100", ""])

@@ -10,7 +10,7 @@ from inference_energy.bench.config import Faults, SensorFault, ServerFaults
 from inference_energy.contracts.reason_codes import CODES
 from tests.bench.offline.test_faults_in_analysis import LASTS_S, NEVER_S, NO_COUNTER, analysed, fault, opening_s
 
-PAGE = Path(__file__).parents[3] / "docs" / "bench.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "bench.md"
 TENANT = ({"power_w": 150.0, "start_s": 10.0, "end_s": 30.0},)
 
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
@@ -45,7 +45,7 @@ def opens_s() -> float:
 
 def table() -> dict[tuple[str, str], str]:
     """The last column by the first two; an empty first cell is that of the row above."""
-    text = PAGE.read_text().split("## What the analysis makes of each fault")[1].split("\n## ")[0]
+    text = PAGE.read_text().split("## How the analysis responds to each fault")[1].split("\n## ")[0]
     found, above = {}, ""
     for line in text.splitlines():
         if line.startswith("| ") and not line.startswith(("| fault", "|---")):

@@ -10,7 +10,7 @@ import pytest
 from inference_energy.acquire.power.base import SourceError
 from inference_energy.acquire.power.sources.rapl import CounterAccumulator, RaplSource, find_zones
 from inference_energy.bench.config import EngineSettings, RaplSensor
-from inference_energy.bench.sensors.rapl import BOARD_W, Powercap, RaplView, unwrapped_j
+from inference_energy.bench.sensors.rapl import BOARD_W, PowercapTree, RaplView, unwrapped_j
 from tests.bench.sensors.waves import ORIGIN_NS, at, between_j, every, square
 
 HOST = square(150.0, 95.0, 3.1, 2.3, length_s=4000)
@@ -24,7 +24,7 @@ def view(**sensor: Any) -> RaplView:
 
 
 def test_an_hour_with_wraps_read_through_the_powercap_folder_is_the_truth(tmp_path: Path) -> None:
-    folder = Powercap(tmp_path, view(with_psys=True))
+    folder = PowercapTree(tmp_path, view(with_psys=True))
     now_ns = at(1.0).item()
     folder.make(now_ns)
 
@@ -53,7 +53,7 @@ def test_an_hour_with_wraps_read_through_the_powercap_folder_is_the_truth(tmp_pa
 
 def test_packages_share_the_hosts_power_and_each_has_its_memory(tmp_path: Path) -> None:
     two = view(packages=2, with_psys=True)
-    Powercap(tmp_path, two).make(ORIGIN_NS)
+    PowercapTree(tmp_path, two).make(ORIGIN_NS)
     assert [(zone.path.name, zone.device, zone.domain) for zone in find_zones(tmp_path)] == [
         ("intel-rapl:0", "package-0", "cpu_package"),
         ("intel-rapl:0:0", "package-0", "dram"),
@@ -98,7 +98,7 @@ def test_unwrapping_is_that_of_the_real_source() -> None:
 
 
 def test_a_sub_zone_lies_within_its_zone_and_beside_it(tmp_path: Path) -> None:
-    folder = Powercap(tmp_path, view())
+    folder = PowercapTree(tmp_path, view())
     folder.make(at(1.0).item())
     folder.refresh(at(2.0).item())
     within, beside = tmp_path / "intel-rapl:0" / "intel-rapl:0:0", tmp_path / "intel-rapl:0:0"
@@ -110,19 +110,19 @@ def test_a_sub_zone_lies_within_its_zone_and_beside_it(tmp_path: Path) -> None:
 
 def test_a_folder_can_be_made_again_in_another_place(tmp_path: Path) -> None:
     for _ in range(2):
-        Powercap(tmp_path / "a", view()).make(at(1.0).item())
+        PowercapTree(tmp_path / "a", view()).make(at(1.0).item())
     (tmp_path / "a").rename(tmp_path / "b")
     assert len(find_zones(tmp_path / "b")) == 2
 
 
 def test_a_host_without_rapl_shows_no_counter(tmp_path: Path) -> None:
-    Powercap(tmp_path, view(present=False)).make(ORIGIN_NS)
+    PowercapTree(tmp_path, view(present=False)).make(ORIGIN_NS)
     with pytest.raises(SourceError, match="no RAPL package counter"):
         find_zones(tmp_path)
 
 
 def test_a_reader_never_finds_half_a_number(tmp_path: Path) -> None:
-    folder = Powercap(tmp_path, view())
+    folder = PowercapTree(tmp_path, view())
     folder.make(ORIGIN_NS)
     done = threading.Event()
 

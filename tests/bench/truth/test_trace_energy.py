@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inference_energy.bench.config import EngineSettings, Tenant
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import BenchRequest
-from inference_energy.bench.truth.power_trace import Steps, WithTenants, device_power, host_power, trace_of
+from inference_energy.bench.truth.power_trace import PowerWithTenants, Steps, device_power, host_power, power_trace
 from tests.bench.truth.loads import Load, loads, physics_of, run
 
 SECOND = 10**9
@@ -90,7 +90,7 @@ TENANTS = st.builds(
 def test_tenants_add_their_power_and_their_energy(
     own: Steps, tenants: list[Tenant], origin_ns: int, moment: tuple[int, int]
 ) -> None:
-    both = WithTenants(own, tenants, origin_ns)
+    both = PowerWithTenants(own, tenants, origin_ns)
     asked = times(moment[0], moment[0] + moment[1])
     added_j = np.diff(both.energy_j(asked))[0] - np.diff(own.energy_j(asked))[0]
     expected_j, added_w = 0.0, np.zeros(2)
@@ -105,7 +105,7 @@ def test_tenants_add_their_power_and_their_energy(
 
 def test_tenant_is_there_from_its_start_and_not_at_its_end() -> None:
     own = Steps(times(0), np.array([100.0]))
-    both = WithTenants(own, [Tenant(power_w=50.0, start_s=2.0, end_s=3.0)], origin_ns=SECOND)
+    both = PowerWithTenants(own, [Tenant(power_w=50.0, start_s=2.0, end_s=3.0)], origin_ns=SECOND)
     asked = times(3 * SECOND - 1, 3 * SECOND, 4 * SECOND - 1, 4 * SECOND)
     assert list(both.power_w(asked)) == [100, 150, 150, 100]
     assert both.energy_j(times(10 * SECOND))[0] - own.energy_j(times(10 * SECOND))[0] == pytest.approx(50.0)
@@ -115,7 +115,7 @@ def test_tenant_is_there_from_its_start_and_not_at_its_end() -> None:
 @settings(max_examples=30)
 def test_trace_has_the_energy_of_the_log(load: Load) -> None:
     engine = run(load).engine
-    log, trace = engine.segments, trace_of(engine.segments)
+    log, trace = engine.segments, power_trace(engine.segments)
     if not len(trace):
         return
     asked = times(log.start_ns[0], *log.end_ns)
@@ -129,7 +129,7 @@ def test_trace_has_the_energy_of_the_log(load: Load) -> None:
 
 def test_trace_says_when_a_step_ran_and_what_the_host_drew() -> None:
     engine = served_engine()
-    trace = trace_of(engine.segments)
+    trace = power_trace(engine.segments)
     settings_ = engine.physics.engine
     assert list(trace["busy"]) == [0, 1, 1, 1]
     assert list(trace["host_w"]) == [settings_.host_idle_w, *[settings_.host_busy_w] * 3]
@@ -139,7 +139,7 @@ def test_trace_says_when_a_step_ran_and_what_the_host_drew() -> None:
 
 
 def test_device_power_counts_tenants_from_the_origin() -> None:
-    trace = trace_of(served_engine().segments)
+    trace = power_trace(served_engine().segments)
     alone = device_power(trace)
     shared = device_power(trace, [Tenant(power_w=40.0, start_s=0.5, end_s=0.75)], origin_ns=0)
     asked = times(0, SECOND)
@@ -147,4 +147,4 @@ def test_device_power_counts_tenants_from_the_origin() -> None:
 
 
 def test_log_without_a_row_is_a_trace_without_a_row() -> None:
-    assert len(trace_of(new_engine().segments)) == 0
+    assert len(power_trace(new_engine().segments)) == 0

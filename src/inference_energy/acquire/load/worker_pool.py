@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.load.loops import CellTimes
 from inference_energy.acquire.load.settings import LoadSpec, clear_logs
-from inference_energy.contracts.child_process import ChildProcess, Event
+from inference_energy.contracts.child_process import ChildProcess, Event, python_module
 from inference_energy.errors import RunError
 
 MODULE = "inference_energy.acquire.load.worker_main"
@@ -45,8 +45,7 @@ class WorkerHandle:
         self._happened = asyncio.Event()
         self._gone = False
         self._child = ChildProcess(
-            MODULE,
-            [str(spec), str(number)],
+            python_module(MODULE, str(spec), str(number)),
             name=name,
             on_event=lambda event: self._in_loop(self._take_event, event),
             on_exit=lambda: self._in_loop(self._take_exit),

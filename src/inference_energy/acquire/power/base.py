@@ -1,7 +1,7 @@
-"""What a power source is: a vendor's interface that offers channels, each of which can be read.
+"""The interface of a power source, which offers sensor channels to read.
 
-A new source is one file with a `PowerSource` and its `Channel`s, and one line in `choose.candidates`. Vendor libraries'
-exceptions stop at that file and leave it as `SourceError`.
+A new source is one file with a `PowerSource` and its `SensorChannel`s, and one line in `choose.candidates`. Exceptions
+of a vendor's library stop at that file and leave it as `SourceError`.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 T = TypeVar("T")
 
 STILL_LIMIT_S = 30.0
-"""A power sensor updates several times a second and its last digit moves: the same value for so long is a fault."""
+"""A power sensor updates several times a second and its last digit moves: a value this old is a fault."""
 
 
 class SourceError(Exception):
@@ -33,8 +33,8 @@ class SourceState:
 class PowerSample(NamedTuple):
     """One reading of one channel: the columns of power.parquet without source, device and domain.
 
-    `timestamp_ns` is the middle of the read on the monotonic clock, `read_latency_us` the time the read took. A tuple,
-    because thousands are made every second, and a frozen dataclass takes three times as long to make.
+    `timestamp_ns` is the middle of the read on the monotonic clock, `read_latency_us` the duration of the read. It is a
+    tuple because thousands are made every second, and a frozen dataclass takes three times as long to make.
     """
 
     timestamp_ns: int
@@ -51,7 +51,7 @@ class PowerSample(NamedTuple):
 
     @property
     def power_w(self) -> float | None:
-        """The average where the sensor gives one (it misses nothing between polls), else the instant, in W."""
+        """The average in W if the sensor gives one (it misses nothing between polls), else the instantaneous power."""
         return self.power_instant_w if self.power_average_w is None else self.power_average_w
 
 
@@ -100,7 +100,7 @@ class SensorChannel(ABC):
 
 
 class PowerSource(ABC):
-    """Everything one interface (NVML, RAPL, a model) can tell on this machine.
+    """One interface to power on this machine, such as NVML, RAPL or a model.
 
     Attributes:
         name: as users write it in `power.sources`.
@@ -140,7 +140,7 @@ class PowerSource(ABC):
         """
 
     def describe(self) -> dict[str, Any]:
-        """What goes into a log's metadata about this source: `name`, `grade` and the parameters of a model."""
+        """Return the source's part of a log's metadata: `name`, `grade` and the parameters of a model."""
         return {"name": self.name, "grade": self.grade}
 
     @property
@@ -149,12 +149,12 @@ class PowerSource(ABC):
         return None
 
     def close(self) -> None:
-        """Give back what `channels` opened; the channels must not be read afterwards."""
+        """Release what `channels` opened; the channels must not be read afterwards."""
         return
 
 
 def timed(call: Callable[[], T]) -> tuple[T, int, float]:
-    """Call, and return (result, middle of the call in monotonic ns, its duration in us)."""
+    """Make a call; return its result, its middle in monotonic ns, and its duration in us."""
     before_ns = time.monotonic_ns()
     result = call()
     after_ns = time.monotonic_ns()

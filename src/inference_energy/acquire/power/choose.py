@@ -21,16 +21,16 @@ from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
 from inference_energy.errors import InputError
 
 FALLBACK_FOR = {"nvidia-smi": "nvml", "dcgm": "nvml", "pcm-power": "rapl"}
-"""Sources that read the same sensors as another, with more effort: `auto` takes them where the other does not work."""
+"""Sources that read the sensors of another source at a higher cost: `auto` takes them where the other does not work."""
 
 
 def candidates(spec: SamplerSpec) -> list[PowerSource]:
-    """Every source there is, set up for this run but not opened. A new source goes in here."""
+    """Return every source, set up for this run but not opened. A new source is added here."""
     node = simulated_node()
     modelled = ModelledSource(_cpu_time(spec), spec.modelled.tdp_w, spec.modelled.idle_w)
     windows_s = spec.averaging_windows_s
     nvml = NvmlSource(spec.gpus, server_pid=_server_pid(spec), windows_s=windows_s)
-    if node is not None:  # the tools and devices of the real machine know nothing of the simulated one
+    if node is not None:  # tools and devices belong to the real machine, not to the simulated one
         return [labelled(source) for source in (nvml, RaplSource(node / "powercap"), modelled)]
     return [
         nvml,
@@ -48,28 +48,28 @@ def candidates(spec: SamplerSpec) -> list[PowerSource]:
 
 
 def all_states(sources: Sequence[PowerSource]) -> list[SourceState]:
-    """What each source says about this machine, in the order of `sources`."""
+    """Probe each source, in the order of `sources`."""
     return [source.probe() for source in sources]
 
 
-def choose(wanted: Literal["auto"] | Sequence[str], sources: Sequence[PowerSource]) -> list[PowerSource]:
-    """Pick from `sources`.
+def choose(names: Literal["auto"] | Sequence[str], sources: Sequence[PowerSource]) -> list[PowerSource]:
+    """Return the sources to use.
 
-    `auto` takes every source that measures, but for `FALLBACK_FOR`, and one that models only where none measures. A
-    list takes exactly those named.
+    `auto` takes every source that measures, without those that `FALLBACK_FOR` makes needless, and a modelled one only
+    if none measures. A list takes exactly the named sources.
 
     Raises:
         InputError: a named source is unknown or does not work here, or none does; the message gives the reason of each.
     """
-    if not wanted:
+    if not names:
         raise InputError('power.sources is empty: write "auto" or a list of names')
     by_name = {source.name: source for source in sources}
-    if isinstance(wanted, str):
-        if wanted != "auto":
-            raise InputError(f'power.sources is {wanted!r}: write "auto" or a list such as [{next(iter(by_name))}]')
+    if isinstance(names, str):
+        if names != "auto":
+            raise InputError(f'power.sources is {names!r}: write "auto" or a list such as [{next(iter(by_name))}]')
         return _best(sources)
     chosen = []
-    for name in dict.fromkeys(wanted):
+    for name in dict.fromkeys(names):
         if name not in by_name:
             raise InputError(f'power.sources names {name!r}: write "auto" or a list of {", ".join(by_name)}')
         state = by_name[name].probe()
@@ -83,10 +83,10 @@ def _best(sources: Sequence[PowerSource]) -> list[PowerSource]:
     states = dict(zip(sources, all_states(sources), strict=True))
     works = {source.name for source, state in states.items() if state.available}
     for source, state in states.items():
-        stand_ins = {name for name, other in FALLBACK_FOR.items() if other == source.name}
-        if source.required_by_key and not state.available and not stand_ins & works:
+        fallbacks = {name for name, other in FALLBACK_FOR.items() if other == source.name}
+        if source.required_by_key and not state.available and not fallbacks & works:
             raise InputError(f"{source.required_by_key}: {state.reason}")
-    # What stands in for a better source, which works here, would only cost time.
+    # A fallback for a source that works here would only cost time.
     available = [source for source in states if source.name in works and FALLBACK_FOR.get(source.name, "") not in works]
     measuring = [source for source in available if source.measures]
     if not available:
@@ -101,7 +101,7 @@ def _cpu_time(spec: SamplerSpec) -> CpuTime:
 
 
 def _server_pid(spec: SamplerSpec) -> Callable[[], int | None] | None:
-    """What gives the server's process; None where nothing was said of a server."""
+    """Return a function that gives the server's pid; None if the spec names no server."""
     if spec.server_status is not None:
         return StatusFilePid(spec.server_status)
     pid = spec.server_pid

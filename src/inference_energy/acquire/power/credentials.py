@@ -22,7 +22,7 @@ _PREFIX = re.compile(r"[A-Z][A-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Credentials:
-    """What opens a device; what it does not need is None. Its text names what is set and shows none of it.
+    """The login of a device; parts that it does not need are None. The repr names the parts that are set, no value.
 
     `privacy_password` encrypts SNMP v3, beside the `password` that authenticates.
     """
@@ -42,7 +42,7 @@ FIELDS = tuple(field.name for field in fields(Credentials))
 
 
 def variable(prefix: str, field: str) -> str:
-    """The environment variable that holds a field, such as INFERENCE_ENERGY_PDU_COMMUNITY."""
+    """Return the environment variable of a field, such as INFERENCE_ENERGY_PDU_COMMUNITY."""
     return f"INFERENCE_ENERGY_{prefix}_{field.upper()}"
 
 
@@ -51,7 +51,7 @@ def credentials(prefix: str, file: str | Path | None = None) -> Credentials | No
 
     Args:
         prefix: names the variables; capitals, digits and underscores.
-        file: where they are instead; the variables are then not looked at.
+        file: a file that holds them; then the variables are ignored.
 
     Returns:
         The credentials, or None where nothing is set.
@@ -71,7 +71,7 @@ def credentials(prefix: str, file: str | Path | None = None) -> Credentials | No
 
 
 def plain(secret: SecretStr | None) -> str | None:
-    """The value itself, for the one place that sends it."""
+    """Return the value itself, for the one place that sends it."""
     return None if secret is None else secret.get_secret_value()
 
 

@@ -1,21 +1,18 @@
-"""When to poll next: deadlines on a fixed grid of the monotonic clock, so that delays do not add up.
+"""Polling of sensor channels: on a fixed grid of deadlines, in threads, with statistics of what went wrong.
 
-When to poll next: deadlines on a fixed grid of the monotonic clock, so that delays do not add up.
-
-One channel while it is polled, and the counts of what happened to it.
-
-Reads channels at their rates, in threads.
+Deadlines lie on the monotonic clock, so delays do not add up: a late poll is counted, a missed one skipped and counted.
+A channel that gives only zeros, or one value for too long, is not measuring, and its statistics say so.
 """
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError
-from inference_energy.acquire.power.stuck import StuckDetector
 from inference_energy.contracts.power import GPU_MODULE, GPU_SAMPLES, summed_keys
 
 
@@ -36,9 +33,9 @@ class Deadlines:
         self.missed = 0
 
     def advance(self, now_ns: int) -> int:
-        """The next deadline after the current one that is still ahead of `now_ns`, in ns."""
+        """Return the next deadline in ns that is after the current one and after `now_ns`."""
         ahead = max(self._index + 1, (now_ns - self._grid_ns) // self._period_ns + 1)
-        # The way from start to the phased grid is shorter than a period: a first poll may take a whole one.
+        # The phased grid begins less than a period after the start, but the first poll may take a whole period.
         if self._index >= 0 or now_ns >= self._free_ns:
             self.missed += ahead - self._index - 1
         self._index = ahead
@@ -49,7 +46,7 @@ BIN_NS = 10_000
 
 
 class Lateness:
-    """How long after its deadline each poll began, in bins of 10 us; bounded in memory however long it goes on."""
+    """Poll jitter: delays from a poll's deadline to its start, in bins of 10 us, so that memory is bounded."""
 
     def __init__(self) -> None:
         self._bins: Counter[int] = Counter()
@@ -61,7 +58,7 @@ class Lateness:
         self._max_ns = max(self._max_ns, late_ns)
 
     def in_ms(self) -> dict[str, float]:
-        """`p50`, `p99` and `max` in ms, the first two to 0.01 ms; empty where nothing was polled."""
+        """Return `p50`, `p99` and `max` in ms, the first two to 0.01 ms; empty if there was no poll."""
         bins = sorted(self._bins.copy().items())
         total = sum(count for _, count in bins)
         if not total:
@@ -77,13 +74,75 @@ class Lateness:
         return {**found, "max": self._max_ns / 1e6}
 
 
+MIN_ZEROS = 10
+MIN_ZEROS_S = 5.0
+"""A channel counts as all-zero after `MIN_ZEROS` zero readings that span `MIN_ZEROS_S`."""
+
+_stuck_values = attrgetter("power_instant_w", "power_average_w", "energy_counter_j")
+
+
+class StuckDetector:
+    """Detects a sensor that gives only zeros, or the same value for too long.
+
+    Args:
+        limit_s: how long a value may stay the same.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._value: tuple[float | None, ...] | None = None
+        self._first_ns = self._since_ns = self._until_ns = 0
+        self._count = 0
+        self._moved = False
+        self._longest_s = 0.0
+        self._longest_value: float | None = None
+
+    def update(self, readings: Iterable[PowerSample], powered: bool = True) -> None:
+        """Add readings; `powered` is False while the device draws no power, when its counter may rest."""
+        for reading in readings:
+            value = _stuck_values(reading)
+            if value == self._value and powered:
+                self._until_ns = reading.timestamp_ns
+            else:
+                self._note()
+                if self._value is None:
+                    self._first_ns = reading.timestamp_ns
+                self._value = value
+                self._since_ns = self._until_ns = reading.timestamp_ns
+                self._moved = self._moved or any(value)
+            self._count += 1
+
+    def fault(self) -> str | None:
+        """Return what is wrong, as words that follow the channel's name, or None."""
+        self._note()
+        span_s = (self._until_ns - self._first_ns) / 1e9
+        if not self._moved and self._count >= MIN_ZEROS and span_s >= MIN_ZEROS_S:
+            return f"gave only zeros: {self._count} readings in {span_s:.0f} s"
+        if self._longest_s <= self._limit_s:
+            return None
+        return f"gave the same value, {self._longest_value:g}, for {self._longest_s:.0f} s: it seems stuck"
+
+    def _note(self) -> None:
+        """Keep the stretch that ends now if it is the longest."""
+        still_s = (self._until_ns - self._since_ns) / 1e9
+        if self._value is not None and still_s > self._longest_s:
+            known = [part for part in self._value if part is not None]
+            if known:
+                self._longest_s, self._longest_value = still_s, known[-1]
+
+
 @dataclass(slots=True)
 class ChannelStats:
-    """What happened to one channel.
+    """Statistics of one channel.
 
-    `rows` are its readings, several or none a read; `missed` polls were skipped because the one before took too long;
-    `late` ones began later than a tenth of the period, and `late_ms` says how late polls were (p50, p99, max).
-    `reopened` counts how often its source was opened anew. `faults` are sentences about what it gave.
+    Attributes:
+        rows: readings; a read gives several, one or none.
+        late: polls that began later than a tenth of the period after their deadline.
+        missed: polls that were skipped because the one before took too long.
+        reopened: how often the source was opened again.
+        late_ms: poll jitter, see `Lateness.in_ms`.
+        faults: sentences about implausible readings.
+        notes: the channel's own diagnostics.
     """
 
     source: str
@@ -103,19 +162,19 @@ class ChannelStats:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is written to JSON: the channel's own notes stand beside the counts."""
+        """Return the statistics as JSON, with the channel's diagnostics beside the counts."""
         facts = asdict(self)
         return {**facts, **facts.pop("notes")}
 
 
 class PolledChannel:
-    """A channel and what became of it. Its lock is held during a read, and while its source is opened anew.
+    """A channel with its readings and statistics. Its lock is held during a read, and while its source is reopened.
 
-    One thread polls, which must be punctual: it only keeps what came. Another collects it now and then, and works out
-    then what is to be known of the readings, many at once, which costs less than a little after each read.
+    The polling thread must be punctual, so it only stores readings. Another thread collects them now and then and
+    updates the statistics, because many readings at once cost less than one at a time.
 
     Attributes:
-        failing: errors since the last read that worked.
+        failing: errors since the last successful read.
         power_w: the newest power, as of the last `collect`.
     """
 
@@ -126,20 +185,20 @@ class PolledChannel:
         self.power_w: float | None = None
         self.stats = ChannelStats(channel.source, channel.device, channel.domain, channel.grade, period_s)
         self.peers: Sequence[PolledChannel] = ()
-        self._came: list[PowerSample] = []
+        self._uncollected: list[PowerSample] = []
         self._lateness = lateness
-        self._closed: str | None = None
-        self._earlier_notes: list[dict[str, Any]] = []
-        self._still = None if channel.still_limit_s is None else StuckDetector(channel.still_limit_s)
+        self._suspended_because: str | None = None
+        self._earlier_diagnostics: list[dict[str, Any]] = []
+        self._stuck = None if channel.still_limit_s is None else StuckDetector(channel.still_limit_s)
 
     def poll(self) -> None:
-        """Read once and keep what came; whatever goes wrong is counted, and never raised."""
+        """Read once and keep the readings; errors are counted and never raised."""
         if not self.lock.acquire(blocking=False):
-            self._fail("its source is being opened anew")
+            self._fail("its source is being reopened")
             return
         try:
-            if self._closed is not None:
-                self._fail(self._closed)
+            if self._suspended_because is not None:
+                self._fail(self._suspended_because)
                 return
             readings = self.channel.read_many()
         except SourceError as error:
@@ -150,39 +209,39 @@ class PolledChannel:
             return
         finally:
             self.lock.release()
-        self._came += readings
+        self._uncollected += readings
         self.failing = 0
         self.stats.reads += 1
 
     def collect(self) -> list[PowerSample]:
-        """What came since the last call, and is now counted; called by one thread at a time."""
-        count = len(self._came)
-        readings = self._came[:count]
-        del self._came[:count]  # what comes meanwhile stands behind these
+        """Return the readings since the last call, and count them; called by one thread at a time."""
+        count = len(self._uncollected)
+        readings = self._uncollected[:count]
+        del self._uncollected[:count]  # newer readings are appended meanwhile
         self.stats.rows += count
         newest_w = next((reading.power_w for reading in reversed(readings) if reading.power_w is not None), None)
         if newest_w is not None:
             self.power_w = newest_w
-        if self._still is not None:
-            self._still.take(readings, newest_w is not None or self._powered())
+        if self._stuck is not None:
+            self._stuck.update(readings, newest_w is not None or self._powered())
         return readings
 
     def replace(self, channel: SensorChannel) -> None:
-        """Go on with the channel of the source that was opened anew; the caller holds the lock."""
-        self._earlier_notes.append(self.channel.diagnostics())
+        """Continue with a channel of the reopened source; the caller holds the lock."""
+        self._earlier_diagnostics.append(self.channel.diagnostics())
         self.channel = channel
-        self._closed = None
+        self._suspended_because = None
 
     def suspend(self, why: str) -> None:
-        """Read no more until `replace`, because the source is closed; the caller holds the lock."""
-        self._closed = why
+        """Stop reading until `replace`, because the source is closed; the caller holds the lock."""
+        self._suspended_because = why
 
-    def counted(self) -> ChannelStats:
-        """The counts, with what is only worked out when asked for."""
+    def current_stats(self) -> ChannelStats:
+        """Return the statistics, including those that are only computed on demand."""
         self.stats.late_ms = self._lateness.in_ms()
-        fault = self._still.fault() if self._still is not None else None
+        fault = None if self._stuck is None else self._stuck.fault()
         self.stats.faults = [fault] if fault else []
-        self.stats.notes = _joined([*self._earlier_notes, self.channel.diagnostics()])
+        self.stats.notes = _joined([*self._earlier_diagnostics, self.channel.diagnostics()])
         return self.stats
 
     def _fail(self, why: str) -> None:
@@ -191,16 +250,16 @@ class PolledChannel:
         self.stats.last_error = why
 
     def _powered(self) -> bool:
-        """Whether the device draws power, as far as its other channels say: a counter may rest where it does not."""
-        known = [peer.power_w for peer in self.peers if peer.power_w is not None]
-        return not known or any(known)
+        """Whether the device draws power according to its other channels: otherwise its counter may rest."""
+        powers_w = [peer.power_w for peer in self.peers if peer.power_w is not None]
+        return not powers_w or any(powers_w)
 
 
-def _joined(notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The notes of a channel and of those it replaced: lists go on, anything else is the newest."""
+def _joined(diagnostics: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Join the diagnostics of a channel and its predecessors: lists are concatenated, other values overwritten."""
     joined: dict[str, Any] = {}
-    for each in notes:
-        for key, value in each.items():
+    for facts in diagnostics:
+        for key, value in facts.items():
             joined[key] = [*joined.get(key, []), *value] if isinstance(value, list) else value
     return joined
 
@@ -209,18 +268,18 @@ LATE_SHARE = 0.1
 """A poll that starts later than this share of its period is counted as late."""
 
 SLEEP_AT_MOST_S = 0.5
-"""Sleeping takes about half the processor time that a wait for an event takes, but cannot be cut short."""
+"""Sleeping takes about half the CPU time of waiting for an event, but cannot be interrupted."""
 
 
 class Poller:
-    """Polls channels until told to stop: those without a period of their own in one thread, each other in its own.
+    """Polls channels until it is stopped: channels with a period of their own in a thread each, the others in one.
 
-    A channel that fails is tried again at its next deadline. The first polls are all made at once. After that the slow
-    channels take turns over their period, so that they neither wake together nor with the fast ones.
+    A channel that fails is tried again at its next deadline. All first polls are made at once. After that the slow
+    channels are spread over their period, so that they wake neither together nor with the fast ones.
 
     Args:
-        channels: what to read.
-        interval_s: the period of those that have none of their own.
+        channels: the channels to read.
+        interval_s: period of the channels that have none of their own.
     """
 
     def __init__(self, channels: Sequence[SensorChannel], interval_s: float) -> None:
@@ -254,7 +313,7 @@ class Poller:
             thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> list[str]:
-        """End the threads; returns the names of those that hang in a read and are left behind."""
+        """End the threads; return the names of those that hang in a read and are left behind."""
         self._stop.set()
         until_s = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -262,34 +321,34 @@ class Poller:
         return [thread.name for thread in self._threads if thread.is_alive()]
 
     def collect(self) -> list[tuple[SensorChannel, list[PowerSample]]]:
-        """The readings of each channel since the last call; called by one thread at a time."""
+        """Return the readings of each channel since the last call; called by one thread at a time."""
         return [(polled.channel, polled.collect()) for polled in self.polled]
 
     def stats(self) -> list[ChannelStats]:
-        """The counts of each channel so far; rows and faults are those of what was collected."""
-        return [polled.counted() for polled in self.polled]
+        """Return the statistics of each channel; rows and faults cover the collected readings."""
+        return [polled.current_stats() for polled in self.polled]
 
     def silent(self) -> list[ChannelStats]:
-        """The channels that must and do not yet give a reading."""
+        """Return the required channels that have not given a reading yet."""
         return [polled.stats for polled in self.polled if polled.stats.reads == 0 and not polled.channel.optional]
 
     def latest_power_w(self) -> dict[str, float]:
-        """The newest power of each domain in W that was collected, its devices added up, each once."""
-        known = {
+        """Return the newest collected power of each domain in W, summed over devices, each counted once."""
+        powered = {
             (polled.stats.source, polled.stats.device, polled.stats.domain): polled
             for polled in self.polled
             if polled.power_w is not None and polled.stats.domain not in (GPU_SAMPLES, GPU_MODULE)
         }
-        keys = summed_keys((key, polled.stats.grade) for key, polled in known.items())
-        added = {domain for *_, domain in keys}
+        keys = summed_keys((key, polled.stats.grade) for key, polled in powered.items())
+        summed_domains = {domain for *_, domain in keys}
         latest: dict[str, float] = {}
-        for key, polled in known.items():
-            if key in keys or key[2] not in added:
+        for key, polled in powered.items():
+            if key in keys or key[2] not in summed_domains:
                 latest[key[2]] = latest.get(key[2], 0.0) + (polled.power_w or 0.0)
         return latest
 
     def _run(self, group: "_Group", turn: int) -> None:
-        # The fast ones have turn 0 and begin their intervals; the others begin in the middle of one.
+        # Fast channels (turn 0) are polled at the start of an interval, slow ones in the middle.
         phase_ns = 0
         if turn:
             phase_ns = group.period_ns * turn // (self._slow + 1)
@@ -309,7 +368,7 @@ class Poller:
                 return
 
     def _stopped_before(self, due_ns: int) -> bool:
-        """Wait for an absolute deadline, so that delays do not add up; whether polling is to end instead."""
+        """Wait for an absolute deadline, so that delays do not add up; return whether polling must end."""
         wait_s = max(0.0, (due_ns - time.monotonic_ns()) / 1e9)
         if wait_s > SLEEP_AT_MOST_S:
             return self._stop.wait(wait_s)

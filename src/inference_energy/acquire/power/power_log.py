@@ -1,13 +1,7 @@
-"""The sampler's log: an append-only Arrow IPC stream, later made into power.parquet.
+"""The sampler's log: an append-only Arrow stream, which becomes power.parquet or, one row per instant, a CSV file.
 
-The sampler's log: an append-only Arrow IPC stream, later made into power.parquet.
-
-A stream needs no footer, so what a killed sampler leaves can be read up to its last whole batch.
-
-A power log as one row a sampling instant: the table that a CSV reader expects.
-
-The long form has a row for each channel; here the channels that do not overlap are added up at the instants of the one
-that was read most often, the others interpolated to them.
+In the CSV form the channels that do not overlap are added up at the instants of the channel that was read most often;
+the other channels are interpolated to these instants.
 """
 
 import json
@@ -34,15 +28,15 @@ _LABELS = ("source", "device", "domain")
 
 
 class PowerStream:
-    """Appends readings to the file, each time as one batch, which is then on its way to the disk.
+    """Appends readings to a log, one batch at a time.
 
-    The columns of a batch are made all at once, which costs a tenth of making each row a mapping.
+    The columns of a batch are made all at once, which costs a tenth of making a mapping for each row.
 
     Args:
         path: the file to make; its folder must be there.
         clock_anchor: one pair of monotonic and wall-clock time.
         sources: their descriptions, for the metadata.
-        channels: those of the sources, for what they say of themselves.
+        channels: channels of the sources, for their metadata.
     """
 
     def __init__(
@@ -68,13 +62,13 @@ class PowerStream:
 
 
 def _described(source: PowerSource, channels: Sequence[SensorChannel]) -> dict[str, Any]:
-    """A source and its devices; several channels of one device and domain say together what there is to say."""
-    places: dict[tuple[str, str], dict[str, Any]] = {}
+    """Return a source's metadata; the metadata of all channels of one device and domain are merged."""
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
     for channel in channels:
         if channel.source == source.name:
-            places.setdefault((channel.device, channel.domain), {}).update(channel.metadata)
-    about = [{"device": device, "domain": domain, **facts} for (device, domain), facts in places.items()]
-    return {**source.describe(), "channels": about}
+            merged.setdefault((channel.device, channel.domain), {}).update(channel.metadata)
+    facts = [{"device": device, "domain": domain, **metadata} for (device, domain), metadata in merged.items()]
+    return {**source.describe(), "channels": facts}
 
 
 def _columns(groups: Sequence[tuple[SensorChannel, Sequence[PowerSample]]]) -> list[pa.Array]:
@@ -124,7 +118,7 @@ def compact_power_log(stream_path: Path, parquet_path: Path) -> LogStats:
 
 COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes", "source", "grade")
 STALE_AFTER_S = 3.0
-"""A channel with no reading this near to an instant has no value there."""
+"""A channel without a reading this near to an instant has no value there."""
 
 
 def by_instant(log: pa.Table) -> pd.DataFrame:
@@ -169,16 +163,16 @@ def by_instant(log: pa.Table) -> pd.DataFrame:
 
 
 def _at(instants_ns: np.ndarray[Any, Any], part: pd.DataFrame, column: str) -> np.ndarray[Any, Any]:
-    """A channel's column at the instants; NaN further than `STALE_AFTER_S` from a reading."""
-    known = part.dropna(subset=[column])
-    if known.empty:
+    """Interpolate a channel's column to the instants; NaN further than `STALE_AFTER_S` from a reading."""
+    readings = part.dropna(subset=[column])
+    if readings.empty:
         return np.full(len(instants_ns), np.nan)
-    at_ns = known["timestamp_ns"].to_numpy()
+    at_ns = readings["timestamp_ns"].to_numpy()
     after = np.clip(np.searchsorted(at_ns, instants_ns), 0, len(at_ns) - 1)
     before = np.clip(after - 1, 0, None)
     apart_ns = np.minimum(np.abs(at_ns[after] - instants_ns), np.abs(instants_ns - at_ns[before]))
     # Relative times, because ns since boot do not fit a float exactly.
-    values = np.interp((instants_ns - at_ns[0]).astype(float), (at_ns - at_ns[0]).astype(float), known[column])
+    values = np.interp((instants_ns - at_ns[0]).astype(float), (at_ns - at_ns[0]).astype(float), readings[column])
     return np.where(apart_ns <= STALE_AFTER_S * 1e9, values, np.nan)
 
 

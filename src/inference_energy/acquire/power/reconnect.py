@@ -1,7 +1,7 @@
-"""Opens a source anew when a device of it no longer answers, while everything else is polled on.
+"""Reopening of a source whose device no longer answers, while all other sources are polled.
 
-A library that lost its device, as NVML after a reset of the GPU or a reload of the driver, gives errors for ever until
-it is initialised again. Whether it can be is only found by trying, at growing distances.
+A library that lost its device, such as NVML after a GPU reset or a driver reload, fails until it is initialized again.
+Only a try shows whether that works, so tries are made at growing intervals.
 """
 
 import threading
@@ -20,10 +20,10 @@ READS_END_WITHIN_S = 3.0
 class SourceReconnector:
     """Watches one source's channels.
 
-    The source is closed and opened only when all channels of one of its devices failed `ERRORS_BEFORE_REOPENING` times
-    in a row, for meanwhile none of it can be read: a lost device costs the measurement anyway, a lost side channel not.
-    If it was opened while the device still gave errors, so that some channels were not found, it is opened once more
-    when the device is back.
+    The source is closed and reopened only when all channels of one of its devices failed `ERRORS_BEFORE_REOPENING`
+    times in a row, because none of the source can be read meanwhile: a lost device costs the measurement anyway, a lost
+    side channel does not. A source that was opened while the device still failed may lack channels; then it is reopened
+    once more when the device is back.
 
     Args:
         source: the open source.
@@ -38,8 +38,8 @@ class SourceReconnector:
         self._next_s = 0.0
         self._incomplete = False
 
-    def look(self) -> None:
-        """Start to open the source anew if that is due; returns at once."""
+    def check(self) -> None:
+        """Start to reopen the source if that is due; return at once."""
         if self.busy():
             return
         if not self._lost():
@@ -52,7 +52,7 @@ class SourceReconnector:
         self._thread.start()
 
     def busy(self, wait_s: float = 0.0) -> bool:
-        """Whether the source is being opened, after waiting for that to end."""
+        """Return whether the source is being reopened, after waiting for the end of it."""
         if self._thread is None:
             return False
         self._thread.join(wait_s)
@@ -76,7 +76,7 @@ class SourceReconnector:
                 held.append(polled)
             self._open()
         finally:
-            # The pause begins here: its readings need time to show that they work, however long the opening took.
+            # The pause begins only now, because new readings need time to come, however long opening took.
             self._next_s = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             for polled in held:
@@ -89,18 +89,18 @@ class SourceReconnector:
             channels = self.source.channels()
         except Exception as error:  # a library in trouble may raise anything
             for polled in self._polled:
-                polled.suspend(f"opening {self.source.name} anew failed: {error}")
+                polled.suspend(f"reopening {self.source.name} failed: {error}")
             return
         fresh = _by_kind(channels)
         self._incomplete = False
         for polled in self._polled:
-            found = fresh.get(_kind(polled.channel))
-            if found:
-                polled.replace(found.pop(0))
+            successors = fresh.get(_kind(polled.channel))
+            if successors:
+                polled.replace(successors.pop(0))
                 polled.stats.reopened += 1  # and `failing` stays until a read works
             else:
                 self._incomplete = self._lost()
-                polled.suspend(f"{self.source.name}, opened anew, gives this no more")
+                polled.suspend(f"{self.source.name} no longer gives this after it was reopened")
 
 
 def _kind(channel: SensorChannel) -> tuple[type[SensorChannel], str, str]:

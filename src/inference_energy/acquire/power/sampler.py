@@ -31,25 +31,25 @@ from inference_energy.contracts.io import clock_anchor, write_json
 from inference_energy.errors import InputError, RunError
 
 FLUSH_PERIOD_S = 0.4
-"""A killed sampler loses what it read since the last flush, and what it had not yet read of a GPU's own samples, which
-it asks for every 0.6 s: at most a second."""
+"""A killed sampler loses the readings since the last flush and a GPU's own samples since their last read (0.6 s): in
+all at most a second."""
 
 PROGRESS_PERIOD_S = 1.0
 
 COLLECT_GARBAGE_PERIOD_S = 30.0
-"""Python's own collections, which come at any time, are off. Readings need none: it is for what sources may leave."""
+"""Automatic garbage collection is off because it could come at any time. Readings leave no cycles; sources may."""
 
 SWITCH_INTERVAL_S = 0.0005
-"""How long one thread may run while another, such as that of the fast polls, waits for its turn."""
+"""Longest time that one thread runs while another waits, such as the thread of the fast polls."""
 
 NICE = -10
-"""The scheduler's preference, taken where it is allowed: on a machine whose cores are all busy polls else come late."""
+"""Scheduling priority, set where it is allowed: otherwise polls come late on a machine with all cores busy."""
 
 OPENING_ENDS_WITHIN_S = 5.0
 
 
 def stats_path(output: Path) -> Path:
-    """Where the counts of a log lie: beside it."""
+    """Return the path of a log's statistics, beside it."""
     return output.with_name(output.name + ".stats.json")
 
 
@@ -57,7 +57,7 @@ def open_channels(sources: Sequence[PowerSource]) -> list[tuple[PowerSource, lis
     """Each source with its channels.
 
     Raises:
-        RunError: a source that had said it works does not.
+        RunError: a source cannot be opened although its probe succeeded.
     """
     opened: list[tuple[PowerSource, list[SensorChannel]]] = []
     for source in sources:
@@ -84,14 +84,14 @@ class Sampler:
         self._wake_read, self._wake_write = os.pipe()
 
     def request_stop(self) -> None:
-        """End `run`; may be called from a signal handler or another thread."""
+        """Make `run` return; may be called from a signal handler or another thread."""
         os.write(self._wake_write, b".")
 
     def run(self, owner_fd: int | None = None) -> dict[str, Any]:
-        """Sample; returns the counts, as they also stand in the stats file.
+        """Sample until something ends it; return the statistics, which are also written to the stats file.
 
         Args:
-            owner_fd: a file descriptor whose end of file means that the owner is gone.
+            owner_fd: file descriptor that reaches its end of file when the owner is gone.
 
         Raises:
             RunError: a source cannot be opened.
@@ -101,9 +101,9 @@ class Sampler:
         every = [channel for _, channels in opened for channel in channels]
         stream = PowerStream(self._output, anchor, self._sources, every)
         poller = Poller(every, self._spec.interval_s)
-        polled = {one.channel: one for one in poller.polled}
+        by_channel = {polled.channel: polled for polled in poller.polled}
         reopeners = [
-            SourceReconnector(source, [polled[channel] for channel in channels]) for source, channels in opened
+            SourceReconnector(source, [by_channel[channel] for channel in channels]) for source, channels in opened
         ]
         start_s = time.monotonic()
         poller.start()
@@ -112,7 +112,7 @@ class Sampler:
         finally:
             elapsed_s = time.monotonic() - start_s
             hanging = poller.stop()
-            hanging += [f"reopen-{one.source.name}" for one in reopeners if one.busy(OPENING_ENDS_WITHIN_S)]
+            hanging += [f"reopen-{each.source.name}" for each in reopeners if each.busy(OPENING_ENDS_WITHIN_S)]
             stream.write(poller.collect())
             stream.close()
         counts = {
@@ -138,9 +138,9 @@ class Sampler:
         start_s: float,
         owner_fd: int | None,
     ) -> str:
-        """Flush and report until something ends the run; returns what."""
+        """Flush and report until something ends the run; return its name."""
         ready = False
-        # In the middle between two polls, which would else wait for the flush.
+        # Flush midway between two polls so that no poll is delayed.
         flush_s = start_s + FLUSH_PERIOD_S + min(self._spec.interval_s, FLUSH_PERIOD_S) / 2
         progress_s, garbage_s = start_s + PROGRESS_PERIOD_S, start_s + COLLECT_GARBAGE_PERIOD_S
         end_s = start_s + (self._spec.duration_s or float("inf"))
@@ -154,7 +154,7 @@ class Sampler:
                 flush_s = _following(flush_s, FLUSH_PERIOD_S, now_s)
                 stream.write(poller.collect())
                 for reopener in reopeners:
-                    reopener.look()
+                    reopener.check()
                 if now_s >= progress_s:
                     progress_s = _following(progress_s, PROGRESS_PERIOD_S, now_s)
                     emit("progress", **_progress(poller, now_s - start_s))
@@ -172,7 +172,7 @@ class Sampler:
 
 
 def _following(due_s: float, period_s: float, now_s: float) -> float:
-    """The next time on a grid after one that has come."""
+    """Return the first time after `now_s` on the grid of `due_s`."""
     return due_s + period_s * (1 + (now_s - due_s) // period_s)
 
 
@@ -197,7 +197,7 @@ def tune_sampler_process() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the sampler process; returns its exit code: 0, 1 (it failed) or 2 (the spec cannot be used)."""
+    """Run the sampler process; return its exit code: 0, 1 (it failed) or 2 (the spec cannot be used)."""
     parser = argparse.ArgumentParser(prog="inference_energy.acquire.power.sampler", description="Log power.")
     parser.add_argument("--spec", required=True, help="the sampler's spec as JSON")
     parser.add_argument("--output", required=True, type=Path, help="the Arrow stream to write")

@@ -1,4 +1,4 @@
-"""The owner's side of the sampler process: start it, follow it, stop it."""
+"""The sampler process as its owner sees it: started, followed, stopped."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from inference_energy.acquire.power.sampler import stats_path
 from inference_energy.acquire.power.settings import SamplerSpec
-from inference_energy.contracts.child_process import ChildProcess, Event
+from inference_energy.contracts.child_process import ChildProcess, Event, python_module
 from inference_energy.contracts.io import read_json
 from inference_energy.errors import RunError
 
@@ -18,7 +18,7 @@ START_TIMEOUT_S = 60.0
 """Sources are opened one after the other; without persistence mode a driver of many GPUs alone takes ten seconds."""
 
 METER_START_S = 60.0
-"""What opening a device that is set up may take besides: a BMC is asked about tens of chassis, seconds each."""
+"""Additional time for each device that is set up: a BMC may need seconds for each of tens of chassis."""
 
 
 END_TIMEOUT_S = 15.0
@@ -27,11 +27,14 @@ END_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class SamplerStats:
-    """What a sampler process did.
+    """Statistics of a sampler process.
 
-    `ended_by` is `request`, `owner`, `duration`, or says how the process died; then `clean` is False and the counts are
-    missing, but the log can be compacted. `channels` holds a mapping for each channel: `polled.ChannelStats` and the
-    channel's notes, such as `foreign_processes` of `sources.nvml.processes`.
+    Attributes:
+        ended_by: `request`, `owner`, `duration`, or a sentence that says how the process died.
+        clean: whether it ended in order; if it did not, the counts are missing, but the log can be compacted.
+        elapsed_s: how long it sampled.
+        channels: `polling.ChannelStats` of each channel with the channel's diagnostics, such as `foreign_processes` of
+            `sources.nvml.processes`.
     """
 
     ended_by: str
@@ -41,17 +44,17 @@ class SamplerStats:
 
     @property
     def missed(self) -> int:
-        """Polls lost, over all channels."""
+        """Missed polls of all channels."""
         return sum(channel["missed"] for channel in self.channels)
 
     @property
     def faults(self) -> list[str]:
-        """A sentence for each channel that had errors, and for whatever else was noticed."""
+        """A sentence for each channel that had errors, and for each other fault."""
         return [sentence for channel in self.channels for sentence in _sentences(channel)]
 
 
 def start_timeout_s(spec: SamplerSpec) -> float:
-    """How long the sampler may take until every channel gave a reading."""
+    """Return how long the sampler may take until every channel has given a reading."""
     meters = (spec.redfish, spec.ipmi, spec.smart_plug, spec.pdu, spec.dcgm)
     return START_TIMEOUT_S + METER_START_S * sum(meter is not None for meter in meters) + spec.pcm_power.period_s
 
@@ -64,7 +67,7 @@ def _sentences(channel: dict[str, Any]) -> Iterator[str]:
             f"{channel['last_error']}"
         )
     if channel.get("reopened"):
-        yield f"{name}: the source was opened anew {channel['reopened']} time(s)"
+        yield f"{name}: the source was reopened {channel['reopened']} time(s)"
     for fault in channel.get("faults", []):
         yield f"{name}: {fault}"
     for process in channel.get("foreign_processes", []):
@@ -87,8 +90,8 @@ class SamplerProcess:
         self._ready = threading.Event()
         self._progress: dict[str, Any] = {}
         module = "inference_energy.acquire.power.sampler"
-        arguments = ["--spec", spec.model_dump_json(), "--output", str(output)]
-        self._child = ChildProcess(module, arguments, name="the power sampler", on_event=self._take_event)
+        command = python_module(module, "--spec", spec.model_dump_json(), "--output", str(output))
+        self._child = ChildProcess(command, name="the power sampler", on_event=self._take_event)
 
     @property
     def pid(self) -> int | None:

@@ -1,6 +1,6 @@
-"""A simulated machine: the one thing that measuring code knows of it, so that nothing simulated passes for measured.
+"""The grade `simulated`, which keeps simulated readings from passing as measured.
 
-Where the variable names a node folder, whatever a source reads is simulated, and its grade says so.
+Measuring code knows one thing of a simulated machine: if `VARIABLE` names a node folder, all readings are simulated.
 """
 
 import os
@@ -14,13 +14,13 @@ GRADE = "simulated"
 
 
 def simulated_node() -> Path | None:
-    """The folder of the simulated machine that this process sees; None on a real one."""
+    """Return the folder of the simulated machine, or None on a real one."""
     folder = os.environ.get(VARIABLE)
     return Path(folder) if folder else None
 
 
 def labelled(source: PowerSource) -> PowerSource:
-    """The source, on a simulated machine with the grade `simulated` on it and on all it gives."""
+    """Return the source; on a simulated machine the source and its channels get the grade `simulated`."""
     return source if simulated_node() is None else _Simulated(source)
 
 

@@ -1,9 +1,4 @@
-"""Keeps a node's RAPL tree up to date while a command runs on it.
-
-Keeps a node's RAPL tree up to date while a command runs on it.
-
-Runs a command on a virtual node: whatever it starts sees the node's GPU, counters and vLLM in place of real ones.
-"""
+"""Runs a command on a virtual node: the command sees the node's GPU, counters and vLLM in place of real ones."""
 
 import os
 import shlex
@@ -21,33 +16,40 @@ from typing import Self
 from inference_energy.bench.config import Node
 from inference_energy.bench.live.node import VARIABLE, NodeFolder, make_node
 from inference_energy.bench.live.power_trace_file import SHOWN_AFTER_S, TraceReader
-from inference_energy.bench.sensors.rapl import Powercap, RaplView
+from inference_energy.bench.sensors.rapl import PowercapTree, RaplView
 from inference_energy.errors import InputError, RunError
 
 PERIOD_S = 0.05
 
+SHIMS = Path(__file__).parents[1] / "shims"
+MACHINE = "bench"
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 
-class PowercapFeed:
-    """Refreshes the tree 20 times a second, in a thread, from entering the context to leaving it.
 
-    Does nothing for a node without RAPL.
+class PowercapUpdater:
+    """Thread that refreshes the node's powercap folder 20 times a second, inside a `with` block.
+
+    It does nothing for a node without RAPL.
 
     Args:
-        made: the node.
+        node_folder: the node.
     """
 
-    def __init__(self, made: NodeFolder) -> None:
-        self._present = made.node.sensors.rapl.present
-        self._reader = TraceReader(made.traces, made.node, made.origin_ns)
-        node = made.node
-        view = RaplView(node.sensors.rapl, self._reader.host, node.engine, origin_ns=made.origin_ns, seed=node.seed)
-        self._tree = Powercap(made.powercap, view)
+    def __init__(self, node_folder: NodeFolder) -> None:
+        self._present = node_folder.node.sensors.rapl.present
+        self._reader = TraceReader(node_folder.traces, node_folder.node, node_folder.origin_ns)
+        node = node_folder.node
+        view = RaplView(
+            node.sensors.rapl, self._reader.host, node.engine, origin_ns=node_folder.origin_ns, seed=node.seed
+        )
+        self._tree = PowercapTree(node_folder.powercap, view)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="powercap", daemon=True)
 
     def __enter__(self) -> Self:
         if self._present:
-            self._reader.look()
+            self._reader.refresh()
             self._tree.make(_shown_ns())  # before the command looks for it
             self._thread.start()
         return self
@@ -62,7 +64,7 @@ class PowercapFeed:
 
     def _run(self) -> None:
         while not self._stop.wait(PERIOD_S):
-            self._reader.look()
+            self._reader.refresh()
             self._tree.refresh(_shown_ns())
 
 
@@ -70,20 +72,14 @@ def _shown_ns() -> int:
     return time.monotonic_ns() - round(SHOWN_AFTER_S * 1e9)
 
 
-STAND_IN = Path(__file__).parents[1] / "stand_in"
-MACHINE = "bench"
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
+def bench_environment(node_folder: NodeFolder, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which a process sees the node; `base` is the environment outside.
 
-
-def bench_environment(made: NodeFolder, base: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which a process sees the node; `base` is what it would have had.
-
-    Results go under the machine `bench`, or a name that begins so: never among those of a real machine. Locks of GPUs
-    lie in the node's folder unless `base` says otherwise.
+    Results belong to the machine `bench`, or one whose name begins with it: never to a real machine. Locks of GPUs are
+    in the node's folder unless `base` names another.
     """
-    path = [str(STAND_IN), *(part for part in [base.get("PYTHONPATH")] if part)]
-    locks = made.folder / "locks"
+    path = [str(SHIMS), *(part for part in [base.get("PYTHONPATH")] if part)]
+    locks = node_folder.folder / "locks"
     locks.mkdir(exist_ok=True)
     machine = base.get("INFERENCE_ENERGY_MACHINE", "")
     return {
@@ -93,7 +89,7 @@ def bench_environment(made: NodeFolder, base: Mapping[str, str]) -> dict[str, st
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join(path),
         "INFERENCE_ENERGY_MACHINE": machine if machine.startswith(MACHINE) else MACHINE,
-        VARIABLE: str(made.folder),
+        VARIABLE: str(node_folder.folder),
         "INFERENCE_ENERGY_VLLM_PYTHON": sys.executable,
         "INFERENCE_ENERGY_STEP_LOAD": shlex.join([sys.executable, "-m", "inference_energy.bench.live.step_load"]),
     }
@@ -104,11 +100,11 @@ def run_on_bench(node: Node, folder: Path, command: Sequence[str]) -> int:
 
     Args:
         node: the node; it begins now.
-        folder: its folder, new or empty, which stays.
+        folder: its folder, new or empty; it is kept.
         command: words of the command.
 
     Returns:
-        The command's exit code; 128 and the signal's number where a signal ended it, as a shell has it.
+        The command's exit code; as in a shell, 128 plus the signal's number if a signal ended it.
 
     Raises:
         InputError: the folder is in use, the node is not known, or there is no such command.
@@ -116,29 +112,29 @@ def run_on_bench(node: Node, folder: Path, command: Sequence[str]) -> int:
     """
     if not command:
         raise InputError("bench: write the command to run, such as: snakemake --configfile config.yaml")
-    made = make_node(folder, node)
-    with PowercapFeed(made):
+    node_folder = make_node(folder, node)
+    with PowercapUpdater(node_folder):
         try:
-            child = subprocess.Popen(list(command), env=bench_environment(made, os.environ))
+            child = subprocess.Popen(list(command), env=bench_environment(node_folder, os.environ))
         except FileNotFoundError as error:
             raise InputError(f"bench: there is no command {command[0]!r}: {error.strerror}") from error
         except OSError as error:
             raise RunError(f"bench: {command[0]} cannot be run: {error.strerror}") from error
-        with _passing_signals(child):
+        with _signals_passed_on(child):
             code = child.wait()
     return code if code >= 0 else 128 - code
 
 
 @contextmanager
-def _passing_signals(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Pass signals on to the child, whose end then ends us. Only a main thread gets any."""
+def _signals_passed_on(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Pass signals on to the child, whose end then ends this process. Only a main thread gets signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def pass_on(number: int, _: FrameType | None) -> None:
         if number in FROM_THE_KEYBOARD and _in_foreground():
-            return  # the terminal gave it to the child as well
+            return  # the terminal sent it to the child too
         with suppress(ProcessLookupError):
             child.send_signal(number)
 
@@ -151,7 +147,7 @@ def _passing_signals(child: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 
 def _in_foreground() -> bool:
-    """Whether a key at the terminal, such as Ctrl-C, reaches our whole process group."""
+    """Return whether a key at the terminal, such as Ctrl-C, reaches this whole process group."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""The HTTP endpoints of the live server."""
+"""HTTP endpoints of the live server."""
 
 import asyncio
 import time
@@ -10,16 +10,17 @@ from aiohttp import web
 
 from inference_energy.bench.live.engine_loop import EngineLoop
 from inference_energy.bench.live.flags import ServerSettings
+from inference_energy.bench.live.live_request import TruthSink
 from inference_energy.bench.live.metrics import EngineMetrics
 from inference_energy.bench.live.protocol import (
     MESSAGE,
     ChatBody,
     CompletionBody,
     DetokenizeBody,
-    Fates,
     Generation,
     Prompt,
     RefusedError,
+    RequestFaults,
     TokenizeBody,
     checked_length,
     error_content,
@@ -38,11 +39,10 @@ from inference_energy.bench.live.responses import (
     whole_choice,
 )
 from inference_energy.bench.live.tokens import Tokenizer
-from inference_energy.bench.live.truth_files import TruthSink
 from inference_energy.bench.truth.prefix_cache import block_hashes, output_length
 
 VERSION = "0.25.1+simulated"
-"""The vLLM whose manners these are."""
+"""Version of vLLM whose behavior is copied."""
 
 MOST_BODY_BYTES = 2**26
 STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "X-Simulated": "inference-energy"}
@@ -52,12 +52,12 @@ class Endpoints:
     """Answers requests out of one engine.
 
     Args:
-        settings: what is served.
-        engine_loop: where requests go.
-        metrics: the page /metrics.
-        truth: is told of tokens sent.
-        tokenizer: the model's.
-        fates: what goes wrong.
+        settings: settings of the server.
+        engine_loop: computes the requests.
+        metrics: gives the page /metrics.
+        truth: records the tokens sent.
+        tokenizer: tokenizer of the model.
+        faults: faults that requests meet.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Endpoints:
         metrics: EngineMetrics,
         truth: TruthSink,
         tokenizer: Tokenizer,
-        fates: Fates,
+        faults: RequestFaults,
     ) -> None:
         self._settings = settings
         self._engine_loop = engine_loop
         self._metrics = metrics
         self._truth = truth
         self._tokenizer = tokenizer
-        self._fates = fates
+        self._faults = faults
         self._created = int(time.time())
         self._requests = 0
         self._open: set[BenchAnswer] = set()
@@ -96,7 +96,7 @@ class Endpoints:
         return app
 
     def cut(self) -> None:
-        """Drop every connection on which an answer is under way, and forget its requests."""
+        """Abort every connection with an answer under way, and its requests."""
         for answer in list(self._open):
             answer.transport.abort()
             for choice in answer.choices:
@@ -156,15 +156,15 @@ class Endpoints:
         self, http: web.Request, body: Generation, prompts: list[Prompt], style: Style
     ) -> web.StreamResponse:
         self._check_model(body.model)
-        fate = self._fates.next()
-        if fate == "error 500":
+        fault = self._faults.next()
+        if fault == "error 500":
             raise RefusedError(500, MESSAGE)
         name = f"{style.prefix}-{http.headers.get('X-Request-Id') or uuid.uuid4().hex}"
         requests = [self._request(body, prompt, name) for prompt in prompts]
         transport = http.transport
         if transport is None:
             raise web.HTTPBadRequest(reason="the client is gone")
-        stall_s = self._fates.faults.stall_s
+        stall_s = self._faults.settings.stall_s
         common = common_part(name, style.part if body.stream else style.whole, int(time.time()), self._metrics.model)
         response: web.StreamResponse | None = None
         if body.stream:
@@ -175,7 +175,7 @@ class Endpoints:
             await response.prepare(http)
             stream = StreamAnswer(
                 transport,
-                fate,
+                fault,
                 stall_s,
                 self._engine_loop.abort,
                 chunked=chunked,
@@ -189,18 +189,18 @@ class Endpoints:
             await self._finish(stream)
             await response.write_eof()
             return response
-        answer = BenchAnswer(transport, fate, stall_s, self._engine_loop.abort)
+        answer = BenchAnswer(transport, fault, stall_s, self._engine_loop.abort)
         for index, request in enumerate(requests):
             answer.add(AnswerChoice(answer, index=index, **request))
         await self._finish(answer)
-        if fate == "stall":
+        if fault == "stall":
             await asyncio.sleep(stall_s)
         counts = answer.counts(self._settings.prompt_tokens_details)
         choices = [whole_choice(style, choice.index, self._text(choice), choice.reason) for choice in answer.choices]
         return web.json_response({**common, "choices": choices, "usage": counts})
 
     async def _finish(self, answer: BenchAnswer) -> None:
-        """Have an answer's requests computed; whatever ends it before, nothing of it stays in the engine."""
+        """Compute an answer's requests; if anything ends it early, none of them stays in the engine."""
         self._open.add(answer)
         try:
             for choice in answer.choices:
@@ -212,7 +212,7 @@ class Endpoints:
                 self._engine_loop.abort(choice)
 
     def _request(self, body: Generation, prompt: Prompt, name: str) -> dict[str, Any]:
-        """What `Choice` needs to know of one prompt."""
+        """Return the arguments of `AnswerChoice` for one prompt."""
         settings, tokenizer = self._settings, self._tokenizer
         engine = settings.node.engine
         tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
@@ -225,7 +225,7 @@ class Endpoints:
         hashes = block_hashes(tokens, engine.block_size, body.cache_salt) if engine.enable_prefix_caching else ()
         self._requests += 1
         return {
-            "first": tokenizer.first_said(prompt),
+            "first": tokenizer.first_token(prompt),
             "request_id": self._requests,
             "name": name,
             "prompt_tokens": len(tokens),
@@ -238,7 +238,7 @@ class Endpoints:
     def _text(self, choice: AnswerChoice) -> str:
         tokenizer = self._tokenizer
         return "".join(
-            f" {tokenizer.word(tokenizer.nth(choice.first, place))}" for place in range(choice.output_tokens)
+            f" {tokenizer.word(tokenizer.nth(choice.first, index))}" for index in range(choice.output_tokens)
         )
 
     def _check_model(self, model: str | None) -> None:
@@ -250,7 +250,7 @@ class Endpoints:
 async def errors_as_json(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Refusals, and paths that are not there, as vLLM tells of them."""
+    """Turn refusals and unknown paths into vLLM's error objects."""
     try:
         return await handler(request)
     except RefusedError as error:

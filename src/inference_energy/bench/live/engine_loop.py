@@ -2,8 +2,8 @@
 
 The engine's clock is virtual: a step begins where the one before ended, however late the event loop wakes. So the
 delay of one wake-up is the lateness of the tokens of one step, and never adds up. Requests come in at their time of
-arrival: one that came while a step ran waits for its end, as in the offline simulation. Only where this machine cannot
-follow at all does the engine rest for what it is behind; `slips` counts that.
+arrival: one that came while a step ran waits for its end, as in the offline simulation. Only if this machine cannot
+keep up does the engine rest for the time it is behind; `slips` counts that.
 """
 
 import asyncio
@@ -11,16 +11,15 @@ import time
 from collections import deque
 from typing import Protocol, cast
 
+from inference_energy.bench.live.live_request import LiveRequest, TruthSink
 from inference_energy.bench.live.metrics import EngineMetrics
-from inference_energy.bench.live.protocol import Job
-from inference_energy.bench.live.timer import Alarm
-from inference_energy.bench.live.truth_files import TruthSink
+from inference_energy.bench.live.timer import WakeTimer
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import GPU_IDLE, BenchRequest
 
 IDLE_ROW_NS = 250_000_000
 BUSY_ROW_NS = 400_000_000
-"""A row of the trace is written at least so often, at rest and within a long step."""
+"""Longest time between rows of the trace, at rest and within a long step."""
 
 MOST_BEHIND_NS = 50_000_000
 STEPS_A_WAKE = 16
@@ -28,12 +27,12 @@ MOST_WAIT_AT_END_S = 0.4
 
 
 class Trace(Protocol):
-    """Where the node's power is told; `live.trace_file.TraceWriter` is one."""
+    """Record of the node's power, such as `power_trace_file.TraceWriter`."""
 
     def append(
         self, start_ns: int, gpu_w: float, host_w: float, temperature_c: float, events: int, busy: bool | int
     ) -> None:
-        """Say what holds from `start_ns` until the next row."""
+        """Append what holds from `start_ns` until the next row."""
 
     def close(self) -> None:
         """End the life now."""
@@ -45,13 +44,14 @@ class EngineLoop:
     Args:
         engine: its clock stands at now.
         loop: where to run.
-        metrics: is told of steps and ends.
-        trace: is told of power; None: nobody is.
-        truth: is told of ends.
+        metrics: counts steps and ends.
+        trace: records power; None records nothing.
+        truth: records ends.
 
     Attributes:
-        resident: whether the model is loaded; before, the GPUs draw their cold idle.
-        slips: how often, and `slipped_ns` how long, the engine rested because this machine could not follow.
+        resident: whether the model is loaded; until then the GPUs draw their cold idle.
+        slips: how often the engine rested because this machine could not follow.
+        slipped_ns: how long it rested for that reason.
     """
 
     def __init__(
@@ -69,38 +69,38 @@ class EngineLoop:
         self._metrics = metrics
         self._trace = trace
         self._truth = truth
-        self._inbox: deque[Job] = deque()
+        self._inbox: deque[LiveRequest] = deque()
         self._begun_ns = 0
         self._row_ns = 0
-        self._alarm = Alarm(loop, self._wake)
+        self._alarm = WakeTimer(loop, self._wake)
         self._row()
         self._set_alarm()
 
-    def loaded(self) -> None:
-        """The model is in memory now."""
+    def mark_loaded(self) -> None:
+        """Note that the model is in memory from now on."""
         self._rest(time.monotonic_ns())
         self.resident = True
         self._row()
 
-    def submit(self, job: Job) -> None:
-        """Take a request in, as arrived now; where nothing runs, a step begins at once."""
-        job.arrival_ns = time.monotonic_ns()
-        self._inbox.append(job)
+    def submit(self, request: LiveRequest) -> None:
+        """Accept a request that arrives now; where nothing runs, a step begins at once."""
+        request.arrival_ns = time.monotonic_ns()
+        self._inbox.append(request)
         if not self.engine.busy:
             self._wake()
 
-    def abort(self, job: Job, outcome: str = "abort") -> None:
-        """Forget a request; one that has ended is left alone."""
-        if job.outcome is not None:
+    def abort(self, request: LiveRequest, outcome: str = "abort") -> None:
+        """Remove a request; one that has ended is left alone."""
+        if request.outcome is not None:
             return
-        if job in self._inbox:
-            self._inbox.remove(job)
+        if request in self._inbox:
+            self._inbox.remove(request)
         else:
-            self.engine.abort(job)
-        self._end(job, outcome)
+            self.engine.abort(request)
+        self._end(request, outcome)
 
     def hang(self) -> None:
-        """Never come back: what runs is finished, and no token of it is handed over."""
+        """Block for ever: the step under way is finished, and none of its tokens is handed over."""
         while True:
             now_ns = time.monotonic_ns()
             if self.engine.busy and self.engine.now_ns <= now_ns:
@@ -112,7 +112,7 @@ class EngineLoop:
             time.sleep(IDLE_ROW_NS / 1e9)
 
     async def stop(self) -> None:
-        """End the life: the step under way is waited for, the rest forgotten. All requests must have been aborted."""
+        """End the life after the step under way. All requests must have been aborted."""
         self._alarm.close()
         if self.engine.busy:
             left_s = (self.engine.now_ns - time.monotonic_ns()) / 1e9
@@ -133,7 +133,7 @@ class EngineLoop:
                 row, begun_ns = len(engine.segments) - 1, self._begun_ns
                 decoding = engine.decoding()
                 changed = engine.complete()
-                # The next step first, so that the trace tells of it before anybody looks.
+                # The next step first, so that its row is there before a sensor reads the trace.
                 goes_on = self._begin(now_ns)
                 self._deliver(row, begun_ns, due_ns, decoding, changed)
                 if not goes_on:
@@ -174,28 +174,28 @@ class EngineLoop:
         self, row: int, begun_ns: int, due_ns: int, decoding: list[BenchRequest], changed: list[BenchRequest]
     ) -> None:
         """Hand over the tokens of a step: to those that decoded, then to those whose prompt it completed."""
-        for job in cast("list[Job]", decoding):
-            if job.outcome is None:  # an error may have ended it together with another
-                job.deliver(due_ns)
-        jobs = cast("list[Job]", changed)
-        joined = [job for job in jobs if job.delivered < job.generated and job.outcome is None]
+        for request in cast("list[LiveRequest]", decoding):
+            if request.outcome is None:  # an error may have ended it together with another
+                request.deliver(due_ns)
+        requests = cast("list[LiveRequest]", changed)
+        joined = [request for request in requests if request.delivered < request.generated and request.outcome is None]
         self._metrics.step(row, begun_ns, due_ns, len(decoding), joined)
-        for job in joined:
-            job.deliver(due_ns)
-        for job in jobs:
-            if job.finished and job.outcome is None:
-                self._end(job, job.reason)
+        for request in joined:
+            request.deliver(due_ns)
+        for request in requests:
+            if request.finished and request.outcome is None:
+                self._end(request, request.reason)
 
-    def _end(self, job: Job, outcome: str) -> None:
-        job.outcome = outcome
-        self._metrics.ended(job, outcome)
-        self._truth.ended(job)
+    def _end(self, request: LiveRequest, outcome: str) -> None:
+        request.outcome = outcome
+        self._metrics.ended(request, outcome)
+        self._truth.ended(request)
 
     def _rest(self, until_ns: int) -> None:
         self.engine.rest(until_ns, None if self.resident else self.engine.physics.device.cold_idle_w)
 
     def _row(self, start_ns: int | None = None) -> None:
-        """Tell the trace of the step that is under way, or else of the rest that begins where the log ends."""
+        """Append a row for the step under way, or else for the rest that begins where the log ends."""
         engine = self.engine
         log, busy = engine.segments, engine.busy
         self._row_ns = engine.now_ns if start_ns is None else start_ns

@@ -1,4 +1,4 @@
-"""The command line: vLLM's flags where they matter, and the node they change."""
+"""Command line of the live server: vLLM's flags as far as they matter, and the node that they change."""
 
 import argparse
 import json
@@ -21,23 +21,24 @@ ENGINE_FLAGS = {
     "enable_prefix_caching": "enable_prefix_caching",
     "num_gpu_blocks_override": "num_gpu_blocks",
 }
-"""Flags with a setting of the engine, and its name there."""
+"""Name of the engine setting that a flag changes."""
 
 BYTES = {"float32": 4.0, "float": 4.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
-"""Types other than those of two bytes."""
+"""Bytes of the types that do not have two."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What to serve, and how.
+    """Settings of the live server.
 
     Attributes:
-        model: as the command line names it; `folder` is the same where it is a folder.
+        model: the model as the command line names it.
+        folder: the model's folder, if it is one.
         served_names: names under which clients may ask for it; answers carry the first.
         node: the node with the command line's changes.
-        shape: the model's.
-        traces: where the node's power is told; None: nowhere.
-        truth: where the server writes what is true; None: nowhere.
+        shape: shape of the model.
+        traces: folder for the node's power; None writes none.
+        truth: folder for the server's truth; None writes none.
         ignored: flags that the bench does not know.
     """
 
@@ -55,7 +56,7 @@ class ServerSettings:
     ignored: tuple[str, ...]
 
 
-def settings(arguments: Sequence[str], pid: int) -> ServerSettings:
+def parse_command_line(arguments: Sequence[str], pid: int) -> ServerSettings:
     """Read a command line.
 
     Args:
@@ -65,43 +66,43 @@ def settings(arguments: Sequence[str], pid: int) -> ServerSettings:
     Raises:
         InputError: a value does not fit, or the model is not known; the message names it.
     """
-    given, ignored = _parser().parse_known_args([_dashed(word) for word in arguments])
-    here = node_here()
-    stated = Node() if given.node is None else Node.read(given.node)
-    node = stated if here is None else here.node
-    folder, shape, longest = _model(given.model)
+    flags, ignored = _parser().parse_known_args([_dashed(word) for word in arguments])
+    node_folder = node_here()
+    default = Node() if flags.node is None else Node.read(flags.node)
+    node = default if node_folder is None else node_folder.node
+    folder, shape, longest = _model(flags.model)
     content = node.model_dump()
     for flag, name in ENGINE_FLAGS.items():
-        if (value := getattr(given, flag)) is not None:
+        if (value := getattr(flags, flag)) is not None:
             content["engine"][name] = value
-    if given.max_model_len is None and longest is not None:
+    if flags.max_model_len is None and longest is not None:
         content["engine"]["max_model_len"] = min(node.engine.max_model_len, longest)
     for flag, name in (("tensor_parallel_size", "tensor_parallel"), ("seed", "seed")):
-        if (value := getattr(given, flag)) is not None:
+        if (value := getattr(flags, flag)) is not None:
             content[name] = value
     changes = {}
-    if given.dtype in BYTES:
-        changes = {"weight_bytes_per_parameter": BYTES[given.dtype], "kv_bytes_per_element": BYTES[given.dtype]}
-    if given.kv_cache_dtype in BYTES:
-        changes["kv_bytes_per_element"] = BYTES[given.kv_cache_dtype]
+    if flags.dtype in BYTES:
+        changes = {"weight_bytes_per_parameter": BYTES[flags.dtype], "kv_bytes_per_element": BYTES[flags.dtype]}
+    if flags.kv_cache_dtype in BYTES:
+        changes["kv_bytes_per_element"] = BYTES[flags.kv_cache_dtype]
     return ServerSettings(
-        model=given.model,
+        model=flags.model,
         folder=folder,
-        served_names=tuple(given.served_model_name or [given.model]),
-        host=given.host,
-        port=given.port,
+        served_names=tuple(flags.served_model_name or [flags.model]),
+        host=flags.host,
+        port=flags.port,
         node=Node.parse(content),
         shape=shape.model_copy(update=changes),
-        traces=None if here is None else here.traces,
-        truth=given.truth or (None if here is None else here.truth / str(pid)),
-        prompt_tokens_details=given.enable_prompt_tokens_details,
-        mfu_metrics=given.enable_mfu_metrics,
+        traces=None if node_folder is None else node_folder.traces,
+        truth=flags.truth or (None if node_folder is None else node_folder.truth / str(pid)),
+        prompt_tokens_details=flags.enable_prompt_tokens_details,
+        mfu_metrics=flags.enable_mfu_metrics,
         ignored=tuple(ignored),
     )
 
 
 def _dashed(word: str) -> str:
-    """A flag with dashes for the underscores in its name, which vLLM takes as well."""
+    """Return a flag with dashes for the underscores in its name, which vLLM accepts too."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if word.startswith("--") else word
 
@@ -134,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _model(model: str) -> tuple[Path | None, BenchModelShape, int | None]:
-    """Folder, shape and longest context of a model."""
+    """Return a model's folder, shape and longest context."""
     if model in SHAPES:
         return None, SHAPES[model], None
     folder = Path(model)

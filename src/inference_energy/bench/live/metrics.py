@@ -1,10 +1,7 @@
-"""The page /metrics, under vLLM's names. Counting is done here, for it comes with every token; the library writes.
+"""Metrics of the live server under vLLM's names: the page /metrics and the line logged every ten seconds.
 
-The page /metrics, under vLLM's names. Counting is done here, for it comes with every token; the library writes.
-
-A step adds to each figure once, whatever its batch: all that decode in it waited equally long for their token.
-
-The line that vLLM logs every ten seconds.
+Counting is done here, since it happens with every token; the Prometheus library only writes the page. A step adds to
+each metric once, whatever its batch: all requests that decode in it waited equally long for their token.
 """
 
 import asyncio
@@ -17,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 
-from inference_energy.bench.live.protocol import Job
+from inference_energy.bench.live.live_request import LiveRequest
 from inference_energy.bench.truth.engine import BenchEngine
 
 LATENCY_S = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
@@ -29,9 +26,11 @@ PREEMPTIONS = (1, 2, 3, 4, 5, 10, 20)
 
 REASONS = ("stop", "length", "abort", "error", "repetition")
 
+INTERVAL_S = 10.0
+
 
 class Histogram:
-    """Counts by upper bounds, and the sum."""
+    """Counts by upper bound, and the sum of the values."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
@@ -39,12 +38,12 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value so many times."""
+        """Count a value `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 
     def cumulated(self) -> list[tuple[str, float]]:
-        """Each bound as text with the number of values up to it."""
+        """Return each bound as text with the number of values up to it."""
         total, rows = 0, []
         for bound, count in zip((*(str(float(bound)) for bound in self.bounds), "+Inf"), self.counts, strict=True):
             total += count
@@ -53,10 +52,10 @@ class Histogram:
 
 
 class EngineMetrics:
-    """What vLLM tells of one engine.
+    """Metrics of one engine, as vLLM exports them.
 
     Args:
-        engine: whose figures.
+        engine: the engine.
         model: the first name it is served under.
         mfu: whether to estimate FLOPs and bytes, as `--enable-mfu-metrics` does.
     """
@@ -84,15 +83,15 @@ class EngineMetrics:
         self.step_starts_ns = array("q")
         self.step_ends_ns = array("q")
 
-    def step(self, row: int, start_ns: int, end_ns: int, decoding: int, joined: Sequence[Job]) -> None:
-        """A step has ended.
+    def step(self, row: int, start_ns: int, end_ns: int, decoding: int, joined: Sequence[LiveRequest]) -> None:
+        """Count a step that has ended.
 
         Args:
             row: its place in the engine's log.
             start_ns: when it began.
             end_ns: when it ended.
             decoding: requests that got a token and had one before.
-            joined: those whose prompt it completed; their token is not delivered yet.
+            joined: requests whose prompt it completed; their token is not delivered yet.
         """
         log = self._engine.segments
         ends_ns = self.step_ends_ns
@@ -115,8 +114,8 @@ class EngineMetrics:
         if self._mfu:
             self._estimate(row)
 
-    def ended(self, request: Job, reason: str) -> None:
-        """A request has left the engine: finished, aborted or failed."""
+    def ended(self, request: LiveRequest, reason: str) -> None:
+        """Count a request that has left the engine: finished, aborted or failed."""
         self.finished[reason] += 1
         if not request.chunks or not request.first_token_ns:
             return
@@ -135,11 +134,11 @@ class EngineMetrics:
         self.preempted.observe(request.preemptions)
 
     def page(self) -> bytes:
-        """The page in Prometheus' text format."""
+        """Return the page in Prometheus' text format."""
         return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
-        """All figures as they stand, for the library."""
+        """Yield all present metrics, for the library."""
         engine, blocks = self._engine, self._engine.blocks
         waiting = float(len(engine.waiting))
         yield self._gauge("num_requests_running", "Requests in the batch.", len(engine.running))
@@ -180,13 +179,13 @@ class EngineMetrics:
             family.add_metric(list(self._labels.values()), histogram.cumulated(), histogram.sum)
             yield family
 
-    def _gauge(self, name: str, what: str, value: float | dict[str, float], label: str | None = None) -> Metric:
-        return self._filled(GaugeMetricFamily(f"vllm:{name}", what, labels=self._names(label)), value)
+    def _gauge(self, name: str, help_text: str, value: float | dict[str, float], label: str | None = None) -> Metric:
+        return self._filled(GaugeMetricFamily(f"vllm:{name}", help_text, labels=self._names(label)), value)
 
     def _counter(
-        self, name: str, what: str, value: float | dict[str, float] | dict[str, int], label: str | None = None
+        self, name: str, help_text: str, value: float | dict[str, float] | dict[str, int], label: str | None = None
     ) -> Metric:
-        return self._filled(CounterMetricFamily(f"vllm:{name}", what, labels=self._names(label)), value)
+        return self._filled(CounterMetricFamily(f"vllm:{name}", help_text, labels=self._names(label)), value)
 
     def _names(self, label: str | None) -> list[str]:
         return [*self._labels, *([label] if label else [])]
@@ -194,12 +193,12 @@ class EngineMetrics:
     def _filled(
         self, family: GaugeMetricFamily | CounterMetricFamily, value: float | dict[str, float] | dict[str, int]
     ) -> Metric:
-        own = list(self._labels.values())
+        labels = list(self._labels.values())
         if isinstance(value, dict):
             for part, amount in value.items():
-                family.add_metric([*own, part], amount)
+                family.add_metric([*labels, part], amount)
         else:
-            family.add_metric(own, value)
+            family.add_metric(labels, value)
         return family
 
     def _estimate(self, row: int) -> None:
@@ -212,12 +211,9 @@ class EngineMetrics:
 
 
 def _one_two_five(most: int) -> list[float]:
-    """1, 2, 5, 10, 20, ... up to the most, as vLLM has it."""
+    """Return 1, 2, 5, 10, 20, ... up to `most`, as in vLLM."""
     bounds = [digit * 10.0**power for power in range(len(str(most))) for digit in (1, 2, 5)]
     return [bound for bound in bounds if bound <= most]
-
-
-INTERVAL_S = 10.0
 
 
 async def log_stats(log: logging.Logger, metrics: EngineMetrics, engine: BenchEngine) -> None:

@@ -1,4 +1,4 @@
-"""The folder of a virtual node: what it is, when it began, and what its processes tell each other through files."""
+"""Folder of a virtual node: its settings, when it began, and the files that its processes share."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from inference_energy.contracts.io import atomic_write
 from inference_energy.errors import InputError
 
 VARIABLE = "INFERENCE_ENERGY_SIMULATED"
-"""Names the node's folder. A process that has it sees the virtual machine in place of the real one."""
+"""Variable that names the node's folder. A process with it sees the virtual machine in place of the real one."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class NodeFolder:
     """A node on disk.
 
     Attributes:
-        folder: where it lies.
-        node: what it is.
+        folder: absolute path.
+        node: its settings.
         origin_ns: when it began, on the monotonic clock.
     """
 
@@ -30,22 +30,22 @@ class NodeFolder:
 
     @property
     def traces(self) -> Path:
-        """One trace file a process that served."""
+        """Folder with one trace file for each process that served."""
         return self.folder / "traces"
 
     @property
     def powercap(self) -> Path:
-        """The RAPL tree, where the node has one."""
+        """Folder of the RAPL counters, if the node has any."""
         return self.folder / "powercap"
 
     @property
     def truth(self) -> Path:
-        """What servers write about themselves, one folder a process."""
+        """Folder with one record of truth for each server process."""
         return self.folder / "truth"
 
 
 def make_node(folder: Path, node: Node) -> NodeFolder:
-    """Begin a node now, in a folder that is not there yet or is empty.
+    """Begin a node now, in a new or empty folder.
 
     Raises:
         InputError: the folder holds something, or the node's GPU or model is not known.
@@ -53,19 +53,19 @@ def make_node(folder: Path, node: Node) -> NodeFolder:
     _ = node.device, node.shape
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"bench: {folder} is not empty; name a new folder, for a node begins once")
-    made = NodeFolder(folder.absolute(), node, time.monotonic_ns())
-    for part in (made.traces, made.truth):
+    node_folder = NodeFolder(folder.absolute(), node, time.monotonic_ns())
+    for part in (node_folder.traces, node_folder.truth):
         part.mkdir(parents=True)
-    _write(folder / "origin.json", json.dumps({"origin_ns": made.origin_ns}))
+    _write(folder / "origin.json", json.dumps({"origin_ns": node_folder.origin_ns}))
     _write(folder / "node.json", node.model_dump_json(indent=1))
-    return made
+    return node_folder
 
 
 def open_node(folder: Path) -> NodeFolder:
-    """A node that was made before.
+    """Open a node's folder.
 
     Raises:
-        InputError: there is none.
+        InputError: it holds no node.
     """
     node = Node.read(folder / "node.json")
     try:
@@ -76,7 +76,7 @@ def open_node(folder: Path) -> NodeFolder:
 
 
 def node_here() -> NodeFolder | None:
-    """The node that this process sees; None on a real machine.
+    """Return the node that this process sees; None on a real machine.
 
     Raises:
         InputError: the variable names a folder that holds no node.

@@ -1,10 +1,6 @@
-"""Whether a process still lives, told from a later one with the same pid. See proc(5), /proc/PID/stat.
+"""Trace file of a server's power, written while it serves and read by every sensor.
 
-Whether a process still lives, told from a later one with the same pid. See proc(5), /proc/PID/stat.
-
-The trace file: what a server says of its node's power, while it serves, to whoever looks at a sensor.
-
-A life is what one server writes from its first row to a row without a GPU power (NaN), or until its process is gone.
+A life is what one server writes, from its first row to a row without a GPU power (NaN), or until its process is gone.
 One server lives at a time; where the lives of two overlap, the newer one counts.
 """
 
@@ -22,9 +18,19 @@ from inference_energy.bench.truth.power_trace import TRACE_DTYPE, TruePower
 
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
+SUFFIX = ".trace"
+SILENT_S = 2.0
+"""A life without a row for this time has ended if its process has; a living server writes one every 0.5 s."""
+
+SHOWN_AFTER_S = 0.005
+"""Delay of the sensors. A server may write a row a few ms late; with the delay all readers see the same rows, and no
+counter runs back."""
+
+_ROW = struct.Struct("<qddfHH")
+
 
 def alive(pid: int, seen_ns: int) -> bool:
-    """Whether the process that had this pid at `seen_ns` (monotonic) lives; a zombie does not."""
+    """Return whether the process that had this pid at `seen_ns` (monotonic) lives; a zombie does not. See proc(5)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -35,20 +41,11 @@ def alive(pid: int, seen_ns: int) -> bool:
     return fields[0] not in (b"Z", b"X") and started_s <= seen_ns / 1e9 + _TICK_S
 
 
-SUFFIX = ".trace"
-SILENT_S = 2.0
-"""A life without a row for so long has ended if its process has; a living server writes one every 0.5 s."""
-
-SHOWN_AFTER_S = 0.005
-"""How far sensors look back. A server may be a few ms late with a row; so all readers see the same rows, and no counter
-runs back."""
-
-_ROW = struct.Struct("<qddfHH")
 assert _ROW.size == TRACE_DTYPE.itemsize
 
 
 class TraceWriter:
-    """Appends the rows of one server.
+    """Writer of one server's rows.
 
     Args:
         folder: the node's `traces`.
@@ -63,7 +60,7 @@ class TraceWriter:
     def append(
         self, start_ns: int, gpu_w: float, host_w: float, temperature_c: float, events: int, busy: bool | int
     ) -> None:
-        """Say what holds from `start_ns` until the next row. One write, so that no reader sees half a row."""
+        """Append what holds from `start_ns` until the next row. One write, so that no reader sees half a row."""
         self._host_w, self._temperature_c = host_w, temperature_c
         os.write(self._fd, _ROW.pack(start_ns, gpu_w, host_w, temperature_c, events, int(busy)))
 
@@ -71,14 +68,14 @@ class TraceWriter:
         """End the life now. A second call does nothing."""
         if self._fd < 0:
             return
-        if not np.isnan(self._temperature_c):  # nothing was said, so nothing ends
+        if not np.isnan(self._temperature_c):  # without a row there is no life to end
             self.append(time.monotonic_ns(), float("nan"), self._host_w, self._temperature_c, 0, 0)
         os.close(self._fd)
         self._fd = -1
 
 
-class _File:
-    """What was read of one trace file."""
+class _TraceFile:
+    """One trace file, read as it grows."""
 
     def __init__(self, path: Path) -> None:
         self.pid = int(path.name.removesuffix(SUFFIX))
@@ -86,7 +83,7 @@ class _File:
         self._read_bytes = 0
 
     def new_rows(self) -> bytes:
-        """The whole rows that were appended since the last look."""
+        """Return the whole rows that were appended since the last call."""
         whole = (os.fstat(self._fd).st_size - self._read_bytes) // _ROW.size * _ROW.size
         if whole <= 0:
             return b""
@@ -100,59 +97,60 @@ class _File:
 
 
 class TraceReader:
-    """Follows the traces of a node, in any process.
+    """Reader of a node's traces, in any process.
 
-    Nothing is read but by `look`, and then only what is new. All rows stay in memory, about 64 bytes each.
+    Only `refresh` reads, and only what is new. All rows stay in memory, about 64 bytes each.
 
     Args:
         folder: the node's `traces`.
-        node: the node, for what it draws between lives.
+        node: the node, for its power between lives.
         origin_ns: when it began.
 
     Attributes:
-        gpu: the true power of each GPU, its other users apart. host: that of all CPU packages.
+        gpu: true power of each GPU, without other users.
+        host: true power of all CPU packages.
     """
 
     def __init__(self, folder: Path, node: Node, origin_ns: int) -> None:
         self._folder = folder
         self._timeline = Timeline(node.device, node.engine.host_idle_w, origin_ns)
-        self._files: dict[str, _File] = {}
-        self._newest: _File | None = None
+        self._files: dict[str, _TraceFile] = {}
+        self._newest: _TraceFile | None = None
         self._alive_ns = 0
         self.gpu: TruePower = GpuPower(self._timeline)
         self.host: TruePower = HostPower(self._timeline)
 
-    def look(self) -> None:
-        """Take in what was written since the last look, and whether the server still lives."""
-        arrived: list[tuple[int, _File, LiveTrace]] = []
+    def refresh(self) -> None:
+        """Read what was written since the last call, and check whether the server still lives."""
+        arrived: list[tuple[int, _TraceFile, LiveTrace]] = []
         for name in os.listdir(self._folder):  # noqa: PTH208 - a third of the time of iterdir, at every poll
             file = self._files.get(name)
             if file is None:
                 if not name.endswith(SUFFIX):
                     continue
-                file = self._files[name] = _File(self._folder / name)
+                file = self._files[name] = _TraceFile(self._folder / name)
             if rows := file.new_rows():
                 new = np.frombuffer(rows, dtype=TRACE_DTYPE)
                 arrived.append((int(new["start_ns"][0]), file, new))
         for _, file, trace in sorted(arrived, key=lambda item: item[0]):
-            self._take(file, trace)
-        self._bury()
+            self._add(file, trace)
+        self._end_dead_life()
 
     def living_pid(self) -> int | None:
-        """The process of the living server, as of now; None between lives."""
+        """Return the process of the server that lives now; None between lives."""
         file = self._newest
         return file.pid if file is not None and alive(file.pid, self._timeline.last_start_ns) else None
 
     def temperature_c(self, time_ns: int) -> float:
-        """Temperature of the GPUs at a time."""
+        """Return the temperature of the GPUs at a time."""
         return self._timeline.temperature_c(time_ns)
 
     def events(self, time_ns: int) -> int:
-        """Bits of NVML's clocks event reasons at a time."""
+        """Return the bits of NVML's clocks event reasons at a time."""
         return self._timeline.events(time_ns)
 
     def busy_share(self, start_ns: int, end_ns: int) -> float:
-        """Share of a time in which a step ran."""
+        """Return the share of a span in which a step ran."""
         return self._timeline.busy_share(start_ns, end_ns)
 
     def close(self) -> None:
@@ -160,7 +158,7 @@ class TraceReader:
         while self._files:
             self._files.popitem()[1].close()
 
-    def _take(self, file: _File, trace: LiveTrace) -> None:
+    def _add(self, file: _TraceFile, trace: LiveTrace) -> None:
         if np.isnan(trace["gpu_w"][0]) and file is not self._newest and self._newest is not None:
             trace = trace[1:]  # the end of an older life, while a newer one goes on
         if not len(trace):
@@ -168,8 +166,8 @@ class TraceReader:
         self._timeline.extend(trace)
         self._newest = None if np.isnan(trace["gpu_w"][-1]) else file
 
-    def _bury(self) -> None:
-        """End the newest life where its process is gone without a word."""
+    def _end_dead_life(self) -> None:
+        """End the newest life if its process is gone without a last row."""
         if self._newest is None:
             return
         now_ns, last_ns = time.monotonic_ns(), self._timeline.last_start_ns
@@ -179,7 +177,7 @@ class TraceReader:
         if alive(self._newest.pid, last_ns):
             self._alive_ns = now_ns
             return
-        # From then on for every reader, but never before a moment for which this one has already given the power.
+        # The same moment for every reader, but never one for which this reader has already given the power.
         self._timeline.end(max(silent_ns, self._alive_ns))
         self._newest = None
 

@@ -1,11 +1,4 @@
-"""Faults on demand: which request meets which, and what becomes of the server.
-
-Faults on demand: which request meets which, and what becomes of the server.
-
-What clients send, what refusals look like: the OpenAI interface with vLLM's extensions.
-
-A request of the engine with somebody to answer.
-"""
+"""The OpenAI interface with vLLM's extensions: request bodies, refusals, and faults that requests meet on demand."""
 
 import asyncio
 import os
@@ -17,52 +10,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference_energy.bench.config import ServerFaults
-from inference_energy.bench.truth.ledger import BenchRequest
 
-Fate = Literal["error 500", "crash", "disconnect", "error event", "stall"]
+FaultKind = Literal["error 500", "crash", "disconnect", "error event", "stall"]
 MESSAGE = "A simulated failure, as this node's faults ask for."
-
-
-def crash() -> None:
-    """End this process as a crash does: at once, with nothing said."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Fates:
-    """Counts requests and says what goes wrong with each.
-
-    Args:
-        faults: the node's.
-    """
-
-    def __init__(self, faults: ServerFaults) -> None:
-        self.faults = faults
-        self._count = 0
-
-    def next(self) -> Fate | None:
-        """What happens to the next request; of several faults the first of the list in `Fate`."""
-        self._count += 1
-        number, faults = self._count, self.faults
-        chances: list[tuple[Fate, bool]] = [
-            ("error 500", _each(faults.error_500_every, number)),
-            ("crash", faults.crash_at_request == number),
-            ("disconnect", _each(faults.disconnect_every, number)),
-            ("error event", _each(faults.error_event_every, number)),
-            ("stall", _each(faults.stall_every, number)),
-        ]
-        return next((fate for fate, met in chances if met), None)
-
-    def schedule(self, loop: asyncio.AbstractEventLoop, hang: Callable[[], None]) -> None:
-        """From now on, for the server listens: the end that comes by itself."""
-        if self.faults.crash_after_s is not None:
-            loop.call_later(self.faults.crash_after_s, crash)
-        if self.faults.hang_after_s is not None:
-            loop.call_later(self.faults.hang_after_s, hang)
-
-
-def _each(every: int | None, number: int) -> bool:
-    return every is not None and number % every == 0
-
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Prompt = str | list[TokenId]
@@ -72,7 +22,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class RefusedError(Exception):
-    """A request that gets an error instead of an answer.
+    """Refusal of a request: the client gets an error instead of an answer.
 
     Attributes:
         content: the error as JSON, as vLLM writes it.
@@ -85,7 +35,7 @@ class RefusedError(Exception):
 
 
 def error_content(status: int, message: str, param: str | None = None, kind: str | None = None) -> dict[str, Any]:
-    """The error object of vLLM; its type is the status' phrase without spaces and with `Error`, or the given one."""
+    """Return vLLM's error object; its type is `kind`, or the status' phrase without spaces and with `Error`."""
     phrase = HTTPStatus(status).phrase
     named = phrase.replace(" ", "").removesuffix("Error") + "Error"
     return {"error": {"message": message, "type": kind or named, "param": param, "code": status}}
@@ -96,14 +46,14 @@ class _Received(BaseModel):
 
 
 class StreamOptions(_Received):
-    """Which usage a stream tells."""
+    """Usage that a stream reports."""
 
     include_usage: bool | None = False
     continuous_usage_stats: bool | None = False
 
 
 class Generation(_Received):
-    """What completions and chats have in common. Other parameters of sampling are taken and change nothing."""
+    """Fields that completions and chats share. Other sampling parameters are accepted and have no effect."""
 
     model: str | None = None
     max_tokens: int | None = None
@@ -124,7 +74,7 @@ class Generation(_Received):
 
     @property
     def most_tokens(self) -> int | None:
-        """The most tokens to generate that it asks for."""
+        """Limit of generated tokens that it asks for."""
         return self.max_tokens
 
 
@@ -153,7 +103,7 @@ class Message(_Received):
 
     @property
     def text(self) -> str:
-        """Its text; parts that are none count for nothing."""
+        """Its text; parts that are not text count for nothing."""
         if isinstance(self.content, list):
             return " ".join(str(part.get("text", "")) for part in self.content)
         return self.content or ""
@@ -177,7 +127,7 @@ class ChatBody(Messages, Generation):
 
     @property
     def most_tokens(self) -> int | None:
-        """The most tokens to generate that it asks for."""
+        """Limit of generated tokens that it asks for."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
 
@@ -209,10 +159,10 @@ class DetokenizeBody(_Received):
 
 
 def parse(kind: type[Body], content: bytes) -> Body:
-    """A request's body.
+    """Parse a request's body.
 
     Raises:
-        RefusedError: 400; the body is no JSON or does not fit.
+        RefusedError: 400; the body is not JSON or does not fit.
     """
     try:
         return kind.model_validate_json(content)
@@ -220,79 +170,84 @@ def parse(kind: type[Body], content: bytes) -> Body:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         label = f"{len(faults)} validation error" + "s" * (len(faults) > 1)
         lines = [f"  {fault}" for fault in faults[:SHOWN_ERRORS]]
-        place = ".".join(str(part) for part in faults[0]["loc"] if not str(part).startswith(("list", "constrained")))
-        raise RefusedError(400, "\n".join([f"{label}:", *lines]), place or None, "Bad Request") from error
+        key = ".".join(str(part) for part in faults[0]["loc"] if not str(part).startswith(("list", "constrained")))
+        raise RefusedError(400, "\n".join([f"{label}:", *lines]), key or None, "Bad Request") from error
 
 
 def checked_length(prompt_tokens: int, body: Generation, max_model_len: int) -> int:
-    """The most tokens a request may get, by vLLM's rules.
+    """Return the most tokens that a request may get, by vLLM's rules.
 
     Raises:
-        RefusedError: 400; it asks for none, for more than fits, or for what the bench does not do.
+        RefusedError: 400; it asks for none, for more than fits, or for an option that the bench lacks.
     """
     if body.n not in (None, 1) or body.echo:
         raise RefusedError(400, "This simulated server gives one answer a prompt (n = 1), without echo.", "n")
-    asked = body.most_tokens
-    if asked is not None and asked < 1:
-        raise RefusedError(400, f"max_tokens must be at least 1, got {asked}.", "max_tokens")
-    if asked is not None and asked > max_model_len:
+    most = body.most_tokens
+    if most is not None and most < 1:
+        raise RefusedError(400, f"max_tokens must be at least 1, got {most}.", "max_tokens")
+    if most is not None and most > max_model_len:
         raise RefusedError(
             400,
-            f"max_tokens={asked} cannot be greater than max_model_len={max_model_len}. "
+            f"max_tokens={most} cannot be greater than max_model_len={max_model_len}. "
             "Please request fewer output tokens.",
             "max_tokens",
         )
-    if asked is not None and body.min_tokens > asked:
+    if most is not None and body.min_tokens > most:
         raise RefusedError(
             400,
-            f"min_tokens must be less than or equal to max_tokens={asked}, got {body.min_tokens}.",
+            f"min_tokens must be less than or equal to max_tokens={most}, got {body.min_tokens}.",
             "min_tokens",
         )
     if prompt_tokens < 1:
         raise RefusedError(400, "The decoder prompt cannot be empty", "prompt")
     room = max_model_len - prompt_tokens
-    if room < (asked or 1):
+    if room < (most or 1):
         raise RefusedError(
             400,
             f"This model's maximum context length is {max_model_len} tokens. However, you requested "
-            f"{asked or 1} output tokens and your prompt contains {prompt_tokens} input tokens. "
+            f"{most or 1} output tokens and your prompt contains {prompt_tokens} input tokens. "
             "Please reduce the length of the input prompt or the number of requested output tokens.",
             "input_tokens",
         )
-    return room if asked is None else asked
+    return room if most is None else most
 
 
-class Job(BenchRequest):
-    """A request in a live server.
+def crash() -> None:
+    """End this process at once, as a crash does."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    Attributes:
-        name: its id in answers.
-        delivered: tokens handed over so far.
-        most_tokens: the most it asked for.
-        reason: why it ends when it has all its tokens.
-        outcome: why it ended; None before.
+
+class RequestFaults:
+    """Faults of a server: which request meets which.
+
+    Args:
+        settings: the node's.
     """
 
-    __slots__ = ("delivered", "most_tokens", "name", "outcome", "reason")
+    def __init__(self, settings: ServerFaults) -> None:
+        self.settings = settings
+        self._count = 0
 
-    def __init__(
-        self,
-        request_id: int,
-        name: str,
-        prompt_tokens: int,
-        output_tokens: int,
-        *,
-        block_hashes: tuple[int, ...] = (),
-        most_tokens: int,
-        reason: str,
-    ) -> None:
-        super().__init__(request_id, prompt_tokens, output_tokens, block_hashes)
-        self.name = name
-        self.delivered = 0
-        self.most_tokens = most_tokens
-        self.reason = reason
-        self.outcome: str | None = None
+    def next(self) -> FaultKind | None:
+        """Return the fault of the next request; of several, the first in `FaultKind`."""
+        self._count += 1
+        number, faults = self._count, self.settings
+        due: list[tuple[FaultKind, bool]] = [
+            ("error 500", _is_nth(faults.error_500_every, number)),
+            ("crash", faults.crash_at_request == number),
+            ("disconnect", _is_nth(faults.disconnect_every, number)),
+            ("error event", _is_nth(faults.error_event_every, number)),
+            ("stall", _is_nth(faults.stall_every, number)),
+        ]
+        return next((kind for kind, is_due in due if is_due), None)
 
-    def deliver(self, due_ns: int) -> None:
-        """Hand over the next token, which was there at `due_ns`. Called in the step loop: it must be quick."""
-        self.delivered += 1
+    def schedule(self, loop: asyncio.AbstractEventLoop, hang: Callable[[], None]) -> None:
+        """Schedule the crash or hang that comes by itself; the server listens from now on."""
+        if self.settings.crash_after_s is not None:
+            loop.call_later(self.settings.crash_after_s, crash)
+        if self.settings.hang_after_s is not None:
+            loop.call_later(self.settings.hang_after_s, hang)
+
+
+def _is_nth(every: int | None, number: int) -> bool:
+    return every is not None and number % every == 0

@@ -1,12 +1,8 @@
-"""Answers as JSON and as events, for completions and for chats, as vLLM writes them.
+"""Responses of the live server, as JSON and as events, written as vLLM writes them.
 
-Answers as JSON and as events, for completions and for chats, as vLLM writes them.
-
-Answers under way: tokens go from the step loop straight to the connection.
-
-No task wakes for a token. The step loop calls `deliver` of each request in the batch, which puts an event that is all
-but ready onto the transport: 100 streams cost a core 0.2 ms a step. A client that reads slowly or is gone costs
-memory at most, never time.
+Tokens go from the step loop straight to the connection; no task wakes for a token. The step loop calls `deliver` of
+each request in the batch, which writes an almost finished event to the transport: 100 streams cost a core 0.2 ms a
+step. A client that reads slowly or is gone costs memory at most, never time.
 """
 
 import asyncio
@@ -16,10 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference_energy.bench.live.protocol import MESSAGE, Fate, Generation, Job, RefusedError, crash, error_content
+from inference_energy.bench.live.live_request import LiveRequest
+from inference_energy.bench.live.protocol import (
+    MESSAGE,
+    FaultKind,
+    Generation,
+    RefusedError,
+    crash,
+    error_content,
+)
 from inference_energy.bench.live.tokens import Tokenizer
 
 DONE = b"data: [DONE]\n\n"
+
+Abort = Callable[[LiveRequest, str], None]
+SentChunk = Callable[[int, int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def event(content: Any) -> bytes:
 
 
 def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int | None = None) -> dict[str, Any]:
-    """Token counts; those from the cache only where they are told."""
+    """Token counts; those from the cache only where they are usage_json."""
     counts: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
@@ -83,16 +90,16 @@ class EventParts:
         self.bytes_around = len(self.opening) + len(self.closing)
 
     def end(self, reason: str | None, counts: dict[str, Any] | None) -> bytes:
-        """What follows the text, with a finish reason and usage where there are any."""
+        """Return the bytes after the text, with a finish reason and usage if given."""
         finish = f',"logprobs":null,"finish_reason":{compact_json(reason)}' + (',"stop_reason":null' if reason else "")
-        told = "" if counts is None else f',"usage":{compact_json(counts)}'
-        return f"{self._style.closes}{finish}}}]{told}}}\n\n".encode()
+        usage_json = "" if counts is None else f',"usage":{compact_json(counts)}'
+        return f"{self._style.closes}{finish}}}]{usage_json}}}\n\n".encode()
 
     def role(self, counts: dict[str, Any] | None) -> bytes:
         """The first event of a chat."""
-        told = "" if counts is None else f',"usage":{compact_json(counts)}'
+        usage_json = "" if counts is None else f',"usage":{compact_json(counts)}'
         delta = '"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null'
-        return f"{self._head}{delta}}}]{told}}}\n\n".encode()
+        return f"{self._head}{delta}}}]{usage_json}}}\n\n".encode()
 
 
 def whole_choice(style: Style, index: int, text: str, reason: str) -> dict[str, Any]:
@@ -104,7 +111,7 @@ def whole_choice(style: Style, index: int, text: str, reason: str) -> dict[str, 
 
 
 def common_part(name: str, kind: str, created: int, model: str) -> dict[str, Any]:
-    """What an answer and each of its events begin with."""
+    """Return the fields that an answer and each of its events begin with."""
     return {"id": name, "object": kind, "created": created, "model": model}
 
 
@@ -131,10 +138,6 @@ def model_list(names: Sequence[str], root: str, created: int, max_model_len: int
     }
 
 
-Abort = Callable[[Job, str], None]
-SentChunk = Callable[[int, int, int, int], None]
-
-
 class BenchAnswer:
     """One HTTP response with a choice for each prompt.
 
@@ -143,46 +146,46 @@ class BenchAnswer:
         done: when all of them have ended; its exception is a refusal.
     """
 
-    def __init__(self, transport: asyncio.Transport, fate: Fate | None, stall_s: float, abort: Abort) -> None:
+    def __init__(self, transport: asyncio.Transport, fault: FaultKind | None, stall_s: float, abort: Abort) -> None:
         self.choices: list[AnswerChoice] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport = transport
-        self.fate = fate
+        self.fault = fault
         self.stall_s = stall_s
         self._abort = abort
         self._left = 0
 
     def add(self, choice: "AnswerChoice") -> None:
-        """Add a choice; what goes wrong does so with the first."""
-        if self.fate is not None and not self.choices:
+        """Add a choice; a fault happens to the first."""
+        if self.fault is not None and not self.choices:
             choice.fails_at = max(1, choice.output_tokens // 2)
         self.choices.append(choice)
         self._left += 1
 
     def ended(self, choice: "AnswerChoice") -> None:
-        """A choice has all its tokens."""
+        """Note that a choice has all its tokens."""
         self._left -= 1
         if not self._left:
             self.complete()
 
     def complete(self) -> None:
-        """All choices have ended."""
+        """Finish, since all choices have ended."""
         if not self.done.done():
             self.done.set_result(None)
 
-    def misfortune(self) -> None:
-        """What the fate of this answer has in store happens now, before the token that is due."""
-        if self.fate == "crash":
+    def inject_fault(self) -> None:
+        """Make the fault of this answer happen now, before the token that is due."""
+        if self.fault == "crash":
             crash()
-        elif self.fate == "disconnect":
+        elif self.fault == "disconnect":
             self.transport.abort()
-        elif self.fate == "error event":
+        elif self.fault == "error event":
             for choice in self.choices:
                 self._abort(choice, "error")
             self.fail()
 
     def fail(self) -> None:
-        """Tell the client of an error."""
+        """Send an error to the client."""
         if not self.done.done():
             self.done.set_exception(RefusedError(500, MESSAGE))
 
@@ -193,11 +196,12 @@ class BenchAnswer:
         return usage(prompts, sum(choice.delivered for choice in self.choices), cached)
 
 
-class AnswerChoice(Job):
+class AnswerChoice(LiveRequest):
     """A request whose tokens are kept until all are there.
 
     Attributes:
-        answer: where it belongs. `fails_at`: the token in whose place something goes wrong; 0: none.
+        answer: the response that it belongs to.
+        fails_at: the token at which the answer's fault happens; 0 for none.
     """
 
     __slots__ = ("answer", "fails_at", "first", "index")
@@ -213,7 +217,7 @@ class AnswerChoice(Job):
         """Count a token."""
         self.delivered += 1
         if self.delivered == self.fails_at:
-            self.answer.misfortune()
+            self.answer.inject_fault()
         if self.delivered == self.output_tokens:
             self.answer.ended(self)
 
@@ -226,14 +230,14 @@ class StreamAnswer(BenchAnswer):
         chunked: whether the body is sent in chunks, as HTTP/1.1 has it.
         common: what each event begins with.
         body: the request.
-        details: whether usage tells of cached tokens.
-        sent: is told of each token sent: request, token, due, sent.
+        details: whether usage reports cached tokens.
+        sent: is usage_json of each token sent: request, token, due, sent.
     """
 
     def __init__(
         self,
         transport: asyncio.Transport,
-        fate: Fate | None,
+        fault: FaultKind | None,
         stall_s: float,
         abort: Abort,
         *,
@@ -243,7 +247,7 @@ class StreamAnswer(BenchAnswer):
         details: bool,
         sent: SentChunk,
     ) -> None:
-        super().__init__(transport, fate, stall_s, abort)
+        super().__init__(transport, fault, stall_s, abort)
         options = body.stream_options
         self.chunked = chunked
         self.sent = sent
@@ -266,7 +270,7 @@ class StreamAnswer(BenchAnswer):
         return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
     def complete(self) -> None:
-        """Send the usage, if it is wanted, and the end."""
+        """Send the usage, if it was asked for, and the end."""
         if self._held is not None:
             return
         ending = DONE
@@ -274,16 +278,16 @@ class StreamAnswer(BenchAnswer):
             ending = event({**self._common, "choices": [], "usage": self.counts(self._details)}) + DONE
         self._close_with(ending)
 
-    def misfortune(self) -> None:
-        """What is in store happens now."""
-        if self.fate == "stall":
+    def inject_fault(self) -> None:
+        """See `BenchAnswer`."""
+        if self.fault == "stall":
             self._held = []
             self.done.get_loop().call_later(self.stall_s, self._release)
         else:
-            super().misfortune()
+            super().inject_fault()
 
     def fail(self) -> None:
-        """Tell the client of an error within the stream, for its status has been sent."""
+        """Send an error within the stream, since the status has been sent."""
         self._close_with(event(error_content(500, MESSAGE)) + DONE)
 
     def _close_with(self, ending: bytes) -> None:
@@ -317,7 +321,7 @@ class StreamChoice(AnswerChoice):
         super().__init__(answer, *values, **options)
         self._stream = answer
         self._tokenizer = tokenizer
-        self._said = tokenizer.said
+        self._said = tokenizer.token_json
         self._parts = parts = EventParts(style, common, self.index)
         self._around = parts.bytes_around
         self._opening, self._closing = parts.opening, parts.closing + (b"\r\n" if answer.chunked else b"")
@@ -325,31 +329,31 @@ class StreamChoice(AnswerChoice):
 
     def deliver(self, due_ns: int) -> None:
         """Send the next token."""
-        place = self.delivered
-        self.delivered = place + 1
-        if place + 1 >= self._special:
-            self._deliver_special(place, due_ns)
+        index = self.delivered
+        self.delivered = index + 1
+        if index + 1 >= self._special:
+            self._deliver_special(index, due_ns)
             return
-        text = self._said(self._tokenizer.nth(self.first, place))
+        text = self._said(self._tokenizer.nth(self.first, index))
         data = self._opening + text + self._closing
         if self._stream.chunked:
             data = b"%x\r\n%b" % (self._around + len(text), data)
-        self._stream.write(data, self.request_id, place + 1, due_ns)
+        self._stream.write(data, self.request_id, index + 1, due_ns)
 
-    def _deliver_special(self, place: int, due_ns: int) -> None:
-        """The first token, the last, one that something happens to, or any where each event tells usage."""
-        answer, token = self._stream, place + 1
+    def _deliver_special(self, index: int, due_ns: int) -> None:
+        """Send the first token, the last, one with a fault, or any where each event reports usage."""
+        answer, token = self._stream, index + 1
         if token == self.fails_at:
-            answer.misfortune()
-            if answer.fate in ("error event", "disconnect"):
-                self.delivered = place
+            answer.inject_fault()
+            if answer.fault in ("error event", "disconnect"):
+                self.delivered = index
                 self._special = self.output_tokens + 1
                 return
         counts = usage(self.prompt_tokens, token) if answer.continuous else None
         is_last = token == self.output_tokens
-        text = self._said(self._tokenizer.nth(self.first, place))
+        text = self._said(self._tokenizer.nth(self.first, index))
         data = answer.framed(self._opening + text + self._parts.end(self.reason if is_last else None, counts))
-        if place == 0 and self._parts.is_chat:
+        if index == 0 and self._parts.is_chat:
             data = answer.framed(self._parts.role(usage(self.prompt_tokens, 0) if answer.continuous else None)) + data
         answer.write(data, self.request_id, token, due_ns)
         coming = (point for point in (self.fails_at, self.output_tokens) if point > token)

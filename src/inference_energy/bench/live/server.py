@@ -1,9 +1,9 @@
-"""A live server that speaks like vLLM, computes nothing, and knows what each of its requests truly costs.
+"""Live server that answers as vLLM does, computes nothing, and knows the true cost of each request.
 
     python -m inference_energy.bench.live.server --model FOLDER_OR_SHAPE --served-model-name N --host H --port P [...]
 
 The node, with its GPU, engine, faults and seed, is that of `$INFERENCE_ENERGY_SIMULATED`, else of `--node FILE`, else
-the default one; vLLM's flags change it. All it says of power and energy is simulated.
+the default one; vLLM's flags change it. Its power and energy are simulated.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from aiohttp import web
 
 from inference_energy.bench.live.endpoints import VERSION, Endpoints
 from inference_energy.bench.live.engine_loop import EngineLoop
-from inference_energy.bench.live.flags import ServerSettings, settings
+from inference_energy.bench.live.flags import ServerSettings, parse_command_line
+from inference_energy.bench.live.live_request import TruthSink
 from inference_energy.bench.live.metrics import EngineMetrics, log_stats
 from inference_energy.bench.live.power_trace_file import TraceWriter
-from inference_energy.bench.live.protocol import Fates
+from inference_energy.bench.live.protocol import RequestFaults
 from inference_energy.bench.live.tokens import Tokenizer
-from inference_energy.bench.live.truth_files import TruthSink
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.step import StepPhysics
 from inference_energy.errors import InputError
 
 KEEP_ALIVE_S = 5.0
-"""Uvicorn's: an idle connection is closed after so long."""
+"""Uvicorn's default: idle connections are closed after this time."""
 
 SWITCH_INTERVAL_S = 0.0005
 YOUNG_OBJECTS = 10_000
@@ -39,7 +39,7 @@ YOUNG_OBJECTS = 10_000
 log = logging.getLogger("inference_energy.bench.live")
 
 
-async def serve(given: ServerSettings, physics: StepPhysics) -> int:
+async def serve(settings: ServerSettings, physics: StepPhysics) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -47,22 +47,22 @@ async def serve(given: ServerSettings, physics: StepPhysics) -> int:
         loop.add_signal_handler(number, stop.set)
     started_ns = time.monotonic_ns()
     engine = BenchEngine(physics, started_ns)
-    metrics = EngineMetrics(engine, given.served_names[0], given.mfu_metrics)
-    truth = _truth(given, engine, started_ns)
-    trace = None if given.traces is None else TraceWriter(given.traces, os.getpid())
+    metrics = EngineMetrics(engine, settings.served_names[0], settings.mfu_metrics)
+    truth = _truth(settings, engine, started_ns)
+    trace = None if settings.traces is None else TraceWriter(settings.traces, os.getpid())
     engine_loop = EngineLoop(engine, loop, metrics, trace, truth)
     truth.start()
-    fates = Fates(given.node.faults.server)
+    faults = RequestFaults(settings.node.faults.server)
     runner: web.AppRunner | None = None
     code = 0
     try:
-        if await _stopped_within(stop, fates.faults.start_delay_s):
+        if await _stopped_within(stop, faults.settings.start_delay_s):
             return code
-        engine_loop.loaded()
-        tokenizer = Tokenizer.of_folder(given.folder, given.shape.vocabulary)
-        if given.folder is not None and not tokenizer.named:
+        engine_loop.mark_loaded()
+        tokenizer = Tokenizer.from_folder(settings.folder, settings.shape.vocabulary)
+        if settings.folder is not None and not tokenizer.named:
             log.warning("the folder's tokenizer is not one word a token; each word of a text counts as a token")
-        endpoints = Endpoints(given, engine_loop, metrics, truth, tokenizer, fates)
+        endpoints = Endpoints(settings, engine_loop, metrics, truth, tokenizer, faults)
         log.info("GPU KV cache size: %s tokens", f"{physics.blocks * physics.engine.block_size:,}")
         log.info("Started server process [%d]", os.getpid())
         log.info("Waiting for application startup.")
@@ -75,14 +75,14 @@ async def serve(given: ServerSettings, physics: StepPhysics) -> int:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, given.host, given.port, backlog=2048).start()
+            await web.TCPSite(runner, settings.host, settings.port, backlog=2048).start()
         except OSError as error:
             log.error("%s", error)
             return 1
         log.info("Application startup complete.")
-        log.info("Simulated server running on http://%s:%d", given.host, given.port)
-        fates.schedule(loop, engine_loop.hang)
-        _steady()
+        log.info("Simulated server running on http://%s:%d", settings.host, settings.port)
+        faults.schedule(loop, engine_loop.hang)
+        _avoid_pauses()
         stats = asyncio.create_task(log_stats(log, metrics, engine))
         await stop.wait()
         log.info("Shutting down")
@@ -109,35 +109,39 @@ def main() -> None:
         datefmt="%m-%d %H:%M:%S",
     )
     try:
-        given = settings(sys.argv[1:], os.getpid())
-        physics = StepPhysics(given.node.device, given.shape, given.node.engine, given.node.tensor_parallel)
+        settings = parse_command_line(sys.argv[1:], os.getpid())
+        physics = StepPhysics(settings.node.device, settings.shape, settings.node.engine, settings.node.tensor_parallel)
     except InputError as error:
         log.error("%s", error)
         sys.exit(2)
     log.info("vLLM's manners, version %s; all that is measured here is simulated", VERSION)
     log.info(
-        "model %s (%s) on %d x %s", given.model, given.shape.name, given.node.tensor_parallel, physics.device.label
+        "model %s (%s) on %d x %s",
+        settings.model,
+        settings.shape.name,
+        settings.node.tensor_parallel,
+        physics.device.label,
     )
-    if given.ignored:
-        log.info("flags that the simulation does not know: %s", " ".join(given.ignored))
-    sys.exit(asyncio.run(serve(given, physics)))
+    if settings.ignored:
+        log.info("flags that the simulation does not know: %s", " ".join(settings.ignored))
+    sys.exit(asyncio.run(serve(settings, physics)))
 
 
-def _truth(given: ServerSettings, engine: BenchEngine, started_ns: int) -> TruthSink:
-    if given.truth is None:
+def _truth(settings: ServerSettings, engine: BenchEngine, started_ns: int) -> TruthSink:
+    if settings.truth is None:
         return TruthSink()
-    from inference_energy.bench.live.compare import TruthLog
+    from inference_energy.bench.live.truth_writer import TruthWriter
 
     about: dict[str, Any] = {
         "simulated": True,
         "pid": os.getpid(),
         "started_ns": started_ns,
-        "model": given.model,
-        "node": given.node.model_dump(),
-        "shape": given.shape.model_dump(),
+        "model": settings.model,
+        "node": settings.node.model_dump(),
+        "shape": settings.shape.model_dump(),
         "orderly": False,
     }
-    return TruthLog(given.truth, engine, about)
+    return TruthWriter(settings.truth, engine, about)
 
 
 async def _stopped_within(stop: asyncio.Event, duration_s: float) -> bool:
@@ -146,8 +150,8 @@ async def _stopped_within(stop: asyncio.Event, duration_s: float) -> bool:
     return stop.is_set()
 
 
-def _steady() -> None:
-    """Keep the interpreter from pausing: what was made so far is never collected, and threads give way soon."""
+def _avoid_pauses() -> None:
+    """Keep the interpreter from pausing: never collect what exists now, and let threads give way soon."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 10, 10)

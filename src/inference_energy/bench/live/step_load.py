@@ -1,7 +1,7 @@
 """A load that switches the virtual GPU between its power limit and rest, for `inference-energy characterize`.
 
-Its protocol is that of acquire/power/characterize/square_wave.py; the two share no code. It writes the trace of a
-process that serves: a row in advance of every change, so that each holds from its very moment.
+Its protocol is that of acquire/power/characterize/square_wave.py; the two share no code. It writes a server's trace: a
+row ahead of every change, so that each row holds from its exact moment.
 """
 
 import argparse
@@ -22,18 +22,18 @@ ROW_S = 0.25
 
 
 class _Load:
-    """The rows of one process. Whoever ends it keeps the lock: nobody writes behind the last row."""
+    """Rows of one process. Ending it holds the lock, so that nothing is written after the last row."""
 
-    def __init__(self, made: NodeFolder) -> None:
-        node = made.node
+    def __init__(self, node_folder: NodeFolder) -> None:
+        node = node_folder.node
         self._device = node.device
         self._host_w = node.engine.host_idle_w
         self._thermal = Thermal(node.device)
-        self._trace = TraceWriter(made.traces, os.getpid())
+        self._trace = TraceWriter(node_folder.traces, os.getpid())
         self._lock = threading.RLock()
 
     def row(self, start_ns: int, length_s: float, busy: bool) -> None:
-        """Say what holds from a time on, for about so long."""
+        """Append what holds from a time on, for about `length_s`."""
         limit_w = self._device.power_limit_w
         events = POWER_CAP if busy else GPU_IDLE
         with self._lock:
@@ -42,7 +42,7 @@ class _Load:
             self._thermal.advance(length_s, gpu_w)
 
     def step(self, start_ns: int, length_s: float, busy: bool) -> None:
-        """A stretch of load or rest."""
+        """Run a stretch of load or rest."""
         pieces = max(1, round(length_s / ROW_S))
         for piece in range(pieces):
             row_ns = start_ns + round(piece * length_s / pieces * 1e9)
@@ -55,26 +55,26 @@ class _Load:
             self._trace.close()
 
     def exit(self) -> NoReturn:
-        """End the life and the process, whatever the other thread is about to write."""
+        """End the life and the process, even while the other thread writes."""
         with self._lock:
             self._trace.close()
             os._exit(0)
 
 
 def main() -> int:
-    """Rest and work in turn; returns the exit code."""
+    """Alternate rest and load; return the exit code."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--gpu", required=True)
     parser.add_argument("--steps", required=True)
     steps = [float(length) for length in parser.parse_args().steps.split(",")]
-    made = node_here()
-    if made is None:
-        _say(event="error", message="there is no virtual node here: run it by inference-energy bench run -- COMMAND")
+    node_folder = node_here()
+    if node_folder is None:
+        _emit(event="error", message="there is no virtual node here: run it by inference-energy bench run -- COMMAND")
         return 3
-    load = _Load(made)
+    load = _Load(node_folder)
     try:
         load.row(time.monotonic_ns(), 0.0, False)
-        _say(event="ready", what="virtual load at the power limit (simulated)")
+        _emit(event="ready", what="virtual load at the power limit (simulated)")
         if not sys.stdin.readline():
             return 0
         threading.Thread(target=_end_with_owner, args=(load,), daemon=True).start()
@@ -82,17 +82,17 @@ def main() -> int:
         for index, length_s in enumerate(steps):
             busy = index % 2 == 1
             if index:
-                _say(event="edge", time_ns=start_ns, busy=busy)
+                _emit(event="edge", time_ns=start_ns, busy=busy)
             load.step(start_ns, length_s, busy)
             start_ns += round(length_s * 1e9)
         time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
-        _say(event="done")
+        _emit(event="done")
     finally:
         load.close()
     return 0
 
 
-def _say(**event: Any) -> None:
+def _emit(**event: Any) -> None:
     print(json.dumps(event), flush=True)
 
 

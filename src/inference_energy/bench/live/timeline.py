@@ -1,7 +1,7 @@
-"""All that was told of a node's power, in order, with what it draws between the lives of its servers.
+"""Power of a node over all its time: rows of its servers' traces, and the decay of heat between their lives.
 
-While a server lives, the power is what it says. Without one a GPU draws its cold idle and what its heat leaks. With d
-the kelvin above the temperature at cold idle, the law of truth/thermal.py gives
+While a server lives, the power is that of its trace. Without one a GPU draws its cold idle and what its heat leaks.
+With d the kelvin above the temperature at cold idle, the law of `truth.step.Thermal` gives
 
     d' = -d / tau,   tau = thermal_time_s / (1 - k_per_w * leakage_w_per_k)
     P = cold_idle_w + leakage_w_per_k * d0 * exp(-t / tau)
@@ -23,7 +23,7 @@ LiveTrace = NDArray[np.void]
 
 
 class Timeline:
-    """Stretches of power, ascending in time; the last one lasts for ever, and so does the first one backwards.
+    """Stretches of power in ascending time; the first one extends backwards and the last one forwards without end.
 
     Args:
         device: the GPU.
@@ -53,7 +53,7 @@ class Timeline:
         new = self._rows[first : first + len(trace)]
         for name in TRACE_DTYPE.names or ():
             new[name] = trace[name]
-        # Of two servers at once the later word holds; time never runs back.
+        # If two servers overlap, the later row holds; time never runs back.
         starts_ns = self._rows["start_ns"][first - 1 : first + len(trace)]
         np.maximum.accumulate(starts_ns, out=starts_ns)
         ended = np.isnan(new["gpu_w"])
@@ -72,7 +72,7 @@ class Timeline:
         self._view()
 
     def end(self, time_ns: int) -> None:
-        """End the newest life, as its own last row would have done."""
+        """End the newest life, as its last row would have done."""
         last = np.zeros(1, dtype=TRACE_DTYPE)
         last["start_ns"] = time_ns
         last["gpu_w"] = np.nan
@@ -81,48 +81,50 @@ class Timeline:
 
     def gpu_power_w(self, times_ns: Integers) -> Floats:
         """Power of each GPU."""
-        place = self._place(times_ns)
-        power_w: Floats = self._gpu_w[place]
-        heat_w = self._heat_w[place]
+        row_index = self._row_index(times_ns)
+        power_w: Floats = self._gpu_w[row_index]
+        heat_w = self._heat_w[row_index]
         if heat_w.any():
-            power_w = power_w + heat_w * np.exp(-self._since_s(times_ns, place) / self._tau_s)
+            power_w = power_w + heat_w * np.exp(-self._since_s(times_ns, row_index) / self._tau_s)
         return power_w
 
     def gpu_energy_j(self, times_ns: Integers) -> Floats:
         """Energy of each GPU since the node began."""
-        place = self._place(times_ns)
-        since_s = self._since_s(times_ns, place)
-        energy_j: Floats = self._gpu_j[place] + self._gpu_w[place] * since_s
-        heat_w = self._heat_w[place]
+        row_index = self._row_index(times_ns)
+        since_s = self._since_s(times_ns, row_index)
+        energy_j: Floats = self._gpu_j[row_index] + self._gpu_w[row_index] * since_s
+        heat_w = self._heat_w[row_index]
         if heat_w.any():
             energy_j = energy_j + heat_w * self._decayed_s(since_s)
         return energy_j
 
     def host_power_w(self, times_ns: Integers) -> Floats:
         """Power of the CPU packages."""
-        return np.asarray(self._host_w[self._place(times_ns)], dtype=np.float64)
+        return np.asarray(self._host_w[self._row_index(times_ns)], dtype=np.float64)
 
     def host_energy_j(self, times_ns: Integers) -> Floats:
         """Energy of the CPU packages since the node began."""
-        place = self._place(times_ns)
-        return np.asarray(self._host_j[place] + self._host_w[place] * self._since_s(times_ns, place), dtype=np.float64)
+        row_index = self._row_index(times_ns)
+        return np.asarray(
+            self._host_j[row_index] + self._host_w[row_index] * self._since_s(times_ns, row_index), dtype=np.float64
+        )
 
     def temperature_c(self, time_ns: int) -> float:
         """Temperature of the GPUs."""
-        place = self._place(np.array([time_ns]))
-        row = self._stretches[int(place[0])]
+        row_index = self._row_index(np.array([time_ns]))
+        row = self._stretches[int(row_index[0])]
         if not row["heat_w"]:
             return float(row["temperature_c"])
-        left = np.exp(-self._since_s(np.array([time_ns]), place)[0] / self._tau_s)
+        left = np.exp(-self._since_s(np.array([time_ns]), row_index)[0] / self._tau_s)
         return float(self._rest_c + (row["temperature_c"] - self._rest_c) * left)
 
     def events(self, time_ns: int) -> int:
         """Bits of NVML's clocks event reasons."""
-        return int(self._stretches["events"][int(self._place(np.array([time_ns]))[0])])
+        return int(self._stretches["events"][int(self._row_index(np.array([time_ns]))[0])])
 
     def busy_share(self, start_ns: int, end_ns: int) -> float:
         """Share of a time in which a step ran."""
-        first, last = (int(place) for place in self._place(np.array([start_ns, end_ns])))
+        first, last = (int(row_index) for row_index in self._row_index(np.array([start_ns, end_ns])))
         edges_ns = np.concatenate(([start_ns], self._starts_ns[first + 1 : last + 1], [end_ns]))
         busy = self._stretches["busy"][first : last + 1] > 0
         return float(np.diff(edges_ns)[busy].sum() / (end_ns - start_ns))
@@ -140,11 +142,11 @@ class Timeline:
         self._host_w = self._stretches["host_w"]
         self._gpu_j, self._host_j = self._stretches["gpu_j"], self._stretches["host_j"]
 
-    def _place(self, times_ns: Integers) -> NDArray[np.intp]:
+    def _row_index(self, times_ns: Integers) -> NDArray[np.intp]:
         return np.maximum(self._starts_ns.searchsorted(times_ns, side="right") - 1, 0)
 
-    def _since_s(self, times_ns: Integers, place: NDArray[np.intp]) -> Floats:
-        return np.asarray((times_ns - self._starts_ns[place]) / 1e9, dtype=np.float64)
+    def _since_s(self, times_ns: Integers, row_index: NDArray[np.intp]) -> Floats:
+        return np.asarray((times_ns - self._starts_ns[row_index]) / 1e9, dtype=np.float64)
 
     def _decayed_s(self, since_s: Floats) -> Floats:
         """The integral of exp(-t / tau)."""

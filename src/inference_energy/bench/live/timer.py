@@ -1,7 +1,7 @@
-"""Waking at a moment, to a tenth of a millisecond.
+"""Timer that wakes the event loop at a moment, to a tenth of a millisecond.
 
-asyncio's timers come up to 1 ms late, because it rounds its waits up to epoll's whole milliseconds. Linux has timers
-that are files (timerfd_create(2)), which epoll waits for without rounding.
+asyncio's timers are up to 1 ms late, because it rounds waits up to epoll's whole milliseconds. Linux has timers that
+are files (timerfd_create(2)), for which epoll waits without rounding.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ _TIMER_ABSOLUTE = 1
 _NS = 1_000_000_000
 
 
-class Alarm:
-    """One alarm on the monotonic clock; setting it anew replaces what was set.
+class WakeTimer:
+    """One timer on the monotonic clock; setting it again replaces the earlier time.
 
-    Where the system has no timer files, asyncio's own timers stand in, up to 1 ms late.
+    If the system has no timer files, asyncio's own timers take over, up to 1 ms late.
 
     Args:
         callback: called in the event loop when the time has come.
@@ -36,10 +36,10 @@ class Alarm:
         except (OSError, AttributeError):
             return
         if self._fd >= 0:
-            loop.add_reader(self._fd, self._ring)
+            loop.add_reader(self._fd, self._fire)
 
     def set(self, at_ns: int) -> None:
-        """Call back at this time, or as soon as may be where it has passed."""
+        """Call back at this time, or at once if it has passed."""
         if self._fd >= 0:
             moment = struct.pack("=qqqq", 0, 0, *divmod(max(1, at_ns), _NS))
             self._libc.timerfd_settime(self._fd, _TIMER_ABSOLUTE, moment, None)
@@ -57,9 +57,9 @@ class Alarm:
             os.close(self._fd)
             self._fd = -1
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
-            return  # it was set anew after it had rung
+            return  # it was set again after it had fired
         self._callback()

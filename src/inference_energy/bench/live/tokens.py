@@ -1,7 +1,7 @@
-"""The bench's tokenizer: one token a word.
+"""Tokenizer of the bench: one token for each word.
 
-A folder whose own tokenizer has one token a word (as the toolkit's dummy models have) lends its words. Other
-tokenizers are not run here; each word then counts as a token, with an id that follows from its letters.
+Words come from the model's folder if its tokenizer has one token for each word, as the toolkit's dummy models have.
+Other tokenizers are not run here; each word then counts as a token, with an id that follows from its letters.
 """
 
 import json
@@ -15,7 +15,7 @@ REMEMBERED = 200_000
 
 
 class Tokenizer:
-    """Texts to token ids and back, and the words that the model says.
+    """Texts to token ids and back, and the words that the model generates.
 
     Args:
         vocabulary: number of token ids.
@@ -32,8 +32,8 @@ class Tokenizer:
         self._json: dict[int, bytes] = {}
 
     @classmethod
-    def of_folder(cls, folder: Path | None, vocabulary: int) -> "Tokenizer":
-        """The words of a model's folder, if its tokenizer has one token a word; else the bench's own."""
+    def from_folder(cls, folder: Path | None, vocabulary: int) -> "Tokenizer":
+        """Return the tokenizer of a model's folder if it has one token for each word, else the bench's own."""
         try:
             content = json.loads((folder / "tokenizer.json").read_text()) if folder is not None else {}
             model = content.get("model") or {}
@@ -56,15 +56,15 @@ class Tokenizer:
         if self._named:
             unknown = self._unknown
             return [ids.get(word, unknown) for word in text.split()]
-        found = []
+        token_ids = []
         for word in text.split():
             token = ids.get(word)
             if token is None:
                 if len(ids) >= REMEMBERED:
                     ids.clear()
                 token = ids[word] = self._of_letters(word)
-            found.append(token)
-        return found
+            token_ids.append(token)
+        return token_ids
 
     def word(self, token: int) -> str:
         """The word of a token id."""
@@ -74,21 +74,21 @@ class Tokenizer:
         """The text of token ids."""
         return " ".join(self.word(token) for token in token_ids)
 
-    def said(self, token: int) -> bytes:
+    def token_json(self, token: int) -> bytes:
         """A generated token's text, a space and its word, as JSON with its quotes."""
         text = self._json.get(token)
         if text is None:
             text = self._json[token] = json.dumps(" " + self.word(token)).encode()
         return text
 
-    def first_said(self, content: str | Sequence[int]) -> int:
-        """Where the answer to a prompt begins: a token id that follows from the prompt. See `nth`."""
+    def first_token(self, content: str | Sequence[int]) -> int:
+        """Return the first token id of the answer to a prompt, which follows from the prompt. See `nth`."""
         data = content.encode() if isinstance(content, str) else array("q", content).tobytes()
         return zlib.crc32(data) % self.vocabulary
 
-    def nth(self, first: int, place: int) -> int:
-        """The token id at a place, from 0, of an answer that begins with `first`."""
-        return (first + STRIDE * place) % self.vocabulary
+    def nth(self, first: int, index: int) -> int:
+        """Return the token id at an index, from 0, of an answer that begins with `first`."""
+        return (first + STRIDE * index) % self.vocabulary
 
     def _of_letters(self, word: str) -> int:
         if word[0] == "t" and word[1:].isascii() and word[1:].isdigit() and int(word[1:]) < self.vocabulary:

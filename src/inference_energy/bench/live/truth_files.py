@@ -1,12 +1,8 @@
-"""Who is told what the server does; on its own so that a server without a record needs no library for files.
+"""Files of a live server's record of itself: their schema, and reading them after an orderly end or a crash.
 
-Who is told what the server does; on its own so that a server without a record needs no library for files.
-
-Reading what a live server wrote about itself, whether it ended in order or crashed.
-
-A folder of truth holds `server.json` and three tables, each as NAME.parquet after an orderly end, as NAME.arrows (an
-Arrow stream, perhaps cut off) else:
-    steps: the columns of `truth.segments.Segments`, a row a stretch of time;
+A folder of truth holds `server.json` and three tables, each as NAME.parquet after an orderly end, else as NAME.arrows
+(an Arrow stream, perhaps cut off):
+    steps: the columns of `truth.ledger.Segments`, one row for each stretch of time;
     requests: REQUEST_SCHEMA; in the Parquet form also `prefill_energy_j` and `decode_energy_j`, of all GPUs;
     events: request_id, token (from 1), due_ns (its step's end), sent_ns (when it was written to the connection).
 All times are int64 ns of the monotonic clock. All of it is simulated.
@@ -14,7 +10,7 @@ All times are int64 ns of the monotonic clock. All of it is simulated.
 
 import json
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,32 +21,11 @@ import pyarrow.parquet as pq
 
 from inference_energy.bench.config import Node
 from inference_energy.bench.hardware import BenchModelShape
-from inference_energy.bench.live.protocol import Job
 from inference_energy.bench.truth.ledger import BenchRequest, Segments, ledger
 from inference_energy.bench.truth.step import StepPhysics
 from inference_energy.contracts.arrow_log import ArrowLogReader
 from inference_energy.contracts.io import atomic_write
 from inference_energy.errors import RunError
-
-
-class TruthSink:
-    """Takes what happens and keeps nothing; `live.truth.TruthLog` keeps it."""
-
-    def start(self) -> None:
-        """Begin to write, in the running event loop."""
-
-    def flush(self) -> None:
-        """Write what is new."""
-
-    def sent(self, request_id: int, token: int, due_ns: int, sent_ns: int) -> None:
-        """A token was sent: the `token`-th of a request, counted from 1, made at `due_ns`, written at `sent_ns`."""
-
-    def ended(self, job: Job) -> None:
-        """A request has left the engine, with its outcome set."""
-
-    def close(self, further: Mapping[str, Any]) -> None:
-        """Write the rest."""
-
 
 SERVER = "server.json"
 STEPS, REQUESTS, EVENTS = "steps", "requests", "events"

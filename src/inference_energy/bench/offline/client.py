@@ -1,9 +1,4 @@
-"""Runs an engine through virtual time: requests come in, steps follow each other, answers go out.
-
-Runs an engine through virtual time: requests come in, steps follow each other, answers go out.
-
-The load client of the simulation: when it sends, when it sees tokens, and the log it keeps.
-"""
+"""Load client in virtual time: runs the engines through a schedule's requests and keeps the client's log."""
 
 import heapq
 import zlib
@@ -23,6 +18,20 @@ from inference_energy.bench.truth.prefix_cache import block_hashes, output_lengt
 RequestArrivals = list[tuple[int, int, BenchRequest]]
 """A heap of (time at the server [ns], order, request)."""
 
+SEND_LAG_MEDIAN_S = 0.65e-3
+SEND_LAG_P99_S = 2.0e-3
+"""Send lag of the client, as measured on the first GPU run (docs/validation/first-gpu-run.md)."""
+NETWORK_S = 0.3e-3
+DELIVERY_S = 0.2e-3
+"""Shortest delivery of a token to the client, and the mean of the additional delay; assumed for loopback."""
+THINK_S = 0.5e-3
+"""Time between a user's answer and the next request in a closed loop."""
+ENDED_NS = 100_000
+"""Time between the last token of an answer and its end."""
+CUT_OFF = "cut off at the end of the drain"
+
+_NORMAL_P99 = 2.3263
+
 
 def serve(
     engine: BenchEngine,
@@ -32,14 +41,14 @@ def serve(
 ) -> None:
     """Serve until all requests are answered, or until a time.
 
-    A step that is under way then is completed, so the engine's clock may end up a step later; where everything was
-    answered before, it stands at the last answer.
+    A step under way at that time is completed, so the engine's clock may be up to one step later. If everything was
+    answered before, the clock is at the last answer.
 
     Args:
-        engine: where its clock stands is now.
-        arrivals: requests to come; those served are taken off. `finished` may push more.
+        engine: its clock gives the present time.
+        arrivals: requests to come; served ones are removed. `finished` may push more.
         until_ns: when to stop.
-        finished: called with each request that has got its last token.
+        finished: called with each request that got its last token.
     """
     add, begin, complete = engine.add, engine.begin, engine.complete
     pop = heapq.heappop
@@ -58,26 +67,11 @@ def serve(
                 finished(request)
 
 
-SEND_LAG_MEDIAN_S = 0.65e-3
-SEND_LAG_P99_S = 2.0e-3
-"""How late the client sends: measured on the first GPU run (docs/validation/first-gpu-run.md)."""
-NETWORK_S = 0.3e-3
-DELIVERY_S = 0.2e-3
-"""Least time of a token's way to the client, and the mean of what comes on top; assumed for loopback."""
-THINK_S = 0.5e-3
-"""Time between a user's answer and the next request in a closed loop."""
-ENDED_NS = 100_000
-"""Time between the last token of an answer and its end."""
-CUT_OFF = "cut off at the end of the drain"
-
-_NORMAL_P99 = 2.3263
-
-
 @dataclass
-class SentRequest:
+class SentRequests:
     """The requests of a session in the order they were sent; lists of one length.
 
-    `delays` are those of the first and the last token's way to the client [ns]. `end_ns` is there once a cell is over.
+    `delays` are the delivery times of the first and the last token [ns]. `end_ns` is filled when a cell is over.
     """
 
     cell: list[str] = field(default_factory=list)
@@ -91,7 +85,7 @@ class SentRequest:
     end_ns: list[int] = field(default_factory=list)
 
     def seen_ns(self, number: int) -> tuple[int, int]:
-        """When the client saw a request's first token and the newest one; 0 where there is none."""
+        """Return when the client saw a request's first and newest token; 0 where there is none."""
         request, (first_delay, last_delay) = self.request[number], self.delays[number]
         if not request.first_token_ns:
             return 0, 0
@@ -106,9 +100,9 @@ class OfflineClient:
 
     Args:
         engines: one for each node.
-        schedule: the whole session's.
-        prompts: their contents as far as they matter; see `SessionPlan`.
-        seed: draws the client's delays, and the lengths of answers.
+        schedule: schedule of the whole session.
+        prompts: contents as far as they matter; see `SessionPlan`.
+        seed: draws the client's delays and the lengths of answers.
     """
 
     def __init__(
@@ -122,10 +116,10 @@ class OfflineClient:
         self._contents = _contents(prompts, schedule["prompt_id"])
         self._seed = seed
         self._random = np.random.default_rng([seed, 0xC11E27])
-        self.sent = SentRequest()
+        self.sent = SentRequests()
 
     def run(self, cell: BenchCell, start_ns: int, drain_s: float) -> int:
-        """Run one cell; returns when its last request had ended.
+        """Run one cell and return when its last request ended.
 
         Args:
             cell: what to run.
@@ -146,7 +140,7 @@ class OfflineClient:
         before = len(sent.end_ns)
         for number in range(before, len(sent.request)):
             _, last_ns = sent.seen_ns(number)
-            # What is cut off ends with the drain, or with what the step then under way still brought.
+            # A request that is cut off ends with the drain, or with a later token of the step under way.
             done = sent.request[number].finished
             sent.end_ns.append(last_ns + ENDED_NS if done else max(limit_ns, last_ns))
         return max(end_ns, *(engine.now_ns for engine in self._engines), *sent.end_ns[before:])
@@ -156,27 +150,27 @@ class OfflineClient:
         due_ns = start_ns + self._arrival_ns[rows].astype(np.int64)
         sent_ns = due_ns + self._lag_ns(len(rows))
         arrivals: list[RequestArrivals] = [[] for _ in self._engines]
-        for place, (row, due, at) in enumerate(zip(rows.tolist(), due_ns.tolist(), sent_ns.tolist(), strict=True)):
-            node = place % count
-            request = self._note(cell, row, node, 0, due, at)
-            arrivals[node].append((request.arrival_ns, place, request))
-        for engine, own in zip(self._engines, arrivals, strict=True):
-            own.sort()
-            serve(engine, own, limit_ns)
+        for order, (row, due, at) in enumerate(zip(rows.tolist(), due_ns.tolist(), sent_ns.tolist(), strict=True)):
+            node = order % count
+            request = self._record(cell, row, node, 0, due, at)
+            arrivals[node].append((request.arrival_ns, order, request))
+        for engine, node_arrivals in zip(self._engines, arrivals, strict=True):
+            node_arrivals.sort()
+            serve(engine, node_arrivals, limit_ns)
 
     def _closed_loop(
         self, cell: BenchCell, rows: NDArray[np.intp], users: int, start_ns: int, end_ns: int, limit_ns: int
     ) -> None:
         count, pool = len(self._engines), rows.tolist()
         for node, engine in enumerate(self._engines):
-            mine = [user for user in range(users) if user % count == node]
-            self._users(cell, pool, mine, node, engine, start_ns=start_ns, end_ns=end_ns, limit_ns=limit_ns)
+            node_users = range(node, users, count)
+            self._run_users(cell, pool, node_users, node, engine, start_ns=start_ns, end_ns=end_ns, limit_ns=limit_ns)
 
-    def _users(
+    def _run_users(
         self,
         cell: BenchCell,
         pool: list[int],
-        users: list[int],
+        users: Sequence[int],
         node: int,
         engine: BenchEngine,
         *,
@@ -186,28 +180,28 @@ class OfflineClient:
     ) -> None:
         arrivals: RequestArrivals = []
         owner: dict[int, int] = {}
-        asked = node  # the pool is dealt out to the nodes in turn
+        drawn = node  # the nodes take the pool's rows in turn
 
-        def ask(user: int, free_ns: int) -> None:
-            nonlocal asked
+        def send(user: int, free_ns: int) -> None:
+            nonlocal drawn
             if free_ns >= end_ns:
                 return
-            row = pool[asked % len(pool)]
-            asked += len(self._engines)
-            request = self._note(cell, row, node, user, free_ns, free_ns + 50_000)
+            row = pool[drawn % len(pool)]
+            drawn += len(self._engines)
+            request = self._record(cell, row, node, user, free_ns, free_ns + 50_000)
             owner[request.request_id] = user
             heapq.heappush(arrivals, (request.arrival_ns, request.request_id, request))
 
         def answered(request: BenchRequest) -> None:
             _, last_ns = self.sent.seen_ns(request.request_id)
-            ask(owner.pop(request.request_id), last_ns + ENDED_NS + round(THINK_S * 1e9))
+            send(owner.pop(request.request_id), last_ns + ENDED_NS + round(THINK_S * 1e9))
 
         for user in users:
-            ask(user, start_ns)
+            send(user, start_ns)
         serve(engine, arrivals, limit_ns, answered)
 
-    def _note(self, cell: BenchCell, row: int, node: int, user: int, due_ns: int, at_ns: int) -> BenchRequest:
-        """Make a request and write down that it was sent."""
+    def _record(self, cell: BenchCell, row: int, node: int, user: int, due_ns: int, at_ns: int) -> BenchRequest:
+        """Make a request and record that it was sent."""
         most = int(self._max_tokens[row])
         hashes: tuple[int, ...] = ()
         tokens: int | None = None if np.isnan(self._lengths[row]) else int(self._lengths[row])
@@ -239,7 +233,7 @@ class OfflineClient:
         return np.asarray(np.round(lag_s * 1e9), dtype=np.int64)
 
     def log(self, schedule: pd.DataFrame) -> pd.DataFrame:
-        """requests.parquet of all that was sent."""
+        """Return requests.parquet of everything that was sent."""
         sent, requests = self.sent, self.sent.request
         count = len(requests)
         rows = np.array(sent.row, dtype=np.intp)
@@ -256,35 +250,35 @@ class OfflineClient:
             "prompt_id": schedule["prompt_id"].to_numpy()[rows],
             "scheduled_ns": sent.scheduled_ns,
             "sent_ns": sent.sent_ns,
-            "first_token_ns": _where(seen_ns[:, 0], begun),
-            "last_token_ns": _where(seen_ns[:, 1], begun),
+            "first_token_ns": _masked(seen_ns[:, 0], begun),
+            "last_token_ns": _masked(seen_ns[:, 1], begun),
             "end_ns": sent.end_ns,
-            "prompt_tokens": _where([request.prompt_tokens for request in requests], done),
-            "cached_tokens": _where([request.cached_tokens for request in requests], done),
-            "completion_tokens": _where(generated, done),
+            "prompt_tokens": _masked([request.prompt_tokens for request in requests], done),
+            "cached_tokens": _masked([request.cached_tokens for request in requests], done),
+            "completion_tokens": _masked(generated, done),
             "finish_reason": pd.Series(np.where(generated < most, "stop", "length"), dtype=object).where(done, None),
             "status": np.where(done, "ok", "aborted"),
             "error": [None if ended else CUT_OFF for ended in done],
-            # A schedule says no arrival where users send it.
-            "user": _where(sent.user, np.isnan(self._arrival_ns[rows]) if count else done),
+            # A schedule has no arrival for requests that users send.
+            "user": _masked(sent.user, np.isnan(self._arrival_ns[rows]) if count else done),
             "attempts": 1,
             "status_code": 200,
         }
         return pd.DataFrame(columns)
 
 
-def _contents(prompts: pd.DataFrame | None, wanted: "pd.Series[Any]") -> list[Any]:
-    """The prompt of each scheduled request: token ids, a text, or None where it is not given."""
+def _contents(prompts: pd.DataFrame | None, prompt_ids: "pd.Series[Any]") -> list[Any]:
+    """Return the prompt of each scheduled request: token ids, a text, or None where it is not given."""
     if prompts is None:
-        return [None] * len(wanted)
+        return [None] * len(prompt_ids)
     by_id = {
-        # What is missing is None or NaN, by how the frame was made.
+        # A missing value is None or NaN, depending on how the frame was made.
         int(number): text if isinstance(text, str) else ids
         for number, ids, text in zip(prompts["prompt_id"], prompts["token_ids"], prompts["text"], strict=True)
     }
-    return [by_id.get(int(number)) for number in wanted]
+    return [by_id.get(int(number)) for number in prompt_ids]
 
 
-def _where(values: Any, known: NDArray[np.bool_]) -> Any:
-    """Whole numbers, null where not known."""
-    return pd.arrays.IntegerArray(np.array(values, dtype=np.int64), ~known)
+def _masked(values: Any, valid: NDArray[np.bool_]) -> Any:
+    """Return integers that are null where not valid."""
+    return pd.arrays.IntegerArray(np.array(values, dtype=np.int64), ~valid)

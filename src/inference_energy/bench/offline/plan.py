@@ -1,4 +1,4 @@
-"""What a simulated session does: the same cells, schedule and prompts that a real one is given."""
+"""Plan of a simulated session: the cells, schedule and prompts that a measured one gets too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class BenchCell:
-    """One stretch of load: the warm-up (`kind` is `warmup`) or a window."""
+    """Load of the warm-up (`kind` is `warmup`) or of a window."""
 
     name: str
     kind: str
@@ -21,9 +21,9 @@ class BenchCell:
 
     @property
     def users(self) -> int | None:
-        """Users of a closed loop; None in an open one."""
-        found = self.arrival.get("concurrency")
-        return None if found is None else int(found)
+        """Number of users of a closed loop; None for an open one."""
+        users = self.arrival.get("concurrency")
+        return None if users is None else int(users)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SessionPlan:
         prompts: pd.DataFrame | None,
         model: str = "model",
     ) -> "SessionPlan":
-        """From the specification that the rule `session` gets, and the model's key in the configuration."""
+        """Build from the specification of the rule `session`, and the model's key in the configuration."""
         cells = tuple(
             BenchCell(
                 name=cell["name"],

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -10,37 +11,49 @@ from numpy.typing import NDArray
 from inference_energy.bench.config import Node
 from inference_energy.bench.offline.client import OfflineClient
 from inference_energy.bench.offline.plan import SessionPlan
-from inference_energy.bench.offline.truth import Truth
+from inference_energy.bench.offline.truth import SessionTruth
 from inference_energy.bench.truth.engine import BenchEngine
-from inference_energy.bench.truth.power_trace import trace_of
+from inference_energy.bench.truth.power_trace import power_trace
 from inference_energy.bench.truth.step import StepPhysics
 
 ORIGIN_NS = 5_000_000_000_000
 BEFORE_S = 2.0
-"""The node is there, and its log begins, this long before the first phase; it ends as long after the last."""
+"""Time that the node and its log exist before the first phase, and after the last."""
 SAMPLER_AHEAD_S = 1.0
 LAUNCH_W = 40.0
 """Power above loaded idle while the model is loaded; assumed."""
 
 
+class PhaseRow(TypedDict):
+    """A row of phases.parquet."""
+
+    phase: str
+    cell: str | None
+    start_ns: int
+    end_ns: int
+
+
 @dataclass
 class SimulatedSession:
-    """What a session was.
+    """A session after its simulation.
 
     Attributes:
-        plan, node: what was asked for.
+        plan: load and phases that were simulated.
+        node: settings of the node.
         engines: one for each node, at the end of the session.
-        client: what it sent.
+        client: the load client with its log.
         phases: rows of phases.parquet.
         cold_ns: start and end of the cold idle.
-        log_ns: start and end of the session's power log; `cold_log_ns` those of the cold idle's.
+        log_ns: start and end of the session's power log.
+        cold_log_ns: start and end of the cold idle's power log.
+        origin_ns: when the node began.
     """
 
     plan: SessionPlan
     node: Node
     engines: list[BenchEngine]
     client: OfflineClient
-    phases: list[dict[str, object]] = field(default_factory=list)
+    phases: list[PhaseRow] = field(default_factory=list)
     cold_ns: tuple[int, int] = (0, 0)
     log_ns: tuple[int, int] = (0, 0)
     cold_log_ns: tuple[int, int] = (0, 0)
@@ -49,7 +62,7 @@ class SimulatedSession:
     @cached_property
     def traces(self) -> list[NDArray[np.void]]:
         """The true power of each node over time, of `TRACE_DTYPE`."""
-        return [trace_of(engine.segments) for engine in self.engines]
+        return [power_trace(engine.segments) for engine in self.engines]
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -57,13 +70,13 @@ class SimulatedSession:
         return self.client.log(self.plan.schedule)
 
     @cached_property
-    def truth(self) -> Truth:
-        """What is true of it."""
-        return Truth(self.node, self.engines, self.traces, self.client.sent, self.origin_ns)
+    def truth(self) -> SessionTruth:
+        """Its true energies, tokens and powers."""
+        return SessionTruth(self.node, self.engines, self.traces, self.client.sent, self.origin_ns)
 
 
 def simulate(plan: SessionPlan, node: Node) -> SimulatedSession:
-    """Run a session; the node's seed draws all but the load.
+    """Simulate a session; the node's seed draws everything but the load.
 
     Raises:
         InputError: the model does not fit into the GPUs, or a request does not fit into the context.

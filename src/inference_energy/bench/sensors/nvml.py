@@ -1,22 +1,16 @@
-"""What NVML says of a GPU besides its power: use, memory, clock, temperature, reasons for slow clocks.
-
-What NVML says of a GPU besides its power: use, memory, clock, temperature, reasons for slow clocks.
-
-The trace knows when a step ran, the temperature and the reasons. Whether a model is in memory is seen from the power
-without its heat: nearer to loaded idle than to cold idle, or above.
-
-Sensor faults, seen from one GPU: what a poll gets instead of what the sensor would show.
-
-What NVML shows of a GPU whose true power is known.
+"""NVML's view of a GPU whose true power is known: power, energy counter, state, and injected faults.
 
     average = gain * (E(u) - E(u - 1 s)) / 1 s + offset + noise         POWER_AVERAGE: a boxcar [SC24]
     instant = gain * (E(u) - E(u - 25 ms)) / 25 ms + offset + noise     POWER_INSTANT: sees a quarter of the time [SC24]
     counter = start + gain * (E(c) - E(origin)) + offset * (c - origin)
 
-E is the true energy, u the last update of the power fields before the poll, c that of the counter; each has its own
-updates every 100 ms. The counter misses nothing and has no noise. Powers come in whole mW, the counter in whole mJ. A
-GPU that does not average shows no POWER_AVERAGE. Source of the forms: [SC24] Yang, Adamek, Armour, "Part-time power
-measurements", SC 2024 (arXiv 2312.02741); NVML API reference for the units.
+E is the true energy, u the last update of the power fields before the poll, c that of the counter. Power fields and
+counter each have their own updates every 100 ms. The counter misses nothing and has no noise. Powers come in whole mW,
+the counter in whole mJ. A GPU that does not average shows no POWER_AVERAGE. Sources: [SC24] Yang, Adamek, Armour,
+"Part-time power measurements", SC 2024 (arXiv 2312.02741); NVML API reference for the units.
+
+The state (utilization, memory, clock, temperature, clocks event reasons) comes from the trace. Whether a model is in
+memory is inferred from the power without leakage: nearer to loaded idle than to cold idle, or above.
 """
 
 from collections.abc import Sequence
@@ -25,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_energy.bench.config import Node, NvmlSensor, SensorFault, faults_of
+from inference_energy.bench.config import Node, NvmlSensor, SensorFault, select_faults
 from inference_energy.bench.hardware import Device
-from inference_energy.bench.sensors.update_clock import Draws, Latency, Ticks
+from inference_energy.bench.sensors.update_clock import CallLatency, RandomStream, UpdateClock
 from inference_energy.bench.truth.ledger import POWER_CAP, THERMAL_SLOWDOWN, Floats, Integers
 from inference_energy.bench.truth.power_trace import Steps, TruePower
 
@@ -40,10 +34,23 @@ EMPTY_BYTES = 600 * 2**20
 SLOWED_CLOCK_SHARE = 0.85
 """Part of the clock that is left under a power cap or heat; assumed."""
 
+Truths = NDArray[np.bool_]
+
+FIELD_P99_RATIO = 3.0
+"""99th percentile of the duration of a field-value call, in medians; assumed, since only the median was measured."""
+
+MEMORY_SHARE = 0.25
+"""Part of the power above cold idle that the memory draws; assumed."""
+
+START_J = (1e5, 1e8)
+"""Range of a counter's value when the node begins: up to a fortnight at idle power."""
+
+_FIELD_CALL, _COUNTER_CALL = 0, 1
+
 
 @dataclass(frozen=True)
 class GpuState:
-    """Readings at n times, shape (n,) each, named as in power.parquet."""
+    """State of a GPU at n times, shape (n,) each, with the names of power.parquet."""
 
     utilization: Floats
     memory_used_bytes: Integers
@@ -53,12 +60,12 @@ class GpuState:
 
 
 def gpu_state(node: Node, trace: NDArray[np.void], times_ns: Integers) -> GpuState:
-    """The state of a GPU.
+    """Return the state of a GPU at given times.
 
     Args:
         node: its settings.
         trace: of `TRACE_DTYPE`, shape (rows,), at least one row.
-        times_ns: when it is asked for, shape (n,).
+        times_ns: times of the polls, shape (n,).
     """
     device = node.device
     starts_ns = trace["start_ns"].astype(np.int64)
@@ -80,52 +87,49 @@ def gpu_state(node: Node, trace: NDArray[np.void], times_ns: Integers) -> GpuSta
     )
 
 
-Truths = NDArray[np.bool_]
-
-
 class DeviceFaults:
-    """The faults of one GPU's sensors.
+    """Faults of one GPU's sensors.
 
     Args:
-        faults: of the node; those of other GPUs are left out.
-        device: this GPU.
-        seed: of the node.
-        origin_ns: the moment their times count from.
-        dropped_share: part of all polls that give nothing, at any time.
+        faults: faults of the node; those of other GPUs are left out.
+        device: number of this GPU.
+        seed: seed of the node.
+        origin_ns: the moment that fault times count from.
+        dropped_share: share of polls that return nothing, at any time.
     """
 
     def __init__(
         self, faults: Sequence[SensorFault], device: int, seed: int, origin_ns: int, dropped_share: float
     ) -> None:
-        own = [fault for fault in faults if fault.device in (None, device)]
+        here = [fault for fault in faults if fault.device in (None, device)]
         self._origin_ns = origin_ns
-        # The latest first: where two overlap, the sensor hangs at what the earlier one left it.
-        self._stuck = sorted(self._spans("stuck", own), reverse=True)
-        self._zero = self._spans("zero", own)
-        self._resets_ns = sorted(start_ns for start_ns, _ in self._spans("counter_reset", own))
-        self._steps = [(*self._span(fault), round(fault.step_s * 1e6)) for fault in own if fault.kind == "clock_step"]
-        errors = [fault for fault in own if fault.kind == "error"]
+        # The latest first: where two overlap, the sensor stays at the value that the earlier one left.
+        self._stuck = sorted(self._spans("stuck", here), reverse=True)
+        self._zero = self._spans("zero", here)
+        self._resets_ns = sorted(start_ns for start_ns, _ in self._spans("counter_reset", here))
+        self._steps = [(*self._span(fault), round(fault.step_s * 1e6)) for fault in here if fault.kind == "clock_step"]
+        errors = [fault for fault in here if fault.kind == "error"]
         self._errors = [
-            (*self._span(fault), fault.probability, Draws(seed, "gpu", device, "error", number))
+            (*self._span(fault), fault.probability, RandomStream(seed, "gpu", device, "error", number))
             for number, fault in enumerate(errors)
         ]
         if dropped_share:
             always_ns = np.iinfo(np.int64)
-            dropped = Draws(seed, "gpu", device, "dropped")
+            dropped = RandomStream(seed, "gpu", device, "dropped")
             self._errors.append((int(always_ns.min), int(always_ns.max), dropped_share, dropped))
 
     def seen_ns(self, times_ns: Integers) -> Integers:
-        """The moment whose value each poll gets: its own, or when the sensor got stuck."""
+        """Return the time whose value each poll gets: its own, or when the sensor got stuck."""
         for start_ns, end_ns in self._stuck:
             times_ns = np.where((times_ns >= start_ns) & (times_ns < end_ns), start_ns, times_ns)
         return times_ns
 
     def fails(self, times_ns: Integers, call: int) -> Truths:
-        """Whether each poll gives nothing.
+        """Return whether each poll fails.
 
         Args:
-            times_ns: when each is made, shape (n,).
-            call: which of the calls that may be made at the same moment.
+            times_ns: times of the polls, shape (n,).
+            call: number of the call among those that may be made at the same moment.
         """
         failed = np.zeros(len(times_ns), dtype=np.bool_)
         for start_ns, end_ns, probability, draws in self._errors:
@@ -136,14 +140,14 @@ class DeviceFaults:
         return failed
 
     def reads_zero(self, times_ns: Integers) -> Truths:
-        """Whether each poll shows 0."""
+        """Return whether each poll shows 0."""
         zero = np.zeros(len(times_ns), dtype=np.bool_)
         for start_ns, end_ns in self._zero:
             zero |= (times_ns >= start_ns) & (times_ns < end_ns)
         return zero
 
     def last_reset_ns(self, times_ns: Integers) -> tuple[Integers, Truths]:
-        """When the counter last began anew at each time, and whether it ever had; 0 where not."""
+        """Return the counter's last reset before each time (0 where there is none), and whether there is one."""
         if not self._resets_ns:
             return np.zeros_like(times_ns), np.zeros(len(times_ns), dtype=np.bool_)
         resets_ns = np.array(self._resets_ns, dtype=np.int64)
@@ -151,7 +155,7 @@ class DeviceFaults:
         return np.where(count > 0, resets_ns[np.maximum(count - 1, 0)], 0), count > 0
 
     def clock_step_us(self, times_ns: Integers) -> Integers:
-        """How far the driver's clock is off at each time."""
+        """Return the error of the driver's clock at each time [us]."""
         off_us = np.zeros_like(times_ns)
         for start_ns, end_ns, step_us in self._steps:
             off_us += step_us * ((times_ns >= start_ns) & (times_ns < end_ns))
@@ -164,21 +168,9 @@ class DeviceFaults:
         return [self._span(fault) for fault in faults if fault.kind == kind]
 
 
-FIELD_P99_RATIO = 3.0
-"""99th percentile of the time a field-value call takes, in medians; assumed, for only its median was measured."""
-
-MEMORY_SHARE = 0.25
-"""Part of the power above cold idle that the memory takes; assumed."""
-
-START_J = (1e5, 1e8)
-"""What a counter may have counted before the node began: up to a fortnight at idle power."""
-
-_FIELD_CALL, _COUNTER_CALL = 0, 1
-
-
 @dataclass(frozen=True)
 class FieldReadings:
-    """What one call for field values gives for each poll; shape (n,) each. Powers are NaN where it gives nothing."""
+    """Results of one call for field values at each poll; shape (n,) each. Powers are NaN where the call fails."""
 
     average_w: Floats
     instant_w: Floats
@@ -186,21 +178,22 @@ class FieldReadings:
 
 
 class GpuSensor:
-    """The sensors of one GPU. Stateless: every value is a function of the time of its poll.
+    """Sensors of one GPU. Stateless: every value is a function of the time of its poll.
 
     Args:
-        sensor: how it distorts.
-        truth: what it looks at.
+        sensor: settings of the sensors.
+        truth: true power of the GPU.
         device: the GPU's number, counted through all nodes.
-        seed: of the node.
-        origin_ns: the moment the node began.
-        faults: those of the node.
+        seed: seed of the node.
+        origin_ns: when the node began.
+        faults: faults of the node.
         clock_offset_s: how far the driver's clock is ahead of the wall clock.
-        wall_ns: wall-clock time less monotonic time; with 0 driver timestamps count like the monotonic clock.
-        averages: whether it has an average; one that has not always has the instant.
+        wall_ns: wall-clock time minus monotonic time; with 0 driver timestamps count like the monotonic clock.
+        averages: whether it has an average; a GPU without one always has the instant.
 
     Attributes:
-        gain, offset_w: what this card drew.
+        gain: gain that this card drew.
+        offset_w: offset that this card drew.
     """
 
     def __init__(
@@ -216,8 +209,8 @@ class GpuSensor:
         wall_ns: int = 0,
         averages: bool = True,
     ) -> None:
-        def draws(purpose: str) -> Draws:
-            return Draws(seed, "gpu", device, purpose)
+        def draws(purpose: str) -> RandomStream:
+            return RandomStream(seed, "gpu", device, purpose)
 
         self._sensor = sensor
         self._has_average = averages
@@ -231,26 +224,30 @@ class GpuSensor:
         self.offset_w = drawn_offset_w if sensor.offset_w is None else sensor.offset_w
         low_j, high_j = START_J
         self._start_j = low_j + (high_j - low_j) * draws("counter start").one_uniform()
-        self._fields = Ticks(origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "fields")
-        self._counts = Ticks(origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "counter")
+        self._fields = UpdateClock(
+            origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "fields"
+        )
+        self._counts = UpdateClock(
+            origin_ns, sensor.update_period_s, sensor.update_jitter_s, seed, "gpu", device, "counter"
+        )
         self._average_noise = draws("average noise")
         self._instant_noise = draws("instant noise")
         self._faults, self._counter_faults = (
-            DeviceFaults(own, device, seed, origin_ns, sensor.dropped_share)
-            for own in (faults_of("power", faults), faults_of("counter", faults))
+            DeviceFaults(readings, device, seed, origin_ns, sensor.dropped_share)
+            for readings in (select_faults("power", faults), select_faults("counter", faults))
         )
-        self._counter_latency = Latency(
+        self._counter_latency = CallLatency(
             sensor.counter_latency_median_s, sensor.counter_latency_p99_s, draws("counter latency")
         )
-        self._field_latency = Latency(
+        self._field_latency = CallLatency(
             sensor.field_latency_s, FIELD_P99_RATIO * sensor.field_latency_s, draws("field latency")
         )
 
     def fields(self, times_ns: Integers) -> FieldReadings:
-        """Average, instant and driver timestamp together: one call, which works or fails as a whole.
+        """Return average, instant and driver timestamp of one call, which works or fails as a whole.
 
         Args:
-            times_ns: when each poll is made, monotonic, shape (n,).
+            times_ns: monotonic times of the polls, shape (n,).
         """
         seen_ns = self._faults.seen_ns(times_ns)
         updates = self._fields.last(seen_ns)
@@ -262,17 +259,17 @@ class GpuSensor:
         )
 
     def average_w(self, times_ns: Integers) -> Floats:
-        """What POWER_AVERAGE shows at each poll; NaN where the call fails, and on a card without it."""
+        """Return POWER_AVERAGE at each poll; NaN where the call fails, and on a card without it."""
         updates = self._fields.last(self._faults.seen_ns(times_ns))
         return self._masked(times_ns, self._average(*updates), _FIELD_CALL)
 
     def instant_w(self, times_ns: Integers) -> Floats:
-        """What POWER_INSTANT shows at each poll; NaN where the call fails, and on a card without it."""
+        """Return POWER_INSTANT at each poll; NaN where the call fails, and on a card without it."""
         updates = self._fields.last(self._faults.seen_ns(times_ns))
         return self._masked(times_ns, self._instant(*updates), _FIELD_CALL)
 
     def counter_j(self, times_ns: Integers) -> Floats:
-        """What the energy counter shows at each poll; NaN where the call fails, and on a card without it."""
+        """Return the energy counter at each poll; NaN where the call fails, and on a card without it."""
         if not self._sensor.has_counter:
             return np.full(len(times_ns), np.nan)
         seen_ns = self._counter_faults.seen_ns(times_ns)
@@ -292,19 +289,19 @@ class GpuSensor:
         return self._masked(times_ns, _milli(np.floor(energy_j / quantum_j) * quantum_j), _COUNTER_CALL)
 
     def driver_timestamp_us(self, times_ns: Integers) -> Integers:
-        """The driver's clock at the last update before each poll, in us. A stuck sensor's goes on."""
+        """Return the driver's clock at the last update before each poll [us]. A stuck sensor's clock goes on."""
         return self._driver_us(self._fields.last(times_ns)[1])
 
     def counter_latency_s(self, count: Integers) -> Floats:
-        """What calls for the energy counter take.
+        """Return the durations of calls for the energy counter.
 
         Args:
-            count: a whole number that names each call, such as when it is made in ns, shape (n,).
+            count: a whole number that names each call, such as its time in ns, shape (n,).
         """
         return self._counter_latency.seconds(count)
 
     def field_latency_s(self, count: Integers) -> Floats:
-        """What calls for field values take; see `counter_latency_s`."""
+        """Return the durations of calls for field values; see `counter_latency_s`."""
         return self._field_latency.seconds(count)
 
     def _driver_us(self, came_ns: Integers) -> Integers:
@@ -320,7 +317,7 @@ class GpuSensor:
             return np.full(len(index), np.nan)
         return self._power_w(came_ns, self._sensor.instant_window_s, self._instant_noise, index)
 
-    def _power_w(self, until_ns: Integers, window_s: float, noise: Draws, index: Integers) -> Floats:
+    def _power_w(self, until_ns: Integers, window_s: float, noise: RandomStream, index: Integers) -> Floats:
         """Mean over the window that ends at an update, distorted."""
         from_ns = until_ns - max(1, round(window_s * 1e9))
         energy_j = self._truth.energy_j(until_ns) - self._truth.energy_j(from_ns)
@@ -337,13 +334,13 @@ class GpuSensor:
 
 
 def memory_power_w(board_w: Floats, device: Device) -> Floats:
-    """What POWER_AVERAGE shows for the memory (scope 2) beside a board's.
+    """Return POWER_AVERAGE of the memory (scope 2) for that of the board.
 
-    memory = memory at cold idle + 0.25 * (board - cold idle); a rule of thumb, so that the channel is there and moves.
+    memory = memory at cold idle + 0.25 * (board - cold idle); a rule of thumb, so that the channel exists and moves.
     """
     return np.maximum(device.memory_idle_w + MEMORY_SHARE * (board_w - device.cold_idle_w), 0.0)
 
 
 def _milli(values: Floats) -> Floats:
-    """The nearest thousandths, as the caller gets them who divides NVML's whole number by 1000."""
+    """Return the nearest thousandths, as from dividing NVML's whole number by 1000."""
     return np.asarray(np.rint(values * 1e3) / 1e3, dtype=np.float64)

@@ -1,13 +1,9 @@
-"""What RAPL shows of a host whose true power is known: raw counters in uJ that wrap, zone by zone.
-
-What RAPL shows of a host whose true power is known: raw counters in uJ that wrap, zone by zone.
+"""RAPL's view of a host whose true power is known: raw counters in uJ that wrap, and the powercap folder.
 
     counter = (start + floor(E(u) / quantum) * quantum) mod range
 
 E is the zone's energy since the origin and u the last update. The packages share the host's power evenly, each has
 memory beside it as a sub-zone `dram`, and `psys` holds packages, memory and the rest of the board.
-
-The RAPL counters as Linux shows them: a powercap folder, kept up to date for whoever reads it.
 
 As in the kernel, a sub-zone's folder lies within its zone's and is linked to beside it:
 
@@ -25,23 +21,23 @@ from pathlib import Path
 import numpy as np
 
 from inference_energy.bench.config import EngineSettings, RaplSensor
-from inference_energy.bench.sensors.update_clock import Draws, Ticks
+from inference_energy.bench.sensors.update_clock import RandomStream, UpdateClock
 from inference_energy.bench.truth.ledger import Floats, Integers
 from inference_energy.bench.truth.power_trace import TruePower
 from inference_energy.contracts.io import atomic_write
 
 BOARD_W = 25.0
-"""What psys holds besides packages and memory; assumed."""
+"""Power in psys besides packages and memory; assumed."""
 
 
 class ZonePower:
-    """The true power of a zone: a share of the host's plus a constant.
+    """True power of a zone: a share of the host's plus a constant.
 
     Args:
         host: power of all packages together.
-        share: part of it that the zone holds.
-        constant_w: what comes on top.
-        origin_ns: the moment its energy counts from.
+        share: part of it within the zone.
+        constant_w: additional constant power.
+        origin_ns: the moment that its energy counts from.
     """
 
     def __init__(self, host: TruePower, share: float, constant_w: float, origin_ns: int) -> None:
@@ -70,24 +66,24 @@ class RaplZone:
     device: str
     domain: str
     power: TruePower
-    ticks: Ticks
+    ticks: UpdateClock
     start_uj: int
 
 
 class RaplView:
-    """The RAPL counters of one host.
+    """RAPL counters of one host.
 
     Args:
-        sensor: which zones there are, and how they count.
+        sensor: settings of the zones and counters.
         host: true power of all packages together.
-        engine: of the node; gives the memory's power.
-        origin_ns: the moment the node began.
-        seed: of the node.
-        host_index: which of several alike nodes this is.
+        engine: engine of the node; gives the memory's power.
+        origin_ns: when the node began.
+        seed: seed of the node.
+        host_index: number of the node among several.
 
     Attributes:
-        zones: in the order of their folders; none where the host has no RAPL.
-        range_uj: where every counter starts again from 0.
+        zones: zones in the order of their folders; empty if the host has no RAPL.
+        range_uj: value at which every counter wraps to 0.
     """
 
     def __init__(
@@ -111,8 +107,8 @@ class RaplView:
                 device,
                 domain,
                 ZonePower(host, share, constant_w, origin_ns),
-                Ticks(origin_ns, sensor.update_period_s, 0.0, *names),
-                int(Draws(*names, "start").one_uniform() * self.range_uj),
+                UpdateClock(origin_ns, sensor.update_period_s, 0.0, *names),
+                int(RandomStream(*names, "start").one_uniform() * self.range_uj),
             )
 
         packages = sensor.packages if sensor.present else 0
@@ -127,7 +123,7 @@ class RaplView:
         self.zones: Sequence[RaplZone] = tuple(zones)
 
     def raw_uj(self, zone: RaplZone, times_ns: Integers) -> Integers:
-        """A zone's counter as `energy_uj` shows it at each time, from 0 to below `range_uj`; shape (n,)."""
+        """Return a zone's counter as `energy_uj` shows it at each time, from 0 to below `range_uj`; shape (n,)."""
         _, came_ns = zone.ticks.last(times_ns)
         energy_uj = zone.power.energy_j(came_ns) * 1e6
         counted_uj = np.rint(np.floor(energy_uj / self._quantum_uj) * self._quantum_uj).astype(np.int64)
@@ -135,21 +131,21 @@ class RaplView:
 
 
 def unwrapped_j(raw_uj: Integers, range_uj: int) -> Floats:
-    """Energy since the first reading, from readings of a counter that starts again after `range_uj`.
+    """Return the energy since the first reading of a counter that wraps at `range_uj`.
 
-    Right as long as it is read more than once a turn.
+    The counter must be read more than once between wraps.
 
     Args:
         raw_uj: the readings in order, shape (n,).
-        range_uj: the counter's range.
+        range_uj: range of the counter.
     """
     steps_uj = np.diff(raw_uj, prepend=raw_uj[:1])
     steps_uj = np.where(steps_uj < 0, steps_uj + range_uj, steps_uj)
     return np.asarray(np.cumsum(steps_uj) / 1e6, dtype=np.float64)
 
 
-class Powercap:
-    """The folder of one host; `make` it, then `refresh` it often.
+class PowercapTree:
+    """Powercap folder of one host; `make` it, then `refresh` it often.
 
     Args:
         root: the folder, which stands for /sys/class/powercap.
@@ -161,7 +157,7 @@ class Powercap:
         self._view = view
 
     def make(self, time_ns: int) -> None:
-        """Make the folder, empty for a host without RAPL, with the counters as they are at a time."""
+        """Make the folder with the counters' values at a time; it is empty for a host without RAPL."""
         self._root.mkdir(parents=True, exist_ok=True)
         for zone in self._view.zones:
             folder = self._folder(zone)
@@ -174,14 +170,14 @@ class Powercap:
         self.refresh(time_ns)
 
     def refresh(self, time_ns: int) -> None:
-        """Let every counter show its value at a monotonic time; a reader finds the old value or the new one, whole."""
+        """Show every counter's value at a monotonic time; a reader gets the old value or the new one, whole."""
         time = np.array([time_ns], dtype=np.int64)
         for zone in self._view.zones:
             (value_uj,) = self._view.raw_uj(zone, time)
             _replace(self._folder(zone) / "energy_uj", str(int(value_uj)))
 
     def _folder(self, zone: RaplZone) -> Path:
-        """Where a zone's files are: `intel-rapl:0:0` lies in `intel-rapl:0`."""
+        """Return the folder of a zone's files: `intel-rapl:0:0` lies in `intel-rapl:0`."""
         parent = zone.folder.rpartition(":")[0]
         return self._root / parent / zone.folder if ":" in parent else self._root / zone.folder
 

@@ -25,10 +25,11 @@ class BenchEngine:
     """One copy of the model on its GPUs.
 
     Attributes:
-        segments: what happened so far.
+        segments: log of the engine.
         step: number of steps begun.
-        waiting, running: requests, oldest first. `running` holds those that prefill and those that decode.
-        now_ns: up to where `segments` reaches.
+        waiting: requests that wait, oldest first.
+        running: requests that prefill or decode, oldest first.
+        now_ns: end of `segments`.
     """
 
     def __init__(self, physics: StepPhysics, start_ns: int = 0) -> None:
@@ -64,10 +65,10 @@ class BenchEngine:
         return bool(self.running or self.waiting)
 
     def add(self, request: BenchRequest) -> None:
-        """Take a request in.
+        """Add a request to the waiting ones.
 
         Raises:
-            InputError: it is longer than the model's longest, so it would never be computed.
+            InputError: it is longer than the longest context, so it would never be computed.
             ValueError: it has more hashes than full blocks of this engine's size.
         """
         length, most = request.prompt_tokens + request.output_tokens, self._settings.max_model_len
@@ -83,11 +84,11 @@ class BenchEngine:
         self.waiting.append(request)
 
     def generated(self, request: BenchRequest) -> int:
-        """Tokens of a request that are there after the last completed step."""
+        """Return the number of a request's tokens after the last completed step."""
         return request.generated + (self._steps_done(request) if request.joined_step >= 0 else 0)
 
     def abort(self, request: BenchRequest) -> None:
-        """Forget a request; what it was given stays counted. One that has ended is left alone."""
+        """Remove a request; its cost stays in the log. One that has ended is left alone."""
         if self.running.pop(request.request_id, None) is not None:
             self._leave(request, self._steps_done(request) + self._busy)
         elif request in self.waiting:
@@ -97,8 +98,8 @@ class BenchEngine:
         """Let time pass without a step.
 
         Args:
-            until_ns: to then.
-            power_w: power of each GPU without its heat; None: that of a loaded model without requests.
+            until_ns: end of the rest.
+            power_w: power of each GPU without leakage; None for a loaded model without requests.
         """
         base_w = self.physics.device.loaded_idle_w if power_w is None else power_w
         thermal, settings = self.thermal, self._settings
@@ -110,9 +111,9 @@ class BenchEngine:
             self.now_ns = end_ns
 
     def begin(self) -> int:
-        """Begin a step now; returns when it will end [ns].
+        """Begin a step now and return when it will end [ns].
 
-        Call only where there is work, after `rest` has brought `now_ns` to now.
+        Call only if there is work, after `rest` has brought `now_ns` to the present.
         """
         settings, device = self._settings, self.physics.device
         self._busy = True
@@ -124,7 +125,7 @@ class BenchEngine:
         decoding = self._decoding
         prefill, pairs, prompts, cached = 0, 0.0, 0, 0
         if self._prefilling or self.waiting:
-            # Who has just lost its blocks does not come back in the same step.
+            # A request that has just lost its blocks does not come back in the same step.
             admitting = self.preemptions == preempted
             prefill, pairs, prompts, cached = self._prefill(step, settings.max_num_batched_tokens - decoding, admitting)
         sequences, samples = decoding + self._chunks, decoding + len(self._joining)
@@ -133,7 +134,7 @@ class BenchEngine:
         )
         events = POWER_CAP if capped else 0
         if self.thermal.temperature_c > device.hot_c:
-            # What the step moves and computes costs the same; the rest of the longer time costs the floor.
+            # The cost of the step's bytes and FLOPs stays the same; the additional time costs the floor.
             extra_s = duration_s * HOT_STRETCH_PER_K * (self.thermal.temperature_c - device.hot_c)
             floor_j = (device.busy_w + self.thermal.leakage_w) * extra_s
             power_w = (power_w * duration_s + floor_j) / (duration_s + extra_s)
@@ -164,7 +165,7 @@ class BenchEngine:
         return end_ns
 
     def complete(self) -> list[BenchRequest]:
-        """End the step; returns the requests that it finished, or whose prompt it finished and so made a token."""
+        """End the step and return the requests that it finished, or that got a first token from it."""
         self._busy = False
         step, now_ns = self.step - 1, self.now_ns
         self._token_ns = now_ns
@@ -190,7 +191,7 @@ class BenchEngine:
         return changed
 
     def decoding(self) -> list[BenchRequest]:
-        """The requests that get one token from each step now; those of a step under way, before `complete`."""
+        """Return the requests that get one token from the present step."""
         return [request for request in self.running.values() if request.joined_step >= 0]
 
     def _steps_done(self, request: BenchRequest) -> int:
@@ -217,19 +218,19 @@ class BenchEngine:
         prefill, pairs, prompts, cached = 0, 0.0, 0, 0
         settings, running, waiting = self._settings, self.running, self.waiting
         todo = self._prefilling
-        place = 0
+        position = 0
         while budget > 0:
-            if place == len(todo) and not (
+            if position == len(todo) and not (
                 admitting and waiting and len(running) < settings.max_num_seqs and self._admit()
             ):
                 break
-            request = todo[place]
+            request = todo[position]
             tokens = min(request.target - request.computed, budget)
-            own = tokens * request.computed + 0.5 * tokens * (tokens + 1)
-            request.chunks.append((step, tokens, own))
+            chunk_pairs = tokens * request.computed + 0.5 * tokens * (tokens + 1)
+            request.chunks.append((step, tokens, chunk_pairs))
             self._chunks += 1
             prefill += tokens
-            pairs += own
+            pairs += chunk_pairs
             budget -= tokens
             request.computed += tokens
             if request.computed == request.target:
@@ -238,7 +239,7 @@ class BenchEngine:
                 if not request.generated:
                     prompts += request.prompt_tokens
                     cached += request.cached_tokens
-            place += 1
+            position += 1
         if self._joining:
             self._prefilling = [request for request in todo if request.computed < request.target]
         return prefill, pairs, prompts, cached
@@ -250,10 +251,10 @@ class BenchEngine:
         target = request.target or request.prompt_tokens
         hashes = request.block_hashes
         need = -(-target // size)
-        found = 0
+        cached = 0
         if hashes:
-            # The last token is always computed, for its output is wanted.
-            found = pool.find(hashes, (target - 1) // size)
+            # The last token is always computed, since its output is needed.
+            cached = pool.find(hashes, (target - 1) // size)
             shared = pool.held_among(hashes)
             if need - shared > pool.free:
                 return False
@@ -264,10 +265,10 @@ class BenchEngine:
             pool.hold(hashes)
             if not request.preemptions:
                 pool.queries += target
-                pool.hits += found * size
+                pool.hits += cached * size
         pool.take(need - len(hashes))
         request.target = target
-        request.computed = found * size
+        request.computed = cached * size
         if not request.preemptions:
             request.cached_tokens = request.computed
         self.running[request.request_id] = request
@@ -275,7 +276,7 @@ class BenchEngine:
         return True
 
     def _join(self, request: BenchRequest, step: int) -> None:
-        """Its prompt is computed and its next token there: it decodes from the next step on, or has ended."""
+        """Note that a prompt is computed and gave a token: the request decodes from the next step on, or has ended."""
         request.generated += 1
         if request.generated >= request.output_tokens:
             del self.running[request.request_id]
@@ -294,7 +295,7 @@ class BenchEngine:
 
         Args:
             request: one that is no longer among the running.
-            steps: steps that decoded for it, one that is under way included.
+            steps: steps that decoded for it, including one under way.
         """
         size = self._settings.block_size
         written = request.target
@@ -306,7 +307,7 @@ class BenchEngine:
             request.generated += done
             request.decodes.append((request.joined_step + 1, request.target + 1, steps))
             request.last_token_ns = self._token_ns
-            # Its entry among the finishing stays, and must not end it while it is computed anew.
+            # Its entry in `_finishing` stays, and must not end it while it is computed again.
             request.joined_step = request.finish_step = -1
             written += steps
         elif request in self._prefilling:
@@ -314,7 +315,7 @@ class BenchEngine:
         self._free(request, written)
 
     def _free(self, request: BenchRequest, written: int) -> None:
-        """Give back the blocks of so many tokens; those of a prompt that are not computed yet hold nothing of use."""
+        """Give back the blocks of `written` tokens; blocks of a prompt that were not computed yet are not cached."""
         size, hashes = self._settings.block_size, request.block_hashes
         if hashes:
             filled = len(hashes) if request.computed == request.target else request.computed // size

@@ -1,18 +1,12 @@
-"""A request as the engine sees it.
-
-A request as the engine sees it.
-
-The log of all that happened on a node: one row a stretch of time in which nothing changed, a step or a rest.
-
-Who caused which joule: the true energy of each request, and what no request caused.
+"""Log of an engine and its energy ledger: what ran in each stretch of time, and which request caused which joule.
 
 Of a step's energy, on all GPUs of the group, each request gets
     its own FLOPs (its tokens, its sampled position, its pairs of tokens) at `flop_j` or `thin_flop_j`,
     its own keys and values at `byte_j`,
-    an equal part of the rest (weights, floor, heat, waiting for the host), as long as it is in the step.
+    an equal part of the rest (weights, floor, leakage, waiting for the host), as long as it is in the step.
 Energy at rest belongs to no request. Where the power limit stretched a step, its rest is larger. Every joule is given
 out once, so the requests' energies and the rest add up to the node's. The rule is a convention, as every split of a
-shared cost is; what it must be is known and conserved.
+shared cost is; its sum is known and conserved.
 """
 
 from array import array
@@ -24,52 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_energy.bench.truth.step import StepPhysics
-
-
-@dataclass(slots=True, eq=False)
-class BenchRequest:
-    """What is asked, and what the engine has made of it so far.
-
-    Attributes:
-        request_id: any number; the bench's own.
-        prompt_tokens: length of the prompt.
-        output_tokens: how many tokens will be generated, which only the model knows beforehand.
-        block_hashes: one value for each full block of the prompt, equal only where all tokens up to it are equal;
-            empty where nothing may be reused.
-        arrival_ns: when the server got it.
-        cached_tokens: prompt tokens taken from the prefix cache at its first admission.
-        generated: tokens generated up to its last event; while it decodes, ask `Engine.generated`.
-        first_token_ns, last_token_ns: ends of the steps that made them; 0 before.
-        chunks: prefill done for it: (step, tokens, pairs of token and earlier token).
-        decodes: stretches of decoding that have ended: (first step, context in that step, steps).
-        prefills: prefills that were completed for it, each of which sampled a token.
-        preemptions: how often it lost its blocks.
-    """
-
-    request_id: int
-    prompt_tokens: int
-    output_tokens: int
-    block_hashes: tuple[int, ...] = ()
-    arrival_ns: int = 0
-    cached_tokens: int = 0
-    generated: int = 0
-    first_token_ns: int = 0
-    last_token_ns: int = 0
-    preemptions: int = 0
-    prefills: int = 0
-    chunks: list[tuple[int, int, float]] = field(default_factory=list)
-    decodes: list[tuple[int, int, int]] = field(default_factory=list)
-    # The engine's own: tokens computed, tokens to compute before it decodes, the step after which it decoded, its last.
-    computed: int = 0
-    target: int = 0
-    joined_step: int = -1
-    finish_step: int = -1
-
-    @property
-    def finished(self) -> bool:
-        """Whether all its tokens are there."""
-        return self.generated >= self.output_tokens
-
 
 POWER_CAP = 0x4
 THERMAL_SLOWDOWN = 0x20
@@ -98,17 +46,65 @@ _INTEGER_COLUMNS = (
 _FLOAT_COLUMNS = ("pairs", "gpu_w", "host_w", "temperature_c")
 
 
-class Segments:
-    """Columns that grow by one entry a stretch.
+@dataclass(slots=True, eq=False)
+class BenchRequest:
+    """A request as the engine sees it, and how far it has been computed.
 
     Attributes:
-        start_ns, end_ns: when; each begins where the one before ended.
+        request_id: number within the bench.
+        prompt_tokens: length of the prompt.
+        output_tokens: number of tokens that will be generated.
+        block_hashes: one value for each full block of the prompt, equal only where all tokens up to it are equal;
+            empty where nothing may be reused.
+        arrival_ns: when the server got it.
+        cached_tokens: prompt tokens taken from the prefix cache at its first admission.
+        generated: tokens generated up to its last event; while it decodes, see `BenchEngine.generated`.
+        first_token_ns, last_token_ns: ends of the steps that generated them; 0 before.
+        chunks: prefill computed for it: (step, tokens, pairs of token and earlier token).
+        decodes: stretches of decoding that have ended: (first step, context in that step, steps).
+        prefills: completed prefills, each of which sampled a token.
+        preemptions: number of times it lost its blocks.
+    """
+
+    request_id: int
+    prompt_tokens: int
+    output_tokens: int
+    block_hashes: tuple[int, ...] = ()
+    arrival_ns: int = 0
+    cached_tokens: int = 0
+    generated: int = 0
+    first_token_ns: int = 0
+    last_token_ns: int = 0
+    preemptions: int = 0
+    prefills: int = 0
+    chunks: list[tuple[int, int, float]] = field(default_factory=list)
+    decodes: list[tuple[int, int, int]] = field(default_factory=list)
+    # Used by the engine alone: tokens computed, tokens to compute before decoding, step before the first that decodes,
+    # last step.
+    computed: int = 0
+    target: int = 0
+    joined_step: int = -1
+    finish_step: int = -1
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its tokens are there."""
+        return self.generated >= self.output_tokens
+
+
+class Segments:
+    """Log of an engine: one row for each stretch of time in which nothing changed, a step or a rest.
+
+    Attributes:
+        start_ns, end_ns: time of the stretch; each begins where the one before ended.
         decoding, context, prefill, pairs, sequences, samples: what a step computed, as in `StepPhysics.cost`; all 0 at
             rest.
         prompts, cached: tokens of the prompts whose first token the step made, and those of them from the cache.
         preemptions: requests that lost their blocks when the step began.
         running, waiting, blocks: the engine's state during it.
-        gpu_w: power of each GPU; host_w: of the CPU packages. temperature_c: of the GPUs at its end.
+        gpu_w: power of each GPU.
+        host_w: power of the CPU packages.
+        temperature_c: temperature of the GPUs at the end.
         events: bits of NVML's clocks event reasons.
     """
 
@@ -141,7 +137,7 @@ class Segments:
         return len(self.end_ns)
 
     def rest(self, start_ns: int, end_ns: int, gpu_w: float, host_w: float, temperature_c: float) -> None:
-        """Add a stretch without a step."""
+        """Append a stretch without a step."""
         values: dict[str, Any] = {
             "start_ns": start_ns,
             "end_ns": end_ns,
@@ -154,11 +150,11 @@ class Segments:
             getattr(self, name).append(values.get(name, 0))
 
     def integers(self, name: str) -> Integers:
-        """A column of whole numbers, shape (rows,)."""
+        """Return a column of integers, shape (rows,)."""
         return np.array(getattr(self, name), dtype=np.int64)
 
     def floats(self, name: str) -> Floats:
-        """A column, shape (rows,)."""
+        """Return a column, shape (rows,)."""
         return np.array(getattr(self, name), dtype=np.float64)
 
 
@@ -167,9 +163,9 @@ class Ledger:
     """True energies in J, of all GPUs of one engine.
 
     Attributes:
-        prefill_j, decode_j: of each request, shape (requests,), in the order given.
-        rest_j: what was used while no step ran.
-        total_j: the engine's energy.
+        prefill_j, decode_j: energies of each request, shape (requests,), in the order given.
+        rest_j: energy while no step ran.
+        total_j: energy of the engine.
     """
 
     prefill_j: Floats
@@ -204,9 +200,9 @@ def ledger(segments: Segments, requests: Sequence[BenchRequest], physics: StepPh
     shared_j = (energy_j[in_step] - own_j) / sequences
     shared_until_j = np.concatenate(([0.0], np.cumsum(shared_j)))
     prefill_j, decode_j = np.zeros(len(requests)), np.zeros(len(requests))
-    for place, request in enumerate(requests):
-        prefill_j[place] = _prefill_j(request, shared_j, costs)
-        decode_j[place] = _decode_j(request, shared_until_j, costs)
+    for index, request in enumerate(requests):
+        prefill_j[index] = _prefill_j(request, shared_j, costs)
+        decode_j[index] = _decode_j(request, shared_until_j, costs)
     return Ledger(prefill_j, decode_j, float(energy_j[~in_step].sum()), float(energy_j.sum()))
 
 
@@ -240,5 +236,5 @@ def _decode_j(request: BenchRequest, shared_until_j: Floats, costs: _Costs) -> f
 
 
 def step_ends_ns(segments: Segments) -> Integers:
-    """When each step ended, shape (steps,): token k of a stretch of decoding is there at the end of its step."""
+    """Return the end of each step, shape (steps,): token k of a stretch of decoding exists from the end of its step."""
     return segments.integers("end_ns")[segments.integers("sequences") > 0]

@@ -1,4 +1,4 @@
-"""True power over time, and the energy that is its integral: what a sensor looks at, and what it is judged by."""
+"""True power over time and the energy that is its integral, which sensors show and measurements are compared with."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -19,18 +19,18 @@ TRACE_DTYPE = np.dtype(
         ("busy", "<u2"),
     ]
 )
-"""One stretch of constant power; it lasts until the next one begins. Powers are those of each GPU, and of all CPU
-packages together; `busy` is 1 while a step runs."""
+"""A stretch of constant power, which lasts until the next one begins. `gpu_w` is the power of each GPU, `host_w` the
+power of all CPU packages together; `busy` is 1 while a step runs."""
 
 
 class TruePower(Protocol):
     """The true power of one device."""
 
     def energy_j(self, times_ns: Integers) -> Floats:
-        """Energy from some fixed moment up to each time, in J; differences are exact."""
+        """Return the energy from a fixed moment up to each time [J]; differences are exact."""
 
     def power_w(self, times_ns: Integers) -> Floats:
-        """Power at each time, in W."""
+        """Return the power at each time [W]."""
 
 
 class Steps:
@@ -49,51 +49,51 @@ class Steps:
 
     def energy_j(self, times_ns: Integers) -> Floats:
         """Energy since the first start."""
-        place = self._place(times_ns)
+        row = self._row(times_ns)
         return np.asarray(
-            self._energy_j[place] + (times_ns - self.starts_ns[place]) / 1e9 * self.values_w[place], dtype=np.float64
+            self._energy_j[row] + (times_ns - self.starts_ns[row]) / 1e9 * self.values_w[row], dtype=np.float64
         )
 
     def power_w(self, times_ns: Integers) -> Floats:
         """Power at each time."""
-        return np.asarray(self.values_w[self._place(times_ns)], dtype=np.float64)
+        return np.asarray(self.values_w[self._row(times_ns)], dtype=np.float64)
 
-    def _place(self, times_ns: Integers) -> NDArray[np.intp]:
+    def _row(self, times_ns: Integers) -> NDArray[np.intp]:
         return np.maximum(np.searchsorted(self.starts_ns, times_ns, side="right") - 1, 0)
 
 
-class WithTenants:
-    """A device's power with that of its other users on top.
+class PowerWithTenants:
+    """Power of a device, including its other users.
 
     Args:
-        own: the power without them.
-        tenants: the other users of this device.
-        origin_ns: the moment their times count from.
+        base: the power without them.
+        tenants: other users of this device.
+        origin_ns: the moment that their times count from.
     """
 
-    def __init__(self, own: TruePower, tenants: Sequence[Tenant], origin_ns: int) -> None:
-        self._own = own
+    def __init__(self, base: TruePower, tenants: Sequence[Tenant], origin_ns: int) -> None:
+        self._base = base
         self._tenants = [
             (origin_ns + round(t.start_s * 1e9), origin_ns + round(t.end_s * 1e9), t.power_w) for t in tenants
         ]
 
     def energy_j(self, times_ns: Integers) -> Floats:
         """Energy since some fixed moment."""
-        total_j = self._own.energy_j(times_ns)
+        total_j = self._base.energy_j(times_ns)
         for start_ns, end_ns, power_w in self._tenants:
             total_j = total_j + power_w * np.clip(times_ns - start_ns, 0, end_ns - start_ns) / 1e9
         return total_j
 
     def power_w(self, times_ns: Integers) -> Floats:
         """Power at each time."""
-        total_w = self._own.power_w(times_ns)
+        total_w = self._base.power_w(times_ns)
         for start_ns, end_ns, power_w in self._tenants:
             total_w = total_w + power_w * ((times_ns >= start_ns) & (times_ns < end_ns))
         return total_w
 
 
-def trace_of(segments: Segments) -> NDArray[np.void]:
-    """A log of segments as an array of `TRACE_DTYPE`, shape (rows,)."""
+def power_trace(segments: Segments) -> NDArray[np.void]:
+    """Return a log of segments as an array of `TRACE_DTYPE`, shape (rows,)."""
     trace = np.zeros(len(segments), dtype=TRACE_DTYPE)
     for name in ("start_ns", "gpu_w", "host_w", "temperature_c", "events"):
         trace[name] = np.frombuffer(getattr(segments, name), dtype=getattr(segments, name).typecode)
@@ -102,11 +102,11 @@ def trace_of(segments: Segments) -> NDArray[np.void]:
 
 
 def device_power(trace: NDArray[np.void], tenants: Sequence[Tenant] = (), origin_ns: int = 0) -> TruePower:
-    """The true power of one GPU in a trace, its tenants included."""
-    own = Steps(trace["start_ns"].astype(np.int64), trace["gpu_w"].astype(np.float64))
-    return WithTenants(own, tenants, origin_ns) if tenants else own
+    """Return the true power of one GPU in a trace, including its tenants."""
+    base = Steps(trace["start_ns"].astype(np.int64), trace["gpu_w"].astype(np.float64))
+    return PowerWithTenants(base, tenants, origin_ns) if tenants else base
 
 
 def host_power(trace: NDArray[np.void]) -> TruePower:
-    """The true power of the CPU packages in a trace."""
+    """Return the true power of the CPU packages in a trace."""
     return Steps(trace["start_ns"].astype(np.int64), trace["host_w"].astype(np.float64))

@@ -1,14 +1,10 @@
-"""What follows from a request's content alone: which blocks it shares with others, and how long its answer is.
+"""Prefix cache and request contents: which blocks requests share, where blocks are kept, and how long an answer is.
 
-What follows from a request's content alone: which blocks it shares with others, and how long its answer is.
+The live server and the offline simulation both use this module, so the same request has the same fate in both.
+Contents are pure functions of their arguments, equal in every process.
 
-The live server and the offline simulation both ask here, so the same request has the same fate in both. Everything is
-a pure function of its arguments, the same in every process.
-
-The memory for keys and values: blocks, and the prefix cache over them, as in vLLM.
-
-A block whose content is known by a hash stays usable after its requests have ended, until another needs its room; the
-one unused for longest goes first. Blocks of generated tokens are not reused here.
+As in vLLM, a block whose content has a hash stays usable after its requests have ended, until another request needs the
+room; the block unused for longest is evicted first. Blocks of generated tokens are not reused here.
 """
 
 import hashlib
@@ -19,14 +15,14 @@ from collections.abc import Sequence
 
 MEAN_LENGTH_TOKENS = 200.0
 LENGTH_SIGMA = 0.8
-"""A model's own answers: lognormal with this mean and this standard deviation of the logarithm."""
+"""Natural lengths of answers: lognormal with this mean and this standard deviation of the logarithm."""
 
 
 def block_hashes(token_ids: Sequence[int], block_size: int, salt: str | None = None) -> tuple[int, ...]:
-    """One value for each full block of a prompt, equal only where all tokens up to the block's end are equal.
+    """Return one value for each full block of a prompt, equal only where all tokens up to the block's end are equal.
 
-    Chained as vLLM's are: each holds the one before it. CPython salts the hashes of texts, but not those of whole
-    numbers and tuples of them, so the values are the same in every process.
+    As in vLLM each hash includes the one before it. CPython salts the hashes of texts, but not those of integers and
+    tuples of them, so the values are the same in every process.
 
     Args:
         token_ids: the prompt, ids from 0 up.
@@ -42,8 +38,8 @@ def block_hashes(token_ids: Sequence[int], block_size: int, salt: str | None = N
     return tuple(hashes)
 
 
-def own_length(content: str | Sequence[int], seed: int) -> int:
-    """How many tokens the model would generate if nothing stopped it: lognormal, drawn from the prompt and the seed.
+def natural_length(content: str | Sequence[int], seed: int) -> int:
+    """Return how many tokens the model would generate if nothing stopped it: lognormal, from the prompt and the seed.
 
     Args:
         content: the prompt as it was sent, a text or token ids.
@@ -58,7 +54,7 @@ def own_length(content: str | Sequence[int], seed: int) -> int:
 def output_length(
     content: str | Sequence[int], seed: int, max_tokens: int, *, ignore_eos: bool = False, min_tokens: int = 0
 ) -> tuple[int, str]:
-    """Tokens that a request gets, and its finish reason: `length` where `max_tokens` cut it, else `stop`.
+    """Return the number of generated tokens and the finish reason: `length` if `max_tokens` cut it, else `stop`.
 
     Args:
         content: the prompt as it was sent.
@@ -69,12 +65,12 @@ def output_length(
     """
     if ignore_eos:
         return max_tokens, "length"
-    own = max(min_tokens, own_length(content, seed))
-    return (own, "stop") if own <= max_tokens else (max_tokens, "length")
+    natural = max(min_tokens, natural_length(content, seed))
+    return (natural, "stop") if natural <= max_tokens else (max_tokens, "length")
 
 
 def _uniform(content: str | Sequence[int], seed: int) -> tuple[float, float]:
-    """Two numbers above 0 and below 1."""
+    """Return two numbers above 0 and below 1."""
     data = content.encode() if isinstance(content, str) else array("q", content).tobytes()
     digest = hashlib.blake2b(data, digest_size=16, salt=seed.to_bytes(16, "little")).digest()
     halves = (int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
@@ -83,11 +79,13 @@ def _uniform(content: str | Sequence[int], seed: int) -> tuple[float, float]:
 
 
 class BlockPool:
-    """Counts blocks; only those that can be reused have a name.
+    """Pool of blocks for keys and values; only blocks that can be reused have a name.
 
     Attributes:
-        total: blocks there are; `used`: those that a request holds.
-        queries, hits: tokens looked up in the prefix cache, and found.
+        total: number of blocks.
+        used: number of blocks that requests hold.
+        queries: tokens looked up in the prefix cache.
+        hits: tokens that were in it.
     """
 
     def __init__(self, total: int, block_size: int) -> None:
@@ -101,11 +99,11 @@ class BlockPool:
 
     @property
     def free(self) -> int:
-        """Blocks that can be taken, cached ones without a holder among them."""
+        """Number of blocks that can be taken, including cached ones without a holder."""
         return self.total - self.used
 
     def find(self, hashes: Sequence[int], most: int) -> int:
-        """How many of the first blocks are cached, at most `most`."""
+        """Return how many of the first blocks are cached, at most `most`."""
         count = 0
         for block in hashes[:most]:
             if block not in self._holders:
@@ -114,7 +112,7 @@ class BlockPool:
         return count
 
     def held_among(self, hashes: Sequence[int]) -> int:
-        """How many of these blocks someone holds, so that holding them too takes no room."""
+        """Return how many of these blocks a request holds, so that holding them too takes no room."""
         return sum(1 for block in hashes if self._holders.get(block))
 
     def take(self, count: int) -> None:
@@ -143,25 +141,25 @@ class BlockPool:
             self._holders[block] = 1
 
     def release(self, hashes: Sequence[int], filled: int) -> None:
-        """Let go of named blocks; the last ones are evicted first, for the first are shared most.
+        """Release named blocks; the last ones are evicted first, since the first are shared most.
 
         Args:
             hashes: the blocks.
-            filled: how many of the first ones hold their content; the others are forgotten where nobody else holds
-                them.
+            filled: number of the first blocks that hold their content; the others are dropped unless another request
+                holds them.
         """
-        for place in range(len(hashes) - 1, -1, -1):
-            block = hashes[place]
+        for index in range(len(hashes) - 1, -1, -1):
+            block = hashes[index]
             self._holders[block] -= 1
             if not self._holders[block]:
                 self.used -= 1
-                if place < filled:
+                if index < filled:
                     self._idle[block] = None
                 else:
                     del self._holders[block]
 
     def clear(self) -> None:
-        """Forget what is cached and not held."""
+        """Drop cached blocks that no request holds."""
         for block in self._idle:
             del self._holders[block]
         self._idle.clear()

@@ -1,6 +1,4 @@
-"""Time and power of one engine step, by a roofline with an energy for each byte and each FLOP.
-
-Time and power of one engine step, by a roofline with an energy for each byte and each FLOP.
+"""Time, power and heat of one engine step, by a roofline with an energy for each byte and each FLOP.
 
     t = max(t_memory, t_compute) + exposed * min(t_memory, t_compute) + t_reduce + t_host
     E = busy_w t_gpu + gap_w t_host + byte_j * bytes + flop_j * FLOPs + leakage t      (each GPU)
@@ -8,10 +6,9 @@ Time and power of one engine step, by a roofline with an energy for each byte an
 FLOPs of decoding and sampling, whose matrices are thin, cost `thin_flop_j` instead of `flop_j`.
 
 A step reads all weights once, whatever its batch, and the keys and values of every context in it. Where E / t would
-pass the power limit, the step takes longer instead: its bytes and FLOPs cost what they cost. Roofline: Williams,
-Waterman, Patterson, CACM 52(4), 2009. Energy roofline: Choi, Bedard, Fowler, Vuduc, IPDPS 2013.
-
-The temperature of a chip, and the power that leaks for it: a first-order model.
+exceed the power limit, the step takes longer instead: the cost of its bytes and FLOPs stays the same. Roofline:
+Williams, Waterman, Patterson, CACM 52(4), 2009. Energy roofline: Choi, Bedard, Fowler, Vuduc, IPDPS 2013. Temperature
+and leakage follow a first-order model.
 """
 
 import math
@@ -26,7 +23,7 @@ HOT_STRETCH_PER_K = 0.03
 
 
 class StepPhysics:
-    """The costs of a step for one model on `tensor_parallel` GPUs of one kind.
+    """Cost of a step for one model on `tensor_parallel` GPUs of one kind.
 
     Args:
         device: the GPU.
@@ -64,7 +61,7 @@ class StepPhysics:
     def cost(
         self, decoding: int, context: int, prefill: int, pairs: float, sequences: int, samples: int, leakage_w: float
     ) -> tuple[float, float, bool]:
-        """Duration [s], power of each GPU [W], and whether the power limit stretched the step.
+        """Return the duration [s], the power of each GPU [W], and whether the power limit stretched the step.
 
         Args:
             decoding: requests that get one token each.
@@ -73,7 +70,7 @@ class StepPhysics:
             pairs: pairs of a prompt token and a token it attends to.
             sequences: requests in the step.
             samples: positions that are sampled.
-            leakage_w: power of heat.
+            leakage_w: power that leaks because of heat.
         """
         device = self.device
         moved = self.step_bytes + self.kv_bytes * (context + prefill)
@@ -100,9 +97,9 @@ class StepPhysics:
         return duration_s, device.power_limit_w, True
 
     def _check_power_limit(self) -> None:
-        """A limit is kept by taking more time at the busy floor, so it must be above that."""
+        """Check the power limit: it is kept by spending more time at the busy floor, so it must be above the floor."""
         device = self.device
-        # Leakage is largest where a GPU has drawn its limit for long.
+        # Leakage is largest when a GPU has drawn its limit for a long time.
         leakage_w = device.leakage_w_per_k * device.k_per_w * max(0.0, device.power_limit_w - device.cold_idle_w)
         floor_w = device.busy_w + leakage_w
         if device.power_limit_w <= floor_w:
@@ -112,7 +109,7 @@ class StepPhysics:
             )
 
     def _blocks_that_fit(self) -> int:
-        """Blocks of keys and values beside the weights, by vLLM's own rule: memory times the share it may use."""
+        """Return the blocks that fit beside the weights, by vLLM's rule: memory times the share it may use."""
         device, engine, parts = self.device, self.engine, self.tensor_parallel
         usable = device.memory_bytes * engine.gpu_memory_utilization - self.shape.resident_bytes / parts
         blocks = int(usable * 0.96 / (self.kv_bytes * engine.block_size))
@@ -123,24 +120,24 @@ class StepPhysics:
                 f"of {engine.max_model_len} tokens do not fit; take a larger tensor_parallel, fewer bytes a weight, "
                 "or a smaller max_model_len"
             )
-        wanted = engine.num_gpu_blocks
-        if wanted is None:
+        stated = engine.num_gpu_blocks
+        if stated is None:
             return blocks
-        if wanted * engine.block_size < engine.max_model_len:
+        if stated * engine.block_size < engine.max_model_len:
             raise InputError(
-                f"bench: engine.num_gpu_blocks: {wanted} blocks of {engine.block_size} tokens do not hold a context of "
+                f"bench: engine.num_gpu_blocks: {stated} blocks of {engine.block_size} tokens do not hold a context of "
                 f"{engine.max_model_len} tokens; write a larger number, or a smaller max_model_len"
             )
-        if wanted > blocks:
+        if stated > blocks:
             raise InputError(f"bench: engine.num_gpu_blocks: {blocks} fit beside the weights; write no more than that")
-        return wanted
+        return stated
 
 
 class Thermal:
-    """Temperature of one GPU; all GPUs of a tensor-parallel group share it, for they do the same.
+    """Temperature of one GPU; all GPUs of a tensor-parallel group share it, since they do the same.
 
     Attributes:
-        temperature_c: now.
+        temperature_c: present temperature.
     """
 
     def __init__(self, device: Device) -> None:
@@ -150,11 +147,11 @@ class Thermal:
 
     @property
     def leakage_w(self) -> float:
-        """Power above that of a chip as cold as at cold idle."""
+        """Power above that of a chip at the temperature of cold idle."""
         return self._device.leakage_w_per_k * (self.temperature_c - self.rest_c)
 
     def advance(self, duration_s: float, power_w: float) -> None:
-        """Let a stretch of constant power pass."""
+        """Advance the temperature over a stretch of constant power."""
         target_c = self._device.ambient_c + self._device.k_per_w * power_w
         self.temperature_c += (target_c - self.temperature_c) * (
             1.0 - math.exp(-duration_s / self._device.thermal_time_s)

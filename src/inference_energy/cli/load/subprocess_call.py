@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from inference_energy.contracts.child_process import ChildProcess, Event, emit, error_fields
+from inference_energy.contracts.child_process import ChildProcess, Event, emit, error_fields, python_module
 from inference_energy.errors import InputError, RunError
 
 
@@ -23,7 +23,8 @@ def call_subprocess(function: str, argument: dict[str, Any]) -> dict[str, Any]:
         InputError, RunError: as the function raised it; RunError also if the process died.
     """
     events: list[Event] = []
-    child = ChildProcess(__name__, [function], name=f"the process `{function}`", on_event=events.append)
+    command = python_module(__name__, function)
+    child = ChildProcess(command, name=f"the process `{function}`", on_event=events.append)
     child.start()
     try:
         child.send(argument)

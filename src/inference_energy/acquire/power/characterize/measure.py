@@ -129,5 +129,5 @@ def _step_response(gpu: GpuUnderTest, duration_s: float, command: list[str], say
             counter = background.polls()
         else:
             power = _poll_for(gpu.power_mw, POLL_PERIOD_S, sum(steps), error)
-        wave = Wave.of(load.edges(), origin_ns)
+        wave = Wave.from_edges(load.edges(), origin_ns)
         return StepResponse(origin_ns, power, counter, wave, load.what, steps)

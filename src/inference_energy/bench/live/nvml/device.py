@@ -1,9 +1,4 @@
-"""NVML's functions for power and energy. What a function returns has the types that pynvml gives.
-
-NVML's functions for power and energy. What a function returns has the types that pynvml gives.
-
-NVML's functions for what a GPU is and how it is doing. What they return has the types that pynvml gives.
-"""
+"""NVML's functions for GPUs: identity, state, power and energy. Results have the types that pynvml gives."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,6 +11,9 @@ from inference_energy.bench.live.nvml.session import argument, checked, open_dri
 from inference_energy.bench.sensors.nvml import FieldReadings
 
 # ruff: noqa: N802 - pynvml's own names
+
+DRIVER_VERSION = "simulated"
+CUDA_VERSION = 13000
 
 
 def nvmlDeviceGetPowerUsage(handle: VirtualGpu) -> int:
@@ -35,14 +33,14 @@ def nvmlDeviceGetSamples(handle: VirtualGpu, kind: int, after_us: int) -> tuple[
     """The driver's ring of power samples: the type of their values, and those later than `after_us`."""
     if kind != names.NVML_TOTAL_POWER_SAMPLES:
         raise names.NVMLError(names.NVML_ERROR_NOT_SUPPORTED)
-    found = []
+    samples = []
     for time_us, power_w in checked(handle).ring(after_us):
         sample = names.c_nvmlSample_t(timeStamp=time_us)
         sample.sampleValue.uiVal = _milli(power_w)
-        found.append(sample)
-    if not found:
+        samples.append(sample)
+    if not samples:
         raise names.NVMLError(names.NVML_ERROR_NOT_FOUND)
-    return names.NVML_VALUE_TYPE_UNSIGNED_INT, found
+    return names.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
 
 def nvmlDeviceGetFieldValues(
@@ -122,13 +120,6 @@ def _milli(value: float) -> int:
     return round(value * 1e3)
 
 
-# ruff: noqa: N802 - pynvml's own names
-
-
-DRIVER_VERSION = "simulated"
-CUDA_VERSION = 13000
-
-
 def nvmlSystemGetDriverVersion() -> str:
     """Says that there is no driver."""
     open_driver()
@@ -155,8 +146,8 @@ def nvmlSystemGetProcessName(pid: int) -> str:
     """The name of a process on a GPU."""
     driver = open_driver()
     if any(process.pid == pid for gpu in driver.gpus for process in gpu.processes()):
-        others = {tenant.pid for tenant in driver.node.faults.tenants}
-        return "tenant (simulated)" if pid in others else "vllm (simulated)"
+        tenants = {tenant.pid for tenant in driver.node.faults.tenants}
+        return "tenant (simulated)" if pid in tenants else "vllm (simulated)"
     raise names.NVMLError(names.NVML_ERROR_NOT_FOUND)
 
 
@@ -175,14 +166,14 @@ def nvmlDeviceGetHandleByIndex(index: int) -> VirtualGpu:
 
 def nvmlDeviceGetHandleByUUID(uuid: str | bytes) -> VirtualGpu:
     """The GPU with a UUID."""
-    wanted = uuid.decode() if isinstance(uuid, bytes) else uuid
-    return _only(gpu for gpu in open_driver().gpus if gpu.uuid == wanted)
+    text = uuid.decode() if isinstance(uuid, bytes) else uuid
+    return _only(gpu for gpu in open_driver().gpus if gpu.uuid == text)
 
 
 def nvmlDeviceGetHandleByPciBusId(bus_id: str | bytes) -> VirtualGpu:
     """The GPU at a place on the bus."""
-    wanted = bus_id.decode() if isinstance(bus_id, bytes) else bus_id
-    return _only(gpu for gpu in open_driver().gpus if nvmlDeviceGetPciInfo(gpu).busId == wanted)
+    text = bus_id.decode() if isinstance(bus_id, bytes) else bus_id
+    return _only(gpu for gpu in open_driver().gpus if nvmlDeviceGetPciInfo(gpu).busId == text)
 
 
 def nvmlDeviceGetIndex(handle: VirtualGpu) -> int:

@@ -1,10 +1,7 @@
-"""What NVML says of a kind of GPU that plays no part in its time or energy. Source: NVIDIA's data sheets.
+"""Virtual driver behind NVML's functions: the GPUs of a node as their sensors show them now.
 
-What NVML says of a kind of GPU that plays no part in its time or energy. Source: NVIDIA's data sheets.
-
-The virtual driver behind NVML's functions: the GPUs of a node, as seen now.
-
-Sensors show the truth as of `SHOWN_AFTER_S` ago.
+Sensors show the truth as of `SHOWN_AFTER_S` ago. Identities of GPUs, which affect neither time nor energy, are those of
+NVIDIA's data sheets.
 """
 
 import threading
@@ -15,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference_energy.bench.config import faults_of
+from inference_energy.bench.config import select_faults
 from inference_energy.bench.hardware import DEVICES
 from inference_energy.bench.live.node import NodeFolder
 from inference_energy.bench.live.power_trace_file import SHOWN_AFTER_S, TraceReader
@@ -29,7 +26,11 @@ from inference_energy.bench.sensors.nvml import (
 )
 from inference_energy.bench.sensors.power_log import gpu_name, gpu_sensor
 from inference_energy.bench.truth.ledger import POWER_CAP, THERMAL_SLOWDOWN, Floats, Integers
-from inference_energy.bench.truth.power_trace import WithTenants
+from inference_energy.bench.truth.power_trace import PowerWithTenants
+
+RING_SAMPLES, RING_PERIOD_S = 119, 0.02
+TENANT_BYTES = 2 * 2**30
+_RING_CALL = 2
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,6 @@ IDENTITIES = {
     "a100": Identity((8, 0), 6912, 1593, 0x20B210DE),
 }
 """By the device's name; a kind that is not here answers such questions with Not Supported."""
-
-
-RING_SAMPLES, RING_PERIOD_S = 119, 0.02
-TENANT_BYTES = 2 * 2**30
-_RING_CALL = 2
 
 
 @dataclass(frozen=True)
@@ -78,25 +74,25 @@ class Driver:
         self._lock = threading.Lock()
 
     @contextmanager
-    def looking(self) -> Iterator[int]:
+    def refreshed(self) -> Iterator[int]:
         """The moment that sensors show now, with all that was written up to it, for one thread at a time."""
         with self._lock:
-            self.reader.look()
+            self.reader.refresh()
             yield time.monotonic_ns() - round(SHOWN_AFTER_S * 1e9)
 
     def processes(self, index: int) -> list[GpuProcess]:
         """Who computes on a GPU now: the living server, and tenants in their time."""
-        with self.looking():
+        with self.refreshed():
             pid = self.reader.living_pid()
-        found = []
+        processes = []
         if pid is not None:
             server_bytes = self.node.device.memory_bytes * self.node.engine.gpu_memory_utilization
-            found.append(GpuProcess(pid, round(server_bytes)))
+            processes.append(GpuProcess(pid, round(server_bytes)))
         since_s = (time.monotonic_ns() - self.node_folder.origin_ns) / 1e9
         for tenant in self.node.faults.tenants:
             if tenant.device == index and tenant.start_s <= since_s < tenant.end_s:
-                found.append(GpuProcess(tenant.pid, TENANT_BYTES))
-        return found
+                processes.append(GpuProcess(tenant.pid, TENANT_BYTES))
+        return processes
 
     def close(self) -> None:
         """Close the trace files."""
@@ -122,13 +118,13 @@ class VirtualGpu:
         self._driver = driver
         origin_ns = driver.node_folder.origin_ns
         tenants = [tenant for tenant in node.faults.tenants if tenant.device == index]
-        self._truth = WithTenants(driver.reader.gpu, tenants, origin_ns) if tenants else driver.reader.gpu
+        self._truth = PowerWithTenants(driver.reader.gpu, tenants, origin_ns) if tenants else driver.reader.gpu
         self._sensor = gpu_sensor(node, self._truth, 0, index, origin_ns, driver.wall_ns)
-        self._faults = DeviceFaults(faults_of("power", node.faults.sensors), index, node.seed, origin_ns, 0.0)
+        self._faults = DeviceFaults(select_faults("power", node.faults.sensors), index, node.seed, origin_ns, 0.0)
 
     def fields(self) -> FieldReadings:
         """What one call for field values gives, each of shape (1,)."""
-        with self._driver.looking() as now_ns:
+        with self._driver.refreshed() as now_ns:
             return self._sensor.fields(_one(now_ns))
 
     def memory_power_w(self, average_w: Floats) -> Floats:
@@ -139,7 +135,7 @@ class VirtualGpu:
         """The energy counter, after as long as the call takes; it is read in the middle of that."""
         latency_s = float(self._sensor.counter_latency_s(_one(time.monotonic_ns()))[0])
         time.sleep(latency_s / 2)
-        with self._driver.looking() as now_ns:
+        with self._driver.refreshed() as now_ns:
             counter_j = float(self._sensor.counter_j(_one(now_ns))[0])
         time.sleep(latency_s / 2)
         return counter_j
@@ -150,7 +146,7 @@ class VirtualGpu:
         W are NaN where the call fails.
         """
         period_ns = round(RING_PERIOD_S * 1e9)
-        with self._driver.looking() as now_ns:
+        with self._driver.refreshed() as now_ns:
             edges_ns = (now_ns // period_ns - np.arange(RING_SAMPLES, -1, -1)) * period_ns
             seen_ns = self._faults.seen_ns(edges_ns[1:])
             energy_j = self._truth.energy_j(seen_ns) - self._truth.energy_j(seen_ns - period_ns)
@@ -173,22 +169,22 @@ class VirtualGpu:
 
     def utilization(self) -> float:
         """Share of the last second in which a step ran."""
-        with self._driver.looking() as now_ns:
+        with self._driver.refreshed() as now_ns:
             return self._driver.reader.busy_share(now_ns - round(UTILIZATION_WINDOW_S * 1e9), now_ns)
 
     def temperature_c(self) -> float:
         """Temperature of the chip."""
-        with self._driver.looking() as now_ns:
+        with self._driver.refreshed() as now_ns:
             return self._driver.reader.temperature_c(now_ns)
 
     def events(self) -> int:
         """Bits of the clocks event reasons."""
-        with self._driver.looking() as now_ns:
+        with self._driver.refreshed() as now_ns:
             return self._driver.reader.events(now_ns)
 
     def sm_clock_mhz(self) -> int:
         """The clock of the multiprocessors: at its highest while a server lives, but for power cap and heat."""
-        with self._driver.looking() as now_ns:
+        with self._driver.refreshed() as now_ns:
             if self._driver.reader.living_pid() is None:
                 return self.device.idle_clock_mhz
             slowed = bool(self._driver.reader.events(now_ns) & (POWER_CAP | THERMAL_SLOWDOWN))

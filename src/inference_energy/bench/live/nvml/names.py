@@ -121,13 +121,13 @@ class NVMLError(Exception):
 
 def _error_classes() -> dict[str, type[NVMLError]]:
     """NVMLError_NotSupported and the like, one a number."""
-    found = {}
+    classes = {}
     for name, value in list(globals().items()):
         if name.startswith("NVML_ERROR_"):
             words = string.capwords(name.removeprefix("NVML_ERROR_"), "_").replace("_", "")
             kind = type(f"NVMLError_{words}", (NVMLError,), {"value": value})
-            found[kind.__name__] = NVMLError._classes[value] = kind
-    return found
+            classes[kind.__name__] = NVMLError._classes[value] = kind
+    return classes
 
 
 globals().update(_error_classes())

@@ -13,7 +13,7 @@ from inference_energy.bench.live.nvml.driver import Driver, VirtualGpu
 
 
 class _State:
-    """Sessions that are open, and the driver, which lives on between them so as not to read its traces again."""
+    """Open sessions, and the driver, which is kept between them so that traces are not read again."""
 
     lock = threading.Lock()
     sessions = 0
@@ -26,8 +26,8 @@ def nvmlInit() -> None:
     if node is None:
         raise names.NVMLError(names.NVML_ERROR_LIBRARY_NOT_FOUND)
     with _State.lock:
-        known = _State.driver.node_folder if _State.driver else None
-        if known != node:
+        present = _State.driver.node_folder if _State.driver else None
+        if present != node:
             if _State.driver:
                 _State.driver.close()
             _State.driver = Driver(node)
@@ -68,12 +68,12 @@ def open_driver() -> Driver:
 
 
 def checked(handle: VirtualGpu) -> VirtualGpu:
-    """The handle, where a session is open."""
+    """Return a handle if a session is open."""
     argument(handle in open_driver().gpus)
     return handle
 
 
-def argument(right: bool) -> None:
-    """Raise NVMLError where an argument is wrong."""
-    if not right:
+def argument(valid: bool) -> None:
+    """Raise NVMLError if an argument is not valid."""
+    if not valid:
         raise names.NVMLError(names.NVML_ERROR_INVALID_ARGUMENT)

@@ -1,6 +1,6 @@
-"""What the server knows of itself, on disk: every step, every request, every token it sent.
+"""Record that a live server keeps of itself on disk: every step, every request, every token it sent.
 
-While the server lives, three Arrow streams grow by a batch at a time, so that a crash costs what came since the last
+While the server lives, three Arrow streams grow by one batch at a time, so a crash loses only what came since the last
 batch. At an orderly end they become Parquet files, and each request gets its energies from the ledger. `truth_files`
 reads either form.
 """
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from inference_energy.bench.live.protocol import Job
-from inference_energy.bench.live.truth_files import EVENTS, REQUEST_SCHEMA, REQUESTS, SERVER, STEPS, TruthSink, finish
+from inference_energy.bench.live.live_request import LiveRequest, TruthSink
+from inference_energy.bench.live.truth_files import EVENTS, REQUEST_SCHEMA, REQUESTS, SERVER, STEPS, finish
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import Segments
 from inference_energy.contracts.arrow_log import ArrowLog
@@ -29,8 +29,8 @@ FLUSH_S = 0.5
 _COLUMN_TYPES = {"q": np.int64, "d": np.float64}
 
 
-class TruthLog(TruthSink):
-    """Writes a server's truth into a folder, from a thread of its own.
+class TruthWriter(TruthSink):
+    """Writer of a server's truth into a folder, with a thread of its own.
 
     Args:
         folder: made if it is not there.
@@ -59,40 +59,40 @@ class TruthLog(TruthSink):
         self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.start)
 
     def sent(self, request_id: int, token: int, due_ns: int, sent_ns: int) -> None:
-        """A token was sent: the `token`-th of a request, counted from 1, made at `due_ns`, written at `sent_ns`."""
+        """See `TruthSink`."""
         ids, tokens, due, sent = self._append
         ids(request_id)
         tokens(token)
         due(due_ns)
         sent(sent_ns)
 
-    def ended(self, job: Job) -> None:
-        """A request has left the engine."""
+    def ended(self, request: LiveRequest) -> None:
+        """Note that a request left the engine."""
         self._requests.append(
             {
-                "request_id": job.request_id,
-                "name": job.name,
-                "arrival_ns": job.arrival_ns,
-                "first_token_ns": job.first_token_ns or None,
-                "last_token_ns": job.last_token_ns or None,
-                "prompt_tokens": job.prompt_tokens,
-                "cached_tokens": job.cached_tokens,
-                "completion_tokens": job.generated,
-                "delivered_tokens": job.delivered,
-                "outcome": job.outcome,
-                "preemptions": job.preemptions,
-                "prefills": job.prefills,
-                "chunk_step": [chunk[0] for chunk in job.chunks],
-                "chunk_tokens": [chunk[1] for chunk in job.chunks],
-                "chunk_pairs": [chunk[2] for chunk in job.chunks],
-                "decode_step": [decode[0] for decode in job.decodes],
-                "decode_context": [decode[1] for decode in job.decodes],
-                "decode_steps": [decode[2] for decode in job.decodes],
+                "request_id": request.request_id,
+                "name": request.name,
+                "arrival_ns": request.arrival_ns,
+                "first_token_ns": request.first_token_ns or None,
+                "last_token_ns": request.last_token_ns or None,
+                "prompt_tokens": request.prompt_tokens,
+                "cached_tokens": request.cached_tokens,
+                "completion_tokens": request.generated,
+                "delivered_tokens": request.delivered,
+                "outcome": request.outcome,
+                "preemptions": request.preemptions,
+                "prefills": request.prefills,
+                "chunk_step": [chunk[0] for chunk in request.chunks],
+                "chunk_tokens": [chunk[1] for chunk in request.chunks],
+                "chunk_pairs": [chunk[2] for chunk in request.chunks],
+                "decode_step": [decode[0] for decode in request.decodes],
+                "decode_context": [decode[1] for decode in request.decodes],
+                "decode_steps": [decode[2] for decode in request.decodes],
             }
         )
 
     def close(self, further: Mapping[str, Any]) -> None:
-        """Write what is left, and turn all into its final form.
+        """Write what is left, and turn the streams into Parquet files.
 
         Args:
             further: what to add to `server.json`.
@@ -109,7 +109,7 @@ class TruthLog(TruthSink):
         self._note(SERVER, self._server | dict(further) | totals | {"ended_ns": time.monotonic_ns()})
 
     def flush(self) -> None:
-        """Take what is new out of the hands of the event loop, and have it written.
+        """Hand what is new to the writing thread.
 
         Raises:
             OSError: what was handed over earlier could not be written.

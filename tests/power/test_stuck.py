@@ -3,7 +3,7 @@
 import pytest
 
 from inference_energy.acquire.power.base import PowerSample
-from inference_energy.acquire.power.stuck import StuckDetector
+from inference_energy.acquire.power.polling import StuckDetector
 
 
 def follow(values: list[float], step_s: float = 1.0, *, counter: bool = False, powered: bool = True) -> str | None:
@@ -11,9 +11,9 @@ def follow(values: list[float], step_s: float = 1.0, *, counter: bool = False, p
     for index, value in enumerate(values):
         time_ns = round(index * step_s * 1e9)
         if counter:
-            still.take([PowerSample(time_ns, 1.0, energy_counter_j=value)], powered)
+            still.update([PowerSample(time_ns, 1.0, energy_counter_j=value)], powered)
         else:
-            still.take([PowerSample(time_ns, 1.0, power_average_w=value)])
+            still.update([PowerSample(time_ns, 1.0, power_average_w=value)])
     return still.fault()
 
 
@@ -43,7 +43,7 @@ def test_many_readings_at_once_are_as_each_after_the_other() -> None:
     for size in (1, 7, 20, 48):
         still = StuckDetector(30.0)
         for first in range(0, len(readings), size):
-            still.take(readings[first : first + size])
+            still.update(readings[first : first + size])
         assert still.fault() == "gave the same value, 70, for 44 s: it seems stuck"
 
 

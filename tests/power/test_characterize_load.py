@@ -124,7 +124,7 @@ def test_the_load_ends_with_its_owner(tmp_path: Path, monkeypatch: pytest.Monkey
     command = with_torch(tmp_path, monkeypatch, FAKE_TORCH.format(available=True))
     with StepLoad(command, "GPU-1", [0.1, 60.0, 0.1]) as load:
         load.go()
-        assert load._process is not None
-        pid = load._process.pid
+        assert load._child.pid is not None
+        pid = load._child.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -7,15 +7,21 @@ from hypothesis import strategies as st
 
 from inference_energy.acquire.power.characterize.averaging_window import GROUPS, SHORTEST_S, WindowFit, fit_window
 from inference_energy.acquire.power.characterize.sensor_timing import Floats
-from inference_energy.acquire.power.characterize.square_wave import LEAD_S, Wave, edges_in_ns, steps_for
+from inference_energy.acquire.power.characterize.square_wave import LEAD_S, Wave, steps_for
 
 REST_W, STEP_W = 120.0, 560.0
 WARMS_W_PER_S = 0.4
 
 
+def edges_in_ns(steps: list[float], start_ns: int) -> list[tuple[int, bool]]:
+    """When a load on this schedule changes if it begins with its first rest at `start_ns`."""
+    ends_ns = start_ns + np.rint(np.cumsum(steps) * 1e9).astype(np.int64)
+    return [(int(time_ns), index % 2 == 0) for index, time_ns in enumerate(ends_ns[:-1])]
+
+
 def wave_of(duration_s: float) -> tuple[Wave, float]:
     steps = steps_for(duration_s)
-    return Wave.of(edges_in_ns(steps, 0), 0), sum(steps)
+    return Wave.from_edges(edges_in_ns(steps, 0), 0), sum(steps)
 
 
 def readings(
@@ -111,7 +117,7 @@ def test_the_schedule_can_be_cut_at_rest_and_takes_about_as_long_as_asked() -> N
         steps = steps_for(duration_s)
         assert sum(steps) == pytest.approx(duration_s, rel=0.45)
         assert len(steps) % 2 == 1, "it ends at rest"
-        wave = Wave.of(edges_in_ns(steps, 0), 0)
+        wave = Wave.from_edges(edges_in_ns(steps, 0), 0)
         cuts_s = wave.cuts_s()
         assert cuts_s[0] == pytest.approx(LEAD_S / 2)
         assert len(cuts_s) >= 2
