@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import synthetic
+from summary_values import recompute
 
 from inference_energy.contracts.io import write_json
-from inference_energy.impact.recompute import recompute
 
 GPU_CHANNEL = "nvml GPU-0 gpu"
 DATE = "2026-11-20T10:00:00+00:00"

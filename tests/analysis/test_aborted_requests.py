@@ -3,8 +3,7 @@
 import pytest
 import synthetic
 from faults import Case
-
-from inference_energy.impact.recompute import recompute
+from summary_values import recompute
 
 S = 1_000_000_000
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.power_series import PowerSeries, channels
+from inference_energy.analysis.power_series import PowerSeries, series_from_log
 from inference_energy.analysis.sensor_checks import check_channel
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.power import SCHEMA
@@ -23,7 +23,7 @@ def one(source: str = "nvml", counter: bool = False, reading: str = "average", *
     about = {"name": source, "grade": "sampled"}
     if facts:
         about["channels"] = [{"device": "GPU-a", "domain": "gpu", **facts}]  # type: ignore[assignment]
-    (found,) = channels(rows.reindex(columns=SCHEMA.names), [about], reading)  # type: ignore[arg-type]
+    (found,) = series_from_log(rows.reindex(columns=SCHEMA.names), [about], reading)  # type: ignore[arg-type]
     return found
 
 

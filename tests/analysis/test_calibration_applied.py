@@ -7,12 +7,13 @@ import pytest
 import synthetic
 from calibrated import GPU_CHANNEL, entry, plan_with, summary_with, terms, write
 from nvml_rows import nvml_power
+from summary_values import recompute
 
 from inference_energy.analysis.attribution import attribute_session
 from inference_energy.config.analysis import AnalysisConfig, ImpactConfig
 from inference_energy.contracts.calibration import read_calibrations
 from inference_energy.errors import InputError
-from inference_energy.impact.recompute import RawSession, recompute, session_parts
+from inference_energy.impact.recompute import RawSession, session_parts
 
 STATED = {"gain": 0.03, "offset_w": 2.0, "meter_gain": 0.004}
 GAIN, OFFSET_W = 1.04, 3.0
@@ -119,15 +120,15 @@ def test_bins_and_receipts_sum_to_the_calibrated_energy(gpu):
     files = RawSession.below(folder / "raw", "bench", "base", "small")
     parts = session_parts(files, config, ImpactConfig.model_validate(plan["impact"]), read_calibrations(path))
     receipts = attribute_session(requests=files.requests, energy=parts.energy, config=config)
-    for name, window in parts.energy["windows"].items():
-        total_j = window["figures"]["energy_total_j"]["value"]
-        seconds = window["figures"]["duration_s"]["value"]
-        assert sum(window["bins"]["energy_total_j"]) == pytest.approx(total_j, rel=1e-12)
+    for name, window in parts.energy.windows.items():
+        total_j = window.figures["energy_total_j"].value
+        seconds = window.figures["duration_s"].value
+        assert sum(window.bins.energy_total_j) == pytest.approx(total_j, rel=1e-12)
         own = receipts[receipts["cell"] == name]
         assert own["energy_j"].sum() == pytest.approx(total_j, rel=1e-12)
-        cold_w = parts.energy["idle"]["cold_power_w"]["value"]
+        cold_w = parts.energy.idle.cold_power_w.value
         assert own["idle_energy_j"].sum() == pytest.approx(cold_w * seconds, rel=1e-12)
-        assert sum(d["energy_j"] for d in window["devices"] if d["summed"]) == pytest.approx(total_j, rel=1e-12)
+        assert sum(device.energy_j for device in window.devices if device.summed) == pytest.approx(total_j, rel=1e-12)
 
 
 def test_its_uncertainty_stands_for_the_stated_gain_and_offset(gpu, plain):

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 import typer
+from summary_values import recompute
 from typer.testing import CliRunner
 
 from inference_energy.cli.stage import register
@@ -21,7 +22,6 @@ from inference_energy.config.analysis import (
 from inference_energy.contracts import receipts
 from inference_energy.contracts.io import read_json, read_table, write_json
 from inference_energy.errors import InputError
-from inference_energy.impact.recompute import recompute
 
 KIND = {"gpu": (synthetic.GPU, 1.0), "node": (synthetic.NODE, 1.5), "cpu": (synthetic.MODELLED_CPU, 1.0)}
 
@@ -230,7 +230,7 @@ def test_the_stages_give_what_recompute_gives(experiment, tmp_path):
     invoke("stage", "fit", "--spec", spec(FitConfig), *fitted, "--output", tmp_path / "fit.json")
     every = repeated(*lists)
     summary = tmp_path / "summary.json"
-    more = {"version": 1, "cells": []}
+    more = {"version": 1, "experiment": "synthetic", "cells": [], "sweeps": [], "token_costs": [], "fronts": []}
     write_json(tmp_path / "metrics.json", more)
     whole = ("--fit", tmp_path / "fit.json", "--metrics", tmp_path / "metrics.json")
     invoke("stage", "summary", "--spec", json.dumps(plan), *every, *whole, "--output", summary)
@@ -249,7 +249,7 @@ def test_stages_name_what_is_wrong(experiment, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         invoke("stage", "launch", "--session", session, "--phases", tmp_path / "none", "--output", tmp_path / "out")
     write_json(tmp_path / "session.json", {"session": "s"})
-    with pytest.raises(InputError, match="lacks machine"):
+    with pytest.raises(InputError, match="missing required field `machine`"):
         files = ("--session", tmp_path / "session.json", "--phases", truths[0].folder / "phases.parquet")
         invoke("stage", "launch", *files, "--output", tmp_path / "out")
     with pytest.raises(InputError, match="steady-load"):

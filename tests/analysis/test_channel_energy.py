@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from factories import S, counter_channel, flickering, level, ns, power_channel
 from hypothesis import given
 from hypothesis import strategies as st
-from made import S, counter_channel, flickering, level, ns, power_channel
 
-from inference_energy.analysis.power_series import channels
+from inference_energy.analysis.power_series import series_from_log
 from inference_energy.analysis.sensor_checks import check_channel, counter_ratio
 from inference_energy.analysis.windows import Window, align_to_readings, bin_edges
 from inference_energy.config.analysis import AnalysisConfig
@@ -106,7 +106,7 @@ def rows(source, power_name, at_s, power_w, counter_j=None):
 
 
 def read(frame, grade="sampled"):
-    (found,) = channels(frame, [{"name": frame["source"].iloc[0], "grade": grade}], "average")
+    (found,) = series_from_log(frame, [{"name": frame["source"].iloc[0], "grade": grade}], "average")
     return found
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made import S, counter_channel, level, power_channel
+from factories import S, counter_channel, level, power_channel
 
 from inference_energy.analysis.idle import IdlePhase, idle_power
 from inference_energy.analysis.uncertainty.terms import COUNTER_UPDATE_S

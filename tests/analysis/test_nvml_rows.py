@@ -3,11 +3,11 @@
 import pytest
 import synthetic
 from nvml_rows import nvml_power
+from summary_values import recompute
 
 from inference_energy.analysis.sensor_checks import EVENTS
 from inference_energy.contracts import power
 from inference_energy.contracts.io import read_table
-from inference_energy.impact.recompute import recompute
 
 
 @pytest.fixture(scope="module")

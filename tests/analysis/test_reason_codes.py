@@ -72,10 +72,10 @@ from faults import (
     wide_bucket,
     zero_without_counter,
 )
+from summary_values import recompute
 
 from inference_energy.analysis.figures import make_figure
 from inference_energy.contracts.reason_codes import CODES, reason
-from inference_energy.impact.recompute import recompute
 
 TOTAL, PER_TOKEN = "energy_total_j", "energy_total_per_output_token_j"
 

@@ -9,7 +9,7 @@ import pytest
 
 from inference_energy.acquire.power.calibrate.measure import PhaseMeans, record, save
 from inference_energy.acquire.power.calibrate.york_fit import fit_line
-from inference_energy.analysis.power_series import read_channels, summed
+from inference_energy.analysis.power_series import read_power_series, summed
 from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.config.analysis import AnalysisConfig
@@ -41,7 +41,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulatedSession, Ra
 def _compared(session: SimulatedSession, files: RawSession, path: Path) -> Path:
     """What `calibrate` does, with the truth as the meter: mean powers over stretches of idle and load, and a line."""
     random = np.random.default_rng(5)
-    (channel,) = summed(read_channels(files.power, CONFIG.power_reading))
+    (channel,) = summed(read_power_series(files.power, CONFIG.power_reading))
     means = []
     for row in session.phases:
         start_ns, end_ns = int(str(row["start_ns"])) + 2 * 10**9, int(str(row["end_ns"])) - 10**9

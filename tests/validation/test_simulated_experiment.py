@@ -13,6 +13,7 @@ from inference_energy.bench.config import Node
 from inference_energy.config.loader import read_merged
 from inference_energy.config.root import Config
 from inference_energy.contracts import power, requests, server_metrics
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import read_json, read_table
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.errors import InputError
@@ -67,7 +68,7 @@ def test_the_example_experiments_run_and_their_files_go_through_the_pipeline(tmp
     assert "llama-8b-shape" in line
     assert "simulated" in line
     plan = Specs(config, MACHINE, lambda: True, lambda: True).summary()
-    found = recompute(tmp_path, plan)
+    found = json_values(recompute(tmp_path, plan))
     windows = {cell["window"]["name"]: cell for cell in found["cells"]}
     assert list(windows) == config.sessions["llama-8b-shape"].windows
     for name, cell in windows.items():

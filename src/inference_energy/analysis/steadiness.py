@@ -211,7 +211,8 @@ def judge(
     levels = {name: _corrected(test, tests, config.significance) for name, test in levels.items()}
     return SteadinessVerdict(
         judged=True,
-        steady=not any(test.exceeded for test in [*trends.values(), *levels.values()]),
+        steady=not any(test.exceeded for test in trends.values())
+        and not any(test.exceeded for test in levels.values()),
         blocks=blocks,
         why_not_judged=None,
         trends=trends,

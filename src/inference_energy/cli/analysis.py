@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +29,12 @@ from inference_energy.config.analysis import (
 )
 from inference_energy.contracts import receipts
 from inference_energy.contracts.calibration import read_calibrations
+from inference_energy.contracts.documents.document import read_document, write_document
+from inference_energy.contracts.documents.energy import CarbonDocument, EnergyDocument, FitDocument
+from inference_energy.contracts.documents.estimates import EstimatesDocument
+from inference_energy.contracts.documents.experiment import MetricsDocument, PlannedSession
+from inference_energy.contracts.documents.session import SessionDocument
+from inference_energy.contracts.documents.windows import LaunchDocument, SteadyLoadDocument, WarmupDocument
 from inference_energy.contracts.io import read_json, write_json, write_table
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import read_calibration
@@ -93,7 +100,8 @@ def analyze(
         raise InputError(f"--output {output}: the name must end in .json")
     result = analyze_logs(power_log, requests_log, idle_power, AnalysisConfig())
     if intensity is not None:
-        found = carbon_figures(result["figures"], intensity, pue, ("total", "active"))
+        energies = {name: figure_from_dict(figure) for name, figure in result["figures"].items()}
+        found = carbon_figures(energies, intensity, pue, ("total", "active"))
         result["figures"] |= {name: figure.as_dict() for name, figure in found.items()}
         result["carbon"] = {"intensity_g_per_kwh": intensity, "pue": pue}
     write_json(output, result)
@@ -102,12 +110,12 @@ def analyze(
 
 def launch(*, session: SessionFile, phases: Phases, output: Output) -> None:
     """Whether the server came up: launch.json."""
-    write_json(output, launch_facts(session=session, phases=phases))
+    write_document(output, launch_facts(session=session, phases=phases))
 
 
 def warmup(*, session: SessionFile, phases: Phases, requests: Requests, output: Output) -> None:
     """What the warm-up did: warmup.json."""
-    write_json(output, warmup_facts(session=session, phases=phases, requests=requests))
+    write_document(output, warmup_facts(session=session, phases=phases, requests=requests))
 
 
 def steady_load(
@@ -129,7 +137,7 @@ def steady_load(
         power=power,
         config=SteadyLoadConfig.from_spec(parse(spec), "analysis"),
     )
-    write_json(output, found)
+    write_document(output, found)
 
 
 def integrate(
@@ -151,11 +159,11 @@ def integrate(
         power=power,
         idle=idle,
         idle_power=idle_power,
-        steady=read_json(steady_load),
+        steady=read_document(steady_load, SteadyLoadDocument),
         config=EnergyConfig.from_spec(parse(spec), "analysis"),
         calibrations=read_calibrations(calibration) if calibration else None,
     )
-    write_json(output, found)
+    write_document(output, found)
 
 
 def attribute(
@@ -167,7 +175,8 @@ def attribute(
 ) -> None:
     """Energy of every request: receipts.parquet."""
     config = AttributionConfig.from_spec(parse(spec), "analysis")
-    write_table(output, attribute_session(requests=requests, energy=read_json(energy), config=config), receipts.SCHEMA)
+    rows = attribute_session(requests=requests, energy=read_document(energy, EnergyDocument), config=config)
+    write_table(output, rows, receipts.SCHEMA)
 
 
 def fit(
@@ -178,15 +187,16 @@ def fit(
     output: Output,
 ) -> None:
     """What a token costs on one server: fit.json."""
-    loads = {(load["machine"], load["session"]): load for load in map(read_json, steady_load)}
+    documents = [read_document(path, SteadyLoadDocument) for path in steady_load]
+    loads = {(load.machine, load.session): load for load in documents}
     sessions = []
-    for found in map(read_json, energy):
-        load = loads.get((found["machine"], found["session"]))
+    for document in (read_document(path, EnergyDocument) for path in energy):
+        load = loads.get((document.machine, document.session))
         if load is None:
-            raise InputError(f"--steady-load: that of session {found['session']} is not given")
-        sessions.append((found, load))
+            raise InputError(f"--steady-load: that of session {document.session} is not given")
+        sessions.append((document, load))
     config = FitConfig.from_spec(parse(spec), "analysis")
-    write_json(output, fit_server(sessions, config.uncertainty))
+    write_document(output, fit_server(sessions, config.uncertainty))
 
 
 def estimate(
@@ -219,7 +229,8 @@ def estimate(
 
 def carbon(*, spec: Spec, energy: Annotated[Path, typer.Option(help="energy.json")], output: Output) -> None:
     """Carbon and water of every window: carbon.json."""
-    write_json(output, footprint(read_json(energy), ImpactConfig.from_spec(parse(spec), "impact")))
+    config = ImpactConfig.from_spec(parse(spec), "impact")
+    write_document(output, footprint(read_document(energy, EnergyDocument), config))
 
 
 def summary(
@@ -239,18 +250,18 @@ def summary(
     """Everything of an experiment: summary.json. The spec holds `experiment` and `sessions`, which give the order."""
     plan = parse(spec)
     parts = summary_stage.match_parts(
-        session=[read_json(path) for path in session],
-        launch=[read_json(path) for path in launch],
-        warmup=[read_json(path) for path in warmup],
-        steady=[read_json(path) for path in steady_load],
-        energy=[read_json(path) for path in energy],
-        carbon=[read_json(path) for path in carbon],
+        session=[read_document(path, SessionDocument) for path in session],
+        launch=[read_document(path, LaunchDocument) for path in launch],
+        warmup=[read_document(path, WarmupDocument) for path in warmup],
+        steady=[read_document(path, SteadyLoadDocument) for path in steady_load],
+        energy=[read_document(path, EnergyDocument) for path in energy],
+        carbon=[read_document(path, CarbonDocument) for path in carbon],
     )
-    ordered = summary_stage.in_order(parts, plan["sessions"])
-    fits = [read_json(path) for path in fit]
-    estimates = [read_json(path) for path in estimate] if estimate else None
-    found = read_json(metrics) if metrics else None
-    write_json(output, summary_stage.summary(plan["experiment"], ordered, fits, estimates, found))
+    ordered = summary_stage.in_order(parts, msgspec.convert(plan["sessions"], list[PlannedSession]))
+    fits = [read_document(path, FitDocument) for path in fit]
+    estimates = [read_document(path, EstimatesDocument) for path in estimate] if estimate else None
+    found = read_document(metrics, MetricsDocument) if metrics else None
+    write_document(output, summary_stage.summary(plan["experiment"], ordered, fits, estimates, found))
 
 
 def _print_figures(result: dict[str, Any]) -> None:

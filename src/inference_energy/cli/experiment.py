@@ -84,9 +84,11 @@ def document(
     page: Annotated[Path | None, typer.Option(help="Page of all keys to write, in Markdown.")] = None,
     reasons: Annotated[Path | None, typer.Option(help="Page of all reason codes to write, in Markdown.")] = None,
     cli: Annotated[Path | None, typer.Option(help="Page of all commands to write, in Markdown.")] = None,
+    files: Annotated[Path | None, typer.Option(help="Page of all files to write, in Markdown.")] = None,
 ) -> None:
     """Write what is generated from the code: comments in YAML files, JSON schema, reference pages."""
     from inference_energy.config.docgen import json_schema, markdown, recommented
+    from inference_energy.contracts.files_page import files_page
     from inference_energy.present.doc_pages import reasons_page
 
     for path in configs:
@@ -101,3 +103,5 @@ def document(
         from inference_energy.cli.reference import cli_page
 
         cli.write_text(cli_page())
+    if files:
+        files.write_text(files_page())

@@ -15,6 +15,9 @@ from inference_energy.analysis.summary import SessionParts, summary
 from inference_energy.analysis.warmup import launch, warmup
 from inference_energy.config.analysis import AnalysisConfig, ImpactConfig, Uncertainty
 from inference_energy.contracts.calibration import KEY, Calibrations, read_calibrations
+from inference_energy.contracts.documents.energy import EnergyDocument, FitDocument
+from inference_energy.contracts.documents.experiment import SummaryDocument
+from inference_energy.contracts.documents.windows import SteadyLoadDocument
 from inference_energy.errors import InputError
 from inference_energy.impact.footprint import footprint
 
@@ -51,7 +54,7 @@ class RawSession:
         )
 
 
-def recompute(raw_root: Path, plan: dict[str, Any], calibration: Path | None = None) -> dict[str, Any]:
+def recompute(raw_root: Path, plan: dict[str, Any], calibration: Path | None = None) -> SummaryDocument:
     """summary.json of an experiment without estimates, from its raw files alone; see `recompute_sessions`."""
     sessions = recompute_sessions(raw_root, plan, calibration)
     uncertainty = AnalysisConfig.model_validate(plan["analysis"]).uncertainty
@@ -118,9 +121,9 @@ def session_parts(
     )
 
 
-def fits(sessions: list[SessionParts], uncertainty: Uncertainty) -> list[dict[str, Any]]:
+def fits(sessions: list[SessionParts], uncertainty: Uncertainty) -> list[FitDocument]:
     """One fit for each server on each machine, in the order in which they first occur."""
-    groups: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    groups: dict[tuple[str, str], list[tuple[EnergyDocument, SteadyLoadDocument]]] = {}
     for parts in sessions:
-        groups.setdefault((parts.energy["machine"], parts.energy["server"]), []).append((parts.energy, parts.steady))
+        groups.setdefault((parts.energy.machine, parts.energy.server), []).append((parts.energy, parts.steady))
     return [fit_server(group, uncertainty) for group in groups.values()]

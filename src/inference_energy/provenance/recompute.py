@@ -6,6 +6,10 @@ from typing import Any
 from inference_energy.analysis.attribution import attribute_session
 from inference_energy.analysis.summary import SessionParts, summary
 from inference_energy.config.analysis import AnalysisConfig, EstimateConfig
+from inference_energy.contracts.documents.document import document_from_dict
+from inference_energy.contracts.documents.estimates import EstimatesDocument
+from inference_energy.contracts.documents.experiment import MetricsDocument
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import read_json
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import SHIPPED, EnergyCalibration, read_calibration
@@ -22,7 +26,7 @@ def recompute_summary(
     calibration: Path | None = None,
     estimate_calibration: Path | None = None,
 ) -> dict[str, Any]:
-    """summary.json of an experiment, from its raw files alone.
+    """Return the content of summary.json of an experiment, from its raw files alone.
 
     Args:
         raw_root: the folder that holds {machine}/sessions/{session}/ and the rest.
@@ -45,33 +49,37 @@ def recompute_summary(
         estimates = [estimates_of(raw, parts, config, used) for raw, parts in zip(files, sessions, strict=True)]
     if "metrics" in plan:
         results = [results_of(raw, parts, analysis) for raw, parts in zip(files, sessions, strict=True)]
-        found = metrics(plan["experiment"], results, fitted, Settings.of(plan["metrics"], analysis.uncertainty))
-    return summary(plan["experiment"], sessions, fitted, estimates, found)
+        settings = Settings.of(plan["metrics"], analysis.uncertainty)
+        family = metrics(plan["experiment"], results, json_values(fitted), settings)
+        found = document_from_dict(family, MetricsDocument, MetricsDocument.FILE)
+    content: dict[str, Any] = json_values(summary(plan["experiment"], sessions, fitted, estimates, found))
+    return content
 
 
 def estimates_of(
     files: RawSession, parts: SessionParts, config: EstimateConfig, calibration: EnergyCalibration | None
-) -> dict[str, Any]:
-    """estimates.json of one session."""
-    return estimate_session(
+) -> EstimatesDocument:
+    """Return estimates.json of one session."""
+    content = estimate_session(
         session=files.session,
         model=files.model,
         environment=files.environment,
         requests=files.requests,
         server_metrics=files.server_metrics,
-        steady=parts.steady,
-        energy=parts.energy,
+        steady=json_values(parts.steady),
+        energy=json_values(parts.energy),
         config=config,
         calibration=calibration,
     )
+    return document_from_dict(content, EstimatesDocument, EstimatesDocument.FILE)
 
 
 def results_of(files: RawSession, parts: SessionParts, analysis: AnalysisConfig) -> SessionResults:
     """What the metrics take of one session."""
     return SessionResults(
-        energy=parts.energy,
-        steady=parts.steady,
-        carbon=parts.carbon,
+        energy=json_values(parts.energy),
+        steady=json_values(parts.steady),
+        carbon=json_values(parts.carbon),
         model=read_json(files.model),
         requests=files.requests,
         prompts=files.requests.with_name("prompts.parquet"),
