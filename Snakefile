@@ -34,7 +34,7 @@ rule all:
         of_sessions(derived("{session}/power_trace.html")),
         f"{EXPERIMENT}/{CONFIG.experiment}.zip",
     message:
-        "Done: everything lies in results/"
+        "Everything is in results/"
 
 
 onsuccess:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import synthetic
-from summary_values import recompute
+from synthetic import recompute
 
 from inference_energy.contracts.io import write_json
 

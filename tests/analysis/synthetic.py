@@ -18,6 +18,7 @@ import pandas as pd
 from inference_energy.acquire.server.guardian import GuardianStatus
 from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.io import write_json, write_table
+from inference_energy.stages.chain import recompute_summary
 
 ORIGIN_NS = 5_000_000_000_000
 UNIX_NS = 1_780_000_000_000_000_000
@@ -184,6 +185,11 @@ def plan(
             {"machine": t.folder.parent.parent.name, "session": t.folder.name, "server": server} for t in truths
         ],
     }
+
+
+def recompute(raw: Path, plan: dict, calibration: Path | None = None) -> dict:
+    """summary.json without estimates and metrics, which need more files than a synthetic session has."""
+    return recompute_summary(raw, {**plan, "estimate": None, "metrics": None}, calibration)
 
 
 def token_times_ns(request: dict) -> np.ndarray:

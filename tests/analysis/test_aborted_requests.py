@@ -3,7 +3,7 @@
 import pytest
 import synthetic
 from faults import Case
-from summary_values import recompute
+from synthetic import recompute
 
 S = 1_000_000_000
 

@@ -7,13 +7,12 @@ import pytest
 import synthetic
 from calibrated import GPU_CHANNEL, entry, plan_with, summary_with, terms, write
 from nvml_rows import nvml_power
-from summary_values import recompute
+from synthetic import recompute
 
 from inference_energy.analysis.attribution import attribute_session
 from inference_energy.config.analysis import AnalysisConfig, ImpactConfig
-from inference_energy.contracts.calibration import read_calibrations
 from inference_energy.errors import InputError
-from inference_energy.impact.recompute import RawSession, session_parts
+from inference_energy.stages.chain import RawSession, session_parts
 
 STATED = {"gain": 0.03, "offset_w": 2.0, "meter_gain": 0.004}
 GAIN, OFFSET_W = 1.04, 3.0
@@ -118,7 +117,7 @@ def test_bins_and_receipts_sum_to_the_calibrated_energy(gpu):
     plan = plan_with(truth)
     config = AnalysisConfig.model_validate(plan["analysis"])
     files = RawSession.below(folder / "raw", "bench", "base", "small")
-    parts = session_parts(files, config, ImpactConfig.model_validate(plan["impact"]), read_calibrations(path))
+    parts = session_parts(files, config, ImpactConfig.model_validate(plan["impact"]), path)
     receipts = attribute_session(requests=files.requests, energy=parts.energy, config=config)
     for name, window in parts.energy.windows.items():
         total_j = window.figures["energy_total_j"].value

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import synthetic
 from faults import Case
-from summary_values import recompute
+from synthetic import recompute
 
 from inference_energy.analysis.client_cost import client_cost
 from inference_energy.contracts.documents.session import LoadClient

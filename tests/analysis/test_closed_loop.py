@@ -3,7 +3,7 @@
 import pytest
 import synthetic
 from faults import Case
-from summary_values import recompute
+from synthetic import recompute
 
 CLOSED = synthetic.WindowSpec("low", process="closed", rate_qps=None, concurrency=4)
 OPEN = synthetic.WindowSpec("open", process="constant", rate_qps=4.0)

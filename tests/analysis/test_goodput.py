@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
-from summary_values import recompute
+from synthetic import recompute
 
 from inference_energy.analysis.latency import goodput
 from inference_energy.analysis.token_times import ChunkTimes

@@ -1,7 +1,7 @@
 """A model is never told as a counter, nor given an interval."""
 
 import synthetic
-from summary_values import recompute
+from synthetic import recompute
 
 
 def test_a_modelled_device_says_so_and_shows_no_counter(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import synthetic
 from nvml_rows import nvml_power
-from summary_values import recompute
+from synthetic import recompute
 
 from inference_energy.analysis.sensor_checks import EVENTS
 from inference_energy.contracts import power

@@ -72,7 +72,7 @@ from faults import (
     wide_bucket,
     zero_without_counter,
 )
-from summary_values import recompute
+from synthetic import recompute
 
 from inference_energy.analysis.figures import make_figure
 from inference_energy.contracts.reason_codes import CODES, reason

@@ -12,7 +12,7 @@ from inference_energy.config.analysis import AnalysisConfig, ImpactConfig
 from inference_energy.contracts import receipts, requests
 from inference_energy.contracts.figure import Reason, missing_figure
 from inference_energy.contracts.io import read_table, write_table
-from inference_energy.impact.recompute import RawSession, session_parts
+from inference_energy.stages.chain import RawSession, session_parts
 
 weights = st.lists(st.integers(0, 100_000), min_size=1, max_size=50).map(lambda w: np.array(w, dtype=np.int64))
 

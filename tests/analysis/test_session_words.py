@@ -2,7 +2,7 @@
 
 import pytest
 import synthetic
-from summary_values import recompute
+from synthetic import recompute
 
 from inference_energy.acquire.server.guardian import GuardianStatus
 from inference_energy.analysis.session_facts import describe_load

@@ -6,7 +6,7 @@ import pytest
 import synthetic
 from faults import Case
 from nvml_rows import nvml_power
-from summary_values import recompute
+from synthetic import recompute
 
 STATED = {"gain": 0.03, "offset_w": 2.0}
 OWN = {"sensor gain", "window edges"}

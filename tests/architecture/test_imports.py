@@ -16,8 +16,8 @@ LINES_LIMIT = 500
 
 # Part: the parts it may import, besides itself. Imports run one way:
 # cli -> present -> {metrics, impact, estimate} -> analysis -> plan -> config. Acquisition and the bench stand beside,
-# tied to the rest by the data contracts alone. Provenance recomputes summaries, so it stands above impact; validation
-# puts the bench through all of them.
+# tied to the rest by the data contracts alone. The stages run all of them. Provenance recomputes summaries, and
+# validation puts the bench through the stages, so both stand above these.
 _BASE = {"contracts", "errors"}
 _PLAN = {"config", *_BASE}
 _ANALYSIS = {"plan", *_PLAN}
@@ -33,12 +33,13 @@ ALLOWED = {
     "impact": _RESULTS,
     "estimate": _RESULTS,
     "present": _PRESENT,
-    "provenance": {"metrics", "impact", "estimate", *_RESULTS},
+    "stages": {"acquire", "metrics", "impact", "estimate", *_RESULTS},
+    "provenance": {"stages", "metrics", "impact", "estimate", *_RESULTS},
     "acquire": {"config", *_BASE},
     "bench": _BASE,
-    "validation": {"bench", "impact", *_RESULTS},
-    "api": {"acquire", "bench", "present", "provenance", "validation", *_PRESENT},
-    "cli": {"acquire", "api", "bench", "present", "provenance", "validation", *_PRESENT},
+    "validation": {"bench", "stages", "impact", *_RESULTS},
+    "api": {"acquire", "bench", "present", "provenance", "stages", "validation", *_PRESENT},
+    "cli": {"acquire", "api", "bench", "present", "provenance", "stages", "validation", *_PRESENT},
 }
 
 SESSION = "inference_energy.acquire.session.run"

@@ -18,6 +18,7 @@ from inference_energy.config.analysis import (
 )
 from inference_energy.config.base import Section
 from inference_energy.config.loader import read_merged, validate
+from inference_energy.config.stage_model import read_dump
 from inference_energy.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -26,14 +27,14 @@ MODELS: list[type[Section]] = [SteadyLoadConfig, EnergyConfig, AttributionConfig
 
 def missing(model: type[Section], spec: dict[str, Any]) -> str:
     with pytest.raises(InputError) as refused:
-        model.from_spec(spec, "section")
+        read_dump(model, spec, "section")
     return str(refused.value)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_missing_key_is_refused_by_name(model: type[Section]) -> None:
     whole = model().model_dump()
-    assert model.from_spec(whole, "section") == model()
+    assert read_dump(model, whole, "section") == model()
     for key in whole:
         spec = {name: value for name, value in whole.items() if name != key}
         assert missing(model, spec) == f"--spec: section.{key}: missing"

@@ -21,10 +21,9 @@ from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import EnergyCalibration, parse_calibration, shipped_calibration
 from inference_energy.estimate.calibration_fit import fit_table
 from inference_energy.estimate.reference_rows import read_rows, rows_of_summaries
-from inference_energy.estimate.session_estimates import ServedModel, read_served_model
+from inference_energy.estimate.session_estimates import ServedModel, estimate_session, read_served_model
 from inference_energy.estimate.shapes.config_json import catalogue_models
-from inference_energy.impact.recompute import RawSession, session_parts
-from inference_energy.provenance.recompute import estimates_of
+from inference_energy.stages.chain import RawSession, session_parts
 
 UUID = "GPU-0"
 ARCHITECTURE = catalogue_models()["Llama-3.1-8B"]["config"]
@@ -92,7 +91,17 @@ class Recorded:
     def estimates(self, calibration: EnergyCalibration | None = None, **config: Any) -> dict[str, Any]:
         analysis = AnalysisConfig.model_validate(self.plan["analysis"])
         parts = session_parts(self.files, analysis, ImpactConfig.model_validate(self.plan["impact"]))
-        found = estimates_of(self.files, parts, EstimateConfig(**config), calibration)
+        found = estimate_session(
+            session=self.files.session,
+            model=self.files.model,
+            environment=self.files.environment,
+            requests=self.files.requests,
+            server_metrics=self.files.server_metrics,
+            steady=parts.steady,
+            energy=parts.energy,
+            config=EstimateConfig(**config),
+            calibration=calibration,
+        )
         return dict(json_values(found))
 
 

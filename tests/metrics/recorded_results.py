@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-
 import synthetic
 
-from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import requests, schedule
 from inference_energy.contracts import requests as answers
 from inference_energy.contracts.io import read_table, write_json, write_table
-from inference_energy.impact.recompute import fits, recompute_sessions
-from inference_energy.provenance.recompute import recompute_summary
+from inference_energy.plan.stage_configs import ExperimentSettings
+from inference_energy.stages.chain import Chain, recompute_summary
+from inference_energy.stages.registry import FIT
 
 WINDOWS = (
     synthetic.WindowSpec("a", rate_qps=2.0),
@@ -47,8 +43,9 @@ def build_results(root: Path) -> Path:
     said = [str(i) if i % 4 else "unknown" for i in quiz["prompt_id"]]
     kept = pd.DataFrame({"request_id": quiz["request_id"], "cell": "quiz", "text": said})
     write_table(truth.folder / "answers.parquet", kept, answers.ANSWERS_SCHEMA)
-    (parts,) = sessions = recompute_sessions(root / "raw", plan)
-    (fit,) = fits(sessions, AnalysisConfig.model_validate(plan["analysis"]).uncertainty)
+    settings = ExperimentSettings.model_validate(plan)
+    chain = Chain(root / "raw", settings)
+    parts, fit = chain.session_parts(settings.sessions[0]), chain.result(FIT, settings.sessions[0])
     folder = root / "derived/bench/base"
     for name, content in (("energy", parts.energy), ("steady_load", parts.steady), ("carbon", parts.carbon)):
         write_json(folder / f"{name}.json", content)

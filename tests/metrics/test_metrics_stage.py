@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from recorded_results import SETTINGS
 from typer.testing import CliRunner
 
 from inference_energy.analysis.attribution import attribute_session
@@ -17,8 +16,9 @@ from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import receipts
 from inference_energy.contracts.io import read_json, write_json, write_table
 from inference_energy.errors import InputError
-from inference_energy.impact.recompute import RawSession
-from inference_energy.plan.workflow_params import as_text
+from inference_energy.plan.stage_configs import ExperimentSettings
+from inference_energy.stages.chain import RawSession
+from inference_energy.stages.registry import STAGES, stage_config
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,9 @@ def test_the_stage_writes_what_the_recomputation_gives(results: Path, found: dic
     config = AnalysisConfig.model_validate(plan["analysis"])
     paid = attribute_session(requests=files.requests, energy=read_json(derived / "base/energy.json"), config=config)
     write_table(tmp_path / "receipts.parquet", paid, receipts.SCHEMA)
-    spec = {"experiment": "synthetic", "metrics": SETTINGS, "uncertainty": config.uncertainty.model_dump()}
-    words = ["stage", "metrics", "--spec", as_text(spec), "--output", str(tmp_path / "metrics.json")]
+    spec = stage_config(STAGES["metrics"], ExperimentSettings.model_validate(plan))
+    assert spec is not None
+    words = ["stage", "metrics", "--spec", spec.model_dump_json(), "--output", str(tmp_path / "metrics.json")]
     words += ["--receipts", str(tmp_path / "receipts.parquet"), "--fit", str(derived / "fits/small.json")]
     words += ["--model", str(raw / "servers/small/model.json"), "--requests", str(files.requests)]
     words += ["--prompts", str(files.requests.with_name("prompts.parquet"))]

@@ -164,7 +164,7 @@ def test_offline_it_is_the_same_experiment(project: Project, tmp_path: Path) -> 
 
 
 def _energies_offline(raw_root: Path, configuration: Any) -> dict[str, float]:
-    from inference_energy.impact.recompute import RawSession, session_parts
+    from inference_energy.stages.chain import RawSession, session_parts
 
     files = RawSession.below(raw_root, "bench", "bench", "bench")
     parts = session_parts(files, configuration.analysis, configuration.impact)

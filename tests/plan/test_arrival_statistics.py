@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from tests.load.plans import row, write_plan
 from tests.load.virtual_time import sent_virtually
-from tests.plan.planned import arrival
+from tests.plan.plan_factory import arrival
 
 from inference_energy.acquire.load.schedule_partition import SchedulePartition
 from inference_energy.acquire.load.standalone import CELL

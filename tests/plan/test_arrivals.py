@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.plan.planned import arrival
+from tests.plan.plan_factory import arrival
 
 from inference_energy.config.load.workload import expected_requests
 from inference_energy.plan.arrivals.processes import arrival_rate, offsets_ns

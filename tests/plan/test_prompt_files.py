@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.plan.planned import cell, plan
+from tests.plan.plan_factory import cell, plan
 
 from inference_energy.errors import InputError
 from inference_energy.plan.schedule import schedule_notes, session_requests

@@ -1,6 +1,6 @@
 """The shipped questions as a source of prompts."""
 
-from tests.plan.planned import cell, plan, rows
+from tests.plan.plan_factory import cell, plan, rows
 
 from inference_energy.plan.prompts.files import questions
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.plan.planned import WORDS, cell, plan
+from tests.plan.plan_factory import WORDS, cell, plan
 
 from inference_energy.config.load.workload import Workload
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.plan.planned import WORDS, cell, plan, rows
+from tests.plan.plan_factory import WORDS, cell, plan, rows
 
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.errors import InputError, RunError
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.schedule import make_prompts, make_schedule, session_requests
+from inference_energy.plan.stage_configs import PlanConfig
 from inference_energy.plan.tables import digests, read_prompts, write_plan
 
 ROOT = Path(__file__).parents[2]
@@ -201,7 +202,6 @@ def test_a_file_of_another_kind_is_no_prompts(tmp_path: Path) -> None:
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     """The commands of the pipeline, under different seeds of Python's own hashes."""
     from inference_energy.contracts.io import write_json
-    from inference_energy.plan.workflow_params import as_text
 
     text = tmp_path / "prompts.txt"
     text.write_text("one\ntwo\n")
@@ -211,7 +211,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
         cell("c", prompts=WORDS, conversations={}, history="planned", api="chat"),
         cell("d", prompts={"source": "file", "path": str(text)}),
     ]
-    spec = as_text({"seed": 5, "cells": [one.as_dict() for one in cells]})
+    spec = PlanConfig(seed=5, cells=cells).model_dump_json()
     write_json(tmp_path / "model.json", {"vocabulary": 32_000})
     made = []
     for run in ("1", "2"):
@@ -229,6 +229,6 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
         made.append((prompts.read_bytes(), schedule.read_bytes()))
     assert made[0] == made[1]
     assert read_metadata(tmp_path / "1/schedule.parquet")["sources"] == digests([str(text)])
-    other = as_text({"seed": 6, "cells": [one.as_dict() for one in cells]})
+    other = PlanConfig(seed=6, cells=cells).model_dump_json()
     assert other != spec
     assert not plan(*cells, seed=6)[1].equals(pq.read_table(tmp_path / "1/schedule.parquet"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.plan.planned import WORDS, cell, plan
+from tests.plan.plan_factory import WORDS, cell, plan
 
 from inference_energy.errors import InputError
 from inference_energy.plan.prompts import synthetic

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.plan.planned import cell, plan
+from tests.plan.plan_factory import cell, plan
 
 from inference_energy.config.load.arrivals import TraceArrival
 from inference_energy.errors import InputError

@@ -13,7 +13,7 @@ import synthetic
 from inference_energy.contracts import receipts, schedule
 from inference_energy.contracts.io import write_json, write_table
 from inference_energy.provenance.archive import prepare_archive, write_archive
-from inference_energy.provenance.recompute import recompute_summary
+from inference_energy.stages.chain import recompute_summary
 
 EXPERIMENT = "synthetic"
 SUMMARY = f"results/{EXPERIMENT}/summary.json"

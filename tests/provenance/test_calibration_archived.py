@@ -14,8 +14,8 @@ from archived import EXPERIMENT, PLAN, SUMMARY, edit_json, read_members, tampere
 from inference_energy.contracts.io import read_json, write_json
 from inference_energy.errors import InputError
 from inference_energy.provenance.archive import prepare_archive
-from inference_energy.provenance.recompute import recompute_summary
 from inference_energy.provenance.verify import verify
+from inference_energy.stages.chain import recompute_summary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
 

@@ -18,6 +18,7 @@ import inference_energy
 from inference_energy.provenance import code_digest
 from inference_energy.provenance.code_digest import digest, direct_imports, reach
 from inference_energy.provenance.code_units import Origin, parse_units
+from inference_energy.stages.registry import STAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -334,6 +335,7 @@ def test_constants_are_told_apart(one: object, other: object) -> None:
 
 def rules() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Each rule's name and the entries of its digest."""
+    yield from ((stage.name, stage.digest_entries) for stage in STAGES.values())
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             for call in re.findall(r"code=digest\(([^)]*)\)", rule):

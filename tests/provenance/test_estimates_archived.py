@@ -13,8 +13,8 @@ from inference_energy.contracts.io import read_json, write_json
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import shipped_calibration
 from inference_energy.provenance.archive import prepare_archive
-from inference_energy.provenance.recompute import recompute_summary
 from inference_energy.provenance.verify import verify
+from inference_energy.stages.chain import recompute_summary
 
 MEMBER = f"results/{EXPERIMENT}/estimate_calibration.json"
 NAMED = "fits/mine.json"

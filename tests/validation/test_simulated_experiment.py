@@ -13,13 +13,12 @@ from inference_energy.bench.config import Node
 from inference_energy.config.loader import read_merged
 from inference_energy.config.root import Config
 from inference_energy.contracts import power, requests, server_metrics
-from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import read_json, read_table
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.errors import InputError
-from inference_energy.impact.recompute import recompute
-from inference_energy.plan.workflow_params import Specs
 from inference_energy.provenance.archive_members import IDLE_FILES, SERVER_FILES, SESSION_FILES
+from inference_energy.stages.chain import recompute_summary
+from inference_energy.stages.params import StageParams
 from inference_energy.validation.experiment import MACHINE, simulate_experiment
 
 ROOT = Path(__file__).parents[2]
@@ -67,8 +66,8 @@ def test_the_example_experiments_run_and_their_files_go_through_the_pipeline(tmp
     (line,) = simulate_experiment(config, Node.parse({"sensors": {"nvml": {"gain": 1.0}}}), tmp_path)
     assert "llama-8b-shape" in line
     assert "simulated" in line
-    plan = Specs(config, MACHINE, lambda: True, lambda: True).summary()
-    found = json_values(recompute(tmp_path, plan))
+    settings = StageParams(config, MACHINE, lambda: True, lambda: True).experiment()
+    found = recompute_summary(tmp_path, settings.model_copy(update={"estimate": None, "metrics": None}))
     windows = {cell["window"]["name"]: cell for cell in found["cells"]}
     assert list(windows) == config.sessions["llama-8b-shape"].windows
     for name, cell in windows.items():

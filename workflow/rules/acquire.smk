@@ -1,7 +1,5 @@
 """Rules that touch the machine. They make files of this machine only: other machines' raw results are plain inputs."""
 
-ENVS = "envs"
-
 
 rule environment:
     output:
@@ -11,9 +9,9 @@ rule environment:
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
-        code=digest("inference_energy.acquire.machine_environment"),
+        code=code("environment"),
     message:
-        "Environment: capture {wildcards.machine}"
+        "Capture the environment of {wildcards.machine}"
     shell:
         "inference-energy stage environment --output {output} 2> {log}"
 
@@ -22,7 +20,7 @@ rule server_environment:
     input:
         locks=lambda wildcards: sorted(
             glob(
-                f"{ENVS}/{SPECS.server_environment(wildcards.server)['environment']}/*.lock"
+                f"envs/{PARAMS.server_environment(wildcards.server).environment}/*.lock"
             )
         ),
     output:
@@ -32,17 +30,17 @@ rule server_environment:
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
-        spec=lambda wildcards: as_text(SPECS.server_environment(wildcards.server)),
-        code=digest("inference_energy.acquire.vllm_environment"),
+        spec=spec("server_environment"),
+        code=code("server_environment"),
     message:
-        "Server environment: find or make the vLLM of `{wildcards.server}`"
+        "Find or make the vLLM of `{wildcards.server}`"
     shell:
-        "inference-energy stage server-environment --spec {params.spec:q} --envs envs --output {output} --log {log}"
+        "inference-energy stage server-environment --spec {params.spec:q} --output {output} --log {log}"
 
 
 rule model:
     input:
-        rules.server_environment.output,
+        server_environment=rules.server_environment.output,
     output:
         raw("servers/{server}/model.json"),
     log:
@@ -50,18 +48,19 @@ rule model:
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
-        spec=lambda wildcards: as_text(SPECS.model(wildcards.server)),
-        code=digest("inference_energy.acquire.model_files"),
+        spec=spec("model"),
+        code=code("model"),
+        inputs=inputs("model"),
     message:
-        "Model: make that of `{wildcards.server}` ready"
+        "Prepare the model of `{wildcards.server}`"
     shell:
-        "inference-energy stage model --spec {params.spec:q} --server-environment {input} --output {output} --log {log}"
+        "inference-energy stage model --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"
 
 
 rule prompts:
     input:
         model=of_server(raw("servers/{server}/model.json")),
-        files=lambda wildcards: SPECS.plan_files(wildcards.session),
+        files=lambda wildcards: PARAMS.plan_files(wildcards.session),
     output:
         raw("sessions/{session}/prompts.parquet"),
     log:
@@ -69,18 +68,19 @@ rule prompts:
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
-        spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
-        code=digest("inference_energy.plan.schedule", "inference_energy.plan.tables"),
+        spec=spec("prompts"),
+        code=code("prompts"),
+        inputs=inputs("prompts"),
     message:
-        "Prompts: make those of `{wildcards.session}`"
+        "Make the prompts of `{wildcards.session}`"
     shell:
-        "inference-energy stage prompts --spec {params.spec:q} --model {input.model} --output {output} 2> {log}"
+        "inference-energy stage prompts --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
 
 
 rule schedule:
     input:
         prompts=rules.prompts.output,
-        files=lambda wildcards: SPECS.plan_files(wildcards.session),
+        files=lambda wildcards: PARAMS.plan_files(wildcards.session),
     output:
         raw("sessions/{session}/schedule.parquet"),
     log:
@@ -88,12 +88,13 @@ rule schedule:
     wildcard_constraints:
         machine=re.escape(MACHINE),
     params:
-        spec=lambda wildcards: as_text(SPECS.plan(wildcards.session)),
-        code=digest("inference_energy.plan.schedule", "inference_energy.plan.tables"),
+        spec=spec("schedule"),
+        code=code("schedule"),
+        inputs=inputs("schedule"),
     message:
-        "Schedule: draw that of `{wildcards.session}`"
+        "Draw the schedule of `{wildcards.session}`"
     shell:
-        "inference-energy stage schedule --spec {params.spec:q} --prompts {input.prompts} --output {output} 2> {log}"
+        "inference-energy stage schedule --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
 
 
 rule idle_baseline:
@@ -113,16 +114,14 @@ rule idle_baseline:
     resources:
         gpu=1,
     params:
-        spec=lambda wildcards: as_text(SPECS.idle(wildcards.server)),
-        code=digest("inference_energy.acquire.session.idle"),
-        logs=lambda wildcards, output: folder_of(
-            logs("idle/{server}/x").format(**wildcards)
-        ),
+        spec=spec("idle_baseline"),
+        code=code("idle_baseline"),
+        inputs=inputs("idle_baseline"),
+        logs=logs("idle/{server}"),
     message:
-        "Idle baseline: log the idle machine's power before `{wildcards.server}` starts"
+        "Log the power of the idle machine, before `{wildcards.server}` starts"
     shell:
-        "inference-energy stage idle-baseline --spec {params.spec:q}"
-        " --server-environment {input.server_environment} --model {input.model}"
+        "inference-energy stage idle-baseline --spec {params.spec:q} {params.inputs:q}"
         " --power {output.power} --facts {output.facts} --logs {params.logs} --log {log}"
 
 
@@ -150,14 +149,14 @@ rule session:
     resources:
         gpu=1,
     params:
-        spec=lambda wildcards: as_text(SPECS.session(wildcards.session)),
-        code=digest("inference_energy.acquire.session.run"),
+        spec=spec("session"),
+        code=code("session"),
+        inputs=inputs("session"),
         output=lambda wildcards, output: folder_of(output.power),
         logs=logs("sessions/{session}"),
     message:
-        "Session `{wildcards.session}`: launch the server, load it, log its power, stop it"
+        "Launch the server of `{wildcards.session}`, load it, log its power, and stop it"
     shell:
         "inference-energy stage environment --output {output.environment} && "
-        "inference-energy stage session --spec {params.spec:q}"
-        " --server-environment {input.server_environment} --model {input.model}"
-        " --prompts {input.prompts} --schedule {input.schedule} --output {params.output} --logs {params.logs} --log {log}"
+        "inference-energy stage session --spec {params.spec:q} {params.inputs:q}"
+        " --output {params.output} --logs {params.logs} --log {log}"

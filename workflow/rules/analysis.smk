@@ -16,17 +16,13 @@ rule integrate:
         logs("derived/{session}/integrate.log"),
     localrule: True
     params:
-        spec=as_text(SPECS.analysis(EnergyConfig)),
-        code=digest("inference_energy.analysis.energy"),
-        calibration=lambda wildcards, input: [
-            word for path in input.calibration for word in ("--calibration", path)
-        ],
+        spec=spec("integrate"),
+        code=code("integrate"),
+        inputs=inputs("integrate"),
     message:
-        "Integrate: energy of the windows of `{wildcards.session}`"
+        "Compute the energy of the windows of `{wildcards.session}`"
     shell:
-        "inference-energy stage integrate --spec {params.spec:q} --session {input.session} --phases {input.phases}"
-        " --power {input.power} --idle {input.idle} --idle-power {input.idle_power}"
-        " --steady-load {input.steady_load} {params.calibration:q} --output {output} 2> {log}"
+        "inference-energy stage integrate --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
 
 
 rule attribute:
@@ -39,13 +35,13 @@ rule attribute:
         logs("derived/{session}/attribute.log"),
     localrule: True
     params:
-        spec=as_text(SPECS.analysis(AttributionConfig)),
-        code=digest("inference_energy.analysis.attribution"),
+        spec=spec("attribute"),
+        code=code("attribute"),
+        inputs=inputs("attribute"),
     message:
-        "Attribute: energy of each request of `{wildcards.session}`"
+        "Attribute energy to the requests of `{wildcards.session}`"
     shell:
-        "inference-energy stage attribute --spec {params.spec:q} --requests {input.requests} --energy {input.energy}"
-        " --output {output} 2> {log}"
+        "inference-energy stage attribute --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
 
 
 rule fit:
@@ -58,14 +54,10 @@ rule fit:
         logs("derived/fit_{server}.log"),
     localrule: True
     params:
-        spec=as_text(SPECS.analysis(FitConfig)),
-        code=digest("inference_energy.analysis.fit.models"),
-        energy=lambda wildcards, input: [f"--energy {path}" for path in input.energy],
-        steady_load=lambda wildcards, input: [
-            f"--steady-load {path}" for path in input.steady_load
-        ],
+        spec=spec("fit"),
+        code=code("fit"),
+        inputs=inputs("fit"),
     message:
-        "Fit: what a token costs on `{wildcards.server}`"
+        "Fit what a token costs on `{wildcards.server}`"
     shell:
-        "inference-energy stage fit --spec {params.spec:q} {params.energy} {params.steady_load}"
-        " --output {output} 2> {log}"
+        "inference-energy stage fit --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"

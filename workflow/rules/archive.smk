@@ -22,6 +22,6 @@ rule archive:
         folder=lambda wildcards, input: folder_of(input.summary),
         code=digest("inference_energy.provenance.archive"),
     message:
-        "Archive: {output}"
+        "Pack the archive {output}"
     shell:
         "inference-energy archive {params.folder} -o {output} 2> {log}"

@@ -1,4 +1,4 @@
-"""What all rules share: the checked configuration, the specifications, and where files lie."""
+"""What all rules share: the checked configuration, the parameters of stages, and where files lie."""
 
 import re
 import sys
@@ -8,17 +8,12 @@ from pathlib import Path
 
 from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
 from inference_energy.cli.experiment import check_names
-from inference_energy.config.analysis import (
-    AttributionConfig,
-    EnergyConfig,
-    FitConfig,
-    SteadyLoadConfig,
-)
 from inference_energy.config.loader import validate
 from inference_energy.errors import InputError
 from inference_energy.plan.tables import machine_name
-from inference_energy.plan.workflow_params import Specs, as_text
 from inference_energy.provenance.code_digest import digest
+from inference_energy.stages.params import StageParams
+from inference_energy.stages.registry import STAGES
 
 MACHINE = machine_name()
 try:
@@ -34,7 +29,7 @@ except InputError as error:
     print(f"inference-energy: {error}", file=sys.stderr)
     sys.exit(2)
 
-SPECS = Specs(
+PARAMS = StageParams(
     CONFIG,
     MACHINE,
     lambda: gpu_count() > 0,
@@ -98,7 +93,7 @@ def of_sessions(pattern):
         pattern.format(
             machine=machine, session=session, server=CONFIG.sessions[session].server
         )
-        for machine in SPECS.machines()
+        for machine in PARAMS.machines()
         for session in CONFIG.run
     ]
 
@@ -117,9 +112,29 @@ def sessions_of_server(pattern):
     ]
 
 
-def named(option, paths):
-    """Repeated options of a command, one for each path."""
-    return [f"--{option} {path}" for path in paths]
+def spec(stage):
+    """A params function: the part of the configuration that a stage reads, as one JSON text."""
+    return lambda wildcards: PARAMS.for_stage(stage, dict(wildcards.items()))
+
+
+def code(stage):
+    """The digest of a stage's code."""
+    return digest(*STAGES[stage].digest_entries)
+
+
+def inputs(stage):
+    """A params function: an option of the stage's command for each file among the rule's inputs that it reads."""
+    return lambda wildcards, input: [
+        word
+        for read in STAGES[stage].inputs
+        for path in as_list(input.get(read.file.name, []))
+        for word in (f"--{read.file.name.replace('_', '-')}", path)
+    ]
+
+
+def as_list(value):
+    """The paths of a named input, which may be a single one."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def file_digest(path):

@@ -17,11 +17,10 @@ rule estimate:
         logs("derived/{session}/estimate.log"),
     localrule: True
     params:
-        spec=as_text(SPECS.estimate()),
-        code=digest("inference_energy.estimate.session_estimates"),
+        spec=spec("estimate"),
+        code=code("estimate"),
+        inputs=inputs("estimate"),
     message:
-        "Estimate: every estimator beside the windows of `{wildcards.session}`"
+        "Compute every estimator beside the windows of `{wildcards.session}`"
     shell:
-        "inference-energy stage estimate --spec {params.spec:q} --session {input.session} --model {input.model}"
-        " --environment {input.environment} --requests {input.requests} --server-metrics {input.server_metrics}"
-        " --steady-load {input.steady_load} --energy {input.energy} --output {output} 2> {log}"
+        "inference-energy stage estimate --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"

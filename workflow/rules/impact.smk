@@ -3,16 +3,17 @@
 
 rule carbon:
     input:
-        rules.integrate.output,
+        energy=rules.integrate.output,
     output:
         derived("{session}/carbon.json"),
     log:
         logs("derived/{session}/carbon.log"),
     localrule: True
     params:
-        spec=as_text(SPECS.impact()),
-        code=digest("inference_energy.impact.footprint"),
+        spec=spec("carbon"),
+        code=code("carbon"),
+        inputs=inputs("carbon"),
     message:
-        "Carbon: that of `{wildcards.session}`"
+        "Compute carbon and water of `{wildcards.session}`"
     shell:
-        "inference-energy stage carbon --spec {params.spec:q} --energy {input} --output {output} 2> {log}"
+        "inference-energy stage carbon --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"

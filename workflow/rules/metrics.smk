@@ -17,25 +17,10 @@ rule metrics:
         f"results/logs/{CONFIG.experiment}/metrics.log",
     localrule: True
     params:
-        spec=as_text(
-            {
-                "experiment": CONFIG.experiment,
-                "metrics": SPECS.metrics(),
-                **SPECS.analysis(FitConfig),
-            }
-        ),
-        code=digest("inference_energy.metrics.stage"),
-        parts=lambda wildcards, input: [
-            *named("steady-load", input.steady_load),
-            *named("energy", input.energy),
-            *named("carbon", input.carbon),
-            *named("receipts", input.receipts),
-            *named("requests", input.requests),
-            *named("prompts", input.prompts),
-            *named("model", input.model),
-            *named("fit", input.fit),
-        ],
+        spec=spec("metrics"),
+        code=code("metrics"),
+        inputs=inputs("metrics"),
     message:
-        "Metrics: what tokens, requests and answers cost"
+        "Compute what tokens, requests and answers cost"
     shell:
-        "inference-energy stage metrics --spec {params.spec:q} {params.parts} --output {output} 2> {log}"
+        "inference-energy stage metrics --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"

@@ -8,10 +8,10 @@ rule experiment:
         f"results/logs/{CONFIG.experiment}/experiment.log",
     localrule: True
     params:
-        spec=as_text({"plan": SPECS.summary(), "config": CONFIG.model_dump()}),
-        code=digest("inference_energy.provenance.experiment_json"),
+        spec=spec("experiment"),
+        code=code("experiment"),
     message:
-        "Experiment: note the configuration and the code's version"
+        "Note the configuration and the version of the code"
     shell:
         "inference-energy stage experiment --spec {params.spec:q} --output {output} 2> {log}"
 
@@ -37,23 +37,13 @@ rule summary:
         f"results/logs/{CONFIG.experiment}/summary.log",
     localrule: True
     params:
-        spec=as_text({key: SPECS.summary()[key] for key in ("experiment", "sessions")}),
-        code=digest("inference_energy.analysis.summary"),
-        parts=lambda wildcards, input: [
-            *named("session", input.session),
-            *named("launch", input.launch),
-            *named("warmup", input.warmup),
-            *named("steady-load", input.steady_load),
-            *named("energy", input.energy),
-            *named("carbon", input.carbon),
-            *named("fit", input.fit),
-            *named("estimate", input.estimate),
-            *named("metrics", [input.metrics]),
-        ],
+        spec=spec("summary"),
+        code=code("summary"),
+        inputs=inputs("summary"),
     message:
-        "Summary: all figures of the experiment"
+        "Gather all figures of the experiment"
     shell:
-        "inference-energy stage summary --spec {params.spec:q} {params.parts} --output {output} 2> {log}"
+        "inference-energy stage summary --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
 
 
 rule report:
@@ -79,13 +69,13 @@ rule report:
     localrule: True
     params:
         sessions=[
-            {"session": s["session"], "machine": s["machine"]}
-            for s in SPECS.summary()["sessions"]
+            {"session": names.session, "machine": names.machine}
+            for names in PARAMS.experiment().sessions
         ],
-        code=digest("inference_energy.present.report"),
+        code=digest("inference_energy.present.report:write_report"),
         script=file_digest("scripts/report.py"),
     message:
-        "Report: {output.report}"
+        "Write the report {output.report}"
     script:
         "../../scripts/report.py"
 
@@ -107,9 +97,9 @@ rule power_trace:
     params:
         session="{session}",
         machine="{machine}",
-        code=digest("inference_energy.present.trace"),
+        code=digest("inference_energy.present.trace:write_trace_page"),
         script=file_digest("scripts/power_trace.py"),
     message:
-        "Power trace: that of `{wildcards.session}`"
+        "Plot the power of `{wildcards.session}`"
     script:
         "../../scripts/power_trace.py"

@@ -11,11 +11,12 @@ rule launch:
         logs("derived/{session}/launch.log"),
     localrule: True
     params:
-        code=digest("inference_energy.analysis.warmup"),
+        code=code("launch"),
+        inputs=inputs("launch"),
     message:
-        "Launch: check that of `{wildcards.session}`"
+        "Check the launch of `{wildcards.session}`"
     shell:
-        "inference-energy stage launch --session {input.session} --phases {input.phases} --output {output} 2> {log}"
+        "inference-energy stage launch {params.inputs:q} --output {output} 2> {log}"
 
 
 rule warmup:
@@ -30,12 +31,12 @@ rule warmup:
         logs("derived/{session}/warmup.log"),
     localrule: True
     params:
-        code=digest("inference_energy.analysis.warmup"),
+        code=code("warmup"),
+        inputs=inputs("warmup"),
     message:
-        "Warm-up: check that of `{wildcards.session}`"
+        "Check the warm-up of `{wildcards.session}`"
     shell:
-        "inference-energy stage warmup --session {input.session} --phases {input.phases}"
-        " --requests {input.requests} --output {output} 2> {log}"
+        "inference-energy stage warmup {params.inputs:q} --output {output} 2> {log}"
 
 
 rule steady_load:
@@ -52,11 +53,10 @@ rule steady_load:
         logs("derived/{session}/steady_load.log"),
     localrule: True
     params:
-        spec=as_text(SPECS.analysis(SteadyLoadConfig)),
-        code=digest("inference_energy.analysis.steady_load"),
+        spec=spec("steady_load"),
+        code=code("steady_load"),
+        inputs=inputs("steady_load"),
     message:
-        "Steady load: cut and test the windows of `{wildcards.session}`"
+        "Cut and check the windows of `{wildcards.session}`"
     shell:
-        "inference-energy stage steady-load --spec {params.spec:q} --session {input.session} --phases {input.phases}"
-        " --requests {input.requests} --server-metrics {input.server_metrics} --power {input.power}"
-        " --output {output} 2> {log}"
+        "inference-energy stage steady-load --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"

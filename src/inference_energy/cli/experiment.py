@@ -53,15 +53,15 @@ def check(
     from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
     from inference_energy.config.loader import read_merged
     from inference_energy.plan.tables import machine_name
-    from inference_energy.plan.workflow_params import Specs
+    from inference_energy.stages.params import StageParams
 
     config = read_merged(configs)
     check_names(config)
-    specs = Specs(config, machine_name(), lambda: gpu_count() > 0, lambda: installed_interpreter() is not None)
+    params = StageParams(config, machine_name(), lambda: gpu_count() > 0, lambda: installed_interpreter() is not None)
     for session in config.run:
         server = config.sessions[session].server
-        environment, model = specs.server_environment(server), specs.model(server)
-        verdict = check_server(specs.session(session), environment, model)
+        environment, model = params.server_environment(server), params.model(server)
+        verdict = check_server(params.session(session).model_dump(), environment.model_dump(), model.as_dict())
         typer.echo(f"session {session}: {verdict}")
     typer.echo(f"{config.experiment}: nothing wrong was found")
 

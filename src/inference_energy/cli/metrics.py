@@ -1,8 +1,8 @@
-"""`metrics` for people, and the stage of the same name for the workflow."""
+"""`metrics`: the metric family of a finished experiment."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,17 +16,10 @@ _EXAMPLES = examples(
     "inference-energy metrics results/default --json > metrics.json",
 )
 
-Parts = list[Path]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("metrics", epilog=_EXAMPLES)(metrics)
-
-
-def register_stage(stages: typer.Typer) -> None:
-    """Add the stage."""
-    stages.command("metrics")(stage)
 
 
 def metrics(
@@ -72,48 +65,6 @@ def metrics(
     from inference_energy.present.metrics.terminal import print_metrics
 
     print_metrics(summary, family)
-
-
-def stage(
-    *,
-    spec: Annotated[str, typer.Option(help="`experiment`, `metrics` and `uncertainty` as one JSON object.")],
-    steady_load: Annotated[Parts, typer.Option(help="steady_load.json of a session; repeat.")],
-    energy: Annotated[Parts, typer.Option(help="energy.json, in the same order; repeat.")],
-    carbon: Annotated[Parts, typer.Option(help="carbon.json, in the same order; repeat.")],
-    receipts: Annotated[Parts, typer.Option(help="receipts.parquet, in the same order; repeat.")],
-    requests: Annotated[Parts, typer.Option(help="requests.parquet, in the same order; repeat.")],
-    prompts: Annotated[Parts, typer.Option(help="prompts.parquet, in the same order; repeat.")],
-    model: Annotated[Parts, typer.Option(help="model.json of the session's server, in the same order; repeat.")],
-    fit: Annotated[Parts, typer.Option(help="fit.json of a server; repeat.")],
-    output: Annotated[Path, typer.Option(help="File to write.")],
-) -> None:
-    """The metric family: metrics.json. Every option but the fits has one file for each session."""
-    from inference_energy.config.analysis import Uncertainty
-    from inference_energy.contracts import receipts as receipts_contract
-    from inference_energy.contracts.io import read_json, read_table, write_json
-    from inference_energy.metrics.stage import SessionResults, Settings
-    from inference_energy.metrics.stage import metrics as compute
-    from inference_energy.plan.workflow_params import parse
-
-    plan: dict[str, Any] = parse(spec)
-    files = {"energy": energy, "carbon": carbon, "receipts": receipts, "requests": requests}
-    for name, paths in {**files, "prompts": prompts, "model": model}.items():
-        if len(paths) != len(steady_load):
-            raise InputError(f"--{name}: one file for each of the {len(steady_load)} session(s) is expected")
-    sessions = [
-        SessionResults(
-            energy=read_json(energy[place]),
-            steady=read_json(steady_load[place]),
-            carbon=read_json(carbon[place]),
-            model=read_json(model[place]),
-            requests=requests[place],
-            prompts=prompts[place],
-            receipts=read_table(receipts[place], receipts_contract.SCHEMA),
-        )
-        for place in range(len(steady_load))
-    ]
-    settings = Settings.of(plan["metrics"], Uncertainty.from_spec(plan["uncertainty"], "analysis.uncertainty"))
-    write_json(output, compute(plan["experiment"], sessions, [read_json(path) for path in fit], settings))
 
 
 def _pair(text: str) -> tuple[str, str]:

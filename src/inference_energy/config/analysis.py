@@ -214,11 +214,10 @@ class QualityConfig(Section):
     )
 
 
-class MetricsConfig(Section):
-    """The metric family (docs/reference/metrics.md)."""
+class MetricFamily(Section):
+    """What the metric family needs besides measurements and a day of traffic."""
 
     embodied: EmbodiedConfig | None = Field(None, description="embodied emissions; null leaves SCI out")
-    traffic: TrafficConfig | None = Field(None, description="a day of traffic; null leaves daily use out")
     quality: QualityConfig = Field(default_factory=QualityConfig, description="how answers are graded")
     pareto: list[tuple[str, str]] = Field(
         [
@@ -227,6 +226,12 @@ class MetricsConfig(Section):
         ],
         description="pairs of figures whose Pareto fronts are given",
     )
+
+
+class MetricsConfig(MetricFamily):
+    """The metric family (docs/reference/metrics.md)."""
+
+    traffic: TrafficConfig | None = Field(None, description="a day of traffic; null leaves daily use out")
 
 
 class CarbonConfig(Section):

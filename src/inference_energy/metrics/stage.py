@@ -64,7 +64,7 @@ class Settings:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], uncertainty: Uncertainty) -> "Settings":
-        """Read the settings that a rule passes: section `metrics`, with the content of the traffic profile."""
+        """Read the model `MetricsPlan`, dumped: section `metrics` with the content of the traffic profile."""
         content = dict(spec)
         traffic = content.pop("traffic", None)
         return cls(

@@ -1,23 +1,17 @@
-"""Cells: the stretches of load of a session, with everything needed to plan and send them.
-
-Cells: the stretches of load of a session, with everything needed to plan and send them.
-
-The files that a session's plan is made from.
-"""
+"""Cells: the stretches of load of a session, with everything needed to plan and send them, and the files they name."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
+from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import Arrival, ScheduleArrival, TraceArrival
 from inference_energy.config.load.prompts import EmpiricalLength, QuestionPrompts, SyntheticPrompts
-from inference_energy.config.load.workload import LoadPhase, Workload
+from inference_energy.config.load.workload import Workload
 
 WARMUP = "warmup"
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(Section):
     """One stretch of load.
 
     Attributes:
@@ -30,42 +24,16 @@ class Cell:
     """
 
     name: str
-    kind: str
+    kind: Literal["warmup", "steady", "prefill", "decode"]
     workload_name: str
     workload: Workload
     arrival: Arrival
     duration_s: float
 
     @property
-    def where(self) -> str:
-        """Where it stands in the configuration, for messages."""
+    def key(self) -> str:
+        """Its key in the configuration, for messages."""
         return WARMUP if self.kind == WARMUP else f"windows.{self.name}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The cell as JSON holds it."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "workload_name": self.workload_name,
-            "workload": self.workload.model_dump(),
-            "arrival": self.arrival.model_dump(),
-            "duration_s": self.duration_s,
-        }
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Cell":
-        """The cell that `as_dict` wrote."""
-        phase = LoadPhase(
-            workload=content["workload_name"], arrival=content["arrival"], duration_s=content["duration_s"]
-        )
-        return cls(
-            name=content["name"],
-            kind=content["kind"],
-            workload_name=content["workload_name"],
-            workload=Workload.model_validate(content["workload"]),
-            arrival=phase.arrival,
-            duration_s=phase.duration_s,
-        )
 
 
 def plan_files(cells: Sequence[Cell]) -> list[str]:

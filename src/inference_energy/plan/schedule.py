@@ -164,7 +164,7 @@ def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> _Drawn:
     rows = replayed_rows(cell, arrival)
     source: Contents
     if arrival.prompts is not None:
-        earlier = PlannedSource(arrival.prompts, f"{cell.where}.arrival.prompts")
+        earlier = PlannedSource(arrival.prompts, f"{cell.key}.arrival.prompts")
         source, prompt, prompt_tokens, notes = earlier, earlier.chosen(rows.prompt_id), rows.prompt_tokens, rows.notes
     else:
         source, prompt, prompt_tokens, notes = _new_contents(cell, rows, seed)
@@ -190,17 +190,17 @@ def _new_contents(cell: Cell, rows: ReplayedRows, seed: int) -> tuple[Contents, 
     if known.any() and not isinstance(cell.workload.prompts, SyntheticPrompts):
         raise InputError(
             "the schedule says how long prompts are, which only synthetic ones can be",
-            key=f"{cell.where}.arrival.path",
+            key=f"{cell.key}.arrival.path",
             write=(
                 Setting(f"workloads.{cell.workload_name}.prompts.source", "synthetic"),
-                Setting(f"{cell.where}.arrival.prompts", "the schedule's own prompts.parquet"),
+                Setting(f"{cell.key}.arrival.prompts", "the schedule's own prompts.parquet"),
             ),
         )
     if known.any() and not known.all():
         raise InputError(
             "the schedule has lengths for some prompts only",
-            key=f"{cell.where}.arrival.path",
-            write=(Setting(f"{cell.where}.arrival.prompts"),),
+            key=f"{cell.key}.arrival.path",
+            write=(Setting(f"{cell.key}.arrival.prompts"),),
         )
     source = prompt_source(cell, seed)
     choice = source.choose(Starts(len(first), None, prompt_tokens=said if known.all() else None))

@@ -16,6 +16,7 @@ from typing import Any
 
 from inference_energy import __version__
 from inference_energy.errors import InputError
+from inference_energy.plan.stage_configs import ExperimentConfig
 
 TIMEOUT_S = 60
 
@@ -50,13 +51,9 @@ def _run(project: Path, *arguments: str) -> bytes:
     return done.stdout
 
 
-def experiment_record(spec: dict[str, Any]) -> dict[str, Any]:
-    """experiment.json: `plan` and `config` as given, and `project`: version, git commit, and whether it was changed.
-
-    Args:
-        spec: `plan` (what the summary is computed from) and `config` (the whole configuration).
-    """
-    return {**spec, "project": {"version": __version__, **git_state(Path.cwd())}}
+def experiment_record(*, config: ExperimentConfig) -> dict[str, Any]:
+    """Return experiment.json: plan and configuration as given, and the version, git commit and state of the code."""
+    return {**config.model_dump(), "project": {"version": __version__, **git_state(Path.cwd())}}
 
 
 def git_state(project: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from inference_energy.provenance.archive_members import (
 from inference_energy.provenance.archive_reader import Archive
 from inference_energy.provenance.experiment_json import NAME, plan_of
 from inference_energy.provenance.manifest import Manifest
-from inference_energy.provenance.recompute import recompute_summary
+from inference_energy.stages.chain import recompute_summary
 
 RELATIVE_TOLERANCE = 1e-9
 """Room for another order of summation; far below any uncertainty of a measurement."""

@@ -23,7 +23,7 @@ from inference_energy.config.analysis import AnalysisConfig, ImpactConfig, Uncer
 from inference_energy.contracts.documents.energy import EnergyDocument, EnergyWindow
 from inference_energy.contracts.documents.windows import LoadWindow, SteadyLoadDocument
 from inference_energy.contracts.figure import Figure
-from inference_energy.impact.recompute import RawSession, session_parts
+from inference_energy.stages.chain import RawSession, session_parts
 from inference_energy.validation.scenarios import (
     GAIN_STD,
     MACHINE,
@@ -230,7 +230,7 @@ class FitTruth:
             true_cells = {cell.name: cell for cell in trial.true_cells}
             if not all(cell in true_cells for cell in fitted_to):
                 continue
-            fitted = fit_model(model, [held[cell] for cell in fitted_to], WEIGHTING).coefficients
+            fitted = fit_model(model, [true_cells[cell] for cell in fitted_to], WEIGHTING).coefficients
             for term, figure in fitted.items():
                 if figure.value is not None:
                     values.setdefault(term, []).append(figure.value)

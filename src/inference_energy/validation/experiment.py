@@ -21,7 +21,7 @@ from inference_energy.errors import InputError
 from inference_energy.plan.cells import Cell, plan_files
 from inference_energy.plan.schedule import make_prompts, make_schedule, session_requests
 from inference_energy.plan.tables import digests, write_plan
-from inference_energy.plan.workflow_params import Specs, session_cells
+from inference_energy.stages.params import StageParams, session_cells
 
 MACHINE = "bench"
 
@@ -37,7 +37,7 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
     Raises:
         InputError: a session attaches to a server, or its model or a request does not fit.
     """
-    specs = Specs(config, MACHINE, lambda: True, lambda: True)
+    params = StageParams(config, MACHINE, lambda: True, lambda: True)
     for name in config.run:
         server = config.servers[config.sessions[name].server]
         if not isinstance(server, LaunchServer):
@@ -48,7 +48,8 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
         schedule = make_schedule(session_requests(cells, config.seed), prompts.to_batches())
         _check_single_requests(name, cells, schedule, prompts)
         frames = schedule.to_pandas(), _frame(prompts)
-        plan = SessionPlan.from_spec(specs.session(name), config.idle.cold_s, *frames, model=server.model)
+        spec = params.session(name).model_dump()
+        plan = SessionPlan.from_spec(spec, config.idle.cold_s, *frames, model=server.model)
         session = simulate(plan, session_node)
         write_session(session, raw_root)
         folder, sources = raw_root / MACHINE / "sessions" / name, digests(plan_files(cells))

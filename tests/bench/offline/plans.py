@@ -13,7 +13,7 @@ from inference_energy.bench.offline.plan import BenchCell, SessionPlan
 from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import SimulatedSession
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
-from inference_energy.impact.recompute import RawSession
+from inference_energy.stages.chain import RawSession
 
 MACHINE, SESSION, SERVER = "here", "small", "virtual"
 TIMES = {"cold_s": 10.0, "launch_s": 5.0, "loaded_s": 10.0, "post_s": 8.0, "settle_s": 4.0, "drain_s": 30.0}

@@ -11,7 +11,7 @@ from inference_energy.bench.hardware import DEVICES, H100
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.reason_codes import CODES
-from inference_energy.impact.recompute import session_parts
+from inference_energy.stages.chain import session_parts
 from inference_energy.validation.bench_trial import IMPACT
 from tests.bench.offline.plans import Load, node, phase, plan, written
 

@@ -11,7 +11,7 @@ from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.io import read_json, read_metadata, read_table
 from inference_energy.errors import InputError
-from inference_energy.impact.recompute import RawSession
+from inference_energy.stages.chain import RawSession
 from tests.bench.offline.plans import TIMES, WARMUP, Load, node, phase, plan, written
 
 LOADS = (WARMUP, Load("slow"), Load("users", users=6), Load("fast", rate_qps=30.0, output=80))

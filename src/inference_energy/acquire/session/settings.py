@@ -62,7 +62,7 @@ class SessionSpec:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "SessionSpec":
-        """The spec that `plan.specs.Specs.session` wrote."""
+        """The spec that `stages.params.StageParams.session` wrote."""
         cells = tuple(
             CellSpec(
                 name=cell["name"],

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +75,18 @@ def build_cells(test: LoadTest) -> list[Cell]:
     Raises:
         InputError: a file of prompts cannot be used.
     """
-    cell = Cell(CELL, "steady", CELL, test.workload, test.arrival, test.duration_s)
-    cell = replace(cell, arrival=_completed(cell, test.seed))
+    cell = Cell(
+        name=CELL,
+        kind="steady",
+        workload_name=CELL,
+        workload=test.workload,
+        arrival=test.arrival,
+        duration_s=test.duration_s,
+    )
+    cell = cell.model_copy(update={"arrival": _completed(cell, test.seed)})
     if not test.warmup_s:
         return [cell]
-    return [replace(cell, name=WARMUP, kind=WARMUP, duration_s=test.warmup_s), cell]
+    return [cell.model_copy(update={"name": WARMUP, "kind": WARMUP, "duration_s": test.warmup_s}), cell]
 
 
 def _completed(cell: Cell, seed: int) -> Arrival:

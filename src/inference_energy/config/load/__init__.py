@@ -1,6 +1,6 @@
 """What is asked and when, one file a part: lengths, times, prompts, workload, arrivals, phases, client.
 
-What reaches the load client, as `plan.specs.Specs.session` writes it:
+What reaches the load client, as `stages.params.StageParams.session` writes it:
 
 - `client`, the whole section `Client`: `request_timeout_s`, `drain_s`, `workers`, `transport` (auto, plain, aiohttp),
   `api_key_env`, `ca_file`, `verify`, `connections`.

@@ -78,7 +78,7 @@ def starts_of(cell: Cell, seed: int) -> Starts:
         return Starts(len(offsets), offsets)
     if isinstance(arrival, TraceArrival):
         return _traced(cell, arrival)
-    raise TypeError(f"{cell.where}: a schedule file has no beginnings apart from its rows")
+    raise TypeError(f"{cell.key}: a schedule file has no beginnings apart from its rows")
 
 
 def _pool(arrival: ClosedArrival) -> int:
@@ -88,7 +88,7 @@ def _pool(arrival: ClosedArrival) -> int:
 
 
 def _traced(cell: Cell, arrival: TraceArrival) -> Starts:
-    trace = read_trace(arrival, cell.duration_s, f"{cell.where}.arrival")
+    trace = read_trace(arrival, cell.duration_s, f"{cell.key}.arrival")
     return Starts(
         count=len(trace.offsets_ns),
         offsets_ns=trace.offsets_ns,

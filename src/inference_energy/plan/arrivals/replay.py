@@ -43,7 +43,7 @@ def replayed_rows(cell: Cell, arrival: ScheduleArrival) -> ReplayedRows:
     Raises:
         InputError: the file cannot be read, is of another kind, or has no row for this cell.
     """
-    key = f"{cell.where}.arrival"
+    key = f"{cell.key}.arrival"
     columns = _of_csv(arrival.path, key) if _is_csv(arrival.path) else _of_parquet(arrival, key)
     begins = np.maximum.accumulate(columns["arrival_ns"]) if len(columns["arrival_ns"]) else columns["arrival_ns"]
     # A later turn has no time of its own: it is left out with the first turn of its conversation.

@@ -8,13 +8,15 @@ import pytest
 import yaml
 
 from inference_energy.config.loader import validate
-from inference_energy.plan.workflow_params import Specs, as_text
+from inference_energy.plan.stage_configs import LaunchedServer
+from inference_energy.stages.params import StageParams
+from inference_energy.stages.registry import STAGES
 
 ROOT = Path(__file__).parents[2]
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
-def specs(change: dict[str, Any] | None = None, *, gpu: bool = False, vllm: bool = False) -> Specs:
+def specs(change: dict[str, Any] | None = None, *, gpu: bool = False, vllm: bool = False) -> StageParams:
     content = copy.deepcopy(RAW)
     for path, value in (change or {}).items():
         node = content
@@ -22,42 +24,51 @@ def specs(change: dict[str, Any] | None = None, *, gpu: bool = False, vllm: bool
         for part in parents:
             node = node.setdefault(part, {})
         node[last] = value
-    return Specs(validate(content), "here", lambda: gpu, lambda: vllm)
+    return StageParams(validate(content), "here", lambda: gpu, lambda: vllm)
 
 
-def texts(which: Specs) -> dict[str, str]:
-    return {
-        "server_environment": as_text(which.server_environment("vllm")),
-        "model": as_text(which.model("vllm")),
-        "plan": as_text(which.plan("main")),
-        "idle": as_text(which.idle("vllm")),
-        "session": as_text(which.session("main")),
-        "analysis": as_text(which.analysis()),
-        "impact": as_text(which.impact()),
-        "metrics": as_text(which.metrics()),
-    }
+NAMES = {"session": "main", "server": "vllm"}
+
+
+def texts(which: StageParams) -> dict[str, str]:
+    """What every stage that reads something of the configuration is told, but the record of all of it."""
+    named = [stage.name for stage in STAGES.values() if stage.config is not None and stage.name != "experiment"]
+    return {name: which.for_stage(name, NAMES) for name in named}
+
+
+PLAN = {"prompts", "schedule"}
+MEASURED = {"idle_baseline", "session"}
 
 
 @pytest.mark.parametrize(
     ("change", "touched"),
     [
-        ({"impact.carbon.zone": "FR"}, {"impact"}),
-        ({"analysis.trim_start_s": 7}, {"analysis"}),
-        ({"idle.cold_s": 25}, {"idle"}),
+        ({"impact.carbon.zone": "FR"}, {"carbon"}),
+        ({"analysis.trim_start_s": 7}, {"steady_load"}),
+        ({"analysis.max_gap_periods": 3}, {"steady_load", "integrate"}),
+        ({"analysis.power_reading": "instant"}, {"steady_load", "integrate"}),
+        ({"analysis.slo": {"ttft_s": 1}}, {"steady_load"}),
+        ({"analysis.steadiness": {"significance": 0.01}}, {"steady_load"}),
+        ({"analysis.counter_tolerance": 0.1}, {"integrate"}),
+        ({"analysis.uncertainty": {"gain": 0.1}}, {"integrate", "fit", "metrics"}),
+        ({"analysis.attribution": "total_tokens"}, {"attribute"}),
+        ({"estimate.gpu": "H100 SXM"}, {"estimate"}),
+        ({"idle.cold_s": 25}, {"idle_baseline"}),
         ({"idle.loaded_s": 25}, {"session"}),
         ({"servers.vllm.arguments.max-num-seqs": 32}, {"session"}),
         ({"servers.vllm.grace_s": 5}, {"session"}),
-        ({"servers.vllm.port": 9000}, {"idle", "session"}),
-        ({"windows.low.duration_s": 61}, {"plan", "session"}),
-        ({"seed": 5}, {"plan"}),
+        ({"servers.vllm.port": 9000}, MEASURED),
+        ({"windows.low.duration_s": 61}, {*PLAN, "session"}),
+        ({"seed": 5}, PLAN),
         ({"client.drain_s": 1}, {"session"}),
         ({"client.workers": 4}, {"session"}),
-        ({"workloads.chat.parameters": {"top_p": 0.9}}, {"plan", "session"}),
-        ({"windows.low.arrival.rate_qps": 0.6}, {"plan", "session"}),
-        ({"power.modelled.tdp_w": 70}, {"idle", "session"}),
+        ({"workloads.chat.parameters": {"top_p": 0.9}}, {*PLAN, "session"}),
+        ({"windows.low.arrival.rate_qps": 0.6}, {*PLAN, "session"}),
+        ({"power.modelled.tdp_w": 70}, MEASURED),
         ({"metrics.quality.floor": 0.5}, {"metrics"}),
         ({"metrics.pareto": []}, {"metrics"}),
-        ({"experiment": "other"}, set()),
+        ({"experiment": "other"}, {"metrics", "summary"}),
+        ({"machines": ["a", "b"]}, {"summary"}),
         ({"sessions.second": {"server": "vllm", "windows": ["low"]}}, set()),
         ({"servers.other": {"mode": "attach", "endpoint": "http://localhost:1"}}, set()),
     ],
@@ -80,16 +91,17 @@ def test_auto_takes_a_gpu_with_its_vllm_else_the_cpu_build(
     gpu: bool, vllm: bool, environment: str, back_end: str
 ) -> None:
     which = specs(gpu=gpu, vllm=vllm)
-    assert which.server_environment("vllm")["environment"] == environment
-    settings = which.session("main")["server_settings"]
-    assert settings["back_end"] == back_end
-    assert ("enforce-eager" in settings["arguments"]) == (back_end == "cpu")
+    assert which.server_environment("vllm").environment == environment
+    settings = which.session("main").server_settings
+    assert isinstance(settings, LaunchedServer)
+    assert settings.back_end == back_end
+    assert ("enforce-eager" in settings.arguments) == (back_end == "cpu")
 
 
 def test_the_client_gets_its_whole_section_and_no_key() -> None:
-    client = specs({"client.api_key_env": "MY_KEY"}).session("main")["client"]
-    assert client["api_key_env"] == "MY_KEY"
-    assert set(client) == {
+    client = specs({"client.api_key_env": "MY_KEY"}).session("main").client
+    assert client.api_key_env == "MY_KEY"
+    assert set(client.model_dump()) == {
         *("request_timeout_s", "drain_s", "workers", "transport", "api_key_env", "ca_file", "verify", "connections")
     }
 
@@ -105,7 +117,7 @@ def test_the_content_of_a_days_traffic_counts_and_not_its_place(tmp_path: Path) 
     def text(name: str, most: int) -> str:
         path = tmp_path / name
         path.write_text("hour,requests\n" + "".join(f"{hour},{most * hour}\n" for hour in range(24)))
-        return as_text(specs({"metrics.traffic": {"profile": str(path), "replicas": 2}}).metrics())
+        return specs({"metrics.traffic": {"profile": str(path), "replicas": 2}}).for_stage("metrics")
 
     first = text("a.csv", 10)
     assert text("b.csv", 10) == first
@@ -120,10 +132,12 @@ def test_shipped_questions_are_no_input_file() -> None:
 
 def test_named_gpus_are_never_traded_for_the_cpu() -> None:
     which = specs({"servers.vllm.gpus": [0]})
-    assert which.server_environment("vllm")["environment"] == "installed"
-    assert which.session("main")["server_settings"]["back_end"] == "gpu"
+    assert which.server_environment("vllm").environment == "installed"
+    settings = which.session("main").server_settings
+    assert isinstance(settings, LaunchedServer)
+    assert settings.back_end == "gpu"
 
 
 def test_other_machines_are_named_without_being_measured() -> None:
     which = specs({"machines": ["a", "b"]})
-    assert [(s["machine"], s["session"]) for s in which.summary()["sessions"]] == [("a", "main"), ("b", "main")]
+    assert [(names.machine, names.session) for names in which.experiment().sessions] == [("a", "main"), ("b", "main")]

@@ -7,7 +7,6 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from inference_energy.config.load.arrivals import Arrival
-from inference_energy.config.load.workload import Workload
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.schedule import make_prompts, make_schedule, session_requests
 
@@ -31,13 +30,12 @@ def cell(
     **workload: Any,
 ) -> Cell:
     """A cell, as the specification of a rule brings it."""
-    asked = Workload.model_validate({"prompts": prompts, **workload})
-    return Cell.from_dict(
+    return Cell.model_validate(
         {
             "name": name,
             "kind": "steady",
             "workload_name": workload_name,
-            "workload": asked.model_dump(),
+            "workload": {"prompts": prompts, **workload},
             "arrival": arrival,
             "duration_s": duration_s,
         }
