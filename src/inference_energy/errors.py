@@ -1,8 +1,8 @@
 """The two ways a command ends badly: the user's input is wrong, or the run failed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Setting(NamedTuple):
@@ -31,6 +31,11 @@ class Notice:
     text: str
     key: str = ""
     write: tuple[Setting, ...] = ()
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Notice":
+        """Return the notice of another process, which came as JSON."""
+        return cls(content["text"], content["key"], tuple(Setting(*setting) for setting in content["write"]))
 
     def __str__(self) -> str:
         """Return the message about the configuration."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ import pandas as pd
 import pytest
 import yaml
 from tests.docs.pages import BLOCKS, ROOT, Block, blocks
+from typer.testing import CliRunner
 
 from inference_energy.bench.config import Node
+from inference_energy.cli.main import app
 from inference_energy.config.loader import overlay, read_yaml
 from inference_energy.config.root import Config
 
@@ -107,3 +110,14 @@ def test_results_are_read_as_the_page_says(tmp_path: Path) -> None:
     failed = run(check)
     assert failed.returncode == 1
     assert "main.high: no figure" in failed.stderr
+
+
+def test_the_estimate_prints_what_the_page_shows() -> None:
+    """The first command of the page, and the table below it."""
+    command, shown = blocks(ROOT / "docs/how-to/estimate.md")[:2]
+    words = shlex.split(command.text.splitlines()[0])
+    assert words.pop(0) == "inference-energy"
+    result = CliRunner().invoke(app, words, env={"COLUMNS": "200"}, catch_exceptions=False)
+    printed = {" ".join(line.split()) for line in result.output.splitlines()}
+    for line in shown.text.splitlines():
+        assert " ".join(line.split()) in printed, line

@@ -17,8 +17,8 @@ from inference_energy.acquire.model_files import write_dummy
 from inference_energy.acquire.server.attach import Access
 from inference_energy.analysis.counts import Span, compare_totals
 from inference_energy.analysis.server_metrics import ServerMetrics
+from inference_energy.api.load_test.prepare import read_counters, scrape
 from inference_energy.bench.config import ServerFaults
-from inference_energy.cli.load.prepare import read_counters, scrape
 from inference_energy.contracts.io import read_table
 from inference_energy.contracts.schedule import SCHEDULE
 

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import typer
 
+from inference_energy.api.load_test.prepare import build_cells, prepare
+from inference_energy.api.load_test.settings import LoadTest, prompts_beside
 from inference_energy.cli.load.command import register
 from inference_energy.cli.load.document import load_test
-from inference_energy.cli.load.load_test import LoadTest, prompts_beside
 from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, distribution
-from inference_energy.cli.load.options import OPTIONS, model_field
-from inference_energy.cli.load.prepare import build_cells, prepare
+from inference_energy.cli.load.options import OPTIONS, model_field, spell
 from inference_energy.errors import InputError
 from inference_energy.plan.cells import Cell
 
@@ -98,9 +98,10 @@ def test_values_that_cannot_be_used_are_refused_under_the_options_name(given: di
     with pytest.raises(InputError) as refused:
         test = load_test(options(**{**SYNTHETIC, **given}))
         prepare({"test": {**test.as_json(), "plan_only": True}, "folder": "."})
-    assert option in str(refused.value)
-    assert "windows." not in str(refused.value)
-    assert "workloads." not in str(refused.value)
+    message = refused.value.notice.spelled(spell("closed"))
+    assert option in message
+    assert "windows." not in message
+    assert "workloads." not in message
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_the_process_that_stays_beside_the_load_takes_in_neither_arrow_nor_numpy
         "import sys; sys.argv = ['x', 'load-test', '--help']\n"
         "from inference_energy.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "import inference_energy.cli.load.run, inference_energy.cli.load.document, json\n"
+        "import inference_energy.cli.load.progress_view, inference_energy.cli.load.document, json\n"
         "print(json.dumps([n for n in ('numpy', 'pandas', 'pyarrow', 'aiohttp') if n in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from inference_energy.acquire.server.attach import Access
-from inference_energy.cli.load.load_test import SentLoad
-from inference_energy.cli.load.prepare import read_counters, scrape
-from inference_energy.cli.load.summary_figures import LoadRunRecord, summary_of
+from inference_energy.api.load_test.figures import LoadRunRecord, summary_of
+from inference_energy.api.load_test.prepare import read_counters, scrape
+from inference_energy.api.load_test.settings import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE

@@ -54,36 +54,36 @@ def analyze(
     result = analyze_logs(power_log, requests_log, idle_power, AnalysisConfig())
     if intensity is not None:
         energies = {name: figure_from_dict(figure) for name, figure in result["figures"].items()}
-        found = carbon_figures(energies, intensity, pue, ("total", "active"))
-        result["figures"] |= {name: figure.as_dict() for name, figure in found.items()}
+        carbon = carbon_figures(energies, intensity, pue, ("total", "active"))
+        result["figures"] |= {name: figure.as_dict() for name, figure in carbon.items()}
         result["carbon"] = {"intensity_g_per_kwh": intensity, "pue": pue}
     write_json(output, result)
     _print_figures(result)
 
 
 def _print_figures(result: dict[str, Any]) -> None:
-    """The figures that there are as a table, then the others with the reason they share, and what is to be noted."""
+    """Print known figures as a table, then the missing ones by their reasons, then notes."""
     table = Table(box=None)
     table.add_column("figure", no_wrap=True)
     table.add_column("value", no_wrap=True, justify="right")
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     table.add_column("grade", no_wrap=True)
-    absent: dict[str, list[str]] = {}
+    missing: dict[str, list[str]] = {}
     notes: dict[str, None] = {}
     for name, content in result["figures"].items():
         figure = figure_from_dict(content)
-        said = [f"{why.code}: {why.detail}" for why in figure.reasons]
+        reasons = [f"{why.code}: {why.detail}" for why in figure.reasons]
         if figure.value is None:
-            absent.setdefault(" ".join(said), []).append(name)
+            missing.setdefault(" ".join(reasons), []).append(name)
             continue
-        between = "{:.5g} to {:.5g}".format(*figure.interval_95) if figure.interval_95 else ""
-        table.add_row(name, f"{figure.value:.5g}", between, figure.unit, figure.grade)
-        notes |= dict.fromkeys(said)
+        interval = "{:.5g} to {:.5g}".format(*figure.interval_95) if figure.interval_95 else ""
+        table.add_row(name, f"{figure.value:.5g}", interval, figure.unit, figure.grade)
+        notes |= dict.fromkeys(reasons)
     console = Console()
     console.print(f"boundary: {result['boundary']}", markup=False)
     console.print(table)
-    for why, names in absent.items():
+    for why, names in missing.items():
         console.print(f"not given: {', '.join(names)}. {why}", markup=False)
     for note in notes:
         console.print(f"note, {note}", markup=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy import __version__
+from inference_energy.contracts.documents.document import VERSION
 from inference_energy.contracts.io import read_json
 from inference_energy.errors import InputError
 from inference_energy.provenance.archive_members import (
@@ -208,7 +209,10 @@ def verify(path: Path, tick: Callable[[int], None] | None = None) -> Verificatio
 
 def _recompute(found: Verification, folder: Path) -> None:
     stored = folder / RESULTS / found.manifest.experiment
+    documents = [stored / NAME, stored / "summary.json", *sorted((folder / RESULTS / "raw").rglob("*.json"))]
     try:
+        for path in documents:
+            _check_version(path, found.manifest.toolkit)
         plan = plan_of(read_json(stored / NAME), NAME)
         copies = [path if path.is_file() else None for path in (stored / CALIBRATION, stored / ESTIMATE_CALIBRATION)]
         summary = recompute_summary(folder / RESULTS / "raw", plan, *copies)
@@ -220,6 +224,16 @@ def _recompute(found: Verification, folder: Path) -> None:
     found.figures, found.differences = comparison.figures, comparison.differences
     if comparison.reworded:
         found.warnings.append(f"{len(comparison.reworded)} sentence(s) are worded otherwise by the code here")
+
+
+def _check_version(path: Path, toolkit: str) -> None:
+    content = read_json(path)
+    version = content.get("version", VERSION) if isinstance(content, dict) else VERSION
+    if version != VERSION:
+        raise InputError(
+            f"{path.name} is of version {version!r} and was made by inference-energy {toolkit}; this is {__version__}, "
+            f"which reads version {VERSION}"
+        )
 
 
 def _compare_code(found: Verification) -> None:

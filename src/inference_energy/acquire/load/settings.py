@@ -32,7 +32,7 @@ def api_key_env(named: str | None, *, attached: bool, setting: str = "client.api
     if named is None:
         return USUAL if attached and os.environ.get(USUAL) else None
     if not os.environ.get(named):
-        raise InputError(f"{setting}: the environment variable {named} is not set; export it with the key")
+        raise InputError(f"the environment variable {named} is not set; export it with the key", key=setting)
     return named
 
 

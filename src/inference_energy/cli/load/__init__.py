@@ -1,1 +1,1 @@
-"""`load-test`: the command, what it is told, and the processes it is made of."""
+"""`load-test` on the command line: its options and its progress display."""

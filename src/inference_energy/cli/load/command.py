@@ -1,13 +1,18 @@
-"""`load-test` as it is typed: its signature is made of the table of options."""
+"""`load-test` as it is typed, with a signature made of the table of options, and what it prints."""
 
 import inspect
+import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic_core import PydanticUndefined
 
-from inference_energy.cli.load.options import OPTIONS, RESULTS, Option, model_field
+from inference_energy.api.load_test.settings import LoadTest
+from inference_energy.cli.load.options import OPTIONS, RESULTS, Option, model_field, spell
+from inference_energy.contracts.io import write_json
+from inference_energy.errors import InputError, RunError
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -46,17 +51,51 @@ def load_test(**typed: Any) -> None:
     """
     from rich.console import Console
 
+    from inference_energy.api.load_test.run import ensure_writable, run
     from inference_energy.cli.load.document import load_test as parse
-    from inference_energy.cli.load.run import check_outcome, ensure_writable, run, show
+    from inference_energy.cli.load.progress_view import LoadDisplay
 
     json_file = typed.pop("json_file")
     test = parse(typed)
     if json_file not in (None, "-"):
         ensure_writable(Path(json_file))
-    result = run(test, Console(stderr=True))
+    spelled = spell(test.arrival.process)
+    display = LoadDisplay(Console(stderr=True), test, spelled)
+    try:
+        result = {**run(test, display), "notes": display.notes}
+    except InputError as error:
+        raise InputError(error.notice.spelled(spelled)) from error
     show(test, result, json_file)
     if not test.plan_only:
         check_outcome(result)
+
+
+def show(test: LoadTest, result: dict[str, Any], json_file: str | None) -> None:
+    """Print the tables on standard output, or on standard error if the JSON goes to standard output."""
+    # Imported here, because nothing is measured any more.
+    from rich.console import Console
+
+    from inference_energy.present.load_summary import load_summary, plan_summary
+
+    if json_file == "-":
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    elif json_file is not None:
+        write_json(Path(json_file), result)
+    console = Console(stderr=json_file == "-")
+    if test.plan_only:
+        console.print(plan_summary(result, dict(zip(("schedule", "prompts"), map(str, test.saved or ()), strict=True))))
+    else:
+        console.print(load_summary(result))
+
+
+def check_outcome(summary: dict[str, Any]) -> None:
+    """Raise a RunError if the load broke off, or if every request failed."""
+    counts = summary["requests"]
+    if summary["failure"]:
+        raise RunError(f"the load broke off: {summary['failure']}")
+    if counts["failed"] and not counts["ok"]:
+        first = summary["errors"][0]["error"]
+        raise RunError(f"all {counts['failed'] + counts['aborted']} requests failed; most of them: {first}")
 
 
 def _parameter(option: Option) -> inspect.Parameter:

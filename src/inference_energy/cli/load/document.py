@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from inference_energy.acquire.load.standalone import CELL
+from inference_energy.api.load_test.settings import LoadTest, prompts_beside
 from inference_energy.cli.load import mini_syntax
-from inference_energy.cli.load.load_test import LoadTest, prompts_beside
 from inference_energy.cli.load.options import BY_NAME, OPTIONS, Option, option_at, spell, tags
 from inference_energy.config.load.workload import LoadPhase, phase_problems
 from inference_energy.errors import InputError, Notice, Setting, SettingsError
@@ -18,19 +18,19 @@ PLANNED = "planned"
 """Stands for a source of prompts: those of an earlier plan."""
 
 
-def load_test(typed: Typed) -> LoadTest:
-    """Return the load test of options by name; those that were not typed are None, False or empty, or missing.
+def load_test(values: Typed) -> LoadTest:
+    """Return the load test of options by name; those that were not typed are None, False, an empty list, or missing.
 
     Raises:
         InputError: an option cannot be used, or two contradict each other; the message names them and what to write.
     """
-    given = {name: value for name, value in typed.items() if not (value is None or value is False or value in ((), []))}
-    _check_endings(given)
-    process, because = _process(given)
-    source = _source(given, process)
-    _check_members(given, process, because, source)
-    _check_pairs(given)
-    document = _document(given, process, source)
+    typed = {name: value for name, value in values.items() if value is not None and value is not False and value != []}
+    _check_endings(typed)
+    process, because = _process(typed)
+    source = _source(typed, process)
+    _check_members(typed, process, because, source)
+    _check_pairs(typed)
+    document = _document(typed, process, source)
     try:
         test = LoadTest.model_validate(document)
     except ValidationError as error:
@@ -42,29 +42,29 @@ def load_test(typed: Typed) -> LoadTest:
     return test
 
 
-def _process(given: Typed) -> tuple[str, str]:
+def _process(typed: Typed) -> tuple[str, str]:
     """Return how requests arrive, and the option that says or implies it."""
     processes = tags(BY_NAME["arrival"])
-    if process := given.get("arrival"):
+    if process := typed.get("arrival"):
         if process not in processes:
             raise InputError(f"--arrival {process}: write one of {', '.join(processes)}")
-        if process in BY_NAME and process not in given:
+        if process in BY_NAME and process not in typed:
             raise InputError(f"--arrival {process}: write {BY_NAME[process].example} too")
         return process, f"--arrival {process}"
     for name, implied in (("schedule", "schedule"), ("trace", "trace"), ("qps", "poisson")):
-        if name in given:
+        if name in typed:
             return implied, BY_NAME[name].flag
     return "closed", "a closed loop (there is no --qps and no --arrival)"
 
 
-def _source(given: Typed, process: str) -> str:
+def _source(typed: Typed, process: str) -> str:
     """Return where prompts come from: by the file's ending, and of a .json by its content."""
-    if "prompts" not in given:
-        if not given.keys() & {"prompt_length", "trace", "schedule"}:
+    if "prompts" not in typed:
+        if not typed.keys() & {"prompt_length", "trace", "schedule"}:
             text = "write a file with prompts, or --prompt-length normal:256:64 for synthetic ones"
             raise InputError(text, key="--prompts")
         return "synthetic"
-    path = Path(given["prompts"])
+    path = Path(typed["prompts"])
     if path.suffix == ".parquet":
         if process != "schedule":
             raise InputError(f"{path}: a prompts.parquet goes with a --schedule; write it too", key="--prompts")
@@ -74,22 +74,22 @@ def _source(given: Typed, process: str) -> str:
     return "jsonl" if path.suffix == ".jsonl" else "file"
 
 
-def _check_endings(given: Typed) -> None:
+def _check_endings(typed: Typed) -> None:
     for name, endings in (("output", (".csv", ".parquet")), ("save_schedule", (".parquet",))):
-        if name in given and Path(given[name]).suffix not in endings:
-            raise InputError(f"{given[name]} must end in {' or '.join(endings)}", key=BY_NAME[name].flag)
+        if name in typed and Path(typed[name]).suffix not in endings:
+            raise InputError(f"{typed[name]} must end in {' or '.join(endings)}", key=BY_NAME[name].flag)
 
 
-def _check_members(given: Typed, process: str, because: str, source: str) -> None:
+def _check_members(typed: Typed, process: str, because: str, source: str) -> None:
     """Refuse options for another arrival process, or for another source of prompts."""
     for option in OPTIONS:
-        if option.name not in given or option.name in ("arrival", "prompts"):
+        if option.name not in typed or option.name in ("arrival", "prompts"):
             continue
         members = tags(option)
         if option.key.startswith("arrival.") and process not in members:
             raise InputError(f"{option.flag} and {because}: {option.flag} {_purpose(option, members)}")
         if any(key.startswith("workload.prompts.") for key in option.keys) and source not in members:
-            if "prompts" not in given:
+            if "prompts" not in typed:
                 raise InputError(f"{option.flag}: write --prompts FILE too")
             kind = "synthetic prompts" if members == ["synthetic"] else "prompts of a file"
             raise InputError(f"{option.flag} and --prompts: {option.flag} is for {kind}; leave one of the two out")
@@ -103,11 +103,11 @@ def _purpose(option: Option, members: list[str]) -> str:
     return f"is for --arrival {', '.join(members)}; leave one of the two out"
 
 
-def _check_pairs(given: Typed) -> None:
-    for option in (option for option in OPTIONS if option.name in given):
-        if option.excludes and option.excludes[0] in given:
+def _check_pairs(typed: Typed) -> None:
+    for option in (option for option in OPTIONS if option.name in typed):
+        if option.excludes and option.excludes[0] in typed:
             raise InputError(f"{option.flag} and {BY_NAME[option.excludes[0]].flag}: {option.excludes[1]}")
-        if option.needs and option.needs[0] not in given:
+        if option.needs and option.needs[0] not in typed:
             raise InputError(f"{option.flag}: write {option.needs[1]} too")
 
 
@@ -120,16 +120,16 @@ def _check_limits(test: LoadTest) -> None:
         raise InputError("--limits itl: times between tokens need the time of every chunk; write --chunks too")
 
 
-def _document(given: Typed, process: str, source: str) -> dict[str, Any]:
+def _document(typed: Typed, process: str, source: str) -> dict[str, Any]:
     """Return the content of a `LoadTest`."""
-    prompts: dict[str, Any] = {"source": "synthetic", "form": "token_ids" if "vocabulary" in given else "words"}
+    prompts: dict[str, Any] = {"source": "synthetic", "form": "token_ids" if "vocabulary" in typed else "words"}
     if source not in ("synthetic", PLANNED):
-        prompts = {"source": source, "path": given["prompts"]}
-    document: dict[str, Any] = {"arrival": _arrival(given, process), "workload": {"prompts": prompts}}
-    if "power" in given:
+        prompts = {"source": source, "path": typed["prompts"]}
+    document: dict[str, Any] = {"arrival": _arrival(typed, process), "workload": {"prompts": prompts}}
+    if "power" in typed:
         document["power"] = {}
     for option in OPTIONS:
-        value = given.get(option.name)
+        value = typed.get(option.name)
         if value is None and option.default is not None:
             default_fits = (process if option.key.startswith("arrival.") else source) in tags(option)
             value = option.default if default_fits else None
@@ -147,17 +147,17 @@ def _document(given: Typed, process: str, source: str) -> dict[str, Any]:
     return document
 
 
-def _arrival(given: Typed, process: str) -> dict[str, Any]:
+def _arrival(typed: Typed, process: str) -> dict[str, Any]:
     """Return the keys of an arrival that do not follow from one option each."""
     arrival: dict[str, Any] = {"process": process}
-    if "qps" in given:
-        arrival |= mini_syntax.rate(given["qps"], process)
-    if "burstiness" in given and process != "gamma":
+    if "qps" in typed:
+        arrival |= mini_syntax.rate(typed["qps"], process)
+    if "burstiness" in typed and process != "gamma":
         arrival["kind"] = "gamma"
     if process == "trace":
-        arrival["format"] = _trace_format(Path(given["trace"]))
+        arrival["format"] = _trace_format(Path(typed["trace"]))
     if process == "schedule":
-        arrival["prompts"] = _replayed_prompts(given)
+        arrival["prompts"] = _replayed_prompts(typed)
     return arrival
 
 
@@ -166,8 +166,8 @@ def _trace_format(path: Path) -> str | None:
     if path.suffix == ".jsonl":
         return "mooncake"
     names = _head("--trace", path).partition("\n")[0].lower().replace(" ", "").replace("_", "")
-    known = {"contexttokens": "azure", "requesttokens": "burstgpt"}
-    return next((name for column, name in known.items() if column in names), None)
+    formats = {"contexttokens": "azure", "requesttokens": "burstgpt"}
+    return next((name for column, name in formats.items() if column in names), None)
 
 
 def _head(flag: str, path: Path) -> str:
@@ -178,12 +178,12 @@ def _head(flag: str, path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error}", key=flag) from error
 
 
-def _replayed_prompts(given: Typed) -> str | None:
+def _replayed_prompts(typed: Typed) -> str | None:
     """Return the prompts of a replay: those named, else those beside the schedule, unless others are asked for."""
-    if "prompts" in given:
-        return given["prompts"] if given["prompts"].endswith(".parquet") else None
-    beside = prompts_beside(Path(given["schedule"]))
-    return str(beside) if "prompt_length" not in given and beside.is_file() else None
+    if "prompts" in typed:
+        return typed["prompts"] if typed["prompts"].endswith(".parquet") else None
+    beside = prompts_beside(Path(typed["schedule"]))
+    return str(beside) if "prompt_length" not in typed and beside.is_file() else None
 
 
 def _about_options(error: ValidationError, process: str, because: str) -> InputError:

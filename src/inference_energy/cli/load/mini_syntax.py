@@ -44,7 +44,7 @@ def distribution(option: str, text: str, forms: Forms) -> dict[str, Any]:
     return {"distribution": name, **dict(zip(forms[name], values, strict=False))}
 
 
-def limits(text: str) -> dict[str, float]:
+def limits(option: str, text: str) -> dict[str, float]:
     """Return `ttft=0.5,tpot=0.05` as the configuration's limits.
 
     Raises:
@@ -55,7 +55,7 @@ def limits(text: str) -> dict[str, float]:
         name, _, value = part.strip().partition("=")
         if name not in LIMITS or f"{name}_s" in seconds or not _is_number(value) or not 0 < float(value) < inf:
             raise InputError(
-                f"--limits {text}: write each of {', '.join(LIMITS)} at most once, with a time in s, such as "
+                f"{option} {text}: write each of {', '.join(LIMITS)} at most once, with a time in s, such as "
                 "ttft=0.5,tpot=0.05"
             )
         seconds[f"{name}_s"] = float(value)

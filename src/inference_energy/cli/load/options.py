@@ -6,7 +6,7 @@ errors about options by their location.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -14,9 +14,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from inference_energy.api.load_test.settings import LoadTest
 from inference_energy.cli.load import mini_syntax
-from inference_energy.cli.load.load_test import LoadTest
-from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, TURNS
+from inference_energy.cli.load.mini_syntax import LENGTHS, TIMES, TURNS, distribution
 from inference_energy.errors import Setting
 
 PROMPTS, ANSWERS, ARRIVALS, TRACES = "Prompts", "Answers", "Arrivals", "Traces and schedules"
@@ -89,22 +89,6 @@ class Option:
         return self.flag if self.is_flag else f"{self.flag} {self.metavar or 'VALUE'}"
 
 
-def _lengths(name: str, text: str) -> dict[str, Any]:
-    return mini_syntax.distribution(name, text, LENGTHS)
-
-
-def _times(name: str, text: str) -> dict[str, Any]:
-    return mini_syntax.distribution(name, text, TIMES)
-
-
-def _turns(name: str, text: str) -> dict[str, Any]:
-    return mini_syntax.distribution(name, text, TURNS)
-
-
-def _limits(_: str, text: str) -> dict[str, float]:
-    return mini_syntax.limits(text)
-
-
 POWER_NEEDED = ("power", "--power")
 
 OPTIONS = (
@@ -133,7 +117,7 @@ OPTIONS = (
         PROMPTS,
         help=f"Synthetic prompts of this length: {LENGTH}.",
         metavar="LENGTH",
-        parse=_lengths,
+        parse=partial(distribution, forms=LENGTHS),
     ),
     Option(
         "vocabulary",
@@ -157,7 +141,7 @@ OPTIONS = (
         PROMPTS,
         help="Conversations of this many turns: a number, uniform:MIN:MAX or geometric:MEAN:MAX.",
         metavar="TURNS",
-        parse=_turns,
+        parse=partial(distribution, forms=TURNS),
         excludes=("schedule", "the schedule says which turns there are; leave --turns out"),
     ),
     Option(
@@ -166,7 +150,7 @@ OPTIONS = (
         PROMPTS,
         help=f"Think time before a conversation's next turn: {TIME}.",
         metavar="TIME",
-        parse=_times,
+        parse=partial(distribution, forms=TIMES),
         needs=("turns", "--turns N"),
     ),
     Option("history", "workload.history", PROMPTS, metavar="HISTORY", needs=("turns", "--turns N")),
@@ -187,7 +171,7 @@ OPTIONS = (
         ANSWERS,
         help="Draw an exact output length for each request, instead of --max-tokens.",
         metavar="LENGTH",
-        parse=_lengths,
+        parse=partial(distribution, forms=LENGTHS),
         needs=("ignore_eos", "--ignore-eos, or the model may end its answers earlier"),
         excludes=("max_tokens", "the first takes the place of the second; leave one of the two out"),
     ),
@@ -231,7 +215,7 @@ OPTIONS = (
         ARRIVALS,
         help=f"For closed: think time before a user's next request: {TIME}.",
         metavar="TIME",
-        parse=_times,
+        parse=partial(distribution, forms=TIMES),
     ),
     Option("stagger", "arrival.stagger_s", ARRIVALS),
     Option("pool", "arrival.pool", ARRIVALS, metavar="N", shown_default="all of a file up to 10,000, else 256"),
@@ -288,7 +272,7 @@ OPTIONS = (
         RESULTS,
         help="Report goodput under these limits [s] of ttft, tpot, itl, e2e.",
         metavar="ttft=0.5,tpot=0.05",
-        parse=_limits,
+        parse=mini_syntax.limits,
     ),
     Option("chunks", "workload.chunk_times", RESULTS, help="Also log the time of every chunk, for ITL."),
     Option("answers", "workload.keep_answers", RESULTS, help="Also keep the text of every answer."),
@@ -349,6 +333,8 @@ def spell(process: str) -> Callable[[Setting], str]:
     """Return how a setting of a configuration, or of `LoadTest`, is typed as an option."""
 
     def spelled(setting: Setting) -> str:
+        if setting.key.startswith("--"):
+            return setting.key
         location = _location(setting.key)
         option = option_at(location, process)
         if setting.value is None:

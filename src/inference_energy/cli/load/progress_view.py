@@ -1,7 +1,7 @@
 """Progress of a load test: a table redrawn in place on a terminal, else the lines of the pipeline."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -11,7 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.session.live_stats import LiveStats, Progress, Stages, clock, format_stats
+from inference_energy.api.load_test.run import Display
+from inference_energy.api.load_test.settings import LoadTest
+from inference_energy.errors import Notice, Setting
 
 PERIOD_S = 0.25
 """At most four times a second."""
@@ -19,7 +23,7 @@ BAR_WIDTH = 40
 
 
 class View(Protocol):
-    """Where progress goes."""
+    """A display of stages and live statistics."""
 
     def begin(self, stage: str, *, closed: bool = False) -> None:
         """A stage begins."""
@@ -28,7 +32,7 @@ class View(Protocol):
         """Some time has passed."""
 
     def say(self, text: str) -> None:
-        """Something to be told at once."""
+        """Show a message at once."""
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -37,6 +41,52 @@ class View(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Show nothing more."""
+
+
+class LoadDisplay(Display):
+    """The progress of a load test on a console.
+
+    Attributes:
+        notes: what the plan left out, with settings as options.
+    """
+
+    def __init__(self, console: Console, test: LoadTest, spelled: Callable[[Setting], str]) -> None:
+        self._console = console
+        self._spelled = spelled
+        self.notes: list[str] = []
+        self._closed = False
+        self._cell = ""
+        self._counts: LiveCounts | None = None
+        self._stats = LiveStats(load=lambda: self._counts)
+        self._view = view_for(console, "load-test", [*test.cells.items()], self._stats)
+
+    def note(self, notice: Notice) -> None:
+        """See `Display`."""
+        self.notes.append(notice.spelled(self._spelled))
+        self._console.print(self.notes[-1], markup=False, highlight=False)
+
+    def begin(self, *, closed: bool, power: Callable[[], Mapping[str, float]] | None) -> None:
+        """See `Display`."""
+        self._closed = closed
+        if power is not None:
+            self._stats.power = power
+        self._view.__enter__()
+
+    def tick(self, cell: str, counts: LiveCounts) -> None:
+        """See `Display`."""
+        self._counts = counts
+        if cell != self._cell:
+            self._cell = cell
+            self._view.begin(cell, closed=self._closed)
+        self._view.tick()
+
+    def say(self, text: str) -> None:
+        """See `Display`."""
+        self._view.say(text)
+
+    def end(self) -> None:
+        """See `Display`."""
+        self._view.__exit__(None, None, None)
 
 
 class Lines(Progress):
@@ -58,7 +108,7 @@ class Screen:
         self._stages = Stages(stages)
         self._so_far = so_far
         self._drawn_s = 0.0
-        # Without a thread of its own: it is drawn where the counts come in.
+        # No refresh thread: it is redrawn when counts come in.
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def begin(self, stage: str, *, closed: bool = False) -> None:
@@ -111,7 +161,7 @@ class Screen:
 
 
 def view_for(console: Console, name: str, stages: Sequence[tuple[str, float]], so_far: LiveStats) -> View:
-    """The view that fits where the console writes to."""
+    """Return the view that fits the console: a screen on a terminal, else lines."""
     if console.is_terminal:
         return Screen(console, stages, so_far)
     return Lines(name, stages, so_far)

@@ -15,14 +15,13 @@ from inference_energy.acquire.load.settings import WORKLOAD_SETTINGS
 from inference_energy.acquire.load.standalone import CELL
 from inference_energy.acquire.server.attach import Access, AttachedServer, attach
 from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
-from inference_energy.cli.load.load_test import LoadPlan, LoadTest
-from inference_energy.cli.load.options import spell
+from inference_energy.api.load_test.settings import LoadPlan, LoadTest
 from inference_energy.config.load.arrivals import Arrival, ClosedArrival, ScheduleArrival
 from inference_energy.config.load.prompts import SyntheticPrompts
 from inference_energy.contracts.io import clock_anchor, copy_file, read_json, read_table, write_json
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
-from inference_energy.errors import InputError
+from inference_energy.errors import Notice
 from inference_energy.plan.cells import WARMUP, Cell, plan_files
 from inference_energy.plan.prompts.registry import prompt_source
 from inference_energy.plan.schedule import make_schedule, prompt_tables, schedule_notes, session_requests
@@ -40,32 +39,27 @@ def prepare(argument: dict[str, Any]) -> dict[str, Any]:
         InputError: an option cannot be used, or an endpoint does not answer or lacks the model.
     """
     test, folder = LoadTest.model_validate(argument["test"]), Path(argument["folder"])
-    try:
-        return asdict(_prepared(test, folder))
-    except InputError as error:
-        raise InputError(error.notice.spelled(spell(test.arrival.process))) from error
-
-
-def _prepared(test: LoadTest, folder: Path) -> LoadPlan:
     cells = build_cells(test)
     client = test.client.model_dump()
-    access = None if test.plan_only else Access.of(client, attached=True, setting="--api-key-env")
+    access = None if test.plan_only else Access.of(client, attached=True)
     servers = asyncio.run(_attach(test, access)) if access else []
-    plan, notes = _write_plan(test, cells, folder)
+    facts, notes = _write_plan(test, cells, folder)
     if access:
         asyncio.run(scrape([server.base_url for server in servers], folder / BEFORE, access))
     workload = cells[-1].workload.model_dump()
     pids = [server.server_pid for server in servers]
-    return LoadPlan(
-        endpoints=tuple(server.base_url for server in servers),
-        model=test.model,
-        workload={name: workload[name] for name in WORKLOAD_SETTINGS},
-        client=client,
-        server_pid=pids[0] if len(pids) == 1 else None,
-        scheduled=plan["last_arrival_s"] is not None,
-        plan=plan,
-        notes=tuple(notes),
-        clock_anchor=clock_anchor(),
+    return asdict(
+        LoadPlan(
+            endpoints=tuple(server.base_url for server in servers),
+            model=test.model,
+            workload={name: workload[name] for name in WORKLOAD_SETTINGS},
+            client=client,
+            server_pid=pids[0] if len(pids) == 1 else None,
+            scheduled=facts["last_arrival_s"] is not None,
+            plan=facts,
+            notes=tuple(notes),
+            clock_anchor=clock_anchor(),
+        )
     )
 
 
@@ -113,7 +107,7 @@ async def _attach(test: LoadTest, access: Access) -> list[AttachedServer]:
     return [await attach("", endpoint, test.model, access) for endpoint in test.endpoints]
 
 
-def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[str]]:
+def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[Notice]]:
     """Write prompts.parquet and schedule.parquet, copy them where they are to be kept; return facts and notes."""
     prompts, schedule = folder / "prompts.parquet", folder / "schedule.parquet"
     sources = digests(plan_files(cells))
@@ -124,8 +118,7 @@ def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[s
     if test.saved:
         for source, target in zip((schedule, prompts), test.saved, strict=True):
             copy_file(source, target)
-    notes = [note.spelled(spell(test.arrival.process)) for note in schedule_notes(requests)]
-    return plan_facts(table.filter(pc.equal(table["cell"], cells[-1].name))), notes
+    return plan_facts(table.filter(pc.equal(table["cell"], cells[-1].name))), schedule_notes(requests)
 
 
 def plan_facts(rows: pa.Table) -> dict[str, float | None]:

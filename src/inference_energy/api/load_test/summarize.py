@@ -16,9 +16,9 @@ from inference_energy.analysis.client_cost import client_energy
 from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.log_energy import analyze_logs, read_power_log
 from inference_energy.analysis.token_times import read_chunks
-from inference_energy.cli.load.load_test import LoadPlan, LoadTest, SentLoad
-from inference_energy.cli.load.prepare import BEFORE, read_counters, scrape
-from inference_energy.cli.load.summary_figures import LoadRunRecord, summary_of
+from inference_energy.api.load_test.figures import LoadRunRecord, summary_of
+from inference_energy.api.load_test.prepare import BEFORE, read_counters, scrape
+from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.documents.windows import ClientCost
 from inference_energy.contracts.io import copy_file, read_table
@@ -38,8 +38,8 @@ def summarize(argument: dict[str, Any]) -> dict[str, Any]:
         RunError: there is no log.
     """
     test, folder = LoadTest.model_validate(argument["test"]), Path(argument["folder"])
-    plan, sent = LoadPlan(**argument["plan"]), SentLoad(**argument["sent"])
-    access = Access.of(plan.client, attached=True, setting="--api-key-env")
+    plan, sent = LoadPlan.from_dict(argument["plan"]), SentLoad(**argument["sent"])
+    access = Access.of(plan.client, attached=True)
     asyncio.run(scrape(plan.endpoints, folder / AFTER, access))
     merged, measured = folder / "requests.parquet", folder / "measured.parquet"
     merge_request_logs(folder / LOGS, merged, clock_anchor=plan.clock_anchor)
@@ -70,7 +70,7 @@ def summarize(argument: dict[str, Any]) -> dict[str, Any]:
         "seed": test.seed,
         "interrupted": sent.stopped_ns is not None and sent.failure is None,
         "failure": sent.failure,
-        "notes": plan.notes,
+        "notes": [str(note) for note in plan.notes],
         **summary,
         "files": {name: str(path) for name, path in files.items()},
     }

@@ -21,7 +21,7 @@ from inference_energy.analysis.server_metrics import ServerMetrics, queue_figure
 from inference_energy.analysis.token_reconciliation import CellSpan, compare_cell, prompt_lengths
 from inference_energy.analysis.token_times import TokenTimes, chunk_times
 from inference_energy.analysis.windows import Window
-from inference_energy.cli.load.load_test import SentLoad
+from inference_energy.api.load_test.settings import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
 from inference_energy.contracts.documents.session import LoadClient
 from inference_energy.contracts.documents.windows import ClientLag
@@ -33,13 +33,13 @@ ERRORS_SHOWN = 5
 
 @dataclass(frozen=True)
 class LoadRunRecord:
-    """A load test as it was recorded.
+    """The recorded data of a load test.
 
     Attributes:
         requests: rows of requests.parquet, the warm-up's too.
         schedule: rows of schedule.parquet.
         chunks: rows of chunks.parquet, if they were asked for.
-        sent: what the parent knows.
+        sent: the parent's record.
         scheduled: whether requests had times of their own.
     """
 
@@ -51,7 +51,7 @@ class LoadRunRecord:
 
     @property
     def around_ns(self) -> tuple[int, int]:
-        """Times before the first request and after the last had ended."""
+        """Times just before the first request and just after the end of the last."""
         ended = [self.sent.drained_ns, self.sent.stopped_ns, *self.requests["end_ns"].dropna()]
         last_ns = max((int(time) for time in ended if time is not None), default=1)
         begun_ns = self.requests["scheduled_ns"].min() if len(self.requests) else last_ns
@@ -64,31 +64,33 @@ class LoadRunRecord:
 
     @property
     def window(self) -> Window | None:
-        """The time in which requests were sent; None where none was."""
+        """The time in which requests were sent; None if none was."""
         if self.sent.start_ns is not None and self.sent.end_ns is not None:
             return Window(CELL, self.sent.start_ns, self.sent.end_ns)
-        own = self.measured
-        if own.empty or self.sent.stopped_ns is None:
+        requests = self.measured
+        if requests.empty or self.sent.stopped_ns is None:
             return None
         return Window(
-            CELL, int(own["scheduled_ns"].min()), max(self.sent.stopped_ns, int(own["scheduled_ns"].max()) + 1)
+            CELL,
+            int(requests["scheduled_ns"].min()),
+            max(self.sent.stopped_ns, int(requests["scheduled_ns"].max()) + 1),
         )
 
 
 def summary_of(
     test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], limits: Slo | None, config: AnalysisConfig
 ) -> dict[str, Any]:
-    """Counts, figures, lateness, the client's cost, and token totals against the servers' counters.
+    """Return counts, figures, send lag, the client's cost, and token totals against the servers' counters.
 
     Args:
         test: the records.
-        counters: rows of server_metrics.parquet with times as of `Recorded.around_ns`, or None and why there are none.
+        counters: rows of server_metrics.parquet at the times of `around_ns`, or None and why there are none.
         limits: for goodput.
-        config: largest lateness and tolerances, the same as the pipeline's.
+        config: largest send lag and tolerances, the same as the pipeline's.
     """
     requests, window = _ended(test.measured), test.window
     ok = requests[requests["status"] == "ok"]
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "requests": _counts(requests),
         "errors": _errors(requests),
         "tokens": {name: int(ok[f"{name}_tokens"].fillna(0).sum()) for name in ("prompt", "completion", "cached")},
@@ -110,7 +112,7 @@ def summary_of(
         "prompt_lengths": _prompt_lengths(test),
     }
     if window is None or window.duration_s <= 0:
-        return found
+        return summary
     lag = send_lag(requests) if test.scheduled else None
     late = _late(lag, config)
     no_schedule = [] if test.scheduled else [reason("no_schedule", "A closed loop has no schedule.")]
@@ -120,7 +122,7 @@ def summary_of(
     figures |= latency_figures(latencies, window, late, [], no_schedule)
     figures |= _queueing(test, counters[0])
     if limits is not None:
-        judged_by = goodput(
+        slo = goodput(
             requests,
             chunk_times(requests, test.chunks),
             limits,
@@ -129,10 +131,10 @@ def summary_of(
             reasons=late,
             notes=[],
         )
-        figures |= judged_by.figures
-        found["limits"] = json_values(judged_by.limits)
+        figures |= slo.figures
+        summary["limits"] = json_values(slo.limits)
     return {
-        **found,
+        **summary,
         "lateness_s": json_values(lag),
         "figures": {name: figure.as_dict() for name, figure in figures.items()},
         "samples": {name: len(sample.values_s) for name, sample in latencies.items()},
@@ -140,7 +142,7 @@ def summary_of(
 
 
 def _ended(requests: pd.DataFrame) -> pd.DataFrame:
-    """Without a stream the last token comes with the end of the answer."""
+    """Fill in the last token's time, without a stream the end of the answer."""
     whole = requests["status"].eq("ok") & requests["last_token_ns"].isna()
     return requests.assign(last_token_ns=requests["last_token_ns"].mask(whole, requests["end_ns"]))
 
@@ -157,12 +159,12 @@ def _errors(requests: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _drained_s(test: LoadRunRecord, window: Window | None) -> float:
-    """From the end of sending to the end of the last request."""
+    """Return the time from the end of sending to the end of the last request."""
     return max(0.0, (test.around_ns[1] - 1 - window.end_ns) / 1e9) if window else 0.0
 
 
 def _late(lag: ClientLag | None, config: AnalysisConfig) -> list[Reason]:
-    """The pipeline's rule: a client that was too late has not offered the load that was asked for."""
+    """Return the reason against a client that was too late to offer the planned load; the rule of the pipeline."""
     if lag is None or lag.p99 <= config.max_client_lag_s:
         return []
     text = (
@@ -175,7 +177,7 @@ def _late(lag: ClientLag | None, config: AnalysisConfig) -> list[Reason]:
 def _rates(
     requests: pd.DataFrame, ok: pd.DataFrame, window: Window, late: list[Reason], no_schedule: list[Reason]
 ) -> dict[str, Figure]:
-    """What was due, ended well and came in the sending time, a second."""
+    """Return the rates of requests due, of requests that ended well, and of tokens, in the sending time."""
     due = int(requests["scheduled_ns"].between(window.start_ns, window.end_ns, inclusive="left").sum())
     ends_ns = ok["last_token_ns"].fillna(ok["end_ns"]).to_numpy(dtype=np.int64)
     ended = int(((ends_ns >= window.start_ns) & (ends_ns < window.end_ns)).sum())
@@ -192,22 +194,22 @@ def _rates(
 
 
 def _queueing(test: LoadRunRecord, rows: pd.DataFrame | None) -> dict[str, Figure]:
-    """What the servers' histogram of queue times gained: of this test's requests alone, and of all of them."""
+    """Return the rise of the servers' histogram of queue times, if it holds the measured requests alone."""
     if rows is None or len(test.measured) < len(test.requests):
         return {}
     return queue_figures(ServerMetrics(rows).histogram("queue_time", *test.around_ns), [], [])
 
 
 def _prompt_lengths(test: LoadRunRecord) -> dict[str, Any] | None:
-    """Lengths of prompts that were asked for against the server's count; None where none was known beforehand."""
-    found, reasons = prompt_lengths(test.measured, test.schedule)
-    return None if found is None else {**json_values(found), "note": reasons[0].detail if reasons else None}
+    """Return planned prompt lengths against the server's count; None if none was planned."""
+    lengths, reasons = prompt_lengths(test.measured, test.schedule)
+    return None if lengths is None else {**json_values(lengths), "note": reasons[0].detail if reasons else None}
 
 
 def _against_counters(
     test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], config: AnalysisConfig
 ) -> dict[str, Any]:
-    """Token totals of all requests, the warm-up's too, against the rise of the servers' counters."""
+    """Return token totals of all requests, the warm-up's too, against the rise of the servers' counters."""
     rows, why = counters
     if rows is None:
         return {"why": why}

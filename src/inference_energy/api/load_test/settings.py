@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import Arrival
 from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.workload import Workload
+from inference_energy.errors import Notice
 
 SEED = 20260701
 """The default seed of the configuration, too."""
@@ -29,7 +30,7 @@ class PowerLog(Section):
 
 
 class LoadTest(Section):
-    """Everything that `load-test` is told. Keys that are not set keep the defaults of the configuration."""
+    """Everything that a load test is told. Keys that are not set keep the defaults of the configuration."""
 
     endpoints: list[str] = Field(
         min_length=1, description="base URL of an OpenAI-compatible server, without /v1; several are used in turn"
@@ -108,8 +109,13 @@ class LoadPlan:
     server_pid: int | None
     scheduled: bool
     plan: dict[str, float | None]
-    notes: tuple[str, ...]
+    notes: tuple[Notice, ...]
     clock_anchor: dict[str, int]
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Return the plan of another process, which came as JSON."""
+        return cls(**{**content, "notes": tuple(map(Notice.from_dict, content["notes"]))})
 
 
 @dataclass(frozen=True)

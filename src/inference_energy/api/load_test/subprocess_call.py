@@ -3,11 +3,12 @@
 import json
 import signal
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
 from inference_energy.contracts.child_process import ChildProcess, Event, emit, error_fields, python_module
-from inference_energy.errors import InputError, RunError
+from inference_energy.errors import InputError, Notice, RunError
 
 
 def call_subprocess(function: str, argument: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +35,9 @@ def call_subprocess(function: str, argument: dict[str, Any]) -> dict[str, Any]:
         raise
     finally:
         child.end(timeout_s=1.0)
+    if child.failure and "notice" in child.failure:
+        notice = Notice.from_dict(child.failure["notice"])
+        raise InputError(notice.text, key=notice.key, write=notice.write)
     results: list[dict[str, Any]] = [event["result"] for event in events if event["event"] == "result"]
     if not results:
         raise child.error()
@@ -47,7 +51,9 @@ def _serve(function: str) -> None:
     module, _, name = function.partition(":")
     try:
         emit("result", result=getattr(import_module(module), name)(argument))
-    except (InputError, RunError) as error:
+    except InputError as error:
+        emit("failed", **error_fields(error), notice=asdict(error.notice))
+    except RunError as error:
         emit("failed", **error_fields(error))
 
 
