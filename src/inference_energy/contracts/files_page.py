@@ -176,8 +176,8 @@ def _describe(hint: Any) -> tuple[str, type[msgspec.Struct] | None, str]:
         if set(members) >= {int, float}:
             members.remove(int)
         described = [_describe(member) for member in members]
-        names = " or ".join(name for name, *_ in described)
-        return next(((names, struct, suffix) for _, struct, suffix in described if struct), (names, None, ""))
+        structs = [(struct, suffix) for _, struct, suffix in described if struct]
+        return " or ".join(name for name, *_ in described), *(structs[0] if structs else (None, ""))
     if origin is Literal:
         return "string", None, ""
     if origin in (list, tuple):

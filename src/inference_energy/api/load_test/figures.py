@@ -116,8 +116,7 @@ def summary_of(
     lag = send_lag(requests) if test.scheduled else None
     late = _late(lag, config)
     no_schedule = [] if test.scheduled else [reason("no_schedule", "A closed loop has no schedule.")]
-    arrived = chunk_times(ok, test.chunks)
-    latencies = samples(ok, arrived)
+    latencies = samples(ok, chunk_times(ok, test.chunks))
     figures = _rates(requests, ok, window, late, no_schedule)
     figures |= latency_figures(latencies, window, late, [], no_schedule)
     figures |= _queueing(test, counters[0])
@@ -216,4 +215,4 @@ def _against_counters(
     before_ns, after_ns = test.around_ns
     span = CellSpan(before_ns + 1, after_ns - 1, None)
     table, reasons = compare_cell(test.requests, test.schedule, ServerMetrics(rows), span, config.token_tolerance)
-    return {**json_values(table), "reasons": [{"code": one.code, "detail": one.detail} for one in reasons]}
+    return {**json_values(table), "reasons": json_values(reasons)}
