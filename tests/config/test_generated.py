@@ -1,5 +1,7 @@
 """What is generated from the models stands in step with them."""
 
+import json
+import re
 from pathlib import Path
 
 import yaml
@@ -11,16 +13,17 @@ from inference_energy.present.doc_pages import reasons_page
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "config.yaml"
+SCHEMA = ROOT / "workflow/schemas/config.schema.json"
 HINT = "run `make docs`"
 
 
 def test_comments_of_the_shipped_configurations() -> None:
     for path in (BASE, *sorted((ROOT / "config").glob("*.yaml"))):
-        assert path.read_text() == recommented(path, BASE), HINT
+        assert path.read_text() == recommented(path, BASE, SCHEMA), HINT
 
 
 def test_schema_and_page() -> None:
-    assert (ROOT / "workflow/schemas/config.schema.json").read_text() == json_schema(), HINT
+    assert SCHEMA.read_text() == json_schema(), HINT
     assert (ROOT / "docs/reference/configuration.md").read_text() == markdown(), HINT
 
 
@@ -53,3 +56,19 @@ def test_files() -> None:
 
 def test_reason_codes() -> None:
     assert (ROOT / "docs/reference/reasons.md").read_text() == reasons_page(), HINT
+
+
+def test_every_link_of_the_page_leads_to_a_heading() -> None:
+    page = markdown()
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    anchors = [re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings]
+    assert len(set(anchors)) == len(anchors)
+    assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= set(anchors)
+    assert {"`analysis`", "`windows.*`", "`windows.*.arrival` with process: poisson"} <= set(headings)
+
+
+def test_editors_find_the_schema_and_need_no_key_that_another_file_has() -> None:
+    for path in (BASE, *sorted((ROOT / "config").glob("*.yaml"))):
+        named = path.read_text().splitlines()[0].partition("$schema=")[2]
+        assert (path.parent / named).resolve() == SCHEMA
+    assert "required" not in json.loads(json_schema())

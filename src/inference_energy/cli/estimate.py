@@ -61,7 +61,7 @@ def print_side_by_side(comparison: "EstimateComparison") -> None:
 
 
 def print_calibration(content: dict[str, Any], path: Path) -> None:
-    """The coefficients and how well they predict."""
+    """Print the coefficients and their errors of prediction."""
     console = Console()
     for entry in content["coefficients"]:
         console.print(
@@ -80,7 +80,7 @@ def print_calibration(content: dict[str, Any], path: Path) -> None:
 
 
 def print_scores(scorecard: "Scorecard") -> None:
-    """One line an estimator."""
+    """Print one line per estimator."""
     console = Console()
     for group in scorecard.groups:
         console.print(f"\n{group.title}", style="bold", highlight=False)
@@ -100,7 +100,7 @@ def print_scores(scorecard: "Scorecard") -> None:
 
 
 def print_models() -> None:
-    """The shipped models."""
+    """Print the shipped models."""
     table = Table(box=None, pad_edge=False)
     for name in ("model", "parameters", "active", "weights GB", "KV kB/token", "from"):
         table.add_column(name, justify="left" if name in ("model", "from") else "right", no_wrap=True)
@@ -118,7 +118,7 @@ def print_models() -> None:
 
 
 def print_gpus() -> None:
-    """The table of data sheets."""
+    """Print the table of data sheets."""
     table = Table(box=None, pad_edge=False)
     for name in ("GPU", "TDP W", "memory GB", "GB/s", "bf16", "fp8", "int8", "from"):
         table.add_column(name, justify="left" if name in ("GPU", "from") else "right", no_wrap=name != "from")
@@ -198,7 +198,7 @@ ModelConfig = Annotated[
     str | None,
     typer.Option("--model-config", help="config.json, a folder with one, or a name of `estimate models`."),
 ]
-Output = Annotated[Path | None, typer.Option(help="JSON file to write; standard output unless given.")]
+Output = Annotated[Path | None, typer.Option(help="JSON file to write; default standard output.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -226,9 +226,9 @@ def side_by_side(
     ttft: Annotated[float | None, typer.Option(help="Time to first token \\[s].")] = None,
     tp: Annotated[int, typer.Option(min=1, help="GPUs that serve one copy of the model together.")] = 1,
     precision: Annotated[
-        str | None, typer.Option(help="Of weights: bf16, fp8, int8 or int4; as the config states unless given.")
+        str | None, typer.Option(help="Precision of the weights: bf16, fp8, int8 or int4; default that of the config.")
     ] = None,
-    kv_precision: Annotated[str | None, typer.Option(help="Of the key-value cache; 16 bit unless given.")] = None,
+    kv_precision: Annotated[str | None, typer.Option(help="Precision of the key-value cache; default 16 bit.")] = None,
     calibration: Annotated[
         str | None,
         typer.Option(help="Calibration of the energy roofline: a file that `estimate fit` wrote, or a shipped name."),
@@ -289,7 +289,7 @@ def fit(
         Path | None, typer.Argument(help="Measured rows, .csv or .json; columns: docs/reference/estimators.md.")
     ] = None,
     output: Output = None,
-    name: Annotated[str | None, typer.Option(help="Name of the calibration; the table's unless given.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the calibration; default that of the table.")] = None,
     shipped: Annotated[
         str | None, typer.Option(help="Fit a shipped calibration again: h100-published or h100-windows.")
     ] = None,
@@ -314,7 +314,7 @@ def rows(
     experiments: Annotated[list[Path], typer.Argument(help="Result folders of runs, such as results/default.")],
     output: Annotated[Path, typer.Option(help="JSON table to write, which `estimate fit` reads.")],
 ) -> None:
-    """The measured windows of finished runs as a table of rows: what a calibration of your own is fitted to."""
+    """Write the measured windows of finished runs as a table, which `estimate fit` takes."""
     from inference_energy.contracts.documents.document import read_document
     from inference_energy.contracts.documents.experiment import SummaryDocument
     from inference_energy.contracts.io import write_json
@@ -333,7 +333,7 @@ def score(
     page: Annotated[Path | None, typer.Option(help="Write the whole page here, in Markdown.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder for the plots of the documentation.")] = None,
 ) -> None:
-    """How far each estimator is from each published row; what was fitted is scored on models left out of the fit."""
+    """Compare each estimator with each published row; fitted ones are scored on models left out of the fit."""
     from inference_energy.estimate.scorecard import published_scorecard
     from inference_energy.present.doc_pages import estimator_plots, estimators_page
 
@@ -348,10 +348,10 @@ def score(
 
 
 def models() -> None:
-    """The models whose shapes are shipped."""
+    """List the models whose shapes are shipped."""
     print_models()
 
 
 def gpus() -> None:
-    """The table of GPU data sheets."""
+    """List the GPU data sheets."""
     print_gpus()

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +12,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from inference_energy.config.base import Section
 from inference_energy.config.loader import read_merged, read_yaml
@@ -18,43 +19,49 @@ from inference_energy.config.root import Config
 
 COMMENT_COLUMN = 45
 LINE_LENGTH = 120
+SCHEMA_COMMENT = "# yaml-language-server: $schema="
+"""Editors with the YAML language server read it."""
 
 
-def recommented(path: Path, base: Path) -> str:
-    """A configuration file with the descriptions of its keys as comments; values, order and head stay.
+def recommented(path: Path, base: Path, schema: Path | None = None) -> str:
+    """Return a configuration file with the descriptions of its keys as comments; values, order and head stay.
 
     Args:
         path: the file; the comment lines at its top are kept, all others are written anew.
         base: the configuration that it is laid over; may be the same file.
+        schema: JSON schema by which editors check the file, named in its first line; None names none.
 
     Raises:
         InputError: a file cannot be read, or together they are not valid.
     """
-    head = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    top = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    head = [line for line in top if not line.startswith(SCHEMA_COMMENT)]
+    if schema is not None:
+        head.insert(0, SCHEMA_COMMENT + Path(os.path.relpath(schema, path.parent)).as_posix())
     raw = read_yaml(path)
     config = read_merged([base] if path == base else [base, path])
     return "\n".join([*head, *_section_lines(config, raw, 0, set())]) + "\n"
 
 
 def json_schema() -> str:
-    """The configuration's JSON schema."""
-    return json.dumps(Config.model_json_schema(), indent=2) + "\n"
+    """Return the configuration's JSON schema; no key is required at its top, since files are laid over others."""
+    schema = Config.model_json_schema()
+    del schema["required"]
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def markdown() -> str:
-    """The page that lists every section and key with type, default and meaning."""
-    seen: dict[str, None] = {}
+    """Return the page that lists every section and key with type, default and meaning."""
+    places = _places()
     parts = [
         "# Configuration",
         "",
         "Generated from `src/inference_energy/config/` by `make docs`. Units stand in the keys' names. "
         "`snakemake --configfile other.yaml` lays `other.yaml` over `config.yaml`: mappings are merged, "
-        "lists are replaced.",
+        "lists are replaced. `*` stands for a name of yours.",
     ]
-    for section in _sections(Config):
-        if section.__name__ not in seen:
-            seen[section.__name__] = None
-            parts += ["", *_table(section)]
+    for section in places:
+        parts += ["", *_table(section, places)]
     return "\n".join(parts) + "\n"
 
 
@@ -107,22 +114,65 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def _sections(section: type[Section]) -> Iterator[type[Section]]:
-    yield section
-    for field in section.model_fields.values():
-        for child in _section_types(field.annotation):
-            yield from _sections(child)
+def _places() -> dict[type[Section], str]:
+    """Return each section with the heading of its table: the shortest path to it, and its kind if there are several."""
+    paths = _shortest_paths()
+    places: dict[type[Section], str] = {}
+
+    def walk(section: type[Section], path: str) -> None:
+        if paths[section] == path:
+            places[section] = f"`{path}`{_kind(section)}" if path else "Top level"
+            for child, below in _inside(section, path):
+                walk(child, below)
+
+    walk(Config, "")
+    return places
 
 
-def _section_types(annotation: Any) -> Iterator[type[Section]]:
+def _shortest_paths() -> dict[type[Section], str]:
+    paths: dict[type[Section], str] = {}
+    level: list[tuple[type[Section], str]] = [(Config, "")]
+    while level:
+        fresh = [(section, path) for section, path in level if section not in paths]
+        for section, path in fresh:
+            paths.setdefault(section, path)
+        level = [below for section, path in fresh for below in _inside(section, path)]
+    return paths
+
+
+def _inside(section: type[Section], path: str) -> Iterator[tuple[type[Section], str]]:
+    """Yield the sections that are values of a section's keys, each with its path."""
+    for key, field in section.model_fields.items():
+        yield from _children(field.annotation, f"{path}.{key}" if path else key)
+
+
+def _kind(section: type[Section]) -> str:
+    """The key and value that say which of several kinds a section is, such as ` with process: poisson`."""
+    kinds = [
+        (key, get_args(field.annotation)[0])
+        for key, field in section.model_fields.items()
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1 and field.is_required()
+    ]
+    return "".join(f" with {key}: {value}" for key, value in kinds)
+
+
+def _children(annotation: Any, path: str) -> Iterator[tuple[type[Section], str]]:
+    """Yield the sections in a field's type, each with its path: `*` in place of a mapping's names."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
+        yield annotation, path
+        return
+    below = f"{path}.*" if get_origin(annotation) is dict else path
     for argument in get_args(annotation):
-        yield from _section_types(argument)
+        yield from _children(argument, below)
 
 
-def _table(section: type[Section]) -> Iterator[str]:
-    yield f"## {section.__name__}"
+def _anchor(heading: str) -> str:
+    """The anchor that both MkDocs and forges make of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+
+
+def _table(section: type[Section], places: Mapping[type[Section], str]) -> Iterator[str]:
+    yield f"## {places[section]}"
     yield ""
     yield _one_line(section.__doc__)
     yield ""
@@ -130,33 +180,36 @@ def _table(section: type[Section]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key, field in section.model_fields.items():
         meaning = field.description or "says which kind this is"
-        yield f"| `{key}` | {_type_name(field.annotation)} | {_default(field)} | {_one_line(meaning)} |"
+        kind, default = _type_name(field.annotation, places), _default(field, places)
+        yield f"| `{key}` | {kind} | {default} | {_one_line(meaning)} |"
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: FieldInfo, places: Mapping[type[Section], str]) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is PydanticUndefined or isinstance(value, Section):
-        return "its own defaults"
+    if isinstance(value, Section):
+        given = value.model_dump(exclude_unset=True)
+        return f"[`{_flow(given) if given else '{}'}`](#{_anchor(places[type(value)])})"
     return f"`{_flow(value)}`"
 
 
-def _type_name(annotation: Any) -> str:
+def _type_name(annotation: Any, places: Mapping[type[Section], str]) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is Annotated:
-        return _type_name(arguments[0])
+        return _type_name(arguments[0], places)
     if origin in (Union, UnionType):
-        return " or ".join(_type_name(item) for item in arguments)
+        return " or ".join(_type_name(item, places) for item in arguments)
     if origin is tuple:
-        return " and ".join(_type_name(item) for item in arguments)
+        return " and ".join(_type_name(item, places) for item in arguments)
     if origin is list:
-        return f"list of {_type_name(arguments[0])}"
+        return f"list of {_type_name(arguments[0], places)}"
     if origin is dict:
-        return f"mapping to {_type_name(arguments[1])}"
+        return f"mapping to {_type_name(arguments[1], places)}"
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+        text = _kind(annotation).removeprefix(" with ") or places[annotation].strip("`")
+        return f"[{text}](#{_anchor(places[annotation])})"
     names = {str: "text", float: "number", int: "whole number", bool: "true or false", type(None): "null", Any: "any"}
     return names.get(annotation, str(annotation))

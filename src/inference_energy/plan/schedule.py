@@ -37,19 +37,17 @@ from inference_energy.plan.tables import NULL, column, filled
 Whole = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class CellRequests:
-    """The requests of a cell, one array a column of `contracts.schedule.SCHEDULE`, `NULL` where there is none.
+@dataclass(frozen=True, kw_only=True)
+class CellDraws:
+    """What a cell's own draws give, one array a column of `contracts.schedule.SCHEDULE`, `NULL` where there is none.
 
     Attributes:
-        prompt: which of the source's prompts each asks.
-        prompt_id: its id in the session.
-        new: of the source's prompts those that no cell before asks, in the order of their ids.
+        conversation: counted from 0 in the cell.
+        prompt: which of the source's prompts each request asks.
         source: makes their contents.
         notes: what was left out, for people.
     """
 
-    cell: Cell
     arrival_ns: Whole
     user: Whole
     conversation: Whole
@@ -60,24 +58,21 @@ class CellRequests:
     max_tokens: Whole
     source: Contents
     notes: tuple[Notice, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRequests(CellDraws):
+    """The requests of a cell, with ids that hold for the whole session.
+
+    Attributes:
+        cell: the cell.
+        prompt_id: id of each request's prompt in the session.
+        new: those of the source's prompts that no cell before asks, in the order of their ids.
+    """
+
+    cell: Cell
     prompt_id: Whole
     new: Whole
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """What a cell's own draws give, before ids are handed out; conversations are counted from 0."""
-
-    arrival_ns: Whole
-    user: Whole
-    conversation: Whole
-    turn: Whole
-    think_ns: Whole
-    prompt: Whole
-    prompt_tokens: Whole
-    max_tokens: Whole
-    source: Contents
-    notes: tuple[Notice, ...]
 
 
 def session_requests(cells: Sequence[Cell], seed: int) -> list[CellRequests]:
@@ -104,7 +99,7 @@ def session_requests(cells: Sequence[Cell], seed: int) -> list[CellRequests]:
     return planned
 
 
-def _drawn(cell: Cell, seed: int) -> _Drawn:
+def _drawn(cell: Cell, seed: int) -> CellDraws:
     starts = starts_of(cell, seed)
     source = prompt_source(cell, seed)
     choice = source.choose(starts)
@@ -116,7 +111,7 @@ def _drawn(cell: Cell, seed: int) -> _Drawn:
     if starts.offsets_ns is not None:
         arrival[first] = starts.offsets_ns
     user, think = _users(cell, starts, start, turn, seed)
-    return _Drawn(
+    return CellDraws(
         arrival_ns=arrival,
         user=user,
         conversation=start if chats else np.full(count, NULL),
@@ -160,7 +155,7 @@ def _max_tokens(cell: Cell, given: Whole, seed: int) -> Whole:
     return np.where(given == NULL, drawn, given)
 
 
-def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> _Drawn:
+def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> CellDraws:
     rows = replayed_rows(cell, arrival)
     source: Contents
     if arrival.prompts is not None:
@@ -168,7 +163,7 @@ def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> _Drawn:
         source, prompt, prompt_tokens, notes = earlier, earlier.chosen(rows.prompt_id), rows.prompt_tokens, rows.notes
     else:
         source, prompt, prompt_tokens, notes = _new_contents(cell, rows, seed)
-    return _Drawn(
+    return CellDraws(
         arrival_ns=rows.arrival_ns,
         user=rows.user,
         conversation=rows.conversation,

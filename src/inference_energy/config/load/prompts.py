@@ -1,9 +1,4 @@
-"""Distributions of lengths in tokens, and of how many turns a conversation has.
-
-Distributions of lengths in tokens, and of how many turns a conversation has.
-
-Where prompts come from.
-"""
+"""Prompts: where they come from, how long they are, and how many turns a conversation has."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,7 +7,29 @@ from pydantic import Field, model_validator
 from inference_energy.config.base import Section
 
 
-class NormalLength(Section):
+def check_order(minimum: float, mean: float | None, maximum: float) -> None:
+    """Refuse bounds that do not hold the mean, or each other.
+
+    Raises:
+        ValueError: with the keys and their values.
+    """
+    if mean is not None and not minimum <= mean <= maximum:
+        raise ValueError(f"mean ({mean:g}) must lie between minimum ({minimum:g}) and maximum ({maximum:g})")
+    if minimum > maximum:
+        raise ValueError(f"minimum ({minimum:g}) must not be above maximum ({maximum:g})")
+
+
+class _Bounded(Section):
+    """A distribution with a `minimum`, a `maximum` and perhaps a `mean` between them."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        bounds = dict(self)
+        check_order(bounds["minimum"], bounds.get("mean"), bounds["maximum"])
+        return self
+
+
+class NormalLength(_Bounded):
     """Token counts from a normal distribution, rounded and clipped."""
 
     distribution: Literal["normal"]
@@ -21,13 +38,8 @@ class NormalLength(Section):
     minimum: int = Field(1, ge=1, description="smallest [tokens]")
     maximum: int = Field(8192, ge=1, description="largest [tokens]")
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        check_order(self.minimum, self.mean, self.maximum)
-        return self
 
-
-class LognormalLength(Section):
+class LognormalLength(_Bounded):
     """Token counts whose logarithm is normal: many short, few long; rounded and clipped."""
 
     distribution: Literal["lognormal"]
@@ -36,23 +48,13 @@ class LognormalLength(Section):
     minimum: int = Field(1, ge=1, description="smallest [tokens]")
     maximum: int = Field(8192, ge=1, description="largest [tokens]")
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        check_order(self.minimum, self.mean, self.maximum)
-        return self
 
-
-class UniformLength(Section):
+class UniformLength(_Bounded):
     """Each token count from the smallest to the largest equally often."""
 
     distribution: Literal["uniform"]
     minimum: int = Field(ge=1, description="smallest [tokens]")
     maximum: int = Field(ge=1, description="largest [tokens]")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        check_order(self.minimum, None, self.maximum)
-        return self
 
 
 class FixedLength(Section):
@@ -82,17 +84,12 @@ class FixedTurns(Section):
     turns: int = Field(ge=1, description="turns of a conversation")
 
 
-class UniformTurns(Section):
+class UniformTurns(_Bounded):
     """Each number of turns from the smallest to the largest equally often."""
 
     distribution: Literal["uniform"]
     minimum: int = Field(ge=1, description="smallest")
     maximum: int = Field(ge=1, description="largest")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        check_order(self.minimum, None, self.maximum)
-        return self
 
 
 class GeometricTurns(Section):
@@ -104,18 +101,6 @@ class GeometricTurns(Section):
 
 
 Turns = Annotated[FixedTurns | UniformTurns | GeometricTurns, Field(discriminator="distribution")]
-
-
-def check_order(minimum: float, mean: float | None, maximum: float) -> None:
-    """Refuse bounds that do not hold the mean, or each other.
-
-    Raises:
-        ValueError: with the keys and their values.
-    """
-    if mean is not None and not minimum <= mean <= maximum:
-        raise ValueError(f"mean ({mean:g}) must lie between minimum ({minimum:g}) and maximum ({maximum:g})")
-    if minimum > maximum:
-        raise ValueError(f"minimum ({minimum:g}) must not be above maximum ({maximum:g})")
 
 
 class SharedPrefix(Section):
