@@ -20,6 +20,8 @@ import pytest
 from inference_energy.acquire.server.guardian import is_gone, process_stat
 from inference_energy.acquire.server.guardian_client import Guardian, GuardianSpec, is_snakemake
 
+pytestmark = pytest.mark.slow
+
 OWNER = Path(__file__).with_name("owner.py")
 LIMIT_S = 60.0
 

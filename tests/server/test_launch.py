@@ -15,6 +15,8 @@ from inference_energy.acquire.server.preflight import port_is_free
 from inference_energy.acquire.server.settings import LaunchSpec
 from inference_energy.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., LaunchSpec]
 
 

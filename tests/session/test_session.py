@@ -20,6 +20,8 @@ from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.io import read_json, read_table
 from inference_energy.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., tuple[SessionSpec, SessionFiles]]
 
 
