@@ -253,8 +253,9 @@ def test_stages_name_what_is_wrong(experiment, tmp_path):
     with pytest.raises(InputError, match="missing required field `machine`"):
         files = ("--session", tmp_path / "session.json", "--phases", truths[0].folder / "phases.parquet")
         invoke("stage", "launch", *files, "--output", tmp_path / "out")
-    with pytest.raises(InputError, match="steady-load"):
+    with pytest.raises(InputError, match=r"energy\.json: not a energy\.json"):
         other = tmp_path / "steady.json"
-        write_json(other, {"session": "other", "machine": "m", "windows": {}})
+        names = {"version": 1, "session": "other", "machine": "m", "server": "v"}
+        write_json(other, {**names, "client": None, "windows": {}})
         invoke("stage", "fit", "--spec", FitConfig().model_dump_json(), *energy, "--steady-load", other)
     assert not (tmp_path / "out").exists()

@@ -8,8 +8,8 @@ import yaml
 
 from inference_energy.config.docgen import json_schema, markdown, recommented
 from inference_energy.config.root import Config
-from inference_energy.contracts.files_page import files_page
 from inference_energy.present.doc_pages import reasons_page
+from inference_energy.present.files_page import files_page
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "config.yaml"

@@ -15,8 +15,8 @@ from inference_energy.contracts.documents.document import (
 from inference_energy.contracts.documents.machine import ServerEnvironmentDocument
 from inference_energy.contracts.documents.windows import WarmupDocument
 from inference_energy.contracts.figure import Figure, Reason, json_values
-from inference_energy.contracts.files_page import DOCUMENTS, TABLES, files_page
 from inference_energy.errors import InputError
+from inference_energy.present.files_page import DOCUMENTS, TABLES, files_page
 
 WARMUP = {
     "version": 1,

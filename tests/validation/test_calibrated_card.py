@@ -14,6 +14,7 @@ from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.calibration import channel_text, read_calibrations
+from inference_energy.contracts.figure import json_values
 from inference_energy.stages.chain import RawSession, session_parts
 from inference_energy.validation.bench_trial import IMPACT
 from inference_energy.validation.scenarios import MACHINE, SCENARIOS, SERVER, SESSION, TRIM_START_S
@@ -61,7 +62,8 @@ def _compared(session: SimulatedSession, files: RawSession, path: Path) -> Path:
 
 def figures(card: tuple[SimulatedSession, RawSession, Path], config: AnalysisConfig, *, calibrated: bool) -> Any:
     _, files, path = card
-    return session_parts(files, config, IMPACT, path if calibrated else None).energy
+    energy: dict[str, Any] = json_values(session_parts(files, config, IMPACT, path if calibrated else None).energy)
+    return energy
 
 
 def test_the_line_is_the_inverse_of_the_cards_error(card: tuple[SimulatedSession, RawSession, Path]) -> None:

@@ -88,8 +88,8 @@ def document(
 ) -> None:
     """Write what is generated from the code: comments in YAML files, JSON schema, reference pages."""
     from inference_energy.config.docgen import json_schema, markdown, recommented
-    from inference_energy.contracts.files_page import files_page
     from inference_energy.present.doc_pages import reasons_page
+    from inference_energy.present.files_page import files_page
 
     for path in configs:
         path.write_text(recommented(path, configs[0], schema))

@@ -102,7 +102,7 @@ def summary_of(
         "limits": None,
         "client": json_values(
             client_cost(
-                None if test.sent.client is None else msgspec.convert(test.sent.client, LoadClient),
+                msgspec.convert(test.sent.client, LoadClient) if test.sent.client else None,
                 test.sent.machine_busy_s,
                 CELL,
                 int(requests["completion_tokens"].fillna(0).sum()),

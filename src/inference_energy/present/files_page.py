@@ -1,7 +1,7 @@
 """The page of all files (docs/reference/files.md), generated from the types of the documents and the Parquet schemas.
 
-Prose that no type holds is in the template beside this module. The meaning of a key is its entry of `Attributes:` in
-the docstring of its class, the meaning of a column its entry of `Columns of <file>:` in the docstring of its module.
+Prose that no type holds is in `templates/files.md.j2`. The meaning of a key is its entry of `Attributes:` in the
+docstring of its class, the meaning of a column its entry of `Columns of <file>:` in the docstring of its module.
 """
 
 import inspect
@@ -62,7 +62,7 @@ _ENTRY = re.compile(r"^    (\w+(?:, \w+)*): (.*)$")
 def files_page() -> str:
     """Return docs/reference/files.md."""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    template = environment.from_string(files(__package__).joinpath("templates", TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
         version=VERSION, columns=_column_table, documents=_document_sections(), figure=_key_table(Figure, {})
     )
