@@ -108,8 +108,8 @@ async def _attach(test: LoadTest, access: Access) -> list[AttachedServer]:
 def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[Notice]]:
     """Write prompts.parquet and schedule.parquet, copy them where they are to be kept; return facts and notes."""
     prompts, schedule = folder / "prompts.parquet", folder / "schedule.parquet"
+    requests = session_requests(cells, test.seed)  # first, because its errors name the key of a file
     sources = digests(plan_files(cells))
-    requests = session_requests(cells, test.seed)
     write_plan(prompts, prompt_tables(cells, test.seed, test.vocabulary), PROMPTS, sources)
     table = make_schedule(requests, read_prompts(prompts))
     write_plan(schedule, [table], SCHEDULE, sources)

@@ -54,8 +54,8 @@ class Display:
         """Show nothing more."""
 
 
-def run(test: LoadTest, display: Display) -> dict[str, Any]:
-    """Plan, send and sum up; return the summary. With `plan_only` only plan, and return the `LoadPlan`.
+def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
+    """Plan, send and sum up a load; return the summary. With `plan_only` only plan, and return the `LoadPlan`.
 
     Ctrl-C and SIGTERM end the load early, and so does the end of the server if its process is visible; everything sent
     until then is kept and summed up.
@@ -64,6 +64,7 @@ def run(test: LoadTest, display: Display) -> dict[str, Any]:
         InputError: a setting, the plan, an endpoint or an output file cannot be used; nothing was sent.
         RunError: a process died before anything was sent, or summing up failed; then the logs are kept.
     """
+    display = display or Display()
     for path in test.targets:
         ensure_writable(path)
     folder = Path(tempfile.mkdtemp(prefix="load-test-"))
