@@ -137,6 +137,8 @@ def test_wrong_use_says_what_to_write(results: Path, words: tuple[str, ...], mes
 
 
 def test_a_summary_without_metrics(results: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "old/summary.json", {"cells": []})
+    old = read_json(results / "synthetic/summary.json")
+    del old["metrics"]
+    write_json(tmp_path / "old/summary.json", old)
     with pytest.raises(InputError, match="holds no metrics"):
         CliRunner().invoke(app, ["metrics", str(tmp_path / "old")], catch_exceptions=False)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from inference_energy.analysis.energy_per_unit import J_PER_KWH
 from inference_energy.analysis.figures import blocking_reasons, make_figure, ratio, scaled
 from inference_energy.analysis.integration import shortfall_s
 from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, grade, series_from_log, summed
@@ -289,9 +290,6 @@ def _figures(total: Figure, duration_s: float) -> dict[str, Figure]:
         "energy_total_j": total,
         "power_mean_w": mean,
     }
-
-
-J_PER_KWH = 3.6e6
 
 
 def analyze_logs(

@@ -70,10 +70,12 @@ def show(
     experiment: Annotated[Path, typer.Argument(help="Result folder of an experiment, such as results/default.")],
 ) -> None:
     """Print the five lines that sum up a finished experiment."""
-    from inference_energy.contracts.io import read_json
+    from inference_energy.contracts.documents.document import read_document
+    from inference_energy.contracts.documents.experiment import SummaryDocument
     from inference_energy.present.summary_line import five_lines
 
-    typer.echo(five_lines(read_json(experiment / "summary.json"), experiment / "report.html"))
+    summary = read_document(experiment / SummaryDocument.FILE, SummaryDocument)
+    typer.echo(five_lines(summary, experiment / "report.html"))
 
 
 def document(
@@ -97,9 +99,9 @@ def document(
         page.write_text(markdown())
     if reasons:
         reasons.write_text(reasons_page())
-    if files:
-        files.write_text(files_page())
     if cli:
         from inference_energy.cli.reference import cli_page
 
         cli.write_text(cli_page())
+    if files:
+        files.write_text(files_page())

@@ -138,7 +138,8 @@ def recompute_summary(
 ) -> dict[str, Any]:
     """Return summary.json of an experiment, from its raw files alone; see `Chain`."""
     chain = Chain(raw_root, ExperimentSettings.model_validate(plan), calibration, estimate_calibration)
-    return dict(json_values(chain.result(registry.SUMMARY)))
+    content: dict[str, Any] = json_values(chain.result(registry.SUMMARY))
+    return content
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from inference_energy.config.stage_model import part_of
 from inference_energy.contracts.documents.document import Document, read_document, write_document
 from inference_energy.contracts.documents.energy import CarbonDocument, EnergyDocument, FitDocument
 from inference_energy.contracts.documents.estimates import EstimatesDocument
-from inference_energy.contracts.documents.experiment import MetricsDocument, SummaryDocument
+from inference_energy.contracts.documents.experiment import ExperimentDocument, MetricsDocument, SummaryDocument
 from inference_energy.contracts.documents.windows import LaunchDocument, SteadyLoadDocument, WarmupDocument
 from inference_energy.plan.stage_configs import (
     ExperimentConfig,
@@ -51,7 +51,7 @@ class File:
         path: its path below the results folder, with {machine}, {server}, {session} and {experiment}.
         owner: what there is one of it for.
         computed: whether a stage computes it from other results; its content is passed on, not its path.
-        document: type of its content, if it is a JSON document with one.
+        document: type of its content; None for a table, and for a file that is passed as a path.
     """
 
     name: str
@@ -72,9 +72,9 @@ class File:
         if self.document is not None:
             return read_document(path, self.document)
         from inference_energy.contracts import receipts
-        from inference_energy.contracts.io import read_json, read_table
+        from inference_energy.contracts.io import read_table
 
-        return read_table(path, receipts.SCHEMA) if self == RECEIPTS else read_json(path)
+        return read_table(path, receipts.SCHEMA)
 
     def write(self, path: Path, content: Any) -> None:
         """Write the content that a stage returned."""
@@ -93,9 +93,8 @@ def _raw_session(name: str, file_name: str) -> File:
     return File(name, f"raw/{{machine}}/sessions/{{session}}/{file_name}", "session")
 
 
-def _derived(name: str, file_name: str, document: type[Document] | None = None) -> File:
-    path = f"derived/{{machine}}/{{session}}/{file_name}"
-    return File(name, path, "session", computed=True, document=document)
+def _derived(name: str, document: type[Document]) -> File:
+    return File(name, f"derived/{{machine}}/{{session}}/{document.FILE}", "session", computed=True, document=document)
 
 
 SERVER_ENVIRONMENT = File("server_environment", "raw/{machine}/servers/{server}/server_environment.json", "server")
@@ -110,16 +109,18 @@ PHASES = _raw_session("phases", "phases.parquet")
 REQUESTS = _raw_session("requests", "requests.parquet")
 SERVER_METRICS = _raw_session("server_metrics", "server_metrics.parquet")
 POWER = _raw_session("power", "power.parquet")
-LAUNCH = _derived("launch", "launch.json", LaunchDocument)
-WARMUP = _derived("warmup", "warmup.json", WarmupDocument)
-STEADY_LOAD = _derived("steady_load", "steady_load.json", SteadyLoadDocument)
-ENERGY = _derived("energy", "energy.json", EnergyDocument)
-RECEIPTS = _derived("receipts", "receipts.parquet")
-CARBON = _derived("carbon", "carbon.json", CarbonDocument)
-ESTIMATE = _derived("estimate", "estimates.json", EstimatesDocument)
+LAUNCH = _derived("launch", LaunchDocument)
+WARMUP = _derived("warmup", WarmupDocument)
+STEADY_LOAD = _derived("steady_load", SteadyLoadDocument)
+ENERGY = _derived("energy", EnergyDocument)
+RECEIPTS = File("receipts", "derived/{machine}/{session}/receipts.parquet", "session", computed=True)
+CARBON = _derived("carbon", CarbonDocument)
+ESTIMATE = _derived("estimate", EstimatesDocument)
 FIT = File("fit", "derived/{machine}/fits/{server}.json", "server", computed=True, document=FitDocument)
 METRICS = File("metrics", "{experiment}/metrics.json", "experiment", computed=True, document=MetricsDocument)
-EXPERIMENT = File("experiment", "{experiment}/experiment.json", "experiment", computed=True)
+EXPERIMENT = File(
+    "experiment", "{experiment}/experiment.json", "experiment", computed=True, document=ExperimentDocument
+)
 SUMMARY = File("summary", "{experiment}/summary.json", "experiment", computed=True, document=SummaryDocument)
 
 CALIBRATION = File("calibration", "{experiment}/calibration.json", "experiment")

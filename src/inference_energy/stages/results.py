@@ -13,13 +13,12 @@ from inference_energy.analysis.fit.models import fit_server
 from inference_energy.analysis.session_facts import read_session
 from inference_energy.config.analysis import EnergyConfig, EstimateConfig, FitConfig
 from inference_energy.contracts.calibration import read_calibrations
-from inference_energy.contracts.documents.document import document_from_dict
+from inference_energy.contracts.documents.document import read_document
 from inference_energy.contracts.documents.energy import CarbonDocument, EnergyDocument, FitDocument
 from inference_energy.contracts.documents.estimates import EstimatesDocument
 from inference_energy.contracts.documents.experiment import MetricsDocument, PlannedSession, SummaryDocument
+from inference_energy.contracts.documents.machine import ModelDocument
 from inference_energy.contracts.documents.windows import LaunchDocument, SteadyLoadDocument, WarmupDocument
-from inference_energy.contracts.figure import json_values
-from inference_energy.contracts.io import read_json
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import read_calibration
 from inference_energy.estimate.session_estimates import estimate_session
@@ -82,18 +81,17 @@ def estimate(
 ) -> EstimatesDocument:
     """Return estimates.json; `calibration` is the file that `config.calibration` names, if it names no shipped one."""
     source = str(calibration) if calibration else config.calibration
-    content = estimate_session(
+    return estimate_session(
         session=session,
         model=model,
         environment=environment,
         requests=requests,
         server_metrics=server_metrics,
-        steady=json_values(steady_load),
-        energy=json_values(energy),
+        steady=steady_load,
+        energy=energy,
         config=config,
         calibration=read_calibration(source, "estimate.calibration") if source else None,
     )
-    return document_from_dict(content, EstimatesDocument, EstimatesDocument.FILE)
 
 
 def metrics(
@@ -111,10 +109,10 @@ def metrics(
     """Return metrics.json; every list but the fits has one file of each session, in the same order."""
     sessions = [
         SessionResults(
-            energy=json_values(energies),
-            steady=json_values(steady),
-            carbon=json_values(footprint),
-            model=read_json(model_path),
+            energy=energies,
+            steady=steady,
+            carbon=footprint,
+            model=read_document(model_path, ModelDocument),
             requests=requests_path,
             prompts=prompts_path,
             receipts=charged,
@@ -124,8 +122,7 @@ def metrics(
         )
     ]
     settings = Settings.of(config.metrics.model_dump(), config.analysis.uncertainty)
-    content = metric_family(config.experiment, sessions, json_values(fit), settings)
-    return document_from_dict(content, MetricsDocument, MetricsDocument.FILE)
+    return metric_family(config.experiment, sessions, fit, settings)
 
 
 def summary(

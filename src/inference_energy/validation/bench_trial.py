@@ -139,8 +139,10 @@ def _idle(energy: EnergyDocument, session: SimulatedSession) -> list[TrialOutcom
     loaded = next(row for row in session.phases if row["phase"] == "loaded_idle")
     times = {"cold": session.cold_ns, "loaded": (loaded["start_ns"], loaded["end_ns"])}
     return [
-        outcome(f"idle power, {kind}", session.truth.power_w(*times[kind]), figure)
-        for kind, figure in (("cold", energy.idle.cold_power_w), ("loaded", energy.idle.loaded_power_w))
+        outcome(f"idle power, {kind}", session.truth.power_w(*span), idle)
+        for (kind, span), idle in zip(
+            times.items(), (energy.idle.cold_power_w, energy.idle.loaded_power_w), strict=True
+        )
     ]
 
 
@@ -232,4 +234,4 @@ class FitTruth:
             for term, figure in fitted.items():
                 if figure.value is not None:
                     values.setdefault(term, []).append(figure.value)
-        return {term: float(np.mean(terms)) for term, terms in values.items()}
+        return {term: float(np.mean(found)) for term, found in values.items()}
