@@ -1,4 +1,4 @@
-"""Our client as a program: the team of load processes, and the process that leads it.
+"""Our client as a program: the pool of load processes, and their parent.
 
 python ours.py JOB.json
 """
@@ -8,7 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from inference_energy.acquire.load.standalone import LoadRun, run_test
+from inference_energy.acquire.load.standalone import LoadRun, run_plan
+from inference_energy.config.load.client import ClientConfig
+from inference_energy.contracts.load_client import WorkloadSettings
 
 
 def main() -> None:
@@ -19,10 +21,10 @@ def main() -> None:
         endpoints=(job["endpoint"],),
         model="m",
         duration_s=job["seconds"],
-        workload={"ignore_eos": True, "chunk_times": job["chunk_times"]},
-        client={"transport": job["transport"], "drain_s": 60.0, "verify": False},
+        workload=WorkloadSettings(ignore_eos=True, chunk_times=job["chunk_times"]),
+        client=ClientConfig(transport=job["transport"], drain_s=60.0, verify=False),
     )
-    asyncio.run(run_test(folder, settings))
+    asyncio.run(run_plan(folder, settings))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inference_energy.api.load_test.run import run_load
+    from inference_energy.api.load_test.settings import LoadTest
     from inference_energy.api.power_monitor import PowerMonitor
 
 __version__ = "0.1.0"
-__all__ = ["PowerMonitor", "__version__"]
+__all__ = ["LoadTest", "PowerMonitor", "__version__", "run_load"]
 
-_MODULES = {"PowerMonitor": "inference_energy.api.power_monitor"}
+_MODULES = {
+    "LoadTest": "inference_energy.api.load_test.settings",
+    "PowerMonitor": "inference_energy.api.power_monitor",
+    "run_load": "inference_energy.api.load_test.run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,8 @@ from inference_energy.analysis.fit.models import MODELS, fit_model
 from inference_energy.analysis.uncertainty.budget import Term
 from inference_energy.config.analysis import Uncertainty
 
+pytestmark = pytest.mark.slow
+
 TWO_TERM, POWER_TERM = MODELS
 TRUE = {"power": 300.0, "prompt": 0.006, "generated": 0.05}
 LOADS = ((200, 200), (1000, 1000), (3000, 3000), (20_000, 20), (100, 4000), (6000, 800))

@@ -67,7 +67,7 @@ def test_a_whole_node_leaves_nothing_to_say(tmp_path):
 def test_what_the_guardian_says_of_the_stop(tmp_path, values, words):
     folder = synthetic.build_session(tmp_path).folder
     session = read_json(folder / "session.json")
-    assert set(session["stop"]) == set(GuardianStatus("").values)
+    assert set(session["stop"]) == set(GuardianStatus._fields)
     write_json(folder / "session.json", session | {"stop": synthetic.stop_status(**values)})
     found = launch(session=folder / "session.json", phases=folder / "phases.parquet")
     assert [r["detail"] for r in found["reasons"]] == words

@@ -15,6 +15,8 @@ from inference_energy import PowerMonitor
 from inference_energy.api import power_monitor
 from inference_energy.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 MODELLED: dict[str, Any] = {"sources": ["modelled"], "period_s": 0.02, "tdp_w": 65, "idle_w": 60}
 
 

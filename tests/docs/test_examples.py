@@ -18,6 +18,8 @@ from inference_energy.cli.main import app
 from inference_energy.config.loader import overlay, read_yaml
 from inference_energy.config.root import Config
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATIONS = [
     block
     for block in BLOCKS

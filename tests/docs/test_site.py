@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.docs.pages import PAGES, ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_site_builds_strictly(tmp_path: Path) -> None:

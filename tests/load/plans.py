@@ -9,9 +9,11 @@ import pandas as pd
 
 from inference_energy.acquire.load.request_log import merge_request_logs
 from inference_energy.acquire.load.settings import CellSettings, LoadSpec
-from inference_energy.acquire.load.standalone import CELL, LoadRun, LoadRunResult, run_test
+from inference_energy.acquire.load.standalone import CELL, LoadRun, LoadRunResult, run_plan
 from inference_energy.acquire.load.worker_pool import WorkerPool
+from inference_energy.config.load.client import ClientConfig
 from inference_energy.contracts.io import read_table, write_table
+from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 
@@ -43,33 +45,41 @@ def write_plan(folder: Path, rows: Sequence[Row], prompts: Sequence[Row] = ({"to
 
 def settings(endpoint: str, duration_s: float, workload: Row | None = None, **client: Any) -> LoadRun:
     """A load test on a stub server; `client` are settings of the client."""
-    asked = {"ignore_eos": True, **(workload or {})}
-    given = {"request_timeout_s": 20.0, "drain_s": 10.0, **client}
-    return LoadRun((endpoint,), "stub", duration_s, workload=asked, client=given)
+    return LoadRun(
+        endpoints=(endpoint,),
+        model="stub",
+        workload=WorkloadSettings(**{"ignore_eos": True, **(workload or {})}),
+        client=ClientConfig(**{"request_timeout_s": 20.0, "drain_s": 10.0, **client}),
+        duration_s=duration_s,
+    )
 
 
 async def run_cells(
     endpoint: str, model: str, folder: Path, cells: Mapping[str, tuple[float, Row]], **client: Any
 ) -> pd.DataFrame:
     """Run cells (duration [s] and settings of the workload) of a plan in a folder, one after another."""
-    async with WorkerPool(load_spec(endpoint, model, folder, cells, **client)) as team:
+    async with WorkerPool(load_spec(endpoint, model, folder, cells, **client)) as pool:
         for name in cells:
-            await team.run_cell(name)
+            await pool.run_cell(name)
     return logged(folder)
 
 
 def load_spec(
     endpoint: str, model: str, folder: Path, cells: Mapping[str, tuple[float, Row]], **client: Any
 ) -> LoadSpec:
-    """The spec of a team for a plan in a folder."""
-    return LoadSpec(
+    """The spec of a pool for a plan in a folder."""
+    return LoadSpec.from_config(
+        ClientConfig(**client),
+        None,
         endpoints=(endpoint,),
         model=model,
-        cells={name: CellSettings(*settings) for name, settings in cells.items()},
-        prompts=str(folder / "prompts.parquet"),
-        schedule=str(folder / "schedule.parquet"),
-        folder=str(folder / "load"),
-        **client,
+        cells={
+            name: CellSettings(duration_s, WorkloadSettings(**workload))
+            for name, (duration_s, workload) in cells.items()
+        },
+        prompts=folder / "prompts.parquet",
+        schedule=folder / "schedule.parquet",
+        folder=folder / "load",
     )
 
 
@@ -90,5 +100,5 @@ def run(
 ) -> tuple[pd.DataFrame, LoadRunResult]:
     """Write a plan, run it, and read what was recorded."""
     write_plan(folder, rows, prompts)
-    result = asyncio.run(run_test(folder, settings(endpoint, duration_s, workload, **client)))
+    result = asyncio.run(run_plan(folder, settings(endpoint, duration_s, workload, **client)))
     return logged(folder), result

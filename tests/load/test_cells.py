@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from tests.load.plans import closed_rows, logged, open_rows, row, run, settings, write_plan
 
-from inference_energy.acquire.load.standalone import run_test
+from inference_energy.acquire.load.standalone import run_plan
+
+pytestmark = pytest.mark.slow
 
 Start = Callable[..., str]
 
@@ -59,7 +61,7 @@ def test_endpoints_are_used_alike_however_many_processes_there_are(stub_endpoint
     endpoints = (stub_endpoint(tokens_per_s=100), stub_endpoint(tokens_per_s=100))
     write_plan(tmp_path, open_rows(12, 0.02))
     asked = replace(settings(endpoints[0], 0.5, workers=4), endpoints=endpoints)
-    asyncio.run(run_test(tmp_path, asked))
+    asyncio.run(run_plan(tmp_path, asked))
     sent = logged(tmp_path)
     assert sent["endpoint"].value_counts().to_dict() == dict.fromkeys(endpoints, 6)
     first = sent.sort_values("scheduled_ns").groupby("worker")["endpoint"].first()

@@ -22,6 +22,8 @@ from inference_energy.bench.config import ServerFaults
 from inference_energy.contracts.io import read_table
 from inference_energy.contracts.schedule import SCHEDULE
 
+pytestmark = pytest.mark.slow
+
 REQUESTS, GAP_S, TOKENS, PROMPT = 24, 0.05, 8, 20
 LONG_S = 10.0
 """How long load is sent to a server that is to end in the middle of it, seven seconds after its start."""
@@ -85,7 +87,7 @@ async def load(server: LiveServer, folder: Path, duration_s: float) -> pd.DataFr
         await scrape([server.url], folder / "before", Access())
         await team.run_cell(CELL)
         await scrape([server.url], folder / "after", Access())
-        counts = team.live
+        counts = team.counts
         await team.finish()
     sent = logged(folder)
     by_status = Counter(sent["status"])

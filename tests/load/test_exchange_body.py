@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 
 from inference_energy.acquire.load.http.request import (
-    COLUMNS,
     BodyMaker,
     ClientSettings,
     PlannedRequest,
-    RequestRecord,
     WorkloadSettings,
     assistant_message,
     prompt_fragment,
@@ -93,15 +91,6 @@ def test_forms_that_do_not_fit_the_api() -> None:
 def test_a_long_prompt_is_copied_not_encoded() -> None:
     prompt = prompt_fragment("completions", token_ids=list(range(50_000)))
     assert body(WorkloadSettings(), prompt)["prompt"][-1] == 49_999
-
-
-def test_a_record_as_a_tuple_has_the_columns_order() -> None:
-    record = RequestRecord(1, "cell", 2, "e", 3, None, 4, status_code=200, attempts=1)
-    row = dict(zip(COLUMNS, record.as_tuple(), strict=True))
-    assert (row["request_id"], row["cell"], row["worker"], row["scheduled_ns"], row["status_code"]) == (
-        1, "cell", 2, 4, 200,
-    )  # fmt: skip
-    assert row["status"] == "aborted"
 
 
 def test_the_key_is_not_shown() -> None:

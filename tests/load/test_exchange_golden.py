@@ -13,6 +13,8 @@ from tests.bench.live_server.servers import LiveServer
 
 from inference_energy.acquire.model_files import write_dummy
 
+pytestmark = pytest.mark.slow
+
 STEP_S = 0.06
 
 

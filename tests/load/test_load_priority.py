@@ -12,8 +12,8 @@ from inference_energy.acquire.load import worker_runtime
 ALLOWED_TO = "import os; os.setpriority(os.PRIO_PROCESS, 0, {nice})"
 PREFER = """
 import os
-from inference_energy.acquire.load.worker_runtime import prefer
-prefer()
+from inference_energy.acquire.load.worker_runtime import set_priority
+set_priority()
 print(os.getpriority(os.PRIO_PROCESS, 0))
 """
 CONNECTIONS = """

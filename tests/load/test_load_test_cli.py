@@ -16,6 +16,8 @@ import pytest
 
 from inference_energy.acquire.load.request_log import merge_request_logs
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., str]
 PROGRAM = [sys.executable, "-c", "from inference_energy.cli.main import main; main()"]
 

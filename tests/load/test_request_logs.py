@@ -4,13 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from inference_energy.acquire.load.http.request import RequestRecord
 from inference_energy.acquire.load.request_log import RequestLogger, merge_request_logs
-from inference_energy.acquire.load.settings import clear_logs
-from inference_energy.contracts import requests
-from inference_energy.contracts import requests as answers
-from inference_energy.contracts import requests as chunks
+from inference_energy.acquire.load.worker_pool import remove_logs
 from inference_energy.contracts.io import read_metadata, read_table
+from inference_energy.contracts.requests import ANSWERS_SCHEMA, CHUNKS_SCHEMA, SCHEMA, RequestRecord
 from inference_energy.errors import RunError
 
 ANCHOR = {"monotonic_ns": 5, "unix_ns": 7}
@@ -24,18 +21,18 @@ def record(number: int, scheduled_ns: int, worker: int = 0) -> RequestRecord:
 
 def log(folder: Path, worker: int, numbers: list[int], *, flush_each: bool = False, close: bool = True) -> Path:
     """A worker's log of requests: later numbers are due earlier."""
-    recorder = RequestLogger(folder, worker)
-    recorder.begin_cell(chunk_times=True, keep_answers=True)
+    logger = RequestLogger(folder, worker)
+    logger.begin_cell(chunk_times=True, keep_answers=True)
     for number in numbers:
         one = record(number, 1000 - number, worker)
-        recorder.sent(one)
-        recorder.chunk(one, 1000 + number, 2, None if number % 2 else 8)
-        recorder.ended(one, f"text {number}")
+        logger.sent(one)
+        logger.chunk(one, 1000 + number, 2, None if number % 2 else 8)
+        logger.ended(one, f"text {number}")
         if flush_each:
-            recorder.flush()
-    recorder.flush()
+            logger.flush()
+    logger.flush()
     if close:
-        recorder.close()
+        logger.close()
     return folder / f"requests-{worker}.arrows"
 
 
@@ -44,26 +41,38 @@ def test_logs_of_all_workers_are_merged_in_the_order_of_the_schedule(tmp_path: P
     log(tmp_path, 11, [2, 9], close=False)
     merged = merge_request_logs(tmp_path, tmp_path / "out" / "requests.parquet", clock_anchor=ANCHOR)
     assert (merged.rows, merged.truncated) == (5, [])
-    table = read_table(tmp_path / "out" / "requests.parquet", requests.SCHEMA)
+    table = read_table(tmp_path / "out" / "requests.parquet", SCHEMA)
     assert table["request_id"].tolist() == [9, 7, 4, 2, 1]
     assert table["worker"].tolist() == [11, 0, 0, 11, 0]
     assert read_metadata(tmp_path / "out" / "requests.parquet")["clock_anchor"] == ANCHOR
-    came = read_table(tmp_path / "out" / "chunks.parquet", chunks.CHUNKS_SCHEMA)
+    came = read_table(tmp_path / "out" / "chunks.parquet", CHUNKS_SCHEMA)
     assert came["request_id"].tolist() == [4, 1, 7, 2, 9]
     assert came["timestamp_ns"].tolist() == [1004, 1001, 1007, 1002, 1009]
     assert came["completion_tokens"].isna().tolist() == [False, True, True, False, True]
     assert read_metadata(tmp_path / "out" / "chunks.parquet")["clock_anchor"] == ANCHOR
-    said = read_table(tmp_path / "out" / "answers.parquet", answers.ANSWERS_SCHEMA)
+    said = read_table(tmp_path / "out" / "answers.parquet", ANSWERS_SCHEMA)
     assert said["text"].tolist() == ["text 4", "text 1", "text 7", "text 2", "text 9"]
 
 
-def test_equal_times_are_ordered_by_id(tmp_path: Path) -> None:
-    recorder = RequestLogger(tmp_path, 0)
-    for number in (5, 3, 4):
-        recorder.ended(record(number, 100), None)
-    recorder.close()
+def test_a_record_is_logged_under_the_names_of_its_fields(tmp_path: Path) -> None:
+    logger = RequestLogger(tmp_path, 0)
+    logger.ended(RequestRecord(1, "cell", 2, "e", 3, None, 4, status_code=200, attempts=1), None)
+    logger.close()
     merge_request_logs(tmp_path, tmp_path / "requests.parquet")
-    assert read_table(tmp_path / "requests.parquet", requests.SCHEMA)["request_id"].tolist() == [3, 4, 5]
+    (row,) = read_table(tmp_path / "requests.parquet", SCHEMA).to_dict("records")
+    assert (row["request_id"], row["cell"], row["worker"], row["scheduled_ns"], row["status_code"]) == (
+        1, "cell", 2, 4, 200,
+    )  # fmt: skip
+    assert (row["status"], row["attempts"]) == ("aborted", 1)
+
+
+def test_equal_times_are_ordered_by_id(tmp_path: Path) -> None:
+    logger = RequestLogger(tmp_path, 0)
+    for number in (5, 3, 4):
+        logger.ended(record(number, 100), None)
+    logger.close()
+    merge_request_logs(tmp_path, tmp_path / "requests.parquet")
+    assert read_table(tmp_path / "requests.parquet", SCHEMA)["request_id"].tolist() == [3, 4, 5]
 
 
 def test_a_log_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> None:
@@ -79,7 +88,7 @@ def test_a_log_cut_off_anywhere_gives_its_whole_batches(tmp_path: Path) -> None:
             assert "nothing can be read" in str(error)  # not even the schema is there
             seen.add("none")
             continue
-        ids = read_table(tmp_path / "out" / "requests.parquet", requests.SCHEMA)["request_id"].tolist()
+        ids = read_table(tmp_path / "out" / "requests.parquet", SCHEMA)["request_id"].tolist()
         assert ids == [8, *[3, 2, 1][4 - len(ids) :]]
         seen.add(merged.rows)
     assert seen == {4, 3, 2, 1, "none"}
@@ -111,28 +120,28 @@ def test_no_log_is_said(tmp_path: Path) -> None:
 def test_logs_of_an_earlier_run_with_more_workers_are_removed(tmp_path: Path) -> None:
     for worker in range(3):
         log(tmp_path, worker, [worker])
-    clear_logs(tmp_path)
+    remove_logs(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_counted(tmp_path: Path) -> None:
-    recorder = RequestLogger(tmp_path, 0)
+    logger = RequestLogger(tmp_path, 0)
     failed, aborted, skipped = record(2, 100), record(3, 200), record(4, 300)
     failed.status, failed.error = "failed", "why"
     aborted.status = "aborted"
     skipped.status, skipped.sent_ns, skipped.completion_tokens = "skipped", None, None
     for one in (record(1, 50), failed, aborted):
-        recorder.sent(one)
+        logger.sent(one)
     first = record(5, 400)
     first.first_token_ns = 1400
-    recorder.sent(first)
-    recorder.first_token(first)
+    logger.sent(first)
+    logger.first_token(first)
     for one in (record(1, 50), failed, aborted, skipped):
-        recorder.ended(one, None)
-    recorder.close()
-    counts = recorder.counts
+        logger.ended(one, None)
+    logger.close()
+    counts = logger.counts
     assert (counts.sent, counts.ended, counts.in_flight) == (4, 3, 1)
     assert (counts.ok, counts.failed, counts.aborted, counts.skipped) == (1, 1, 1, 1)
     assert (counts.completion_tokens, counts.first_error) == (12, "why")
     assert counts.ttft.quantile_s(0.5) == pytest.approx(1e-6, rel=0.05)
-    assert recorder.lateness_ns.tolist() == [3, 3, 3, 3]
+    assert logger.lateness_ns.tolist() == [3, 3, 3, 3]

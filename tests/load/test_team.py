@@ -1,4 +1,4 @@
-"""The team of load processes: deaths on both sides, signals, and what it tells."""
+"""The pool of load processes: deaths on both sides, signals, and what it tells."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from tests.load.plans import closed_rows, load_spec, logged, open_rows, run, set
 
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.load.settings import LoadSpec
-from inference_energy.acquire.load.standalone import CELL, run_test
+from inference_energy.acquire.load.standalone import CELL, run_plan
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.errors import InputError, RunError
 
@@ -27,9 +27,9 @@ PARENT = """
 import asyncio, pickle, sys
 from inference_energy.acquire.load.worker_pool import WorkerPool
 async def main():
-    async with WorkerPool(pickle.loads(sys.stdin.buffer.read())) as team:
-        print(*team.pids, flush=True)
-        await team.run_cell("load-test")
+    async with WorkerPool(pickle.loads(sys.stdin.buffer.read())) as pool:
+        print(*pool.pids, flush=True)
+        await pool.run_cell("load-test")
 asyncio.run(main())
 """
 
@@ -54,11 +54,11 @@ def test_a_killed_worker_is_an_error_and_what_it_logged_is_kept(stub_endpoint: S
     killed: list[int] = []
 
     async def main() -> None:
-        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path)) as team:
-            task = asyncio.create_task(team.run_cell(CELL))
+        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path)) as pool:
+            task = asyncio.create_task(pool.run_cell(CELL))
             await asyncio.sleep(2.0)  # four flushes
-            killed.append(team.pids[1])
-            os.kill(team.pids[1], signal.SIGKILL)
+            killed.append(pool.pids[1])
+            os.kill(pool.pids[1], signal.SIGKILL)
             await asyncio.wait_for(task, 20)
 
     with pytest.raises(RunError, match="load process 2 of 2 died with exit code -9"):
@@ -96,12 +96,12 @@ def test_sigint_is_for_the_parent_and_sigterm_ends_a_worker(
     write_plan(tmp_path, closed_rows(2, 2))
 
     async def main() -> int:
-        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path, duration_s=1.5)) as team:
-            task = asyncio.create_task(team.run_cell(CELL))
+        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path, duration_s=1.5)) as pool:
+            task = asyncio.create_task(pool.run_cell(CELL))
             await asyncio.sleep(0.5)
-            os.kill(team.pids[0], number)
+            os.kill(pool.pids[0], number)
             await asyncio.wait_for(task, 20)
-            return team.live.ok
+            return pool.counts.ok
 
     if number == signal.SIGINT:
         assert asyncio.run(main()) > 0
@@ -117,7 +117,7 @@ def test_an_interrupted_test_keeps_what_was_sent(stub_endpoint: Start, tmp_path:
     async def main() -> None:
         some = asyncio.Event()
         asked = settings(endpoint, 60.0)
-        task = asyncio.create_task(run_test(tmp_path, asked, lambda _, counts: counts.sent < 15 or some.set()))
+        task = asyncio.create_task(run_plan(tmp_path, asked, lambda _, counts: counts.sent < 15 or some.set()))
         await asyncio.wait_for(some.wait(), 50)
         task.cancel()
         await task
@@ -133,19 +133,19 @@ def test_what_the_processes_took_is_told(stub_endpoint: Start, tmp_path: Path) -
     ticks: list[LiveCounts] = []
     write_plan(tmp_path, open_rows(40, 0.06))
     asked = settings(stub_endpoint(tokens_per_s=100), 2.5, workers=2)
-    result = asyncio.run(run_test(tmp_path, asked, lambda _, counts: ticks.append(counts)))
-    workers = result.client["workers"]
-    assert [worker["worker"] for worker in workers] == [0, 1]
+    result = asyncio.run(run_plan(tmp_path, asked, lambda _, counts: ticks.append(counts)))
+    workers = result.client.workers
+    assert [worker.worker for worker in workers] == [0, 1]
     for worker in workers:
-        assert 0 < worker["startup_cpu_s"] < worker["cpu_s"] < worker["wall_s"] * 4
-        assert 10e6 < worker["peak_rss_bytes"] < 200e6
-        lateness = worker["lateness"]
-        assert 0 <= lateness["p50_s"] <= lateness["p99_s"] <= lateness["max_s"]
+        assert 0 < worker.startup_cpu_s < worker.cpu_s < worker.wall_s * 4
+        assert 10e6 < worker.peak_rss_bytes < 200e6
+        lateness = worker.lateness
+        assert 0 <= lateness.p50_s <= lateness.p99_s <= lateness.max_s
     sent = logged(tmp_path)
     late_s = (sent["sent_ns"] - sent["scheduled_ns"]) / 1e9
-    assert max(worker["lateness"]["max_s"] for worker in workers) == pytest.approx(late_s.max())
-    assert result.client["cpu_s"] == pytest.approx(sum(worker["cpu_s"] for worker in workers))
-    assert 0 < result.client["cells"][CELL]["cpu_s"] < result.client["cpu_s"]
+    assert max(worker.lateness.max_s for worker in workers) == pytest.approx(late_s.max())
+    assert result.client.cpu_s == pytest.approx(sum(worker.cpu_s for worker in workers))
+    assert 0 < result.client.cells[CELL].cpu_s < result.client.cpu_s
     assert result.counts.ok == 40
     assert [tick.ended for tick in ticks] == sorted(tick.ended for tick in ticks)
     assert any(0 < tick.sent < 40 for tick in ticks), "progress comes while it runs"
@@ -166,12 +166,12 @@ def test_several_cells_one_after_another(stub_endpoint: Start, tmp_path: Path) -
     told = replace(told, cells=dict.fromkeys((CELL, "b", "c"), told.cells[CELL]))
 
     async def main() -> list[int]:
-        async with WorkerPool(told) as team:
+        async with WorkerPool(told) as pool:
             counts = []
             for name in told.cells:
-                await team.run_cell(name)
-                counts.append(team.live.ok)
-            await team.finish()
+                await pool.run_cell(name)
+                counts.append(pool.counts.ok)
+            await pool.finish()
             return counts
 
     counts = asyncio.run(main())
@@ -202,9 +202,9 @@ def test_a_worker_needs_neither_pandas_nor_numpy(stub_endpoint: Start, tmp_path:
     write_plan(tmp_path, closed_rows(2, 1))
 
     async def main() -> list[str]:
-        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path, workers=1, duration_s=0.5)) as team:
-            await team.run_cell(CELL)
-            maps = Path(f"/proc/{team.pids[0]}/maps").read_text()
+        async with WorkerPool(spec(stub_endpoint(tokens_per_s=100), tmp_path, workers=1, duration_s=0.5)) as pool:
+            await pool.run_cell(CELL)
+            maps = Path(f"/proc/{pool.pids[0]}/maps").read_text()
             return [name for name in ("numpy", "pandas", "_http_parser") if name in maps]
 
     assert asyncio.run(main()) == []

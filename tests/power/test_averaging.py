@@ -13,7 +13,7 @@ from inference_energy.acquire.power.sampler import Sampler
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.power.sources.sanity import average_window_s, usage_window_s
-from inference_energy.acquire.session.run import sampler_spec
+from inference_energy.acquire.session.measurement import sampler_spec
 from inference_energy.contracts.io import read_metadata
 from inference_energy.contracts.power import channel_facts
 

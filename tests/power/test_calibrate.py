@@ -36,6 +36,8 @@ from inference_energy.cli.main import app
 from inference_energy.contracts.calibration import Calibration, read_calibrations
 from inference_energy.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 SECOND_NS = 1_000_000_000
 LEVELS_W = (75.0, 690.0, 400.0, 125.0, 695.0, 405.0, 127.0)
 SHELLY = '{"kind": "shelly", "address": "http://plug.lan"}'

@@ -15,6 +15,8 @@ from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.cli.main import app
 from inference_energy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [str(Path(sys.executable).parent / "inference-energy")]
 
 

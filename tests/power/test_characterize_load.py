@@ -13,6 +13,8 @@ from inference_energy.acquire.power.characterize.square_wave import VARIABLE, St
 from inference_energy.acquire.power.simulated import VARIABLE as SIMULATED
 from inference_energy.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 STEPS = [0.1, 0.2, 0.1, 0.1, 0.2]
 
 FAKE_TORCH = """

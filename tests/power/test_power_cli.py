@@ -20,6 +20,8 @@ from inference_energy.contracts import power
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 APP = typer.Typer(rich_markup_mode="rich")
 register(APP)
 MODELLED = ["--source", "modelled", "--tdp-w", "65", "--idle-w", "10"]

@@ -25,6 +25,8 @@ from inference_energy.acquire.power.sources.nvml.power import SAMPLES_PERIOD_S
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 MODELLED = SamplerSpec.parse(
     {"sources": ["modelled"], "modelled": {"tdp_w": 65, "idle_w": 10}, "interval_s": 0.02, "server_pid": os.getpid()}
 )

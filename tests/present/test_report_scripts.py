@@ -9,6 +9,8 @@ from jinja2 import Environment
 from report_sample import make_sample
 from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 
 

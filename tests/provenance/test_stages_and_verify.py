@@ -18,6 +18,8 @@ from inference_energy.plan.stage_configs import ExperimentSettings, SessionNames
 from inference_energy.provenance.verify import verify
 from inference_energy.stages.registry import STAGES, File, Stage, stage_config
 
+pytestmark = pytest.mark.slow
+
 OWNER = SessionNames(machine="bench", session="base", server="small")
 COMPUTED = [stage for stage in STAGES.values() if stage.output and stage.output.computed and stage.name != "experiment"]
 

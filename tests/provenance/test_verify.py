@@ -17,6 +17,8 @@ from inference_energy.errors import InputError, RunError
 from inference_energy.provenance import verify as verify_module
 from inference_energy.provenance.verify import verify
 
+pytestmark = pytest.mark.slow
+
 LOG = "results/logs/bench/sessions/base/server.log"
 
 

@@ -23,7 +23,7 @@ async def work(server: RunningServer, folder: Path, then: str) -> None:
         raise RunError("the load failed")
     while then == "wait" and not (folder / "go").exists():
         if not server.alive():
-            raise server.failure(f"the server ended: {(await server.ended())['reason']}")
+            raise server.failure(f"the server ended: {(await server.ended()).reason}")
         await asyncio.sleep(0.05)
 
 

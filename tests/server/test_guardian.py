@@ -20,6 +20,8 @@ import pytest
 from inference_energy.acquire.server.guardian import is_gone, process_stat
 from inference_energy.acquire.server.guardian_client import Guardian, GuardianSpec, is_snakemake
 
+pytestmark = pytest.mark.slow
+
 OWNER = Path(__file__).with_name("owner.py")
 LIMIT_S = 60.0
 
@@ -264,7 +266,7 @@ def test_shared_memory_of_a_crashed_server_is_freed(tmp_path: Path) -> None:
     )
     with Guardian.start(spec) as guardian:
         wait_for(guardian.ended, "the guardian to have cleaned up")
-        assert guardian.status()["return_code"] == -signal.SIGKILL
+        assert guardian.status().return_code == -signal.SIGKILL
         assert len(guardian.status()["killed_pids"]) == 1
     assert not (Path("/dev/shm") / log_path.read_text().split()[0]).exists()
 

@@ -15,6 +15,8 @@ from inference_energy.acquire.server.preflight import port_is_free
 from inference_energy.acquire.server.settings import LaunchSpec
 from inference_energy.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., LaunchSpec]
 
 
@@ -39,7 +41,7 @@ def test_ready_then_stopped(stub_spec: Make, monkeypatch: pytest.MonkeyPatch) ->
             return final
 
     final = asyncio.run(use())
-    assert (final["state"], final["return_code"], final["killed_pids"]) == ("stopped", 0, [])
+    assert (final.state, final.return_code, final.killed_pids) == ("stopped", 0, [])
     assert seen[-1][0] > seen[0][0]
     assert "stub: loading" in seen[-1][1]
     assert "further flags: --enforce-eager" in spec.log_path.read_text()
@@ -83,7 +85,7 @@ def test_ended_tells_of_a_crash(stub_spec: Make) -> None:
             os.kill(server.server_pid, signal.SIGKILL)
             return await asyncio.wait_for(server.ended(), 30)
 
-    assert asyncio.run(use())["return_code"] == -signal.SIGKILL
+    assert asyncio.run(use()).return_code == -signal.SIGKILL
 
 
 def test_cancelled_while_it_starts(stub_spec: Make) -> None:

@@ -28,7 +28,7 @@ CLOSED = {"process": "closed", "concurrency": 3, "pool": 5}
 
 def cell(name: str, kind: str, arrival: dict[str, Any], duration_s: float) -> Cell:
     workload = Workload.model_validate({"prompts": {"source": "synthetic", "length": LENGTH}, "max_tokens": 6})
-    return Cell.from_dict(
+    return Cell.model_validate(
         {
             "name": name,
             "kind": kind,
@@ -70,6 +70,8 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
             "environment": "container",
             "host": "127.0.0.1",
             "port": unused_port(),
+            "interpreter": None,
+            "container": None,
             "gpus": "none",
             "back_end": "cpu",
             "arguments": {"max-num-seqs": 8},
@@ -90,7 +92,7 @@ def make_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
                 "settle_s": 0.2,
                 "client": ClientConfig(request_timeout_s=10.0, drain_s=5.0, workers=workers).model_dump(),
                 "metrics_interval_s": 0.2,
-                "cells": [item.as_dict() for item in cells],
+                "cells": [item.model_dump() for item in cells],
             }
         )
         return spec, files

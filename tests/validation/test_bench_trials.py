@@ -9,6 +9,8 @@ from inference_energy.validation.bench_trial import Trial, TrialOutcome, outcome
 from inference_energy.validation.coverage import run_trials
 from inference_energy.validation.scenarios import SCENARIOS, LoadWindow, Scenario
 
+pytestmark = pytest.mark.slow
+
 GIVEN = {
     "idle power, cold": "W",
     "idle power, loaded": "W",

@@ -9,6 +9,8 @@ from inference_energy.validation.bench_trial import run_trial
 from inference_energy.validation.coverage import CoverageRow, summarize
 from inference_energy.validation.scenarios import SCENARIOS
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(1, 9)
 FIGURES = ("energy, total", "energy, active", "J/output token, total", "J/output token, active")
 LIMIT = 0.003

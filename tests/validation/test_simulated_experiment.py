@@ -21,6 +21,8 @@ from inference_energy.stages.chain import recompute_summary
 from inference_energy.stages.params import StageParams
 from inference_energy.validation.experiment import MACHINE, simulate_experiment
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SHAPE_70B = {
     "hidden_size": 8192,

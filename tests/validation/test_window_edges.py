@@ -12,6 +12,8 @@ from inference_energy.bench.sensors.nvml import GpuSensor
 from inference_energy.bench.sensors.update_clock import PollRounds, RandomStream
 from inference_energy.bench.truth.power_trace import Steps, TruePower
 
+pytestmark = pytest.mark.slow
+
 S = 1_000_000_000
 WINDOWS = 150
 LENGTH_S = 40.0

@@ -20,7 +20,7 @@ async def main(folder: Path) -> None:
     (folder / "owner.pid").write_text(str(os.getpid()))
     async with await launch_server(pickle.loads((folder / "spec.pickle").read_bytes())) as server:
         (folder / "ready").touch()
-        raise server.failure(f"the server ended: {(await server.ended())['reason']}")
+        raise server.failure(f"the server ended: {(await server.ended()).reason}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ async def kill_under_load(server: RunningServer, folder: Path) -> tuple[pd.DataF
     name = server.spec.served_model_name
     async with WorkerPool(load_spec(server.base_url, name, folder, cells, drain_s=1.0)) as team:
         load = asyncio.create_task(team.run_cell(CELL))
-        while sum(team.live.ttft.counts.values()) < 4:
+        while sum(team.counts.ttft.counts.values()) < 4:
             assert server.alive()
             await asyncio.sleep(0.05)
         killed_ns = time.monotonic_ns()
@@ -64,8 +64,8 @@ def test_api_server_is_killed_under_load(server: tuple[RunningServer, Processes,
     assert processes.are_a_whole_vllm()
     assert memory.made()
     in_flight, final = asyncio.run(kill_under_load(running, tmp_path / "load"))
-    assert (final["state"], final["reason"]) == ("stopped", "the server ended by itself")
-    assert (final["return_code"], final["leftover_pids"]) == (-signal.SIGKILL, [])
+    assert (final.state, final.reason) == ("stopped", "the server ended by itself")
+    assert (final.return_code, final.leftover_pids) == (-signal.SIGKILL, [])
     assert len(in_flight) == 4
     assert set(in_flight["status"]) == {"failed"}
     assert in_flight["error"].notna().all()

@@ -173,9 +173,9 @@ def test_it_stops_in_order(life: Life) -> None:
     """The last test of this file: it ends the server of the others."""
     assert life.memory.made()
     final = asyncio.run(life.server.stop())
-    assert (final["state"], final["reason"]) == ("stopped", "its owner asked for it")
-    assert final["return_code"] == 0
-    assert life.server.server_pid not in final["killed_pids"]
+    assert (final.state, final.reason) == ("stopped", "its owner asked for it")
+    assert final.return_code == 0
+    assert life.server.server_pid not in final.killed_pids
     wait_for(lambda: not life.processes.running(), "all processes to be gone")
     assert life.memory.left() == set()
     assert port_is_free(life.server.spec.host, life.server.spec.port)

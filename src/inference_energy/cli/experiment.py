@@ -49,7 +49,7 @@ def check(
     configs: Annotated[list[Path], typer.Argument(help="Configuration files; later ones are laid over earlier ones.")],
 ) -> None:
     """Check a configuration, and whether this machine has what it asks for, before anything starts."""
-    from inference_energy.acquire.session.idle import check_server
+    from inference_energy.acquire.session.preflight import check_server
     from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
     from inference_energy.config.loader import read_merged
     from inference_energy.plan.tables import machine_name

@@ -1,6 +1,4 @@
-"""requests.parquet: one row a request, times in monotonic ns.
-
-requests.parquet: one row a request, times in monotonic ns.
+"""requests.parquet: one row a request, times in monotonic ns; beside it chunks.parquet and answers.parquet.
 
 `cell` is the window (or `warmup`) that sent the request, `worker` the load process that did, `user` the user of a
 closed loop, `conversation` and `turn` its place in a conversation; these three are null where there is none. Token
@@ -30,33 +28,58 @@ Rows are in order of time within a worker's requests, one worker after the other
 answers.parquet (optional): the text of each answer, also of one that failed or was cut off.
 """
 
+from dataclasses import dataclass, fields
+from typing import Literal
+
 import pyarrow as pa
 
-SCHEMA = pa.schema(
-    [
-        ("request_id", pa.int64()),
-        ("cell", pa.string()),
-        ("worker", pa.int64()),
-        ("endpoint", pa.string()),
-        ("prompt_id", pa.int64()),
-        ("turn", pa.int64()),
-        ("scheduled_ns", pa.int64()),
-        ("sent_ns", pa.int64()),
-        ("first_token_ns", pa.int64()),
-        ("last_token_ns", pa.int64()),
-        ("end_ns", pa.int64()),
-        ("prompt_tokens", pa.int64()),
-        ("cached_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-        ("finish_reason", pa.string()),
-        ("status", pa.string()),
-        ("error", pa.string()),
-        ("conversation", pa.int64()),
-        ("user", pa.int64()),
-        ("attempts", pa.int64()),
-        ("status_code", pa.int64()),
-    ]
-)
+Status = Literal["ok", "failed", "aborted", "skipped"]
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One row of requests.parquet, as the load client fills it in: its fields are the columns, in their order.
+
+    Attributes:
+        sent_ns: when the counted attempt was handed to the network: on an open connection the bytes are written at
+            once, otherwise once it is connected. Waiting for a free connection, where their number is limited, comes
+            before it.
+        end_ns: when the answer was complete, had failed, or was cut off.
+        attempts: 2 if the server had closed a reused connection before a byte of the answer came, 0 if none began.
+    """
+
+    request_id: int
+    cell: str
+    worker: int
+    endpoint: str
+    prompt_id: int
+    turn: int | None
+    scheduled_ns: int
+    sent_ns: int | None = None
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    end_ns: int | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: str | None = None
+    status: Status = "aborted"
+    error: str | None = None
+    conversation: int | None = None
+    user: int | None = None
+    attempts: int = 0
+    status_code: int | None = None
+
+
+_ARROW_TYPES: dict[object, pa.DataType] = {
+    int: pa.int64(),
+    int | None: pa.int64(),
+    str: pa.string(),
+    str | None: pa.string(),
+    Status: pa.string(),
+}
+
+SCHEMA = pa.schema([(field.name, _ARROW_TYPES[field.type]) for field in fields(RequestRecord)])
 
 
 CHUNKS_SCHEMA = pa.schema(

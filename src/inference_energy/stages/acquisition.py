@@ -73,11 +73,12 @@ def idle_baseline(
     *, server_environment: Path, model: Path, config: IdleBaselineConfig, power: Path, facts: Path, logs: Path
 ) -> None:
     """Measure the idle machine: power.parquet and idle.json."""
-    from inference_energy.acquire.session.idle import IdleSpec, measure_idle
+    from inference_energy.acquire.session.idle import measure_idle
+    from inference_energy.acquire.session.settings import IdleSpec
 
     spec = config.model_dump()
     spec["client"] = spec["client"] or {}
-    measure_idle(IdleSpec(**spec), read_json(server_environment), read_json(model), power, facts, logs)
+    measure_idle(IdleSpec.from_dict(spec), read_json(server_environment), read_json(model), power, facts, logs)
 
 
 def session(

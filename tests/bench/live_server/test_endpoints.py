@@ -9,6 +9,8 @@ import pytest
 from inference_energy.bench.truth.prefix_cache import natural_length
 from tests.bench.live_server.servers import LiveServer
 
+pytestmark = pytest.mark.slow
+
 USAGE = {"include_usage": True}
 
 

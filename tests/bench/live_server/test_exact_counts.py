@@ -19,6 +19,8 @@ from inference_energy.contracts.io import read_table
 from tests.bench.live_server.servers import LiveServer
 from tests.load.plans import load_spec, logged, open_rows, write_plan
 
+pytestmark = pytest.mark.slow
+
 
 async def send(server: LiveServer, folder: Path, duration_s: float, drain_s: float) -> tuple[Any, Span]:
     spec = load_spec(server.url, "m", folder, {CELL: (duration_s, {"ignore_eos": True})}, drain_s=drain_s)

@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.bench.live_server.servers import LiveServer
+
+pytestmark = pytest.mark.slow
 
 PROMPTS = [[number % 3, *range(40)] for number in range(12)]
 

@@ -19,6 +19,8 @@ from tests.bench.live_server.servers import MODULE
 from tests.conftest import unused_port
 from tests.load.plans import row, run_cells, write_plan
 
+pytestmark = pytest.mark.slow
+
 REQUESTS_SENT = 40
 
 

@@ -13,6 +13,8 @@ from inference_energy.acquire.vllm_environment import CACHE_VARIABLE, ensure_env
 from tests.bench.live_server.servers import LiveServer
 from tests.vllm.real_server import ROOT
 
+pytestmark = pytest.mark.slow
+
 VLLM_BENCH_SERVE = """
 from vllm.benchmarks.serve import add_cli_args, main
 from vllm.utils.argparse_utils import FlexibleArgumentParser

@@ -18,6 +18,8 @@ from inference_energy.bench.truth.prefix_cache import (
     output_length,
 )
 
+pytestmark = pytest.mark.slow
+
 TOKENS = st.lists(st.integers(0, 200_000), max_size=80)
 BLOCK_SIZES = st.sampled_from([1, 4, 16])
 

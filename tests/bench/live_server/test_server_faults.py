@@ -14,6 +14,8 @@ from inference_energy.bench.live.truth_files import STEPS, read_truth
 from inference_energy.bench.truth.power_trace import TRACE_DTYPE
 from tests.bench.live_server.servers import LiveServer
 
+pytestmark = pytest.mark.slow
+
 STREAM = {"prompt": [1, 2, 3], "max_tokens": 20, "ignore_eos": True, "stream_options": {"include_usage": True}}
 BROKEN = (http.client.HTTPException, OSError)
 

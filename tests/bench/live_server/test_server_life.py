@@ -12,6 +12,8 @@ import pytest
 
 from tests.bench.live_server.servers import LIMIT_S, MODULE, LiveServer
 
+pytestmark = pytest.mark.slow
+
 
 def connect(server: LiveServer, body: dict[str, object] | None, version: str = "1.1") -> socket.socket:
     """A connection on which a request was sent: POST of a body, or GET /health."""

@@ -14,6 +14,8 @@ from inference_energy.bench.truth.ledger import GPU_IDLE
 from inference_energy.bench.truth.power_trace import TRACE_DTYPE, device_power
 from tests.bench.live_server.servers import LIMIT_S, LiveServer
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--max-num-seqs", "8", "--max-num-batched-tokens", "128")
 
 

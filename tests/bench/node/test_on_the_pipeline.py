@@ -29,6 +29,8 @@ from inference_energy.bench.sensors.power_log import sources as offline_sources
 from inference_energy.bench.shims import pynvml as virtual
 from inference_energy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., NodeFolder]
 Run = Callable[..., str]
 QUIET = {"noise_std_w": 0.0}

@@ -10,6 +10,8 @@ from inference_energy.analysis.figures import CODES
 from inference_energy.bench.config import Faults, SensorFault, ServerFaults
 from tests.bench.offline.test_faults_in_analysis import LASTS_S, NEVER_S, NO_COUNTER, analysed, fault, opening_s
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "bench.md"
 TENANT = ({"power_w": 150.0, "start_s": 10.0, "end_s": 30.0},)
 

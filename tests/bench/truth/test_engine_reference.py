@@ -1,9 +1,12 @@
 """The engine's sums, step for step, against an engine that keeps lists."""
 
+import pytest
 from hypothesis import given, settings
 
 from inference_energy.bench.truth.ledger import BenchRequest
 from tests.bench.truth.loads import Load, Run, loads, run
+
+pytestmark = pytest.mark.slow
 
 
 def assert_empty(done: Run) -> None:

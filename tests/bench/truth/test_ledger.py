@@ -12,6 +12,8 @@ from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import BenchRequest, Ledger, ledger, step_ends_ns
 from tests.bench.truth.loads import Load, Run, loads, physics_of, run
 
+pytestmark = pytest.mark.slow
+
 ROUNDING = 1e-12
 PARTS = st.sampled_from([1, 2, 8])
 

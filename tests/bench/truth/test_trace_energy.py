@@ -13,6 +13,8 @@ from inference_energy.bench.truth.ledger import BenchRequest
 from inference_energy.bench.truth.power_trace import PowerWithTenants, Steps, device_power, host_power, power_trace
 from tests.bench.truth.loads import Load, loads, physics_of, run
 
+pytestmark = pytest.mark.slow
+
 SECOND = 10**9
 
 

@@ -1,23 +1,26 @@
-"""Counts of a running cell, for progress: what was asked, what came back, and how fast the first tokens were."""
+"""Counts of a running cell, for progress: requests by state, tokens, and how fast first tokens came."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from typing import Self
+
+import msgspec
 
 AFFECTS_RESULTS = False
 
 STEPS_PER_OCTAVE = 8
 
 
-class Histogram:
-    """Durations in buckets a twelfth apart: 8 to an octave, so a quantile is right within 4.5 %.
+class Histogram(msgspec.Struct):
+    """Durations in buckets, 8 to an octave, so that a quantile is right within 4.5 %.
 
-    It adds up over processes, which quantiles do not, and costs nothing to keep.
+    Histograms of several processes add up, which quantiles do not.
+
+    Attributes:
+        counts: number of durations by bucket.
     """
 
-    def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
-        self.counts: dict[int, int] = dict(counts)
+    counts: dict[int, int] = {}
 
     def add(self, duration_ns: int) -> None:
         """Count one duration [ns]."""
@@ -26,11 +29,11 @@ class Histogram:
 
     def update(self, other: "Histogram") -> None:
         """Add the counts of another."""
-        for bucket, number in other.counts.items():
-            self.counts[bucket] = self.counts.get(bucket, 0) + number
+        for bucket, count in other.counts.items():
+            self.counts[bucket] = self.counts.get(bucket, 0) + count
 
     def quantile_s(self, share: float) -> float | None:
-        """A quantile [s], the middle of its bucket; None without a count."""
+        """Return a quantile [s], the middle of its bucket; None without a count."""
         rank = share * sum(self.counts.values())
         seen = 0
         for bucket in sorted(self.counts):
@@ -40,19 +43,18 @@ class Histogram:
         return None
 
 
-@dataclass
-class LiveCounts:
+class LiveCounts(msgspec.Struct):
     """A cell's counts so far.
 
     Attributes:
         offered: requests that have been due.
-        sent: of those, how many were sent.
-        ended: of those, how many have ended in whatever way.
-        ok, failed, aborted: how.
+        sent: offered requests that were sent.
+        ended: sent requests that have ended in some way.
+        ok, failed, aborted: ended requests by status.
         skipped: requests that were never sent, such as later turns of a conversation that failed.
         prompt_tokens, completion_tokens: of ended requests, by the server's count.
         ttft: time from when a request was due to its first token.
-        first_error: why the first failure failed.
+        first_error: the error of the first failed request.
     """
 
     offered: int = 0
@@ -64,7 +66,7 @@ class LiveCounts:
     skipped: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    ttft: Histogram = field(default_factory=Histogram)
+    ttft: Histogram = msgspec.field(default_factory=Histogram)
     first_error: str | None = None
 
     @property
@@ -72,31 +74,20 @@ class LiveCounts:
         """Requests sent and not ended."""
         return self.sent - self.ended
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        facts = {name: getattr(self, name) for name in _COUNTS}
-        return {**facts, "ttft": sorted(self.ttft.counts.items()), "first_error": self.first_error}
-
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> "LiveCounts":
-        """What `as_dict` wrote."""
-        counts = {name: int(facts[name]) for name in _COUNTS}
-        ttft = Histogram((int(bucket), int(number)) for bucket, number in facts["ttft"])
-        return cls(**counts, ttft=ttft, first_error=facts["first_error"])
-
-    @classmethod
-    def total(cls, parts: Iterable["LiveCounts"]) -> "LiveCounts":
-        """The sum over processes."""
+    def total(cls, parts: Iterable["LiveCounts"]) -> Self:
+        """Return the sum over processes."""
         total = cls()
         for part in parts:
-            for name in _COUNTS:
-                setattr(total, name, getattr(total, name) + getattr(part, name))
+            total.offered += part.offered
+            total.sent += part.sent
+            total.ended += part.ended
+            total.ok += part.ok
+            total.failed += part.failed
+            total.aborted += part.aborted
+            total.skipped += part.skipped
+            total.prompt_tokens += part.prompt_tokens
+            total.completion_tokens += part.completion_tokens
             total.ttft.update(part.ttft)
             total.first_error = total.first_error or part.first_error
         return total
-
-
-_COUNTS = (
-    *("offered", "sent", "ended", "ok", "failed", "aborted", "skipped"),
-    *("prompt_tokens", "completion_tokens"),
-)

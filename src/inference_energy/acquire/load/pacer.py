@@ -1,11 +1,8 @@
-"""A timer of the kernel: a file descriptor that becomes readable at an absolute time of CLOCK_MONOTONIC.
+"""The pacer: callbacks and sleeps due at absolute times of the monotonic clock.
 
-A timer of the kernel: a file descriptor that becomes readable at an absolute time of CLOCK_MONOTONIC.
-
-The event loop's own timers count in whole milliseconds from the time its iteration began; a timerfd has the kernel's
+It wakes by a timer of the kernel (timerfd_create(2)): a file descriptor that becomes readable at an absolute time. The
+event loop's own timers count in whole milliseconds from the time its iteration began; a timerfd has the kernel's
 high-resolution timers and is not subject to the timer slack of a wait with a timeout.
-
-The pacer: callbacks and sleeps due at absolute times of the monotonic clock.
 """
 
 import asyncio
@@ -32,7 +29,7 @@ class _TimerSpec(ctypes.Structure):
 
 
 class KernelTimer:
-    """A timerfd, by way of the C library: Python has it from 3.13 on.
+    """A timerfd through the C library: Python has it from 3.13 on.
 
     Raises:
         OSError: the kernel or the C library has none.
@@ -52,23 +49,23 @@ class KernelTimer:
         self._pointer = ctypes.byref(self._spec)
 
     def fileno(self) -> int:
-        """The descriptor, readable once the time set has come."""
+        """Return the descriptor, which is readable once the time set has come."""
         return self._fd
 
     def set(self, due_ns: int) -> None:
-        """Become readable at a monotonic time, at once if it has passed; replaces the time set before."""
+        """Make the descriptor readable at a monotonic time [ns], at once if it has passed; replaces the time before."""
         # 0 would disarm the timer.
         self._spec.value.seconds, self._spec.value.nanoseconds = divmod(max(1, due_ns), _NS)
         if self._settime(self._fd, _ABSOLUTE, self._pointer, None) < 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime failed")
 
     def clear(self) -> None:
-        """Take note that it became readable."""
+        """Make the descriptor unreadable until the next time set."""
         with suppress(BlockingIOError):
             os.read(self._fd, 8)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self._fd)
 
 
@@ -76,13 +73,13 @@ _FAR_NS = 2**62
 
 
 class Pacer:
-    """Calls back at absolute times, in the running event loop.
+    """Callbacks at absolute times, in the running event loop.
 
-    Times are absolute, so being late once does not delay what follows, and everything that is due by then is called at
-    once. Where the kernel has no timerfd the loop's own timers serve, which are up to a millisecond late.
+    Times are absolute, so a late callback does not delay the following ones, and all that are due by then are called
+    at once. Without a timerfd the loop's own timers serve, which are up to a millisecond late.
 
     Args:
-        kernel: False leaves the timerfd out.
+        kernel: False does without the timerfd.
     """
 
     def __init__(self, *, kernel: bool = True) -> None:
@@ -111,7 +108,7 @@ class Pacer:
         return self._heap[0][0] if self._heap else _FAR_NS
 
     def call_at(self, due_ns: int, callback: Callable[..., object], *arguments: Any) -> None:
-        """Call back at a monotonic time [ns], never before it; what has passed is called in the next iteration."""
+        """Call back at a monotonic time [ns], never before it; after it, in the next iteration of the loop."""
         heapq.heappush(self._heap, (due_ns, next(self._order), callback, arguments))
         if due_ns < self._set_ns:
             self._set(due_ns)
@@ -125,7 +122,7 @@ class Pacer:
         await future
 
     def close(self) -> None:
-        """Forget what is due and give the timer back."""
+        """Drop all callbacks and close the timer."""
         self._heap.clear()
         if self._handle is not None:
             self._handle.cancel()
@@ -153,7 +150,7 @@ class Pacer:
                 _, _, callback, arguments = heapq.heappop(heap)
                 callback(*arguments)
         finally:
-            # What woke before its time, as the loop's timers do, waits for the rest of it.
+            # The loop's own timers may wake too early: wait for the rest of the time.
             if heap and heap[0][0] < self._set_ns:
                 self._set(heap[0][0])
 

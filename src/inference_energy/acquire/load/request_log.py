@@ -1,14 +1,7 @@
-"""The names of the load processes' logs, for whoever does not read them.
+"""The logs of load processes: how each is written, and how they become Parquet files.
 
-The names of the load processes' logs, for whoever does not read them.
-
-Append-only Arrow IPC streams.
-
-A stream needs no footer, so what a killed process leaves is readable up to the last whole batch.
-
-What a load process writes down of its requests: their log, and the counts for progress.
-
-The logs of all load processes made into requests.parquet, chunks.parquet and answers.parquet.
+Each process appends to Arrow logs of its own, `requests-W.arrows` and on demand `chunks-W.arrows` and
+`answers-W.arrows`; merged they are requests.parquet, chunks.parquet and answers.parquet.
 """
 
 from array import array
@@ -19,21 +12,27 @@ from typing import Any
 
 import pyarrow as pa
 
-from inference_energy.acquire.load.http.request import RequestRecord
 from inference_energy.acquire.load.live_counts import LiveCounts
-from inference_energy.contracts import requests
-from inference_energy.contracts import requests as answers
-from inference_energy.contracts import requests as chunks
 from inference_energy.contracts.arrow_log import ArrowLog, LogStats, compact_logs, read_logs
-from inference_energy.contracts.io import write_table
+from inference_energy.contracts.io import atomic_write, read_metadata, read_table, write_table
+from inference_energy.contracts.requests import ANSWERS_SCHEMA, CHUNKS_SCHEMA, SCHEMA, RequestRecord
 from inference_energy.errors import RunError
+
+OPTIONAL = (("chunks", CHUNKS_SCHEMA), ("answers", ANSWERS_SCHEMA))
+
+_values = attrgetter(*SCHEMA.names)
 
 
 class RowLog:
-    """Collects rows and writes them as one batch a flush; arguments as of `ArrowLog`."""
+    """A log of rows, written as one batch a flush.
+
+    Args:
+        path: the file to make.
+        schema: of the rows.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._stream = ArrowLog(path, schema)
+        self._log = ArrowLog(path, schema)
         self._rows: list[tuple[Any, ...]] = []
 
     def append(self, row: tuple[Any, ...]) -> None:
@@ -44,29 +43,29 @@ class RowLog:
         """Write the rows collected so far."""
         if self._rows:
             rows, self._rows = self._rows, []
-            columns = zip(zip(*rows, strict=True), self._stream.schema, strict=True)
-            self._stream.append([pa.array(values, column.type) for values, column in columns])
+            columns = zip(zip(*rows, strict=True), self._log.schema, strict=True)
+            self._log.append([pa.array(values, column.type) for values, column in columns])
 
     def close(self) -> None:
-        """Write the rest and end the stream."""
+        """Write the rest and end the log."""
         self.flush()
-        self._stream.close()
+        self._log.close()
 
 
 class ChunkLog:
-    """A log of arrivals. There are many of them: they wait in arrays, which become columns without a copy.
+    """A log of chunks. They are many, so they wait in arrays, which become columns without a copy.
 
     Args:
-        path: the file to make; its folder must be there.
+        path: the file to make.
     """
 
     def __init__(self, path: Path) -> None:
-        self._stream = ArrowLog(path, requests.CHUNKS_SCHEMA)
+        self._log = ArrowLog(path, CHUNKS_SCHEMA)
         self._cell = ""
-        self._columns = _empty()
+        self._columns = _empty_columns()
 
     def append(self, request_id: int, cell: str, timestamp_ns: int, events: int, tokens: int | None) -> None:
-        """Add one arrival."""
+        """Add one chunk."""
         if cell != self._cell:
             self.flush()
             self._cell = cell
@@ -77,8 +76,8 @@ class ChunkLog:
         cumulative.append(-1 if tokens is None else tokens)
 
     def flush(self) -> None:
-        """Write the arrivals collected so far."""
-        columns, self._columns = self._columns, _empty()
+        """Write the chunks collected so far."""
+        columns, self._columns = self._columns, _empty_columns()
         if not columns[0]:
             return
         ids, times, counts = (
@@ -86,39 +85,34 @@ class ChunkLog:
         )
         tokens = pa.array([None if value < 0 else value for value in columns[3]], pa.int64())
         cells = pa.repeat(pa.scalar(self._cell, pa.string()), len(columns[0]))
-        self._stream.append([ids, cells, times, counts, tokens])
+        self._log.append([ids, cells, times, counts, tokens])
 
     def close(self) -> None:
-        """Write the rest and end the stream."""
+        """Write the rest and end the log."""
         self.flush()
-        self._stream.close()
+        self._log.close()
 
 
-def _empty() -> tuple["array[int]", ...]:
+def _empty_columns() -> tuple["array[int]", ...]:
     return tuple(array("q") for _ in range(4))
 
 
-_values = attrgetter(*requests.SCHEMA.names)
-
-
 class RequestLogger:
-    """Told by the client of each request; an `exchange.observer.Observer`.
-
-    A request is logged when it has ended.
+    """The observer of a process's requests: logs each when it has ended, and counts.
 
     Args:
         folder: where the logs are written.
-        worker: which process this is.
+        worker: number of this process.
 
     Attributes:
-        counts: of the cell under way.
-        lateness_ns: how long after it was due each request of that cell was sent.
+        counts: of the current cell.
+        lateness_ns: the send lag of each request of that cell, from due to sent.
     """
 
     def __init__(self, folder: Path, worker: int) -> None:
         self._folder = folder
         self._worker = worker
-        self._requests = RowLog(folder / f"requests-{worker}.arrows", requests.SCHEMA)
+        self._requests = RowLog(folder / f"requests-{worker}.arrows", SCHEMA)
         self._chunks: ChunkLog | None = None
         self._answers: RowLog | None = None
         self._keep_answers = False
@@ -126,33 +120,33 @@ class RequestLogger:
         self.lateness_ns: array[int] = array("q")
 
     def begin_cell(self, *, chunk_times: bool, keep_answers: bool) -> None:
-        """Count from nothing, and make the logs that the cell asks for."""
+        """Reset the counts, and make the logs that the cell needs."""
         if chunk_times and self._chunks is None:
             self._chunks = ChunkLog(self._folder / f"chunks-{self._worker}.arrows")
         if keep_answers and self._answers is None:
-            self._answers = RowLog(self._folder / f"answers-{self._worker}.arrows", answers.ANSWERS_SCHEMA)
+            self._answers = RowLog(self._folder / f"answers-{self._worker}.arrows", ANSWERS_SCHEMA)
         self._keep_answers = keep_answers
         self.counts = LiveCounts()
         self.lateness_ns = array("q")
 
     def sent(self, record: RequestRecord) -> None:
-        """See `Observer`."""
+        """See `RequestObserver`."""
         self.counts.sent += 1
         if record.sent_ns is not None:
             self.lateness_ns.append(record.sent_ns - record.scheduled_ns)
 
     def first_token(self, record: RequestRecord) -> None:
-        """See `Observer`."""
+        """See `RequestObserver`."""
         if record.first_token_ns is not None:
             self.counts.ttft.add(record.first_token_ns - record.scheduled_ns)
 
     def chunk(self, record: RequestRecord, timestamp_ns: int, events: int, completion_tokens: int | None) -> None:
-        """See `Observer`."""
+        """See `RequestObserver`."""
         if self._chunks is not None:
             self._chunks.append(record.request_id, record.cell, timestamp_ns, events, completion_tokens)
 
     def ended(self, record: RequestRecord, text: str | None) -> None:
-        """See `Observer`."""
+        """See `RequestObserver`."""
         counts = self.counts
         if record.sent_ns is not None:
             counts.ended += 1
@@ -168,17 +162,17 @@ class RequestLogger:
         counts.prompt_tokens += record.prompt_tokens or 0
         counts.completion_tokens += record.completion_tokens or 0
         self._requests.append(_values(record))
-        # Where answers go on in their conversation the client keeps them too, for itself.
+        # The client also keeps the answers of conversations for the next turn; those are not logged.
         if text is not None and self._keep_answers and self._answers is not None:
             self._answers.append((record.request_id, record.cell, text))
 
     def flush(self) -> None:
-        """Bring what was collected to the files."""
+        """Write everything collected so far."""
         for log in self._logs():
             log.flush()
 
     def close(self) -> None:
-        """End the logs."""
+        """Write the rest and end the logs."""
         for log in self._logs():
             log.close()
 
@@ -186,31 +180,31 @@ class RequestLogger:
         return [log for log in (self._requests, self._chunks, self._answers) if log is not None]
 
 
-OPTIONAL = (("chunks", chunks.CHUNKS_SCHEMA), ("answers", answers.ANSWERS_SCHEMA))
-
-
 def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> LogStats:
-    """Write what is readable of the logs in `folder` into `target` and, see `beside`, next to it.
+    """Merge the readable part of the logs in `folder` into `target` and, see `beside`, into files next to it.
 
-    The requests are sorted by `scheduled_ns` and `request_id`. The other files are written only where there are logs of
-    them, else removed. They stay in the order of the logs: they can be larger than the memory one would sort them in.
+    The requests are sorted by `scheduled_ns` and `request_id`. The other files are written only where there are such
+    logs, else removed. They stay in the order of the logs, since sorting them may need more memory than there is.
 
     Args:
         folder: holds requests-W.arrows, and perhaps chunks-W.arrows and answers-W.arrows.
         target: the file of requests.
         metadata: for the files' metadata, such as `clock_anchor`.
 
+    Returns:
+        The rows and batches of requests, and the names of all logs whose last batch was cut off.
+
     Raises:
         RunError: there is no log, or nothing of one can be read.
     """
-    paths = _logs(folder, "requests")
+    paths = _worker_logs(folder, "requests")
     if not paths:
         raise RunError(f"{folder}: no log of requests")
     table, stats = read_logs(paths)
     table = table.sort_by([("scheduled_ns", "ascending"), ("request_id", "ascending")])
-    write_table(target, table, requests.SCHEMA, **metadata)
+    write_table(target, table, SCHEMA, **metadata)
     for name, schema in OPTIONAL:
-        if paths := _logs(folder, name):
+        if paths := _worker_logs(folder, name):
             stats.truncated += compact_logs(paths, beside(target, name), schema, **metadata).truncated
         else:
             beside(target, name).unlink(missing_ok=True)
@@ -218,10 +212,34 @@ def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> LogStats:
 
 
 def beside(requests_file: Path, name: str) -> Path:
-    """Where `chunks` or `answers` of a file of requests lie: chunks.parquet, of run-7.parquet run-7-chunks.parquet."""
+    """Return the file of `chunks` or `answers` of a file of requests.
+
+    It is chunks.parquet, or run-7-chunks.parquet for run-7.parquet.
+    """
     usual = requests_file.name == "requests.parquet"
     return requests_file.with_name(f"{name}.parquet" if usual else f"{requests_file.stem}-{name}.parquet")
 
 
-def _logs(folder: Path, name: str) -> list[Path]:
+def _worker_logs(folder: Path, name: str) -> list[Path]:
     return sorted(folder.glob(f"{name}-*.arrows"), key=lambda path: int(path.stem.rpartition("-")[2]))
+
+
+def write_csv(requests: Path, target: Path) -> None:
+    """Write a requests.parquet as CSV.
+
+    It begins with `timestamp` (when sent, Unix time in s), `prompt_tokens`, `completion_tokens` and `latency` (from
+    sending to the end, s); the contract's columns follow.
+
+    Raises:
+        InputError: `requests` is missing or is no such file.
+    """
+    rows = read_table(requests, SCHEMA)
+    anchor = read_metadata(requests)["clock_anchor"]
+    offset_ns = anchor["unix_ns"] - anchor["monotonic_ns"]
+    tokens = ["prompt_tokens", "completion_tokens"]
+    table = rows[tokens].copy()
+    table.insert(0, "timestamp", (rows["sent_ns"] + offset_ns).astype("Float64") / 1e9)
+    table["latency"] = (rows["end_ns"] - rows["sent_ns"]).astype("Float64") / 1e9
+    table = table.join(rows.drop(columns=tokens))
+    with atomic_write(target) as partial:
+        table.to_csv(partial, index=False, float_format="%.6f")

@@ -1,11 +1,11 @@
-"""Entry point of a load worker: sends its share of a schedule, cell after cell, as its parent orders.
+"""Entry point of a load process: sends its part of a schedule, cell after cell, as its parent orders.
 
     python -m inference_energy.acquire.load.worker_main SPEC.json WORKER
 
-The worker ends when its standard input closes (its parent is gone) or on SIGTERM, cutting off what is in flight; SIGINT
+It ends when its standard input closes (its parent is gone) or on SIGTERM, cutting off the requests in flight; SIGINT
 is for the parent. On standard output it writes JSON lines: `ready`, `stats` four times a second during a cell, `done`
-after each cell, `failed` if it cannot go on, `ended`. A file of its own, because NOT_NEEDED must be blocked before
-anything imports Arrow.
+after each cell, `failed` if it cannot go on, `ended`. This is a file of its own, because NOT_NEEDED must be blocked
+before anything imports Arrow.
 """
 
 import argparse
@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the process; return its exit code: 0, 1 (it failed) or 2 (the spec or the plan cannot be used)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="inference_energy.acquire.load.worker_main", description="Send load.")
-    parser.add_argument("spec", type=Path, help="the team's spec, a JSON file")
-    parser.add_argument("worker", type=int, help="which process this is, from 0")
+    parser.add_argument("spec", type=Path, help="the load, a JSON file")
+    parser.add_argument("worker", type=int, help="number of this process, from 0")
     options = parser.parse_args(arguments)
     from inference_energy.acquire.load.worker import run
 

@@ -1,8 +1,6 @@
-"""One load process as its parent sees it.
+"""The pool of load processes: started together, sent a cell at a time, and ended together, by their parent.
 
-One load process as its parent sees it.
-
-The team of load processes: started together, a cell at a time, listened to, ended.
+The parent imports no Arrow: it stays in memory while load is sent.
 """
 
 import asyncio
@@ -12,50 +10,69 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
+
+import msgspec
 
 from inference_energy.acquire.load.live_counts import LiveCounts
-from inference_energy.acquire.load.loops import CellTimes
-from inference_energy.acquire.load.settings import LoadSpec, clear_logs
+from inference_energy.acquire.load.settings import LoadSpec
+from inference_energy.acquire.load.worker_messages import (
+    CellTimes,
+    Done,
+    Ended,
+    EndProcess,
+    Order,
+    Ready,
+    RunCell,
+    Stats,
+    StopCell,
+    WorkerEvent,
+)
 from inference_energy.contracts.child_process import ChildProcess, Event, python_module
+from inference_energy.contracts.documents.session import LoadCell, LoadClient, LoadWorker
 from inference_energy.errors import RunError
 
 MODULE = "inference_energy.acquire.load.worker_main"
 
-if TYPE_CHECKING:
-    # The digest of the code sees imports, not names in strings.
-    from inference_energy.acquire.load import worker_main  # noqa: F401
+Result = TypeVar("Result")
+Expected = TypeVar("Expected", Ready, Done, Ended)
+
+START_TIMEOUT_S = 120.0
+"""Time to read the plan: a million long prompts take a while."""
+START_LEAD_NS = 100_000_000
+"""Lead time between the start order and the cell's start, so that all workers receive it in time."""
+STOP_TIMEOUT_S = 10.0
+SPEC_NAME = "load.json"
+LOGS = "*-[0-9]*.arrows"
+"""The logs of all workers, see `request_log`."""
 
 
 class WorkerHandle:
-    """A load process: started, given orders, listened to.
+    """A load process as its parent sees it: takes orders and reports events.
 
     Args:
-        spec: the team's specification, a file.
-        number: which process this is, from 0.
-        name: what errors call it.
+        spec: the load, a file.
+        number: number of the process, from 0.
+        name: its name in errors.
 
     Attributes:
-        counts: of the cell under way, at most a quarter second old.
-        ready, done, ended: the facts of these events, once they came.
+        counts: of the current cell, at most a quarter second old.
     """
 
     def __init__(self, spec: Path, number: int, name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._happened = asyncio.Event()
+        self._changed = asyncio.Event()
         self._gone = False
         self._child = ChildProcess(
             python_module(MODULE, str(spec), str(number)),
             name=name,
-            on_event=lambda event: self._in_loop(self._take_event, event),
-            on_exit=lambda: self._in_loop(self._take_exit),
-            # The system's allocator gives back what reading the plan took.
+            on_event=lambda event: self._in_loop(self._on_event, event),
+            on_exit=lambda: self._in_loop(self._on_exit),
+            # The system's allocator gives back the memory that reading the plan took.
             environment={"ARROW_DEFAULT_MEMORY_POOL": os.environ.get("ARROW_DEFAULT_MEMORY_POOL", "system")},
         )
+        self._events: dict[type, Ready | Done | Ended] = {}
         self.counts = LiveCounts()
-        self.ready: dict[str, Any] | None = None
-        self.done: dict[str, Any] | None = None
-        self.ended: dict[str, Any] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -63,87 +80,82 @@ class WorkerHandle:
         return self._child.pid
 
     def start(self) -> None:
-        """Start the process; `ready` comes later."""
+        """Start the process; `Ready` comes later."""
         self._child.start()
 
-    def order(self, do: str, **facts: Any) -> None:
-        """Give an order; lost if the process is gone, which `wait_for` tells."""
-        self._child.send({"do": do, **facts})
+    def send(self, order: Order) -> None:
+        """Send an order; it is lost if the process is gone, which `expect` reports."""
+        if isinstance(order, RunCell):
+            self._events.pop(Done, None)
+            self.counts = LiveCounts()
+        self._child.send(msgspec.to_builtins(order))
 
-    async def wait_for(self, event: str) -> dict[str, Any]:
-        """The facts of an event, `ready`, `done` or `ended`, once it has come.
+    async def expect(self, kind: type[Expected]) -> Expected:
+        """Return the event of a kind, once it has come.
 
         Raises:
-            InputError: the process ended since it was told what cannot be done.
+            InputError: the process ended because of a setting or the plan.
             RunError: it ended or died; the message holds its last words.
         """
-        while (facts := getattr(self, event)) is None:
+        while not isinstance(event := self._events.get(kind), kind):
             if self._gone:
                 raise self._child.error(f"{self._child.name}: ")
-            self._happened.clear()
-            await self._happened.wait()
-        return dict(facts)
+            self._changed.clear()
+            await self._changed.wait()
+        return event
 
-    async def end(self, timeout_s: float) -> None:
+    async def close(self, timeout_s: float) -> None:
         """Close the worker's standard input so that it exits; kill it after a timeout."""
         if self._child.started:
             await asyncio.to_thread(self._child.end, timeout_s)
 
-    def _in_loop(self, take: Callable[..., None], *arguments: Any) -> None:
+    def _in_loop(self, callback: Callable[..., None], *arguments: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(take, *arguments)
+            self._loop.call_soon_threadsafe(callback, *arguments)
 
-    def _take_exit(self) -> None:
+    def _on_exit(self) -> None:
         self._gone = True
-        self._happened.set()
+        self._changed.set()
 
-    def _take_event(self, event: Event) -> None:
-        kind = event.pop("event")
-        if kind in ("stats", "done"):
-            self.counts = LiveCounts.from_dict(event["counts"] if kind == "done" else event)
-        if kind in ("ready", "done", "ended"):
-            setattr(self, kind, event)
-        self._happened.set()
-
-
-Result = TypeVar("Result")
-
-START_TIMEOUT_S = 120.0
-"""Reading a plan of a million long prompts takes its time."""
-START_AHEAD_NS = 100_000_000
-"""The start of a cell lies so far ahead of the order, so that every process has it in time."""
-STOP_TIMEOUT_S = 10.0
-SPEC_NAME = "load.json"
+    def _on_event(self, content: Event) -> None:
+        if content["event"] == "failed":  # `ChildProcess` keeps it
+            return
+        event = msgspec.convert(content, WorkerEvent, str_keys=True)
+        if isinstance(event, Stats | Done):
+            self.counts = event.counts
+        if not isinstance(event, Stats):
+            self._events[type(event)] = event
+        self._changed.set()
 
 
 class WorkerPool:
     """The processes that send a load; an async context manager.
 
-    At the end of the block the processes are gone. What they logged lies in the spec's folder whatever happens; see
-    `log.merge`.
+    At the end of the block the processes are gone. Their logs are in the load's folder, also after a failure; see
+    `request_log`.
 
     Args:
-        spec: what to send. Its folder is made, and logs of an earlier run in it are removed.
+        spec: the load. Its folder is made, and logs of an earlier run in it are removed.
     """
 
     def __init__(self, spec: LoadSpec) -> None:
         self.spec = spec
-        self._members: list[WorkerHandle] = []
+        self._workers: list[WorkerHandle] = []
         self._begun_s = 0.0
-        self._cells: dict[str, dict[str, Any]] = {}
+        self._cells: dict[str, LoadCell] = {}
 
     @property
-    def live(self) -> LiveCounts:
-        """The counts of the cell under way, or of the last one, over all processes."""
-        return LiveCounts.total(member.counts for member in self._members)
+    def counts(self) -> LiveCounts:
+        """The counts of the current or the last cell, over all processes."""
+        return LiveCounts.total(worker.counts for worker in self._workers)
 
     @property
     def pids(self) -> list[int]:
         """The processes."""
-        return [member.pid for member in self._members if member.pid is not None]
+        return [worker.pid for worker in self._workers if worker.pid is not None]
 
     async def __aenter__(self) -> Self:
-        """Start the processes and wait until each has read its share.
+        """Start the processes and wait until each has read its part of the plan.
 
         Raises:
             InputError: the plan or the settings cannot be used.
@@ -151,105 +163,112 @@ class WorkerPool:
         """
         folder = Path(self.spec.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        clear_logs(folder)
+        remove_logs(folder)
         path = folder / SPEC_NAME
         self.spec.write(path)
         self._begun_s = time.monotonic()
         count = self.spec.workers
-        self._members = [
+        self._workers = [
             WorkerHandle(path, number, "the load process" if count == 1 else f"load process {number + 1} of {count}")
             for number in range(count)
         ]
         try:
-            for member in self._members:
-                member.start()
+            for worker in self._workers:
+                worker.start()
             async with asyncio.timeout(START_TIMEOUT_S):
-                await _all(member.wait_for("ready") for member in self._members)
+                await _all(worker.expect(Ready) for worker in self._workers)
         except TimeoutError:
-            await self._end()
+            await self._close()
             raise RunError(f"the load processes were not ready within {START_TIMEOUT_S:g} s") from None
         except BaseException:
-            await self._end()
+            await self._close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end()
+        await self._close()
 
     async def run_cell(self, name: str) -> CellTimes:
-        """Have every process send its share of a cell, from a common start on, and wait for the end of the drain.
+        """Have every process send its part of a cell, from a common start on, and wait for the end of the drain.
 
-        Cancelled, it has what is in flight cut off and logged before it ends.
+        Cancelled, it has the requests in flight cut off and logged before it ends.
 
         Raises:
             RunError: a process died; the others have stopped then.
         """
-        for member in self._members:
-            member.done, member.counts = None, LiveCounts()
-        start_ns = time.monotonic_ns() + START_AHEAD_NS
-        for member in self._members:
-            member.order("run", cell=name, start_ns=start_ns)
+        start_ns = time.monotonic_ns() + START_LEAD_NS
+        for worker in self._workers:
+            worker.send(RunCell(name, start_ns))
         try:
-            done = await _all(member.wait_for("done") for member in self._members)
+            done = await _all(worker.expect(Done) for worker in self._workers)
         except BaseException:
             await self._stop()
             raise
-        if any(facts["drained_ns"] is None for facts in done):
+        drained_ns = [event.drained_ns for event in done if event.drained_ns is not None]
+        end_ns = done[0].end_ns
+        if end_ns is None or len(drained_ns) < len(done):
             raise RunError(f"{name}: a load process was told to stop")
-        self._cells[name] = {
-            "cpu_s": sum(facts["cpu_s"] for facts in done),
-            "lateness": [facts["lateness"] for facts in done],
-        }
-        return CellTimes(start_ns, done[0]["end_ns"], max(facts["drained_ns"] for facts in done))
+        self._cells[name] = LoadCell(
+            cpu_s=sum(event.cpu_s for event in done), lateness=[event.lateness for event in done]
+        )
+        return CellTimes(start_ns, end_ns, max(drained_ns))
 
-    async def finish(self) -> dict[str, Any]:
-        """End the processes in order; returns what they took.
-
-        Returns:
-            `workers` (for each: `cpu_s`, of which `startup_cpu_s` before it was ready, `wall_s`, `peak_rss_bytes`,
-            `lateness`: `p50_s`, `p99_s`, `max_s`), `cells` (for each: `cpu_s` and the workers' `lateness`), and the
-            team's `cpu_s` and `wall_s`.
+    async def finish(self) -> LoadClient:
+        """End the processes in order; return what they took.
 
         Raises:
             RunError: a process died.
         """
-        for member in self._members:
-            member.order("end")
+        for worker in self._workers:
+            worker.send(EndProcess())
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
-                ended = await _all(member.wait_for("ended") for member in self._members)
+                ready = await _all(worker.expect(Ready) for worker in self._workers)
+                ended = await _all(worker.expect(Ended) for worker in self._workers)
         except TimeoutError:
             raise RunError(f"the load processes did not end within {STOP_TIMEOUT_S:g} s") from None
-        workers = [
-            {**facts, "startup_cpu_s": (member.ready or {}).get("cpu_s"), "worker": number}
-            for number, (member, facts) in enumerate(zip(self._members, ended, strict=True))
-        ]
-        await self._end()
-        return {
-            "workers": workers,
-            "cells": self._cells,
-            "cpu_s": sum(facts["cpu_s"] for facts in ended),
-            "wall_s": time.monotonic() - self._begun_s,
-        }
+        await self._close()
+        return LoadClient(
+            workers=[
+                LoadWorker(
+                    cpu_s=last.cpu_s,
+                    wall_s=last.wall_s,
+                    peak_rss_bytes=last.peak_rss_bytes,
+                    lateness=last.lateness,
+                    startup_cpu_s=first.cpu_s,
+                    worker=number,
+                )
+                for number, (first, last) in enumerate(zip(ready, ended, strict=True))
+            ],
+            cells=self._cells,
+            cpu_s=sum(event.cpu_s for event in ended),
+            wall_s=time.monotonic() - self._begun_s,
+        )
 
     async def _stop(self) -> None:
-        """End the cell under way in all processes that are left."""
-        for member in self._members:
-            member.order("stop")
-        waits = [asyncio.ensure_future(member.wait_for("done")) for member in self._members]
+        """End the current cell in all processes that are left."""
+        for worker in self._workers:
+            worker.send(StopCell())
+        waits = [asyncio.ensure_future(worker.expect(Done)) for worker in self._workers]
         await asyncio.wait(waits, timeout=STOP_TIMEOUT_S)
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
 
-    async def _end(self) -> None:
-        await asyncio.gather(*(member.end(STOP_TIMEOUT_S) for member in self._members))
+    async def _close(self) -> None:
+        await asyncio.gather(*(worker.close(STOP_TIMEOUT_S) for worker in self._workers))
+
+
+def remove_logs(folder: Path) -> None:
+    """Remove the logs of an earlier run, which perhaps had more processes."""
+    for log in folder.glob(LOGS):
+        log.unlink()
 
 
 async def _all(waits: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """All results, or the first failure, with the rest cancelled."""
+    """Return all results, or raise the first failure, with the rest cancelled."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         return list(await asyncio.gather(*tasks))

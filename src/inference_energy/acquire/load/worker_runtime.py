@@ -1,11 +1,4 @@
-"""What a load process takes of the machine that is measured, and how late it sent.
-
-What a load process takes of the machine that is measured, and how late it sent.
-
-What a load process does beside sending: flushing its logs and collecting garbage, where that is in nobody's way.
-
-The scheduler's preference for a load process.
-"""
+"""A load process as a guest on the measured machine: its cost, its maintenance between requests, its priority."""
 
 import asyncio
 import ctypes
@@ -22,17 +15,18 @@ from pathlib import Path
 
 from inference_energy.acquire.load.pacer import Pacer
 from inference_energy.acquire.load.request_log import RequestLogger
+from inference_energy.contracts.documents.session import SendLag
 
 
 def cpu_s() -> float:
-    """CPU time of this process so far [s]."""
+    """Return the CPU time of this process so far [s]."""
     return time.process_time()
 
 
 def peak_rss_bytes() -> int | None:
-    """The most memory this process had resident; None where the kernel does not tell.
+    """Return the peak resident memory of this process; None where the kernel does not state it.
 
-    Not that of `getrusage`: this begins with what the parent had at the fork.
+    `getrusage` would begin with the memory of the parent at the fork.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -41,25 +35,26 @@ def peak_rss_bytes() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
-def lateness(lateness_ns: Sequence[int]) -> dict[str, float] | None:
-    """Median, 99th percentile and maximum of the time from when a request was due until it was sent [s]."""
+def send_lag(lateness_ns: Sequence[int]) -> SendLag | None:
+    """Return median, 99th percentile and maximum of the send lags, from due to sent; None without a request."""
     if not lateness_ns:
         return None
     ordered = sorted(lateness_ns)
     last = len(ordered) - 1
-    return {name: ordered[round(share * last)] / 1e9 for name, share in (("p50_s", 0.5), ("p99_s", 0.99), ("max_s", 1))}
+    p50_s, p99_s, max_s = (ordered[round(share * last)] / 1e9 for share in (0.5, 0.99, 1))
+    return SendLag(p50_s=p50_s, p99_s=p99_s, max_s=max_s)
 
 
 FLUSH_PERIOD_S = 0.4
-"""With the wait for a quiet moment, a killed process loses what ended in its last half second."""
+"""With the wait for a quiet moment, a killed process loses the requests that ended in its last half second."""
 
 QUIET_NS = 2_000_000
-TRIES, TRY_AGAIN_S = 15, 0.005
-SLOW_COLLECTION_EVERY = 25
+QUIET_TRIES, QUIET_RETRY_S = 15, 0.005
+OLDER_GENERATION_EVERY = 25
 
 
 def tune_process() -> None:
-    """Keep Python's collector and other programs out of the way; called once everything is loaded."""
+    """Switch off Python's garbage collector and take priority over other programs; call it once all is loaded."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -67,54 +62,54 @@ def tune_process() -> None:
 
 
 def allow_many_connections() -> None:
-    """Raise the limit of open files as far as the system lets us: often it is 1024, and each request holds one."""
+    """Raise the limit of open files to the hard limit: often it is 1024, and each request holds one."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def run_maintenance(recorder: RequestLogger, pacer: Pacer) -> None:
-    """Flush and collect until cancelled, between two requests where there is such a moment.
+async def run_maintenance(log: RequestLogger, pacer: Pacer) -> None:
+    """Flush the logs and collect garbage until cancelled, where possible between two requests.
 
-    A request that ends well leaves no cycles; those that errors leave are mostly young.
+    A request that ends well leaves no reference cycles; those that errors leave are mostly young.
     """
     rounds = 0
     while True:
         await asyncio.sleep(FLUSH_PERIOD_S)
-        await _quiet(pacer)
-        recorder.flush()
+        await _quiet_moment(pacer)
+        log.flush()
         rounds += 1
-        gc.collect(0 if rounds % SLOW_COLLECTION_EVERY else 1)
+        gc.collect(0 if rounds % OLDER_GENERATION_EVERY else 1)
 
 
-async def _quiet(pacer: Pacer) -> None:
-    """Wait until nothing is due for some time, but not for long."""
-    for _ in range(TRIES):
+async def _quiet_moment(pacer: Pacer) -> None:
+    """Wait until no request is due for QUIET_NS, at most for 75 ms."""
+    for _ in range(QUIET_TRIES):
         if pacer.next_ns - time.monotonic_ns() > QUIET_NS:
             return
-        await asyncio.sleep(TRY_AGAIN_S)
+        await asyncio.sleep(QUIET_RETRY_S)
 
 
 NICE = -5
-"""Taken where it is allowed. Users share no core with a server, and a send or an arrival that waits for the server's
-own work would be read as the server's time. The power sampler stands above."""
+"""Taken where it is allowed. Users share no core with a server: a send or an answer that waited for the server's own
+work would be counted as the server's time. The power sampler has a higher priority."""
 
 SLICE_NS = 100_000
 """A process that asks for short turns is let in sooner (Linux 6.12): with a busy program on the same core a timer is at
-most 0.06 ms late; with the preference alone 3.5 ms."""
+most 0.06 ms late; with the nice value alone 3.5 ms."""
 
 GROUP_NICE = -10
-"""Where the kernel weighs sessions against each other (autogroup), a process's own preference counts only within its
+"""Where the kernel weighs sessions against each other (autogroup), a process's own nice value counts only within its
 session."""
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
-"""The system call's number: the C library has had a function for it only since 2024."""
+"""Numbers of the system call: the C library has had a function for it only since 2024."""
 
 
 def set_priority() -> None:
-    """Take the preference, as far as it is allowed and the kernel has it; a session of our own takes it as a whole.
+    """Raise this process's priority, and its session's if it leads one, as far as the system allows.
 
-    Who started this with real-time priority keeps that.
+    A real-time priority given by whoever started the process is kept.
     """
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         return
@@ -129,10 +124,10 @@ def set_priority() -> None:
 
 
 def _set_attributes(nice: int, slice_ns: int) -> None:
-    """sched_setattr(2) of this thread, for the ordinary policy.
+    """Call sched_setattr(2) for this thread, with the ordinary policy.
 
     Raises:
-        OSError: it is not allowed, or not known here.
+        OSError: it is not allowed, or this processor's number for it is not known.
     """
     number = _SCHED_SETATTR.get(platform.machine())
     if number is None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ import aiohttp
 
 from inference_energy.acquire.load.settings import api_key_env
 from inference_energy.acquire.server.preflight import listening_pids
+from inference_energy.config.load.client import ClientConfig
 from inference_energy.errors import InputError, Setting
 
 TIMEOUT = aiohttp.ClientTimeout(total=5.0)
@@ -92,14 +92,14 @@ class Access:
     verify: bool = True
 
     @classmethod
-    def of(cls, client: Mapping[str, Any], *, attached: bool, setting: str = "client.api_key_env") -> Self:
-        """That of the section `client`; arguments as of `api_key_env`.
+    def from_config(cls, client: ClientConfig, *, attached: bool, setting: str = "client.api_key_env") -> Self:
+        """Build from the `client` config section. Arguments are those of `api_key_env`.
 
         Raises:
             InputError: the environment variable that was named is not set.
         """
-        named = api_key_env(client.get("api_key_env"), attached=attached, setting=setting)
-        return cls(named, client.get("ca_file"), bool(client.get("verify", True)))
+        key_env = api_key_env(client.api_key_env, attached=attached, setting=setting)
+        return cls(key_env, client.ca_file, client.verify)
 
     def session(self, **connector: Any) -> aiohttp.ClientSession:
         """A session that asks so, to be closed; `connector` has further arguments of `aiohttp.TCPConnector`.

@@ -4,8 +4,8 @@ It runs in its own session, adopts every orphan below it (sub-reaper), and stops
 its owner ends, when a watched process ends, or when it gets SIGTERM. If the server ends by itself, what it left
 behind is ended too. Locks that it inherited as open files stay held until nothing of the server is left.
 
-The control pipe is its standard input: one line of JSON (see ``Request``), then silence. Any further byte asks for
-an orderly stop; end of file means that the owner is gone. What it knows is in the status file (see ``Status``).
+The control pipe is its standard input: one line of JSON (see `GuardianRequest`), then silence. Any further byte asks
+for an orderly stop; end of file means that the owner is gone. The status file holds a `GuardianStatus`.
 
 No package outside the standard library: it must start fast, and must not fail because of anyone else's package.
 """
@@ -20,23 +20,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from inference_energy.contracts.io import atomic_write
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 WATCH_INTERVAL_S = 0.5
-SETTLE_S = 2.0  # what the server leaves behind when it ends may clean up for so long (shared memory, semaphores)
+SETTLE_S = 2.0  # time for the processes that the server leaves behind to clean up (shared memory, semaphores)
 KILL_LIMIT_S = 30.0
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class GuardianRequest(NamedTuple):
-    """What the owner writes on the control pipe. ``watch`` holds (pid, start in clock ticks since boot) pairs."""
+    """The owner's line on the control pipe. `watch` holds (pid, start in clock ticks since boot) pairs."""
 
     command: list[str]
     environment: dict[str, str]
@@ -56,7 +56,7 @@ class ProcessStat(NamedTuple):
 
 
 def process_stat(pid: int) -> ProcessStat | None:
-    """The state of a process, or None when there is none with this pid."""
+    """Return the state of a process, or None when there is none with this pid."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -66,60 +66,69 @@ def process_stat(pid: int) -> ProcessStat | None:
 
 
 def is_gone(pid: int, start_ticks: int) -> bool:
-    """Whether the process that started then has ended; a zombie has, and so has one whose pid is in use again."""
+    """Return whether the process that started then has ended, is a zombie, or has lost its pid to another."""
     stat = process_stat(pid)
     return stat is None or stat.state in "ZX" or stat.start_ticks != start_ticks
 
 
 def descendants(root: int) -> list[int]:
-    """Every process below ``root``. None escapes by setsid or a double fork: a sub-reaper inherits the orphans."""
+    """Return every process below `root`. None escapes by setsid or a double fork: a sub-reaper inherits orphans."""
     children: dict[int, list[int]] = {}
     for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
         stat = process_stat(pid)
         if stat is not None:
             children.setdefault(stat.parent_pid, []).append(pid)
-    found: list[int] = []
+    pids: list[int] = []
     to_visit = [root]
     while to_visit:
         below = children.get(to_visit.pop(), [])
-        found += below
+        pids += below
         to_visit += below
-    return found
+    return pids
 
 
 def frees_shared_memory(pid: int) -> bool:
-    """Whether this is Python's resource tracker. It ends once all who used it are dead, and removes what they left in
-    /dev/shm: 400 MB for a small vLLM. Killed along with them, it would leave that there for ever.
-    """  # noqa: D205
+    """Return whether this is Python's resource tracker.
+
+    It ends once all who used it are dead, and removes their files in /dev/shm: 400 MB for a small vLLM. Killed along
+    with them, it would leave those there for ever.
+    """
     with suppress(OSError):
         return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
-class GuardianStatus:
-    """The status file: always whole, and always with all of its keys."""
+class GuardianStatus(NamedTuple):
+    """The content of the status file.
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
-        self.values: dict[str, Any] = {
-            "state": "starting",
-            "reason": None,
-            "guardian_pid": os.getpid(),
-            "server_pid": None,
-            "return_code": None,
-            "stop_duration_s": None,
-            "killed_pids": [],
-            "leftover_pids": [],
-        }
+    Attributes:
+        guardian_pid: process of the guardian.
+        state: `starting`, `running`, `stopping` or `stopped`.
+        reason: why the server is stopped.
+        server_pid: process of the server.
+        return_code: exit status of the server.
+        stop_duration_s: how long the stop took.
+        killed_pids: processes that had to be killed.
+        leftover_pids: processes that could not be ended.
+    """
 
-    def write(self, **values: Any) -> None:
-        """Take over the values and write the file. A full disk must not keep a server alive, so it is only said."""
-        self.values.update(values)
-        try:
-            with atomic_write(self.path) as temporary:
-                temporary.write_text(json.dumps(self.values, indent=1) + "\n")
-        except OSError as error:
-            print(f"guardian: cannot write {self.path}: {error}", file=sys.stderr, flush=True)
+    guardian_pid: int
+    state: str = "starting"
+    reason: str | None = None
+    server_pid: int | None = None
+    return_code: int | None = None
+    stop_duration_s: float | None = None
+    killed_pids: Sequence[int] = ()
+    leftover_pids: Sequence[int] = ()
+
+
+def write_status(path: Path, status: GuardianStatus) -> None:
+    """Write the status file as a whole. A full disk must not keep a server alive, so it is only logged."""
+    try:
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(status._asdict(), indent=1) + "\n")
+    except OSError as error:
+        print(f"guardian: cannot write {path}: {error}", file=sys.stderr, flush=True)
 
 
 class Children:
@@ -131,7 +140,7 @@ class Children:
         self.return_code: int | None = None
 
     def reap(self) -> bool:
-        """Collect who has ended. False once there is no child: then there is no descendant, as we inherit orphans."""
+        """Collect ended children. False once there is no child: then there is no descendant, as we inherit orphans."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -143,12 +152,12 @@ class Children:
                 self.return_code = os.waitstatus_to_exitcode(status)
 
     def server_ended(self) -> bool:
-        """Whether the server itself has ended (its descendants may live on)."""
+        """Return whether the server itself has ended (its descendants may live on)."""
         self.reap()
         return self.return_code is not None
 
     def wait_until(self, condition: Callable[[], bool], limit_s: float) -> bool:
-        """Wait for the condition, looking again whenever a child ends."""
+        """Wait for the condition, checking it whenever a child ends."""
         deadline = time.monotonic() + limit_s
         while not condition():
             left_s = deadline - time.monotonic()
@@ -177,7 +186,7 @@ class Children:
 
 
 def wait_readable(fds: list[int], timeout_s: float) -> list[int]:
-    """Those of ``fds`` that can be read. The first is the wake-up pipe and is emptied."""
+    """Return the readable ones of `fds`. The first is the wake-up pipe and is emptied."""
     ready, _, _ = select.select(fds, [], [], timeout_s)
     if fds[0] in ready:
         with suppress(BlockingIOError):
@@ -227,7 +236,7 @@ def reason_to_stop(request: GuardianRequest, children: Children, control_fd: int
 
 
 def stop(children: Children, grace_s: float) -> tuple[list[int], list[int]]:
-    """SIGTERM and patience for the server, then SIGKILL for all that is left: (those killed, those still there)."""
+    """SIGTERM and patience for the server, then SIGKILL for the rest: (those killed, those still there)."""
     if not children.server_ended():
         with suppress(ProcessLookupError):
             os.kill(children.server_pid, signal.SIGTERM)
@@ -237,7 +246,7 @@ def stop(children: Children, grace_s: float) -> tuple[list[int], list[int]]:
 
 
 def guard(request: GuardianRequest, control_fd: int) -> int:
-    """Start the server, wait for a reason to stop, stop it; the exit status of the guardian."""
+    """Start the server, wait for a reason to stop, stop it; return the exit status of the guardian."""
     wakeup_fd, signal_fd = os.pipe()
     os.set_blocking(wakeup_fd, False)
     os.set_blocking(signal_fd, False)
@@ -247,29 +256,33 @@ def guard(request: GuardianRequest, control_fd: int) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
     signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    status = GuardianStatus(request.status_path)
-    status.write()
+    path, status = Path(request.status_path), GuardianStatus(os.getpid())
+    write_status(path, status)
     try:
         server_pid = start_server(request)
     except (OSError, subprocess.SubprocessError) as error:
-        status.write(state="stopped", reason=f"the server could not be started: {error}", stop_duration_s=0.0)
+        reason = f"the server could not be started: {error}"
+        write_status(path, status._replace(state="stopped", reason=reason, stop_duration_s=0.0))
         return 1
-    status.write(state="running", server_pid=server_pid)
+    status = status._replace(state="running", server_pid=server_pid)
+    write_status(path, status)
     children = Children(server_pid, wakeup_fd)
     try:
         reason = reason_to_stop(request, children, control_fd, terminated)
-    except Exception as error:  # whatever it is, the server must not outlive it
+    except Exception as error:  # the server must not outlive any error
         reason = f"the guardian failed: {error!r}"
-    status.write(state="stopping", reason=reason, return_code=children.return_code)
+    status = status._replace(state="stopping", reason=reason, return_code=children.return_code)
+    write_status(path, status)
     began = time.monotonic()
     killed, leftover = stop(children, request.grace_s)
-    status.write(
+    status = status._replace(
         state="stopped",
         return_code=children.return_code,
         stop_duration_s=round(time.monotonic() - began, 3),
         killed_pids=killed,
         leftover_pids=leftover,
     )
+    write_status(path, status)
     while leftover:  # stuck in the kernel: keep the locks until they are gone
         time.sleep(1.0)
         _, leftover = children.kill_all(KILL_LIMIT_S)
@@ -277,7 +290,7 @@ def guard(request: GuardianRequest, control_fd: int) -> int:
 
 
 def read_request(control_fd: int) -> GuardianRequest | None:
-    """The owner's one line, or None when it ended, or changed its mind, before the server was started."""
+    """Return the owner's line, or None when it ended, or changed its mind, before the server was started."""
     text = b""
     while b"\n" not in text:
         chunk = os.read(control_fd, 65536)

@@ -1,11 +1,7 @@
-"""The processes above us that the guardian should watch: Snakemake, whose death its jobs do not notice.
+"""The owner's side of the guardian: start it, ask for the server's state, have it stopped.
 
-The processes above us that the guardian should watch: Snakemake, whose death its jobs do not notice.
-
-After SIGKILL of Snakemake the shell of its job goes on as an orphan, and our own process with it. So the guardian is
-told to watch Snakemake as well as its owner.
-
-The owner's side of the guardian: start it, ask how the server is, have it stopped.
+The guardian watches its owner, and Snakemake above it: after SIGKILL of Snakemake the shell of its job goes on as an
+orphan, and our own process with it.
 """
 
 from __future__ import annotations
@@ -22,30 +18,30 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import psutil
 
 from inference_energy.acquire.server import guardian as guardian_process
-from inference_energy.acquire.server.guardian import is_gone, process_stat
+from inference_energy.acquire.server.guardian import GuardianStatus, is_gone, process_stat
 from inference_energy.errors import RunError
 
 
 class WatchedProcess(NamedTuple):
-    """A process, told from a later one with the same pid by its start (clock ticks since boot)."""
+    """A process; its start (clock ticks since boot) distinguishes it from a later one with the same pid."""
 
     pid: int
     start_ticks: int
 
     @classmethod
     def of(cls, pid: int) -> WatchedProcess | None:
-        """The process that has this pid now, or None."""
+        """Return the process that has this pid now, or None."""
         stat = process_stat(pid)
         return None if stat is None else cls(pid, stat.start_ticks)
 
 
 def is_snakemake(command_line: Sequence[str]) -> bool:
-    """Whether a command line runs Snakemake, as a program or as a Python module; a shell that names it does not."""
+    """Return whether a command line runs Snakemake, as a program or as a Python module, not in a shell's words."""
     if not command_line:
         return False
     program, *arguments = command_line
@@ -62,8 +58,8 @@ def is_snakemake(command_line: Sequence[str]) -> bool:
 
 
 def snakemake_ancestors() -> tuple[WatchedProcess, ...]:
-    """All Snakemake processes above this one, nearest first (Snakemake may run a job in a second Snakemake)."""
-    found = []
+    """Return all Snakemake processes above this one, nearest first (a job may run in a second Snakemake)."""
+    ancestors = []
     for process in psutil.Process().parents():
         try:
             command_line = process.cmdline()
@@ -71,8 +67,8 @@ def snakemake_ancestors() -> tuple[WatchedProcess, ...]:
             continue
         watched = WatchedProcess.of(process.pid)
         if watched is not None and is_snakemake(command_line):
-            found.append(watched)
-    return tuple(found)
+            ancestors.append(watched)
+    return tuple(ancestors)
 
 
 MARKER = "INFERENCE_ENERGY_SERVER_ID"
@@ -84,7 +80,7 @@ STOP_MARGIN_S = guardian_process.SETTLE_S + guardian_process.KILL_LIMIT_S + 15.0
 
 @dataclass(frozen=True, slots=True)
 class GuardianSpec:
-    """What to run and how to end it. Paths are absolute; ``environment`` is the server's whole environment."""
+    """The server's command and its end. Paths are absolute; `environment` is the server's whole environment."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -97,13 +93,13 @@ class GuardianSpec:
 
 
 class Guardian:
-    """A running guardian. Whatever happens to the owner, its guardian stops the server: it sees our pipe close."""
+    """A running guardian. However the owner ends, its guardian stops the server: it sees our pipe close."""
 
     def __init__(self, process: subprocess.Popen[bytes], spec: GuardianSpec, marker: str) -> None:
         self._process = process
         self._spec = spec
         self._marker = marker
-        self._final: dict[str, Any] | None = None
+        self._final: GuardianStatus | None = None
         self.pid = process.pid
         self.server_pid = -1
         self._server_start_ticks = -1
@@ -153,41 +149,38 @@ class Guardian:
             self._process.stdin.write(json.dumps(request._asdict()).encode() + b"\n")
             self._process.stdin.flush()
         deadline = time.monotonic() + START_LIMIT_S
-        while (status := self.status())["state"] == "starting":
+        while (status := self.status()).state == "starting":
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RunError(f"the guardian did not start; its messages are in {self._spec.log_path}")
             time.sleep(POLL_INTERVAL_S)
-        if status["server_pid"] is None:
-            raise RunError(f"{status['reason']} (command: {self._spec.command[0]} ...)")
-        self.server_pid = status["server_pid"]
+        if status.server_pid is None:
+            raise RunError(f"{status.reason} (command: {self._spec.command[0]} ...)")
+        self.server_pid = status.server_pid
         stat = process_stat(self.server_pid)
         self._server_start_ticks = stat.start_ticks if stat else -1
 
-    def status(self) -> dict[str, Any]:
-        """The guardian's status file: state (starting, running, stopping, stopped), reason, guardian_pid,
-        server_pid, return_code, stop_duration_s, killed_pids, leftover_pids; after ``stop`` the final one.
-        """  # noqa: D205
+    def status(self) -> GuardianStatus:
+        """Read the guardian's status; after `stop` the final one."""
         if self._final is not None:
             return self._final
         try:
-            status: dict[str, Any] = json.loads(self._spec.status_path.read_text())
+            return GuardianStatus(**json.loads(self._spec.status_path.read_text()))
         except FileNotFoundError:
-            status = {"state": "starting", "reason": None, "guardian_pid": self.pid, "server_pid": None}
-        return status
+            return GuardianStatus(self.pid)
 
     def alive(self) -> bool:
-        """Whether the server's own process is running under its guardian."""
+        """Return whether the server's own process is running under its guardian."""
         return self._process.poll() is None and not is_gone(self.server_pid, self._server_start_ticks)
 
     def ended(self) -> bool:
-        """Whether the guardian is done: the server and all that it started are gone (or the guardian was killed)."""
-        return self._process.poll() is not None or self.status()["state"] == "stopped"
+        """Return whether the server and all that it started are gone, or the guardian was killed."""
+        return self._process.poll() is not None or self.status().state == "stopped"
 
-    def stop(self, timeout_s: float | None = None) -> dict[str, Any]:
+    def stop(self, timeout_s: float | None = None) -> GuardianStatus:
         """Have the server stopped and return the final status; a second call returns the same.
 
-        If the guardian itself was killed, or takes longer than ``timeout_s`` (default: the grace and
-        STOP_MARGIN_S), the owner ends the server's processes: they are known by a marker in their environment.
+        If the guardian itself was killed, or takes longer than `timeout_s` (default: the grace and STOP_MARGIN_S), the
+        owner ends the server's processes: it finds them by a marker in their environment.
         """
         if self._final is not None:
             return self._final
@@ -201,18 +194,18 @@ class Guardian:
         while not self.ended() and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL_S)
         status = self.status()
-        if status["state"] != "stopped":
+        if status.state != "stopped":
             self._process.kill()
             killed, leftover = kill_marked(self._marker)
-            status |= {
-                "state": "stopped",
-                "reason": "the guardian was killed or did not answer; the owner ended the server",
-                "return_code": None,
-                "stop_duration_s": None,
-                "killed_pids": killed,
-                "leftover_pids": leftover,
-            }
-        if not status["leftover_pids"]:  # otherwise it stays to hold the locks until they are gone
+            status = GuardianStatus(
+                guardian_pid=status.guardian_pid,
+                state="stopped",
+                reason="the guardian was killed or did not answer; the owner ended the server",
+                server_pid=status.server_pid,
+                killed_pids=killed,
+                leftover_pids=leftover,
+            )
+        if not status.leftover_pids:  # otherwise it stays to hold the locks until they are gone
             self._process.wait()
         self._final = status
         return status
@@ -240,12 +233,12 @@ def kill_marked(marker: str, limit_s: float = guardian_process.KILL_LIMIT_S) -> 
 
 
 def marked_pids(marker: str) -> list[int]:
-    """The processes that were started with this marker in their environment, zombies left out (theirs is empty)."""
+    """Return the processes that have this marker in their environment, without zombies (theirs is empty)."""
     needle = f"{MARKER}={marker}".encode()
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
                 if needle in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return sorted(found)
+                    pids.append(int(entry.name))
+    return sorted(pids)

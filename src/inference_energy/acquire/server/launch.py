@@ -1,16 +1,11 @@
-"""The server's environment: written out, not inherited.
-
-The server's environment: written out, not inherited.
-
-Snakemake sets OMP_NUM_THREADS and its like and points TMPDIR into its own folder; a shell may hold VLLM_* variables.
-Any of them can change what is measured, so only what is named here passes, and what was used can be recorded.
-
-The end of a server's log: what a message about its failure should show.
-
-Launch a server: checks, locks, guardian, readiness; and stop it so that nothing of it is left.
+"""Launch of a server: checks, locks, guardian, readiness; and its stop, so that nothing of it is left.
 
 Ready means three things at once: *our* process is alive, /health answers 200, and /v1/models lists the model under the
 name we gave. Health alone is not enough: with a port in use, the old server answers it.
+
+The server's environment is written out, not inherited. Snakemake sets OMP_NUM_THREADS and its like and points TMPDIR
+into its own folder; a shell may hold VLLM_* variables. Any of them can change the measurement, so only the variables
+named here pass, and they can be recorded.
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -33,6 +28,7 @@ import psutil
 from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.simulated import VARIABLE as SIMULATED
 from inference_energy.acquire.server.attach import base_url, is_healthy, listed_models, server_version
+from inference_energy.acquire.server.guardian import GuardianStatus
 from inference_energy.acquire.server.guardian_client import Guardian, GuardianSpec, WatchedProcess, snakemake_ancestors
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.server.preflight import listening_pids, port_is_free, preflight
@@ -56,12 +52,12 @@ MASK = "(masked)"
 
 
 def server_environment(spec: LaunchSpec, base: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of the server; ``base`` is the caller's.
+    """Return the whole environment of the server; `base` is the caller's.
 
-    In rising order: what passes from ``base``, the defaults, CUDA_VISIBLE_DEVICES from the spec's GPUs (empty without
-    any: a CPU server sees none), the spec's own variables. The interpreter's folder comes first on PATH, as in an
-    activated environment: vLLM calls ninja and the like by name. On a simulated machine the variable that
-    says so passes too, and PYTHONPATH, on which its vLLM lies.
+    In rising order: the variables passed on from `base`, the defaults, CUDA_VISIBLE_DEVICES from the spec's GPUs (empty
+    without any: a CPU server sees none), the spec's own variables. The interpreter's folder comes first on PATH, as in
+    an activated environment: vLLM calls ninja and the like by name. On a simulated machine its variable and PYTHONPATH,
+    which holds its vLLM, pass too.
     """
     passed_on = PASSED_ON | {SIMULATED, "PYTHONPATH"} if base.get(SIMULATED) else PASSED_ON
     environment = {name: value for name, value in base.items() if name in passed_on}
@@ -79,7 +75,7 @@ def server_environment(spec: LaunchSpec, base: Mapping[str, str]) -> dict[str, s
 
 
 def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment as it may be written down: secrets masked, by name and as passwords in URLs; sorted."""
+    """Return the environment, sorted, with secrets masked: by name and as passwords in URLs."""
     return {name: _recorded(name, value) for name, value in sorted(environment.items())}
 
 
@@ -98,9 +94,9 @@ READ_AT_MOST = 65536
 
 
 def log_tail(path: Path, lines: int, start: int = 0) -> list[str]:
-    """The last lines that are not blank, without colours; of a redrawn progress bar its last state.
+    """Return the last lines that are not blank, without colors; of a redrawn progress bar its last state.
 
-    ``start`` is the offset (bytes) at which this server's part of the log begins.
+    `start` is the offset (bytes) at which this server's part of the log begins.
     """
     try:
         with path.open("rb") as log:
@@ -122,7 +118,7 @@ SHOWN_LINES = 15
 
 @dataclass(slots=True)
 class RunningServer:
-    """A server that was ready ``ready_after_s`` seconds after its launch. Use it as an async context, or stop it."""
+    """A server that was ready `ready_after_s` seconds after its launch. Use it as an async context, or stop it."""
 
     spec: LaunchSpec
     guardian: Guardian
@@ -130,7 +126,7 @@ class RunningServer:
     log_start: int
     ready_after_s: float = float("nan")
     version: str | None = None
-    final: dict[str, Any] | None = None
+    final: GuardianStatus | None = None
 
     @property
     def server_pid(self) -> int:
@@ -138,28 +134,28 @@ class RunningServer:
         return self.guardian.server_pid
 
     def alive(self) -> bool:
-        """Whether the API server's process is running."""
+        """Return whether the API server's process is running."""
         return self.guardian.alive()
 
     def tail(self, lines: int = SHOWN_LINES) -> list[str]:
-        """The last lines of this server's log."""
+        """Return the last lines of this server's log."""
         return log_tail(self.spec.log_path, lines, self.log_start)
 
-    async def ended(self) -> dict[str, Any]:
-        """Wait until the server has ended, whoever ended it, and all of it is gone; return the final status.
+    async def ended(self) -> GuardianStatus:
+        """Wait until the server has ended for any reason and all of it is gone; return the final status.
 
-        Meant to race against the load: the server also ends when Snakemake does, and only this tells.
+        Run it beside the load: the server also ends when Snakemake does.
         """
         while not self.guardian.ended():
             await asyncio.sleep(POLL_INTERVAL_S)
         return await asyncio.to_thread(self.guardian.stop)
 
     def failure(self, what: str) -> RunError:
-        """The error to raise: what happened, the end of the log, and where the rest of it is."""
+        """Return the error to raise: the event, the end of the log, and the log's path."""
         shown = "\n".join(f"  | {line}" for line in self.tail()) or "  | (the log is empty)"
         return RunError(f"{what}\nThe last lines of {self.spec.log_path}:\n{shown}")
 
-    async def stop(self) -> dict[str, Any]:
+    async def stop(self) -> GuardianStatus:
         """Stop the server and return the guardian's final status; a second call returns the same.
 
         Raises:
@@ -168,8 +164,8 @@ class RunningServer:
         if self.final is not None:
             return self.final
         final = await asyncio.to_thread(self.guardian.stop)
-        if final["leftover_pids"]:
-            raise self.failure(f"the server was stopped, but its processes {final['leftover_pids']} are still there")
+        if final.leftover_pids:
+            raise self.failure(f"the server was stopped, but its processes {final.leftover_pids} are still there")
         deadline = time.monotonic() + PORT_RELEASE_LIMIT_S
         while not port_is_free(self.spec.host, self.spec.port):
             if time.monotonic() > deadline:
@@ -198,7 +194,7 @@ async def launch_server(
     Args:
         spec: the server.
         watch: processes without which the server must not go on; None takes the Snakemake processes above us.
-        own_pids: processes that may hold the GPU now (our own, such as a calibration).
+        own_pids: processes that may hold the GPU now, such as our own calibration.
         on_progress: called about four times a second with the seconds since launch and the log's last line.
 
     Raises:
@@ -254,7 +250,7 @@ async def _wait_until_ready(server: RunningServer, launched: float, on_progress:
 
 
 async def _answers(session: aiohttp.ClientSession, server: RunningServer) -> bool:
-    """Whether our process is alive and answers as the server that we asked for."""
+    """Return whether our process is alive and answers as the server that we launched."""
     if not server.alive() or not await is_healthy(session, server.base_url):
         return False
     try:
@@ -265,21 +261,21 @@ async def _answers(session: aiohttp.ClientSession, server: RunningServer) -> boo
 
 
 def _foreign_listeners(server: RunningServer) -> set[int]:
-    """Who listens on the port if it is not ours. A container's processes need not be below us: then nobody is."""
+    """Return the listeners on the port that are not ours; none of a container, whose processes may not be below us."""
     pids = listening_pids(server.spec.port)
     ours = {process.pid for process in psutil.Process(server.guardian.pid).children(recursive=True)}
     return set() if server.spec.container_command or pids & ours else pids
 
 
-def _cause(final: dict[str, Any]) -> str:
-    code = final["return_code"]
-    if final["reason"] != "the server ended by itself" or code is None:
-        return str(final["reason"])
+def _cause(final: GuardianStatus) -> str:
+    code = final.return_code
+    if final.reason != "the server ended by itself" or code is None:
+        return str(final.reason)
     return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
 
 async def _stop_after(server: RunningServer, error: BaseException | None) -> None:
-    """Stop at the end of a block; if it failed, that error is the one to see, with what the stop says added to it."""
+    """Stop at the end of a block; an error of the block is the one to raise, with an error of the stop as a note."""
     try:
         await server.stop()
     except RunError as stop_error:

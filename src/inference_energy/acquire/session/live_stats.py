@@ -1,11 +1,7 @@
-"""A load so far, for progress: rates of the last seconds, and energy and tokens since the stage began.
+"""Progress of a long run: phase, time elapsed and left, and live statistics of the load and its power.
 
-A load so far, for progress: rates of the last seconds, and energy and tokens since the stage began.
-
-Nothing of it is a result. Power is that of the newest readings, a quarter second at a time, and tokens are those that
-have been counted by now.
-
-Progress of a long run, as lines: stage, elapsed, remaining, and the load and its power so far.
+The statistics are indicative only: power is the latest reading, four times a second, and tokens the current count. They
+are never reported as results, and no result depends on this module.
 """
 
 import sys
@@ -15,27 +11,50 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inference_energy.acquire.load.live_counts import LiveCounts
+from inference_energy.acquire.power.simulated import simulated_node
 
 AFFECTS_RESULTS = False
 
 SPAN_S = 5.0
-"""Rates are those of the last seconds."""
+"""Rates are means over this time."""
+LINE_PERIOD_S = 5.0
 UNMEASURED = ("simulated", "modelled")
-"""What the name of a domain says of power that no sensor has."""
+"""Words in the name of a domain whose power no sensor measures."""
+
+
+def labelled_power(latest: Mapping[str, float]) -> dict[str, float]:
+    """Return the newest power of the domains that may be added up [W].
+
+    Args:
+        latest: the newest power of each domain. In the result `cpu`, which no sensor measures, is marked as modelled,
+            and all of a virtual node as simulated.
+    """
+    # Here, because it imports Arrow, and a load test without power does without.
+    from inference_energy.contracts.power import summed_domains
+
+    summed = summed_domains(latest)
+    return {_label(domain): power_w for domain, power_w in latest.items() if domain in summed}
+
+
+def _label(domain: str) -> str:
+    if simulated_node() is not None:
+        return f"{domain} (simulated)"
+    return f"{domain} (modelled)" if domain == "cpu" else domain
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What is shown; None for what is not known.
+class LiveFigures:
+    """The numbers to show; None if unknown.
 
     Attributes:
-        offered_qps: requests that were due, a second; None in a closed loop, which offers no rate.
-        achieved_qps: requests that ended well, a second.
-        tokens_per_s: output tokens, a second.
+        offered_qps: rate at which requests were due; None in a closed loop, which offers no rate.
+        achieved_qps: rate at which requests succeeded.
+        tokens_per_s: rate of output tokens.
         in_flight, failed: requests.
-        ttft_p50_s, ttft_p99_s: from when requests were due, over the whole stage.
-        power_w: by domain, whose name says where it is modelled or simulated.
-        energy_per_token_j: since the stage began, of these domains together; `unmeasured` is the word if a part is so.
+        ttft_p50_s, ttft_p99_s: from when requests were due, over the whole phase.
+        power_w: by domain, whose name includes modelled or simulated where it is.
+        energy_per_token_j: since the phase began, of these domains together.
+        unmeasured: `modelled` or `simulated` if a part of the power is.
     """
 
     offered_qps: float | None = None
@@ -51,16 +70,17 @@ class Figures:
 
 
 class LiveStats:
-    """Keeps count of a stage; `tick` is called a few times a second.
+    """Live statistics of a phase; `tick` is called a few times a second.
 
     Args:
-        load: gives the counts of the cell under way; None while nothing is sent.
-        tokens: gives output tokens so far, a count that only grows; without it those of the answers that have ended.
-        power: gives the newest power by domain [W], of domains that may be added up.
-        clock: the monotonic time [s].
+        load: returns the counts of the current cell; None between cells.
+        tokens: returns the output tokens so far, a count that only grows; by default the tokens of the answers that
+            have ended.
+        power: returns the newest power by domain [W], of domains that may be added up.
+        clock: returns the monotonic time [s].
 
     Attributes:
-        power: as given; may be set later.
+        power: as above; may be set later.
     """
 
     def __init__(
@@ -77,7 +97,7 @@ class LiveStats:
         self.begin()
 
     def begin(self, *, closed: bool = False) -> None:
-        """A stage begins: everything counts from here. `closed` is a closed loop."""
+        """Begin a phase: all sums start from here. `closed` means a closed loop."""
         self._closed = closed
         self._past: deque[tuple[float, int, int, int]] = deque()
         self._energy_j = 0.0
@@ -85,7 +105,7 @@ class LiveStats:
         self._first_tokens: int | None = None
 
     def tick(self) -> None:
-        """Take note of how things stand."""
+        """Update the statistics."""
         counts, now_s = self._load(), self._clock()
         if counts is None:
             return
@@ -99,18 +119,18 @@ class LiveStats:
         while len(self._past) > 2 and now_s - self._past[1][0] >= SPAN_S:
             self._past.popleft()
 
-    def figures(self) -> Figures | None:
-        """What there is to show; with no load only the power, and None without that."""
+    def figures(self) -> LiveFigures | None:
+        """Return the numbers to show; without load only the power, and None without power."""
         power, counts = self.power(), self._load()
         if counts is None or not self._past:
-            return Figures(power_w=power) if power else None
+            return LiveFigures(power_w=power) if power else None
         then, now = self._past[0], self._past[-1]
         span_s = now[0] - then[0]
         offered, achieved, per_s = (
             (new - old) / span_s if span_s else None for new, old in zip(now[1:], then[1:], strict=True)
         )
         tokens = now[3] - (self._first_tokens or 0)
-        return Figures(
+        return LiveFigures(
             offered_qps=None if self._closed else offered,
             achieved_qps=achieved,
             tokens_per_s=per_s,
@@ -124,25 +144,25 @@ class LiveStats:
         )
 
 
-def format_stats(figures: Figures) -> dict[str, str]:
-    """The figures as texts by what they are, without those that are not known."""
-    found = {}
+def format_stats(figures: LiveFigures) -> dict[str, str]:
+    """Return the known numbers as texts, by their names."""
+    texts = {}
     if figures.offered_qps is not None:
-        found["offered"] = f"{figures.offered_qps:.1f} req/s"
+        texts["offered"] = f"{figures.offered_qps:.1f} req/s"
     if figures.achieved_qps is not None:
-        found["achieved"] = f"{figures.achieved_qps:.1f} req/s"
-        found["in flight"] = f"{figures.in_flight:,}"
-        found["failed"] = f"{figures.failed:,}"
+        texts["achieved"] = f"{figures.achieved_qps:.1f} req/s"
+        texts["in flight"] = f"{figures.in_flight:,}"
+        texts["failed"] = f"{figures.failed:,}"
     if figures.tokens_per_s is not None:
-        found["output"] = f"{figures.tokens_per_s:,.0f} tok/s"
+        texts["output"] = f"{figures.tokens_per_s:,.0f} tok/s"
     if figures.ttft_p50_s is not None and figures.ttft_p99_s is not None:
-        found["TTFT p50/p99"] = f"{_seconds(figures.ttft_p50_s)} / {_seconds(figures.ttft_p99_s)}"
+        texts["TTFT p50/p99"] = f"{_seconds(figures.ttft_p50_s)} / {_seconds(figures.ttft_p99_s)}"
     if figures.power_w:
-        found["power"] = " + ".join(f"{name} {power_w:.1f} W" for name, power_w in figures.power_w.items())
+        texts["power"] = " + ".join(f"{name} {power_w:.1f} W" for name, power_w in figures.power_w.items())
     if figures.energy_per_token_j is not None:
         grade = f" ({figures.unmeasured})" if figures.unmeasured else ""
-        found["energy so far"] = f"{_joules(figures.energy_per_token_j)}/token{grade}"
-    return found
+        texts["energy so far"] = f"{_joules(figures.energy_per_token_j)}/token{grade}"
+    return texts
 
 
 def _seconds(duration_s: float) -> str:
@@ -153,102 +173,99 @@ def _joules(energy_j: float) -> str:
     return f"{1000 * energy_j:.3g} mJ" if energy_j < 1 else f"{energy_j:.3g} J"
 
 
-LINE_PERIOD_S = 5.0
-
-
-class Stages:
-    """Where a run stands among the stages that were planned for it.
+class PhaseClock:
+    """The position of a run among its planned phases.
 
     Args:
-        planned: the stages' names and how long each takes [s].
+        planned: names and expected durations of the phases [s].
     """
 
     def __init__(self, planned: Sequence[tuple[str, float]]) -> None:
         self._to_come = list(planned)
         self._begun_s = time.monotonic()
-        self._stage_begun_s = self._begun_s
+        self._phase_begun_s = self._begun_s
         self.name = ""
         self.planned_s = 0.0
 
-    def begin(self, stage: str) -> None:
-        """A stage begins; it is taken off the list of those to come."""
-        self.name = stage
-        self._stage_begun_s = time.monotonic()
-        self.planned_s = next((planned for name, planned in self._to_come if name == stage), 0.0)
-        self._to_come = [entry for entry in self._to_come if entry[0] != stage]
+    def begin(self, phase: str) -> None:
+        """Begin a phase, and remove it from the list of those to come."""
+        self.name = phase
+        self._phase_begun_s = time.monotonic()
+        self.planned_s = next((planned for name, planned in self._to_come if name == phase), 0.0)
+        self._to_come = [entry for entry in self._to_come if entry[0] != phase]
 
     @property
-    def in_stage_s(self) -> float:
-        """How long the stage has lasted."""
-        return time.monotonic() - self._stage_begun_s
+    def in_phase_s(self) -> float:
+        """Duration of the phase so far."""
+        return time.monotonic() - self._phase_begun_s
 
     @property
     def elapsed_s(self) -> float:
-        """How long the run has lasted."""
+        """Duration of the run so far."""
         return time.monotonic() - self._begun_s
 
     @property
     def remaining_s(self) -> float:
-        """About how long it still takes."""
-        return max(0.0, self.planned_s - self.in_stage_s) + sum(planned for _, planned in self._to_come)
+        """Expected duration of the rest of the run."""
+        return max(0.0, self.planned_s - self.in_phase_s) + sum(planned for _, planned in self._to_come)
 
 
 class Progress:
-    """Prints a line at each stage's start and every five seconds.
+    """Prints a line at the start of each phase and every five seconds.
 
-    Lines rather than a live bar: Snakemake's own output and the log file want lines.
+    Lines rather than a live bar, since they also go into Snakemake's own output and the log file.
 
     Args:
         name: of the run.
-        stages: what is planned, see `Stages`.
-        so_far: of the load and the power.
+        phases: planned phases, see `PhaseClock`.
+        stats: of the load and the power.
         write: takes a line; by default it goes to standard error.
     """
 
     def __init__(
         self,
         name: str,
-        stages: Sequence[tuple[str, float]],
-        so_far: LiveStats | None = None,
+        phases: Sequence[tuple[str, float]],
+        stats: LiveStats | None = None,
         write: Callable[[str], object] | None = None,
     ) -> None:
         self._name = name
-        self._stages = Stages(stages)
+        self._clock = PhaseClock(phases)
         self._printed_s = 0.0
-        self.so_far = so_far or LiveStats()
+        self.stats = stats or LiveStats()
         self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
 
-    def begin(self, stage: str, *, closed: bool = False) -> None:
-        """A stage begins; `closed` says that its load is a closed loop."""
-        self._stages.begin(stage)
-        self.so_far.begin(closed=closed)
-        planned_s = self._stages.planned_s
+    def begin(self, phase: str, *, closed: bool = False) -> None:
+        """Begin a phase; `closed` means that its load is a closed loop."""
+        self._clock.begin(phase)
+        self.stats.begin(closed=closed)
+        planned_s = self._clock.planned_s
         self._print("begins" if not planned_s else f"begins, about {clock(planned_s)}")
 
     def tick(self, note: str = "") -> None:
-        """Take note, and print a line if the last one is five seconds old."""
-        self.so_far.tick()
-        if self._stages.name and time.monotonic() - self._printed_s >= LINE_PERIOD_S:
+        """Update the statistics, and print a line if the last one is five seconds old."""
+        self.stats.tick()
+        if self._clock.name and time.monotonic() - self._printed_s >= LINE_PERIOD_S:
             self._print(note)
 
     def say(self, text: str) -> None:
-        """Print a line of its own."""
+        """Print a line with a text."""
         self._print(text)
 
     def _print(self, note: str) -> None:
         self._printed_s = time.monotonic()
-        stages = self._stages
-        of = f" of {clock(stages.planned_s)}" if stages.planned_s else ""
+        phase = self._clock
+        of = f" of {clock(phase.planned_s)}" if phase.planned_s else ""
         parts = [
-            f"[{self._name}] {stages.name}: {clock(stages.in_stage_s)}{of}",
-            f"elapsed {clock(stages.elapsed_s)}, about {clock(stages.remaining_s)} left",
+            f"[{self._name}] {phase.name}: {clock(phase.in_phase_s)}{of}",
+            f"elapsed {clock(phase.elapsed_s)}, about {clock(phase.remaining_s)} left",
         ]
-        if figures := self.so_far.figures():
+        if figures := self.stats.figures():
             parts += [text if name == "power" else f"{name} {text}" for name, text in format_stats(figures).items()]
         self._write(" | ".join([*parts, note] if note else parts))
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds."""
+    """Format a duration as minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

@@ -1,8 +1,4 @@
-"""The sampler for one server's devices, and the end of its log.
-
-The sampler for one server's devices, and the end of its log.
-
-The rule `session`: one life of a server, with power logged from before its launch until after its end.
+"""The rule `session`: one life of a server, with power logged from before its launch until after its end.
 
 A live server is process state, not a file, so launch, idle, load and stop are one rule; the phases it notes let later
 rules cut the raw files apart.
@@ -10,19 +6,24 @@ rules cut the raw files apart.
 
 import asyncio
 import os
+import shutil
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from inference_energy.acquire.gpus import cards_of
-from inference_energy.acquire.power.characterize.profile import averaging_windows_s, profiles_of
+from inference_energy.acquire.load.request_log import merge_request_logs
+from inference_energy.acquire.power.characterize.profile import profiles_of
 from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
-from inference_energy.acquire.power.settings import SamplerSpec
-from inference_energy.acquire.power.simulated import simulated_node
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
 from inference_energy.acquire.server.attach import Access
 from inference_energy.acquire.server.guardian_client import WatchedProcess
@@ -30,85 +31,39 @@ from inference_energy.acquire.server.launch import launch_server, recorded_envir
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
 from inference_energy.acquire.server.settings import LaunchSpec, command
-from inference_energy.acquire.session.live_stats import LiveStats, Progress
-from inference_energy.acquire.session.load_phase import SessionLoad, clear_partial, keep_partial
-from inference_energy.acquire.session.server_phase import (
+from inference_energy.acquire.session.live_stats import LiveStats, Progress, labelled_power
+from inference_energy.acquire.session.load_phase import SessionLoad
+from inference_energy.acquire.session.measurement import (
     Watchdog,
+    finish_log,
+    log_tail_s,
+    run_until_signal,
+    sampler_spec,
+)
+from inference_energy.acquire.session.server import (
     attach_here,
     check_before_launch,
-    gpus_of,
-    keys_of,
+    config_keys,
     launch_spec,
-    run_until_signal,
+    server_gpus,
 )
-from inference_energy.acquire.session.settings import SessionSpec, stage_name
-from inference_energy.contracts import phases
-from inference_energy.contracts.io import clock_anchor, read_json, read_metadata, write_json, write_table
-from inference_energy.contracts.power import summed_domains
+from inference_energy.acquire.session.settings import AttachSettings, LaunchSettings, SessionSpec
+from inference_energy.contracts.documents.document import write_document
+from inference_energy.contracts.documents.session import (
+    ClockAnchor,
+    CpuUse,
+    LaunchFacts,
+    MetricsPolling,
+    ProcessUse,
+    ProfileFile,
+    ServerFacts,
+    SessionDocument,
+    StopFacts,
+    WindowPlan,
+)
+from inference_energy.contracts.io import clock_anchor, read_json, write_json, write_table
+from inference_energy.contracts.phases import SCHEMA as PHASES_SCHEMA
 from inference_energy.errors import InputError, RunError
-
-LOG_BEYOND_S = 0.5
-"""How long the log goes on after the last phase, two readings apart: a 1 s average tells of half a second earlier."""
-
-
-def log_tail_s(power: Mapping[str, Any]) -> float:
-    """How long the sampler must go on after the last phase, so that its readings reach beyond the phase's end."""
-    return LOG_BEYOND_S + 2.0 * float(power["interval_s"])
-
-
-def sampler_spec(
-    power: Mapping[str, Any], gpus: list[str], *, status: Path | None = None, pid: int | None = None
-) -> SamplerSpec:
-    """What the sampler is asked to do.
-
-    Args:
-        power: the section of the configuration.
-        gpus: UUIDs of the server's GPUs or MIG instances; an empty list leaves GPUs out.
-        status: the guardian's status file, which tells the modelled source whose CPU time to count. A file that is
-            never made stands for no server.
-        pid: an attached server's process.
-    """
-    return SamplerSpec.parse(
-        {
-            **power,
-            "gpus": gpus,
-            "server_status": None if status is None else str(status.absolute()),
-            "server_pid": pid,
-            "averaging_windows_s": averaging_windows_s(cards_of(gpus)),
-        }
-    )
-
-
-def finish_log(stats: SamplerStats, log: Path, target: Path) -> dict[str, Any]:
-    """Make power.parquet from the sampler's stream; what it counted, for session.json."""
-    held = compact_power_log(log, target)
-    return {
-        "sources": read_metadata(target).get("source", []),
-        "rows": held.rows,
-        "truncated": bool(held.truncated),
-        "ended_by": stats.ended_by,
-        "elapsed_s": stats.elapsed_s,
-        "channels": stats.channels,
-        "faults": stats.faults,
-    }
-
-
-def labelled_power(latest: Mapping[str, float]) -> dict[str, float]:
-    """The newest power of the domains that may be added up [W], for progress lines.
-
-    Args:
-        latest: the newest power of each domain. `cpu`, which no sensor has, is then called modelled, and all of a
-            virtual node simulated.
-    """
-    summed = summed_domains(latest)
-    return {_labelled(domain): power_w for domain, power_w in latest.items() if domain in summed}
-
-
-def _labelled(domain: str) -> str:
-    if simulated_node() is not None:
-        return f"{domain} (simulated)"
-    return f"{domain} (modelled)" if domain == "cpu" else domain
-
 
 ATTACHED = {
     "cold_idle": "the server was already running: its machine without it was never seen",
@@ -117,10 +72,13 @@ ATTACHED = {
     "post_idle": "the server is not ours to stop",
 }
 
+PARTIAL = "partial"
+"""Folder beside the logs of a session that failed: its files up to then. No rule reads them."""
+
 
 @dataclass(frozen=True)
 class SessionFiles:
-    """Where a session reads its plan and writes what it measured."""
+    """Where a session reads its plan and writes its measurements."""
 
     environment: Path
     model: Path
@@ -130,8 +88,42 @@ class SessionFiles:
     logs: Path
 
 
+class Phase(NamedTuple):
+    """A row of phases.parquet."""
+
+    phase: str
+    cell: str | None
+    start_ns: int
+    end_ns: int
+
+
+def run_session(spec: SessionSpec, files: SessionFiles) -> None:
+    """Measure a session and write its raw files into `files.output`; the logs stay also after a failure.
+
+    After a failure under load, the measurements up to then are in the folder `partial` of the logs.
+
+    Raises:
+        InputError, RunError: see `SessionRun`.
+    """
+    files.logs.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(files.logs / PARTIAL, ignore_errors=True)
+    run = SessionRun(spec, files)
+    try:
+        run_until_signal(run.measure(), lambda name: run.progress.say(f"{name}: stopping the server"))
+    except RunError as error:
+        if run.load_phase is not None:
+            keep_partial(files.logs, run.phases, run.load_phase, run.clock_anchor, error)
+        raise
+
+
 class SessionRun:
-    """One run of a session; `measure` is called once."""
+    """One run of a session; `measure` is called once.
+
+    Attributes:
+        phases: those that are over.
+        load_phase: the name of the load phase that runs or ran last; None before the first.
+        clock_anchor: the session's.
+    """
 
     def __init__(self, spec: SessionSpec, files: SessionFiles) -> None:
         """Read the plan, and check all that can be checked before anything starts.
@@ -141,23 +133,28 @@ class SessionRun:
         """
         self.spec = spec
         self.files = files
-        self.model: Mapping[str, Any] = read_json(files.model)
-        self.load = SessionLoad(spec, files.prompts, files.schedule, files.logs / "load")
-        self.gpus = gpus_of(spec.server, spec.server_settings)
-        self.access = Access.of(spec.client, attached=spec.mode == "attach")
-        self.log = files.logs / "power.arrows"
-        self.phases: list[dict[str, Any]] = []
-        self.metrics_log = files.logs / "server_metrics.arrows"
-        self.facts: dict[str, Any] = {"launch": None, "stop": None, "missing": {}, "machine_cpu": {}}
-        self.poller: MetricsPoller | None = None
-        self.launch_spec: LaunchSpec | None = None
-        self.under_way: str | None = None
-        if spec.mode == "launch":
+        self.phases: list[Phase] = []
+        self.load_phase: str | None = None
+        self.clock_anchor: dict[str, int] = {}
+        model = read_json(files.model)
+        self._model_name: str = model["name"]
+        self._load = SessionLoad(spec, files.prompts, files.schedule, files.logs / "load")
+        self._gpus = server_gpus(spec.server, spec.server_settings)
+        self._access = Access.from_config(spec.client, attached=spec.mode == "attach")
+        self._power_log = files.logs / "power.arrows"
+        self._metrics_log = files.logs / "server_metrics.arrows"
+        self._poller: MetricsPoller | None = None
+        self._sampler_stats: SamplerStats | None = None
+        self._launch: LaunchFacts | None = None
+        self._stop: StopFacts | None = None
+        self._missing: dict[str, str] = {}
+        self._machine_cpu: dict[str, CpuUse] = {}
+        self._launch_spec: LaunchSpec | None = None
+        if isinstance(spec.server_settings, LaunchSettings):
             environment = read_json(files.environment)
-            self.launch_spec = launch_spec(spec.server, spec.server_settings, environment, self.model, files.logs)
-            check_before_launch(spec.server, self.launch_spec)
-        so_far = LiveStats(self.load.live, self._generated_tokens)
-        self.progress = Progress(spec.session, spec.planned_s(), so_far)
+            self._launch_spec = launch_spec(spec.server, spec.server_settings, environment, model, files.logs)
+            check_before_launch(spec.server, self._launch_spec)
+        self.progress = Progress(spec.session, spec.planned_s(), LiveStats(self._load.counts, self._generated_tokens))
 
     async def measure(self) -> None:
         """Run the phases, then write every file.
@@ -166,185 +163,216 @@ class SessionRun:
             InputError: the attached server does not answer, or there is no power source.
             RunError: the server or the sampler died, or no request succeeded; no result is written then.
         """
-        self.facts["clock_anchor"] = clock_anchor()
+        self.clock_anchor = clock_anchor()
         cpu_s, wall_s = time.process_time(), time.monotonic()
-        if self.launch_spec is None:
-            await self._measure_attached()
+        if isinstance(self.spec.server_settings, AttachSettings):
+            server = await self._measure_attached(self.spec.server_settings)
         else:
-            await self._measure_launched(self.launch_spec)
-        own = {"cpu_s": time.process_time() - cpu_s, "wall_s": time.monotonic() - wall_s}
-        self.facts |= {"client": self.load.facts, "session_process": own}
-        self._write()
+            server = await self._measure_launched()
+        self._write(server, ProcessUse(cpu_s=time.process_time() - cpu_s, wall_s=time.monotonic() - wall_s))
 
-    async def _measure_launched(self, launch_with: LaunchSpec) -> None:
-        sampler = SamplerProcess(sampler_spec(self.spec.power, self.gpus, status=launch_with.status_path), self.log)
-        launch_with.status_path.unlink(missing_ok=True)
+    async def _measure_launched(self) -> ServerFacts:
+        launch = self._launch_spec
+        assert launch is not None
+        sampler = SamplerProcess(sampler_spec(self.spec.power, self._gpus, status=launch.status_path), self._power_log)
+        launch.status_path.unlink(missing_ok=True)
         async with AsyncExitStack() as stack:
             stack.enter_context(sampler)
             stack.push_async_callback(asyncio.sleep, log_tail_s(self.spec.power))
-            watch = self._watch(sampler)
-            await watch.wait(1.0)
+            watchdog = self._watchdog(sampler)
+            await watchdog.wait(1.0)
             self.progress.begin("launch")
             begun_ns = time.monotonic_ns()
-            with keys_of(self.spec.server, launch_with):
-                server = await watch.run(
-                    launch_server(launch_with, on_progress=lambda _, line: self.progress.tick(line[-80:]))
+            with config_keys(self.spec.server, launch):
+                server = await watchdog.run(
+                    launch_server(launch, on_progress=lambda _, line: self.progress.tick(line[-80:]))
                 )
             await stack.enter_async_context(server)
-            watch.server = server
-            self._phase("launch", begun_ns)
-            self.facts["launch"] = {
-                "ready_after_s": server.ready_after_s,
-                "pid": server.server_pid,
-                "command": command(launch_with),
-                "environment": recorded_environment(server_environment(launch_with, os.environ)),
-                "gpus": self.gpus,
-            }
-            self.facts["server"] = self._server_facts(server.version, server.base_url)
-            await self._load(watch, server.base_url, launch_with.served_model_name)
-            watch.server = None
+            watchdog.server = server
+            self._note_phase("launch", begun_ns)
+            self._launch = LaunchFacts(
+                ready_after_s=server.ready_after_s,
+                pid=server.server_pid,
+                command=command(launch),
+                environment=recorded_environment(server_environment(launch, os.environ)),
+                gpus=self._gpus,
+            )
+            await self._run_load(watchdog, server.base_url, launch.served_model_name)
+            watchdog.server = None
             self.progress.begin("stop")
             begun_ns = time.monotonic_ns()
-            self.facts["stop"] = await server.stop()
-            self._phase("stop", begun_ns)
-            await self._post_idle(watch)
-        self.facts["sampler"] = sampler.stop()
+            self._stop = msgspec.convert((await server.stop())._asdict(), StopFacts)
+            self._note_phase("stop", begun_ns)
+            await self._post_idle(watchdog)
+        self._sampler_stats = sampler.stop()
+        return ServerFacts(name=self.spec.server, version=server.version, endpoint=server.base_url)
 
-    async def _post_idle(self, watch: Watchdog) -> None:
-        """Idle after the run, with the locks held again: the guardian let go of them with the server."""
+    async def _post_idle(self, watchdog: Watchdog) -> None:
+        """Idle after the run, with the locks held again: the guardian released them with the server."""
         if self.spec.post_idle_s == 0:
-            self.facts["missing"]["post_idle"] = "idle.post_s is 0"
+            self._missing["post_idle"] = "idle.post_s is 0"
             return
         self.progress.begin("post-run idle")
         try:
-            locks = acquire_locks(cards_of(self.gpus))
+            locks = acquire_locks(cards_of(self._gpus))
         except InputError as error:
-            self.facts["missing"]["post_idle"] = f"another run began at once: {error}"
+            self._missing["post_idle"] = f"another run began at once: {error}"
             return
         with locks:
-            await watch.wait(self.spec.settle_s)
-            await self._idle(watch, "post_idle", self.spec.post_idle_s)
+            await watchdog.wait(self.spec.settle_s)
+            await self._idle(watchdog, "post_idle", self.spec.post_idle_s)
 
-    async def _measure_attached(self) -> None:
-        server = await attach_here(self.spec.server, self.spec.server_settings, self.access)
-        self.facts["missing"] |= ATTACHED
-        self.facts["server"] = self._server_facts(server.version, server.base_url)
-        self.model = {**self.model, "name": server.model}
-        sampler = SamplerProcess(sampler_spec(self.spec.power, self.gpus, pid=server.server_pid), self.log)
+    async def _measure_attached(self, settings: AttachSettings) -> ServerFacts:
+        server = await attach_here(self.spec.server, settings, self._access)
+        self._missing |= ATTACHED
+        self._model_name = server.model
+        sampler = SamplerProcess(sampler_spec(self.spec.power, self._gpus, pid=server.server_pid), self._power_log)
         async with AsyncExitStack() as stack:
             stack.enter_context(sampler)
             stack.push_async_callback(asyncio.sleep, log_tail_s(self.spec.power))
-            watch = self._watch(sampler)
-            watch.attached = WatchedProcess.of(server.server_pid) if server.server_pid else None
-            await watch.wait(1.0)
-            await self._load(watch, server.base_url, server.model)
-        self.facts["sampler"] = sampler.stop()
+            watchdog = self._watchdog(sampler)
+            watchdog.attached = WatchedProcess.of(server.server_pid) if server.server_pid else None
+            await watchdog.wait(1.0)
+            await self._run_load(watchdog, server.base_url, server.model)
+        self._sampler_stats = sampler.stop()
+        return ServerFacts(name=self.spec.server, version=server.version, endpoint=server.base_url)
 
-    def _watch(self, sampler: SamplerProcess) -> Watchdog:
-        self.progress.so_far.power = lambda: labelled_power(sampler.latest())
+    def _watchdog(self, sampler: SamplerProcess) -> Watchdog:
+        self.progress.stats.power = lambda: labelled_power(sampler.latest())
         return Watchdog(self.progress, sampler)
 
     def _generated_tokens(self) -> int:
-        """The server's own count at the last scrape; where it gives none, that of the answers that have ended."""
-        newest = self.poller.newest("generated") if self.poller else None
-        return self.load.tokens() if newest is None else int(newest)
+        """Return the server's own count at the last scrape; without it, the tokens of the answers that have ended."""
+        newest = self._poller.newest("generated") if self._poller else None
+        return self._load.tokens() if newest is None else int(newest)
 
-    def _server_facts(self, version: str | None, endpoint: str) -> dict[str, Any]:
-        return {"name": self.spec.server, "version": version, "endpoint": endpoint}
+    async def _run_load(self, watchdog: Watchdog, endpoint: str, model: str) -> None:
+        """Run loaded idle, then the cells, with the server's metrics polled all along.
 
-    async def _load(self, watch: Watchdog, endpoint: str, model: str) -> None:
-        """Loaded idle, then the cells, with the server's metrics polled all along.
-
-        Right before and after each cell they are read once more, with nothing in flight, so that what the server
-        counted in a cell is known exactly. How long the machine's CPUs were busy in it is noted too.
+        Right before and after each cell they are read once more, with nothing in flight, so that the server's counts of
+        a cell are known exactly. The CPU time of the machine is noted for each cell too.
         """
-        self.poller = poller = MetricsPoller(endpoint, self.spec.metrics_interval_s, self.metrics_log, self.access)
+        self._poller = poller = MetricsPoller(endpoint, self.spec.metrics_interval_s, self._metrics_log, self._access)
         busy_cpu = MachineCpuTime()
         async with AsyncExitStack() as stack:
-            await watch.run(stack.enter_async_context(self.load.team(endpoint, model)))
+            await watchdog.run(stack.enter_async_context(self._load.workers(endpoint, model)))
             poller.start()
             stack.push_async_callback(poller.stop)
             self.progress.begin("loaded idle")
-            await watch.run(poller.scrape_now())
+            await watchdog.run(poller.scrape_now())
             if busy := poller.requests():
-                self.facts["missing"]["loaded_idle"] = f"others were using the server ({busy:.0f} requests running)"
+                self._missing["loaded_idle"] = f"others were using the server ({busy:.0f} requests running)"
             else:
-                await watch.wait(self.spec.settle_s)
-                await self._idle(watch, "loaded_idle", self.spec.loaded_idle_s)
+                await watchdog.wait(self.spec.settle_s)
+                await self._idle(watchdog, "loaded_idle", self.spec.loaded_idle_s)
             for cell in self.spec.cells:
-                self.under_way = stage_name(cell)
-                self.progress.begin(stage_name(cell), closed=cell.arrival.get("process") == "closed")
-                await watch.run(poller.scrape_idle())
+                self.load_phase = cell.phase_name
+                self.progress.begin(cell.phase_name, closed=cell.arrival.get("process") == "closed")
+                await watchdog.run(poller.scrape_idle())
                 before_s, busy_s = time.monotonic(), busy_cpu.seconds()
-                times = await watch.run(self.load.run_cell(cell))
-                self.facts["machine_cpu"][cell.name] = {
-                    "busy_s": busy_cpu.seconds() - busy_s,
-                    "wall_s": time.monotonic() - before_s,
-                }
-                await watch.run(poller.scrape_idle())
+                times = await watchdog.run(self._load.run_cell(cell))
+                self._machine_cpu[cell.name] = CpuUse(
+                    busy_s=busy_cpu.seconds() - busy_s, wall_s=time.monotonic() - before_s
+                )
+                await watchdog.run(poller.scrape_idle())
                 kind = "warmup" if cell.kind == "warmup" else "window"
-                self._phase(kind, times.start_ns, times.end_ns, cell.name)
-                self._phase("drain", times.end_ns, times.drained_ns, cell.name)
+                self.phases.append(Phase(kind, cell.name, times.start_ns, times.end_ns))
+                self.phases.append(Phase("drain", cell.name, times.end_ns, times.drained_ns))
 
-    async def _idle(self, watch: Watchdog, phase: str, duration_s: float) -> None:
+    async def _idle(self, watchdog: Watchdog, phase: str, duration_s: float) -> None:
         begun_ns = time.monotonic_ns()
-        await watch.wait(duration_s)
-        self._phase(phase, begun_ns)
+        await watchdog.wait(duration_s)
+        self._note_phase(phase, begun_ns)
 
-    def _phase(self, phase: str, start_ns: int, end_ns: int | None = None, cell: str | None = None) -> None:
-        end_ns = time.monotonic_ns() if end_ns is None else end_ns
-        self.phases.append({"phase": phase, "cell": cell, "start_ns": start_ns, "end_ns": end_ns})
+    def _note_phase(self, phase: str, start_ns: int) -> None:
+        self.phases.append(Phase(phase, None, start_ns, time.monotonic_ns()))
 
-    def _write(self) -> None:
-        output, anchor = self.files.output, self.facts["clock_anchor"]
-        counted = finish_log(self.facts.pop("sampler"), self.log, output / "power.parquet")
-        self.load.write(output, anchor)
-        poller = self.poller
-        compact_metrics_log(self.metrics_log, output / "server_metrics.parquet", clock_anchor=anchor)
-        write_table(output / "phases.parquet", self.phases, phases.SCHEMA, clock_anchor=anchor)
-        cells = {
-            cell.name: {
-                "kind": cell.kind,
-                "workload": cell.workload,
-                "arrival": dict(cell.arrival),
-                "duration_s": cell.duration_s,
-            }
+    def _write(self, server: ServerFacts, own_use: ProcessUse) -> None:
+        assert self._sampler_stats is not None
+        output, anchor, poller = self.files.output, self.clock_anchor, self._poller
+        interval_s = self.spec.power["interval_s"]
+        power = finish_log(self._sampler_stats, self._power_log, output / "power.parquet", interval_s)
+        self._load.write(output, anchor)
+        compact_metrics_log(self._metrics_log, output / "server_metrics.parquet", clock_anchor=anchor)
+        write_phases(output, self.phases, anchor)
+        windows = {
+            cell.name: WindowPlan(
+                kind=cell.kind, workload=cell.workload, arrival=dict(cell.arrival), duration_s=cell.duration_s
+            )
             for cell in self.spec.cells
         }
-        warmup = cells.pop("warmup", None)
-        write_json(
-            output / "session.json",
-            {
-                "session": self.spec.session,
-                "machine": self.spec.machine,
-                "mode": self.spec.mode,
-                "model": self.model["name"],
-                "power": {"interval_s": self.spec.power["interval_s"], **counted},
-                "windows": cells,
-                "warmup": warmup,
-                "characterisation": profiles_of(cards_of(self.gpus)),
-                "metrics": {"scrapes": poller.scrapes, "errors": poller.errors, "last_error": poller.last_error}
-                if poller
-                else None,
-                **self.facts,
-            },
+        warmup = windows.pop("warmup", None)
+        document = SessionDocument(
+            session=self.spec.session,
+            machine=self.spec.machine,
+            mode=self.spec.mode,
+            model=self._model_name,
+            power=power,
+            windows=windows,
+            warmup=warmup,
+            characterisation=msgspec.convert(profiles_of(cards_of(self._gpus)), dict[str, ProfileFile]),
+            metrics=MetricsPolling(scrapes=poller.scrapes, errors=poller.errors, last_error=poller.last_error)
+            if poller
+            else None,
+            launch=self._launch,
+            stop=self._stop,
+            missing=self._missing,
+            machine_cpu=self._machine_cpu,
+            clock_anchor=msgspec.convert(anchor, ClockAnchor),
+            server=server,
+            client=self._load.cost,
+            session_process=own_use,
         )
+        write_document(output / SessionDocument.FILE, document)
 
 
-def run_session(spec: SessionSpec, files: SessionFiles) -> None:
-    """Measure a session and write its raw files into `files.output`; logs stay whatever happens.
+def write_phases(folder: Path, phases: Sequence[Phase], anchor: Mapping[str, int]) -> None:
+    """Write phases.parquet into a folder."""
+    rows = [phase._asdict() for phase in phases]
+    write_table(folder / "phases.parquet", rows, PHASES_SCHEMA, clock_anchor=dict(anchor))
 
-    Where it fails once load was sent, what was measured until then lies in the folder `partial` of the logs.
 
-    Raises:
-        InputError, RunError: see `SessionRun`.
+def keep_partial(
+    logs: Path, phases: Sequence[Phase], load_phase: str, anchor: Mapping[str, int], error: RunError
+) -> None:
+    """Turn the readable part of a failed session's logs into files, and add their place and content to the error.
+
+    Args:
+        logs: the session's folder of logs, holds power.arrows, server_metrics.arrows and load/.
+        phases: those that were over.
+        load_phase: the phase in which it failed.
+        anchor: the session's clock anchor.
+        error: why it failed.
     """
-    files.logs.mkdir(parents=True, exist_ok=True)
-    clear_partial(files.logs)
-    run = SessionRun(spec, files)
-    try:
-        run_until_signal(run.measure(), lambda name: run.progress.say(f"{name}: stopping the server"))
-    except RunError as error:
-        if run.under_way is not None:
-            keep_partial(files.logs, run.phases, run.under_way, run.facts["clock_anchor"], error)
-        raise
+    folder = logs / PARTIAL
+    facts = {"clock_anchor": dict(anchor), "failure": str(error), "under_way": load_phase}
+    write_json(folder / "session.json", facts)
+    write_phases(folder, phases, anchor)
+    files: dict[str, Callable[[Path], object]] = {
+        "requests": lambda target: merge_request_logs(logs / "load", target, clock_anchor=dict(anchor)),
+        "power": lambda target: compact_power_log(logs / "power.arrows", target),
+        "server_metrics": lambda target: compact_metrics_log(
+            logs / "server_metrics.arrows", target, clock_anchor=dict(anchor)
+        ),
+    }
+    for name, make in files.items():
+        # The error is the one to see; a log that cannot be read stays as it is.
+        with suppress(RunError, OSError, pa.ArrowInvalid):
+            make(folder / f"{name}.parquet")
+    error.add_note(
+        f"What was measured until then is kept in {folder}: {_partial_content(folder)}. It goes into no result."
+    )
+
+
+def _partial_content(folder: Path) -> str:
+    requests, power = folder / "requests.parquet", folder / "power.parquet"
+    parts = []
+    if requests.is_file():
+        counts = pc.value_counts(pq.read_table(requests, columns=["status"])["status"]).to_pylist()
+        statuses = ", ".join(f"{count['counts']} {count['values']}" for count in counts)
+        parts.append(f"requests ({statuses})" if statuses else "no request")
+    if power.is_file():
+        times = pc.min_max(pq.read_table(power, columns=["timestamp_ns"])["timestamp_ns"]).as_py()
+        if times["max"] is not None:
+            parts.append(f"power over {(times['max'] - times['min']) / 1e9:.0f} s")
+    return " and ".join(parts) or "only logs"

@@ -1,33 +1,78 @@
-"""What a session is told: one JSON object, made from the configuration by `plan.specs`.
+"""The settings of the rules `idle_baseline` and `session`, as JSON objects.
 
-The configuration's models are not imported here on purpose: whatever this module imports repeats every measurement
-when it is edited.
+`plan.workflow_params` makes them from the configuration and takes the decisions that depend on the machine. A missing
+key is refused.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from inference_energy.acquire.load.settings import WORKLOAD_SETTINGS
+import msgspec
+
+from inference_energy.acquire.load.settings import workload_settings
+from inference_energy.config.load.client import ClientConfig
+from inference_energy.contracts.load_client import WorkloadSettings
+from inference_energy.errors import InputError
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class LaunchSettings:
+    """A server to launch; see `config.servers.LaunchServer`.
+
+    Attributes:
+        environment: the source of vLLM; never `auto`.
+        back_end: vLLM's back end.
+    """
+
+    environment: str
+    back_end: Literal["cpu", "gpu"]
+    interpreter: str | None
+    container: list[str] | None
+    host: str
+    port: int
+    gpus: str | list[int | str]
+    arguments: dict[str, Any]
+    variables: dict[str, str]
+    ready_timeout_s: float
+    grace_s: float
+
+
+@dataclass(frozen=True)
+class AttachSettings:
+    """A running endpoint; see `config.servers.AttachServer`."""
+
+    endpoint: str
+    model: str | None
+    gpus: str | list[int | str]
+
+
+ServerSettings = LaunchSettings | AttachSettings
 
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One stretch of load as the session needs it.
+    """One stretch of load.
 
     Attributes:
         workload: the workload's name.
-        settings: what of the workload concerns the client, as `acquire.load.worker.spec.CellSettings` has it. What
-            else it says, of prompts, lengths and turns, is in the plan's files.
-        arrival: the arrival process, noted in session.json.
+        settings: how its requests ask. Its prompts, lengths and turns are in the plan's files.
+        arrival: the arrival process, for session.json.
     """
 
     name: str
     kind: str
     duration_s: float
     workload: str
-    settings: Mapping[str, Any]
+    settings: WorkloadSettings
     arrival: Mapping[str, Any]
+
+    @property
+    def phase_name(self) -> str:
+        """The name of the cell's phase in progress lines."""
+        return "warm-up" if self.kind == "warmup" else f"window {self.name}"
 
 
 @dataclass(frozen=True)
@@ -36,13 +81,9 @@ class SessionSpec:
 
     Attributes:
         session, machine, server: names.
-        mode: `launch` or `attach`.
-        server_settings: for launch: environment, interpreter, container, host, port, gpus, arguments, variables,
-            ready_timeout_s, grace_s; for attach: endpoint, model, gpus.
-        power: interval_s, sources, modelled.
+        power: the section of that name.
         loaded_idle_s, post_idle_s, settle_s: durations around the load.
-        client: request_timeout_s, drain_s, workers, transport, api_key_env, ca_file, verify, connections; see
-            `acquire.load.worker.spec.LoadSpec`.
+        client: the load client.
         metrics_interval_s: period of reading /metrics.
         cells: warm-up and windows in order.
     """
@@ -50,43 +91,111 @@ class SessionSpec:
     session: str
     machine: str
     server: str
-    mode: str
-    server_settings: Mapping[str, Any]
+    server_settings: ServerSettings
     power: Mapping[str, Any]
     loaded_idle_s: float
     post_idle_s: float
     settle_s: float
-    client: Mapping[str, Any]
+    client: ClientConfig
     metrics_interval_s: float
     cells: tuple[CellSpec, ...]
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "SessionSpec":
-        """The spec that `stages.params.StageParams.session` wrote."""
-        cells = tuple(
-            CellSpec(
-                name=cell["name"],
-                kind=cell["kind"],
-                duration_s=cell["duration_s"],
-                workload=cell["workload_name"],
-                settings={name: value for name, value in cell["workload"].items() if name in WORKLOAD_SETTINGS},
-                arrival=cell["arrival"],
+        """Read the specification of the rule `session`.
+
+        Raises:
+            InputError: a key is missing or has a wrong value.
+        """
+        try:
+            return cls(
+                session=content["session"],
+                machine=content["machine"],
+                server=content["server"],
+                server_settings=_server_settings(content),
+                power=content["power"],
+                loaded_idle_s=content["loaded_idle_s"],
+                post_idle_s=content["post_idle_s"],
+                settle_s=content["settle_s"],
+                client=ClientConfig.model_validate(content["client"]),
+                metrics_interval_s=content["metrics_interval_s"],
+                cells=tuple(
+                    CellSpec(
+                        name=cell["name"],
+                        kind=cell["kind"],
+                        duration_s=cell["duration_s"],
+                        workload=cell["workload_name"],
+                        settings=workload_settings(cell["workload"]),
+                        arrival=cell["arrival"],
+                    )
+                    for cell in content["cells"]
+                ),
             )
-            for cell in content["cells"]
-        )
-        return cls(**{**content, "cells": cells})
+        except KeyError as error:
+            raise InputError(f"--spec: the key {error} is missing") from error
+
+    @property
+    def mode(self) -> Literal["launch", "attach"]:
+        """Whether the server is launched, or runs already."""
+        return "launch" if isinstance(self.server_settings, LaunchSettings) else "attach"
 
     def planned_s(self) -> list[tuple[str, float]]:
-        """The stages with the time each is expected to take, for the estimate of what remains [s]."""
+        """Return the phases with their expected durations [s], for the estimate of the time that remains."""
         launch = self.mode == "launch"
-        stages = [("launch", 60.0)] if launch else []
-        stages.append(("loaded idle", self.settle_s + self.loaded_idle_s))
-        stages += [(stage_name(cell), cell.duration_s + min(5.0, self.client["drain_s"])) for cell in self.cells]
+        phases = [("launch", 60.0)] if launch else []
+        phases.append(("loaded idle", self.settle_s + self.loaded_idle_s))
+        phases += [(cell.phase_name, cell.duration_s + min(5.0, self.client.drain_s)) for cell in self.cells]
         if launch:
-            stages += [("stop", 5.0), ("post-run idle", self.settle_s + self.post_idle_s)]
-        return stages
+            phases += [("stop", 5.0), ("post-run idle", self.settle_s + self.post_idle_s)]
+        return phases
 
 
-def stage_name(cell: CellSpec) -> str:
-    """What progress calls a cell."""
-    return "warm-up" if cell.kind == "warmup" else f"window {cell.name}"
+@dataclass(frozen=True)
+class IdleSpec:
+    """An idle baseline.
+
+    Attributes:
+        machine, server: names.
+        power: the section of that name.
+        cold_s: its duration.
+        client: for an attached server the client's `api_key_env`, `ca_file` and `verify`.
+    """
+
+    machine: str
+    server: str
+    server_settings: ServerSettings
+    power: Mapping[str, Any]
+    cold_s: float
+    client: ClientConfig
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "IdleSpec":
+        """Read the specification of the rule `idle_baseline`.
+
+        Raises:
+            InputError: a key is missing or has a wrong value.
+        """
+        try:
+            return cls(
+                machine=content["machine"],
+                server=content["server"],
+                server_settings=_server_settings(content),
+                power=content["power"],
+                cold_s=content["cold_s"],
+                client=ClientConfig.model_validate(content["client"]),
+            )
+        except KeyError as error:
+            raise InputError(f"--spec: the key {error} is missing") from error
+
+
+def _server_settings(content: Mapping[str, Any]) -> ServerSettings:
+    if content["mode"] == "launch":
+        return _convert(content["server_settings"], LaunchSettings)
+    return _convert(content["server_settings"], AttachSettings)
+
+
+def _convert(content: Mapping[str, Any], kind: type[Settings]) -> Settings:
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"--spec: server_settings: {error}") from error

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from inference_energy.acquire.load.settings import WORKLOAD_SETTINGS
+from inference_energy.acquire.load.settings import workload_settings
 from inference_energy.acquire.load.standalone import CELL
 from inference_energy.acquire.server.attach import Access, AttachedServer, attach
 from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
@@ -40,8 +40,7 @@ def prepare(argument: dict[str, Any]) -> dict[str, Any]:
     """
     test, folder = LoadTest.model_validate(argument["test"]), Path(argument["folder"])
     cells = build_cells(test)
-    client = test.client.model_dump()
-    access = None if test.plan_only else Access.of(client, attached=True)
+    access = None if test.plan_only else Access.from_config(test.client, attached=True)
     servers = asyncio.run(_attach(test, access)) if access else []
     facts, notes = _write_plan(test, cells, folder)
     if access:
@@ -52,8 +51,7 @@ def prepare(argument: dict[str, Any]) -> dict[str, Any]:
         LoadPlan(
             endpoints=tuple(server.base_url for server in servers),
             model=test.model,
-            workload={name: workload[name] for name in WORKLOAD_SETTINGS},
-            client=client,
+            workload=asdict(workload_settings(workload)),
             server_pid=pids[0] if len(pids) == 1 else None,
             scheduled=facts["last_arrival_s"] is not None,
             plan=facts,
@@ -110,8 +108,8 @@ async def _attach(test: LoadTest, access: Access) -> list[AttachedServer]:
 def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[Notice]]:
     """Write prompts.parquet and schedule.parquet, copy them where they are to be kept; return facts and notes."""
     prompts, schedule = folder / "prompts.parquet", folder / "schedule.parquet"
+    requests = session_requests(cells, test.seed)  # first, because its errors name the key of a file
     sources = digests(plan_files(cells))
-    requests = session_requests(cells, test.seed)
     write_plan(prompts, prompt_tables(cells, test.seed, test.vocabulary), PROMPTS, sources)
     table = make_schedule(requests, read_prompts(prompts))
     write_plan(schedule, [table], SCHEDULE, sources)

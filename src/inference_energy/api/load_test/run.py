@@ -15,12 +15,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from inference_energy.acquire.load.live_counts import LiveCounts
-from inference_energy.acquire.load.standalone import CELL, LOGS, LoadRun, LoadRunResult, run_test
+from inference_energy.acquire.load.standalone import CELL, LOGS, LoadRun, LoadRunResult, run_plan
 from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.server.guardian_client import WatchedProcess
 from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad
 from inference_energy.api.load_test.subprocess_call import call_subprocess
+from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.errors import InputError, Notice, RunError
 
 if TYPE_CHECKING:
@@ -51,8 +54,8 @@ class Display:
         """Show nothing more."""
 
 
-def run(test: LoadTest, display: Display) -> dict[str, Any]:
-    """Plan, send and sum up; return the summary. With `plan_only` only plan, and return the `LoadPlan`.
+def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
+    """Plan, send and sum up a load; return the summary. With `plan_only` only plan, and return the `LoadPlan`.
 
     Ctrl-C and SIGTERM end the load early, and so does the end of the server if its process is visible; everything sent
     until then is kept and summed up.
@@ -61,6 +64,7 @@ def run(test: LoadTest, display: Display) -> dict[str, Any]:
         InputError: a setting, the plan, an endpoint or an output file cannot be used; nothing was sent.
         RunError: a process died before anything was sent, or summing up failed; then the logs are kept.
     """
+    display = display or Display()
     for path in test.targets:
         ensure_writable(path)
     folder = Path(tempfile.mkdtemp(prefix="load-test-"))
@@ -109,8 +113,8 @@ def _send(test: LoadTest, plan: LoadPlan, folder: Path, display: Display) -> Sen
         model=plan.model,
         duration_s=test.duration_s,
         warmup_s=test.warmup_s,
-        workload=plan.workload,
-        client=plan.client,
+        workload=WorkloadSettings(**plan.workload),
+        client=test.client,
     )
     with _power(test, plan, folder) as sampler:
         display.begin(closed=not plan.scheduled, power=None if sampler is None else _labelled(sampler))
@@ -147,7 +151,7 @@ async def _until_stopped(folder: Path, settings: LoadRun, display: Display, serv
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop_sending)
     try:
-        return replace(_sent_load(await run_test(folder, settings, tick, stop)), failure=failure)
+        return replace(_sent_load(await run_plan(folder, settings, tick, stop)), failure=failure)
     except RunError as error:
         if not any((folder / LOGS).glob("requests-*.arrows")):
             raise
@@ -155,7 +159,7 @@ async def _until_stopped(folder: Path, settings: LoadRun, display: Display, serv
 
 
 def _sent_load(result: LoadRunResult) -> SentLoad:
-    times, client = result.times, dict(result.client)
+    times, client = result.times, msgspec.to_builtins(result.client)
     if CELL not in client["cells"]:
         # Stopped before its end: the CPU time of the processes since they were ready.
         cpu_s = sum(worker["cpu_s"] - (worker["startup_cpu_s"] or 0.0) for worker in client["workers"])
@@ -200,7 +204,7 @@ def _power(test: LoadTest, plan: LoadPlan, folder: Path) -> Iterator["SamplerPro
 
 
 def _labelled(sampler: "SamplerProcess") -> Callable[[], Mapping[str, float]]:
-    from inference_energy.acquire.session.run import labelled_power
+    from inference_energy.acquire.session.live_stats import labelled_power
 
     return lambda: labelled_power(sampler.latest())
 

@@ -33,7 +33,9 @@ class LoadTest(Section):
     """Everything that a load test is told. Keys that are not set keep the defaults of the configuration."""
 
     endpoints: list[str] = Field(
-        min_length=1, description="base URL of an OpenAI-compatible server, without /v1; several are used in turn"
+        min_length=1,
+        description="base URL of an OpenAI-compatible server, without /v1; several are used in turn, and a "
+        "conversation stays where it began",
     )
     model: str = Field(description="model name at the endpoint")
     output: Path = Field(description="request log to write; CSV or Parquet by its ending")
@@ -94,7 +96,7 @@ class LoadPlan:
 
     Attributes:
         endpoints: base URLs; `model` is the name there.
-        workload, client: settings for the load processes, see `acquire.load.standalone.LoadRun`.
+        workload: fields of `WorkloadSettings`.
         server_pid: the server's process if it is on this machine and visible.
         scheduled: whether requests have times of their own, as in open loops.
         plan: facts about the cell `load-test`, see `prepare.plan_facts`.
@@ -104,8 +106,7 @@ class LoadPlan:
 
     endpoints: tuple[str, ...]
     model: str
-    workload: dict[str, object]
-    client: dict[str, object]
+    workload: dict[str, Any]
     server_pid: int | None
     scheduled: bool
     plan: dict[str, float | None]
@@ -125,7 +126,7 @@ class SentLoad:
     Attributes:
         start_ns, end_ns, drained_ns: of the cell; None if it was stopped before its end.
         stopped_ns: when it was stopped.
-        client: see `acquire.load.worker_pool.WorkerPool.finish`.
+        client: see `contracts.documents.session.LoadClient`.
         machine_busy_s: CPU time of all programs on this machine during the cell [s]; None if unknown.
         failure: why the load broke off; None if it did not.
         power: the sampler's counts, see `acquire.power.sampler_handle.SamplerStats`; None without a sampler.

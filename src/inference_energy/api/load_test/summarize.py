@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from inference_energy.acquire.load.request_log import merge_request_logs
-from inference_energy.acquire.load.standalone import CELL, LOGS, WARMUP, write_csv
+from inference_energy.acquire.load.request_log import merge_request_logs, write_csv
+from inference_energy.acquire.load.standalone import CELL, LOGS, WARMUP
 from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.server.attach import Access
 from inference_energy.analysis.client_cost import client_energy
@@ -37,7 +37,7 @@ def summarize(argument: dict[str, Any]) -> dict[str, Any]:
     """
     test, folder = LoadTest.model_validate(argument["test"]), Path(argument["folder"])
     plan, sent = LoadPlan.from_dict(argument["plan"]), SentLoad(**argument["sent"])
-    access = Access.of(plan.client, attached=True)
+    access = Access.from_config(test.client, attached=True)
     asyncio.run(scrape(plan.endpoints, folder / AFTER, access))
     merged, measured = folder / "requests.parquet", folder / "measured.parquet"
     merge_request_logs(folder / LOGS, merged, clock_anchor=plan.clock_anchor)

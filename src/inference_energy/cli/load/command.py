@@ -51,7 +51,7 @@ def load_test(**typed: Any) -> None:
     """
     from rich.console import Console
 
-    from inference_energy.api.load_test.run import ensure_writable, run
+    from inference_energy.api.load_test.run import ensure_writable, run_load
     from inference_energy.cli.load.document import load_test as parse
     from inference_energy.cli.load.progress_view import LoadDisplay
 
@@ -62,7 +62,7 @@ def load_test(**typed: Any) -> None:
     spelled = spell(test.arrival.process)
     display = LoadDisplay(Console(stderr=True), test, spelled)
     try:
-        result = {**run(test, display), "notes": display.notes}
+        result = {**run_load(test, display), "notes": display.notes}
     except InputError as error:
         raise InputError(error.notice.spelled(spelled)) from error
     show(test, result, json_file)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inference_energy.acquire.load.live_counts import LiveCounts
-from inference_energy.acquire.session.live_stats import LiveStats, Progress, Stages, clock, format_stats
+from inference_energy.acquire.session.live_stats import LiveStats, PhaseClock, Progress, clock, format_stats
 from inference_energy.api.load_test.run import Display
 from inference_energy.api.load_test.settings import LoadTest
 from inference_energy.errors import Notice, Setting
@@ -105,7 +105,7 @@ class Screen:
     """A progress bar and a table of the load so far, redrawn in place."""
 
     def __init__(self, console: Console, stages: Sequence[tuple[str, float]], so_far: LiveStats) -> None:
-        self._stages = Stages(stages)
+        self._stages = PhaseClock(stages)
         self._so_far = so_far
         self._drawn_s = 0.0
         # No refresh thread: it is redrawn when counts come in.
@@ -146,8 +146,8 @@ class Screen:
         total_s = stages.planned_s or None
         head.add_row(
             Text(stages.name),
-            ProgressBar(total=total_s, completed=stages.in_stage_s, width=BAR_WIDTH, pulse=total_s is None),
-            Text(f"{clock(stages.in_stage_s)} of {clock(stages.planned_s)}" if total_s else clock(stages.in_stage_s)),
+            ProgressBar(total=total_s, completed=stages.in_phase_s, width=BAR_WIDTH, pulse=total_s is None),
+            Text(f"{clock(stages.in_phase_s)} of {clock(stages.planned_s)}" if total_s else clock(stages.in_phase_s)),
             Text(f"about {clock(stages.remaining_s)} left"),
         )
         figures = self._so_far.figures()

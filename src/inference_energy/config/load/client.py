@@ -1,31 +1,39 @@
-"""The load client."""
+"""The load client, as users set it: bounds and descriptions; the defaults are those of the client itself."""
 
 import re
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from inference_energy.config.base import Section
+from inference_energy.contracts.load_client import ClientSettings, TransportName
 
 
 class ClientConfig(Section):
     """The load client."""
 
-    request_timeout_s: float = Field(300, gt=0, description="a request that takes longer has failed [s]")
+    request_timeout_s: float = Field(
+        ClientSettings.request_timeout_s, gt=0, description="a request that takes longer has failed [s]"
+    )
     drain_s: float = Field(60, ge=0, description="after a window, wait this long for requests in flight [s]")
     workers: int = Field(1, ge=1, le=64, description="client processes that share the load")
-    transport: Literal["auto", "plain", "aiohttp"] = Field(
-        "auto", description="auto and plain: the light one; aiohttp: another HTTP client, where the light one fails"
+    transport: TransportName = Field(
+        ClientSettings.transport,
+        description="auto and plain: the light one; aiohttp: another HTTP client, where the light one fails",
     )
     api_key_env: str | None = Field(
         None,
         description="name of the environment variable with the API key, never the key; null: OPENAI_API_KEY, if it is "
         "set and the server is attached",
     )
-    ca_file: str | None = Field(None, min_length=1, description="certificates to trust; null: those of the system")
-    verify: bool = Field(True, description="check the server's certificate")
+    ca_file: str | None = Field(
+        ClientSettings.ca_file, min_length=1, description="certificates to trust; null: those of the system"
+    )
+    verify: bool = Field(ClientSettings.verify, description="check the server's certificate")
     connections: int | None = Field(
-        None, ge=1, description="most connections to an endpoint; requests beyond wait, and are late; null: no limit"
+        ClientSettings.connections,
+        ge=1,
+        description="most connections to an endpoint; requests beyond wait, and are late; null: no limit",
     )
 
     @field_validator("api_key_env")

@@ -29,6 +29,7 @@ from inference_energy.config.load.prompts import (
     SyntheticPrompts,
     Turns,
 )
+from inference_energy.contracts.load_client import Api, History, WorkloadSettings
 from inference_energy.errors import Notice, Setting, SettingsError
 
 MAX_TOKENS = 256
@@ -70,22 +71,31 @@ class Workload(Section):
         None, description="exact answer lengths, drawn for each request, in place of max_tokens; needs ignore_eos: true"
     )
     ignore_eos: bool = Field(
-        False, description="generate exactly max_tokens, or what output_length draws; false: an answer may end earlier"
+        WorkloadSettings.ignore_eos,
+        description="generate exactly max_tokens, or what output_length draws; false: an answer may end earlier",
     )
-    api: Literal["completions", "chat"] = Field(
-        "completions", description="completions: /v1/completions; chat: /v1/chat/completions, a prompt as user message"
+    api: Api = Field(
+        WorkloadSettings.api,
+        description="completions: /v1/completions; chat: /v1/chat/completions, a prompt as user message",
     )
-    stream: bool = Field(True, description="have tokens sent as they come; false: no time of a first token")
+    stream: bool = Field(
+        WorkloadSettings.stream, description="have tokens sent as they come; false: no time of a first token"
+    )
     prefix_reuse: bool = Field(
-        False, description="let the server reuse the cached prefix of a prompt sent before; false sends a cache salt"
+        WorkloadSettings.prefix_reuse,
+        description="let the server reuse the cached prefix of a prompt sent before; false sends a cache salt",
     )
-    history: Literal["actual", "planned"] = Field(
-        "actual",
+    history: History = Field(
+        WorkloadSettings.history,
         description="what a conversation's later turns begin with. actual: the server's own answers; planned: those of "
         "the recorded conversation, or random words: every run asks the same",
     )
-    keep_answers: bool = Field(False, description="keep the text of every answer in answers.parquet")
-    chunk_times: bool = Field(False, description="keep the time of every arrival of an answer in chunks.parquet")
+    keep_answers: bool = Field(
+        WorkloadSettings.keep_answers, description="keep the text of every answer in answers.parquet"
+    )
+    chunk_times: bool = Field(
+        WorkloadSettings.chunk_times, description="keep the time of every arrival of an answer in chunks.parquet"
+    )
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="further fields of a request, such as temperature or top_p"
     )

@@ -1,81 +1,30 @@
-"""How requests are sent, and what they ask besides their prompt.
+"""One request: its plan, the bytes of its body, and the observer that follows it.
 
-How requests are sent, and what they ask besides their prompt.
-
-What is sent, and the record of what came back.
-
-Who is told of a request's progress.
-
-The bytes of a request: a workload's prefix, the prompt's fragment, and what is the request's own.
-
-Everything that can be made before the run is: sending joins a few byte strings, so a prompt of 50,000 tokens costs a
-copy, not an encoding.
+A body is a workload's prefix, the prompt's fragment, and the request's own fields. Everything that can be encoded
+before the run is: sending joins a few byte strings, so a prompt of 50,000 tokens costs a copy, not an encoding.
 """
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from operator import attrgetter
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import msgspec
 
+from inference_energy.contracts.load_client import Api, ClientSettings, WorkloadSettings
+from inference_energy.contracts.requests import RequestRecord
 from inference_energy.errors import InputError
 
-KEEP_ALIVE_S = 4.0
-"""Uvicorn closes idle connections after 5 s; one reused later would fail."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """Settings of the client; times in s.
-
-    Attributes:
-        request_timeout_s: a request that takes longer has failed.
-        connect_timeout_s: so has one whose connection takes longer.
-        transport: `auto` is plain, also for https://: it costs less and is later by less; see docs/validation/load.md.
-        api_key: sent as a bearer token; never shown.
-        ca_file: certificates to trust instead of the system's.
-        verify: whether the server's certificate is checked.
-        connections: most connections to an endpoint; None: no limit.
-        keep_alive_s: an idle connection is reused for at most so long.
-    """
-
-    request_timeout_s: float = 300.0
-    connect_timeout_s: float = 30.0
-    transport: Literal["auto", "plain", "aiohttp"] = "auto"
-    api_key: str | None = field(default=None, repr=False)
-    ca_file: Path | None = None
-    verify: bool = True
-    connections: int | None = None
-    keep_alive_s: float = KEEP_ALIVE_S
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WorkloadSettings:
-    """What a workload's requests have in common.
-
-    Attributes:
-        api: `completions` asks /v1/completions with `prompt`, `chat` /v1/chat/completions with `messages`.
-        stream: whether tokens are sent as they come.
-        ignore_eos: generate exactly as many tokens as asked for.
-        history: `actual`: later turns need the text of the answers before them, so answers of conversations are kept.
-        keep_answers: keep the text of every answer.
-        chunk_times: tell the observer of every arrival.
-        parameters: further fields of the body. A null leaves out what the client would send (`temperature`).
-    """
-
-    api: Literal["completions", "chat"] = "completions"
-    stream: bool = True
-    ignore_eos: bool = False
-    history: Literal["actual", "planned"] = "actual"
-    keep_answers: bool = False
-    chunk_times: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-Status = Literal["ok", "failed", "aborted", "skipped"]
+__all__ = [
+    "BodyMaker",
+    "ClientSettings",
+    "PlannedRequest",
+    "RequestObserver",
+    "RequestRecord",
+    "WorkloadSettings",
+    "assistant_message",
+    "prompt_fragment",
+]
 
 
 @dataclass(slots=True)
@@ -86,14 +35,14 @@ class PlannedRequest:
         request_id: unique within the session.
         cell: the phase it belongs to.
         prompt_id: which prompt.
-        prompt: JSON: the value of `prompt`, or with chat what stands in `messages` between the brackets.
+        prompt: JSON: the value of `prompt`, or with chat the messages without the brackets around them.
         max_tokens: most tokens to generate.
         arrival_ns: offset from the cell's start; None: closed loop, or a later turn.
         user: which user of a closed loop sends it.
         conversation: which conversation it belongs to.
         turn: its place there, from 0.
         think_ns: wait after the end of the previous request of the same user or conversation.
-        salt: send a cache salt, so that the server computes the prompt anew.
+        salt: send a cache salt, so that the server does not reuse the prefix of an earlier prompt.
     """
 
     request_id: int
@@ -109,57 +58,11 @@ class PlannedRequest:
     salt: bool = False
 
 
-@dataclass(slots=True)
-class RequestRecord:
-    """One row of requests.parquet; see `contracts.requests`. Times are monotonic ns, token counts the server's.
-
-    Attributes:
-        sent_ns: when the client turned to the network with the attempt that counts: on an open connection the bytes
-            are written at once, otherwise once it is connected. Waiting for a free connection, where their number is
-            limited, comes before it.
-        end_ns: when the answer was complete, had failed, or was cut off.
-        attempts: 2 if the server had closed a reused connection before a byte of the answer came, 0 if none began.
-    """
-
-    request_id: int
-    cell: str
-    worker: int
-    endpoint: str
-    prompt_id: int
-    turn: int | None
-    scheduled_ns: int
-    sent_ns: int | None = None
-    first_token_ns: int | None = None
-    last_token_ns: int | None = None
-    end_ns: int | None = None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    completion_tokens: int | None = None
-    finish_reason: str | None = None
-    status: Status = "aborted"
-    error: str | None = None
-    conversation: int | None = None
-    user: int | None = None
-    attempts: int = 0
-    status_code: int | None = None
-
-    def as_tuple(self) -> tuple[Any, ...]:
-        """The values in the order of `COLUMNS`."""
-        values: tuple[Any, ...] = _values(self)
-        return values
-
-
-COLUMNS = tuple(field.name for field in fields(RequestRecord))
-"""Names of the record's values, in their order."""
-
-_values = attrgetter(*COLUMNS)
-
-
-class Observer(Protocol):
-    """Told of each request as it goes. Called in the timed path: be short, do not raise."""
+class RequestObserver(Protocol):
+    """Follows requests, as the log of a load process does. Called in the timed path: be short, do not raise."""
 
     def sent(self, record: RequestRecord) -> None:
-        """The request is about to be sent, for the first time: `sent_ns` is set."""
+        """The request is about to be sent for the first time: `sent_ns` is set."""
 
     def first_token(self, record: RequestRecord) -> None:
         """The first token has come: `first_token_ns` is set. Never for an answer that is not streamed."""
@@ -169,13 +72,13 @@ class Observer(Protocol):
 
         Args:
             record: the request.
-            timestamp_ns: when they came.
-            events: how many were complete.
-            completion_tokens: tokens so far, if the server says it in its events.
+            timestamp_ns: when the events came.
+            events: number of complete events.
+            completion_tokens: tokens so far, if the server states them in its events.
         """
 
     def ended(self, record: RequestRecord, text: str | None) -> None:
-        """The request has ended in whatever way; `text` is the answer's, where it was to be kept."""
+        """The request has ended in some way; `text` is the answer's, where it was to be kept."""
 
 
 PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
@@ -187,7 +90,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class BodyMaker:
-    """Makes the bodies of one client's requests.
+    """The encoder of one client's request bodies.
 
     Args:
         model: its name at the server.
@@ -200,7 +103,7 @@ class BodyMaker:
         self._frames: dict[WorkloadSettings, tuple[bytes, bytes, bytes]] = {}
 
     def body(self, request: PlannedRequest, workload: WorkloadSettings, history: bytes = b"") -> bytes:
-        """The body of a request; `history` is the inside of `messages` up to it.
+        """Return the body of a request; `history` holds the messages before it, without the brackets.
 
         Raises:
             InputError: `parameters` holds a reserved field.
@@ -216,7 +119,7 @@ class BodyMaker:
         return b"".join(parts)
 
     def _frame(self, workload: WorkloadSettings) -> tuple[bytes, bytes, bytes]:
-        """What stands before the prompt, between it and `max_tokens`' value, and after that."""
+        """Return the bytes before the prompt, from the prompt to the value of `max_tokens`, and after that value."""
         fields = common_fields(self._model, workload)
         opening = _encode(fields)[:-1] + (b',"prompt":' if workload.api == "completions" else b',"messages":[')
         closing = (b"" if workload.api == "completions" else b"]") + b',"max_tokens":'
@@ -227,7 +130,7 @@ class BodyMaker:
 
 
 def common_fields(model: str, workload: WorkloadSettings) -> dict[str, Any]:
-    """The fields that all requests of a workload share.
+    """Return the fields that all requests of a workload share.
 
     Raises:
         InputError: `parameters` holds a reserved field.
@@ -249,13 +152,13 @@ def common_fields(model: str, workload: WorkloadSettings) -> dict[str, Any]:
 
 
 def prompt_fragment(
-    api: Literal["completions", "chat"],
+    api: Api,
     *,
     token_ids: Sequence[int] | None = None,
     text: str | None = None,
     messages: Sequence[Mapping[str, Any]] | None = None,
 ) -> bytes:
-    """The JSON of a prompt as `PlannedRequest.prompt` has it; exactly one form is given.
+    """Encode a prompt as `PlannedRequest.prompt` holds it; exactly one form must be given.
 
     Raises:
         InputError: the form does not fit the API.
@@ -270,5 +173,5 @@ def prompt_fragment(
 
 
 def assistant_message(text: str) -> bytes:
-    """An answer as a message of the history."""
+    """Encode an answer as a message of the history."""
     return _encode({"role": "assistant", "content": text})

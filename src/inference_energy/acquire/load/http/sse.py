@@ -1,16 +1,12 @@
-"""Server-sent events of a completion: bytes to what they say.
+"""An answer as it comes: server-sent events to times, token counts, finish reason and error.
 
-Server-sent events of a completion: bytes to what they say.
-
-Every event is parsed, so what counts as content is exact; msgspec needs 0.4 us for one. A whole arrival is decoded at
+Every event is parsed, so that content is recognized exactly; msgspec needs 0.4 us for one. A whole chunk is decoded at
 once; anything unusual (comments, other fields, several lines, bad JSON) goes through a slower reader of the standard
-(https://html.spec.whatwg.org/multipage/server-sent-events.html).
+(https://html.spec.whatwg.org/multipage/server-sent-events.html). A chunk is what one read of the socket brought.
 
-An answer as it comes: bytes to times, token counts, finish reason and error.
-
-Tokens are counted by the server's `usage`, never by events: one can hold several tokens or none that shows. The first
-token is the first event with content, or the finish event if none had any; the last token is the last event with
-content or a finish reason, for an end token shows no text. Usage and `[DONE]` are neither.
+Tokens are counted by the server's `usage`, never by events: an event can hold several tokens or none that shows. The
+first token is the first event with content, or the finish event if none had any; the last token is the last event with
+content or a finish reason, since an end token shows no text. Usage and `[DONE]` are neither.
 """
 
 import json
@@ -19,22 +15,23 @@ from typing import Annotated, Any
 
 import msgspec
 
-from inference_energy.acquire.load.http.request import Observer, RequestRecord
+from inference_energy.acquire.load.http.request import RequestObserver
+from inference_energy.contracts.requests import RequestRecord
 
 DONE = b"data: [DONE]\n\n"
 
 LAST_EVENTS = 4
-"""Of a long arrival, so many at its end are looked at: finish reason, usage, `[DONE]`, and one to spare."""
+"""Events decoded at the end of a long chunk: finish reason, usage, `[DONE]`, and one to spare."""
 
 FINISHED = (b'_reason":"', b'_reason": "')
 COUNTED = (b'"usage":{', b'"usage": {')
-"""What must not be passed over, with the blanks of JSON writers or without."""
+"""Fields that must not be skipped, with the blanks of JSON writers or without."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
 class Delta(msgspec.Struct, gc=False):
-    """What a chat's choice adds."""
+    """The addition of a chat's choice."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -67,7 +64,7 @@ class Usage(msgspec.Struct, gc=False):
 
 
 class Event(msgspec.Struct, gc=False):
-    """One event; `error` is whatever the server says there."""
+    """One event; `error` has no fixed form."""
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
@@ -80,7 +77,7 @@ _decode_lines = msgspec.json.Decoder(Event).decode_lines
 
 
 def decode_events(data: bytes) -> Sequence[Event]:
-    """Events of bytes that end with an event's end and have line feeds only; `[DONE]` is none."""
+    """Decode bytes that end with an event's end and have line feeds only; `[DONE]` is no event."""
     if data.endswith(DONE):
         data = data[: -len(DONE)]
         if not data:
@@ -99,17 +96,17 @@ def decode_events(data: bytes) -> Sequence[Event]:
 
 
 def decode_ends(data: bytes) -> Sequence[Event] | None:
-    """The first event of many that came together and the last ones, if those between can change nothing.
+    """Decode the first and the last events of a long chunk, if those between can change nothing.
 
-    All of an arrival has one time, so any event with content gives it; finish reason and usage come last. That halves
-    the work for a burst of 128 tokens. An event between that is not JSON goes unnoticed.
+    A chunk has one time, so any event with content gives it; finish reason and usage come last. That halves the work
+    for a burst of 128 tokens. An event between that is not JSON goes unnoticed.
 
     Args:
-        data: as of `decode_events`.
+        data: as for `decode_events`.
 
     Returns:
-        None where every event must be looked at: there may be an error, the first has no content, or a finish or
-        counts came between and not at the end.
+        None where every event must be decoded: there may be an error, the first has no content, or a finish or counts
+        came between and not at the end.
     """
     if b"error" in data:
         return None
@@ -129,12 +126,12 @@ def decode_ends(data: bytes) -> Sequence[Event] | None:
     return [*first, *last]
 
 
-def _any_in(data: bytes, wanted: Sequence[bytes], begin: int, end: int) -> bool:
-    return any(data.find(text, begin, end) >= 0 for text in wanted)
+def _any_in(data: bytes, texts: Sequence[bytes], begin: int, end: int) -> bool:
+    return any(data.find(text, begin, end) >= 0 for text in texts)
 
 
 def has_content(choice: Choice) -> bool:
-    """Whether a choice brought text, reasoning or a tool call."""
+    """Return whether a choice brought text, reasoning or a tool call."""
     if choice.text:
         return True
     delta = choice.delta
@@ -144,12 +141,12 @@ def has_content(choice: Choice) -> bool:
 
 
 def text_of(choice: Choice) -> str:
-    """Text that a choice brought, without reasoning and tool calls."""
+    """Return the text that a choice brought, without reasoning and tool calls."""
     return choice.text or (choice.delta.content if choice.delta else None) or ""
 
 
 def error_text(error: Any) -> str:
-    """The message of an error, of whatever form."""
+    """Return the message of an error in any form."""
     if isinstance(error, dict):
         message = error.get("message")
         return str(message if message else error)
@@ -157,7 +154,7 @@ def error_text(error: Any) -> str:
 
 
 def read_json(data: bytes) -> Any:
-    """JSON that may hold text that is not UTF-8.
+    """Decode JSON that may hold text that is not UTF-8.
 
     Raises:
         ValueError: not JSON.
@@ -169,7 +166,7 @@ def read_json(data: bytes) -> Any:
 
 
 def as_event(content: dict[str, Any]) -> Event:
-    """What can be understood of an event or an answer whose form is not quite as expected."""
+    """Read the usable parts of an event or an answer in an unexpected form."""
     choices = content.get("choices")
     error = content.get("error")
     if error is None and content.get("object") == "error":
@@ -217,7 +214,7 @@ def _read_block(block: bytes) -> Event | None:
 
 
 def shortened(data: bytes, limit: int = 200) -> str:
-    """The beginning of some bytes as text."""
+    """Return the beginning of some bytes as text."""
     return data[: 4 * limit].decode(errors="replace")[:limit]
 
 
@@ -243,7 +240,7 @@ def _as_delta(delta: dict[str, Any]) -> Delta:
 
 
 def _as_text(value: Any) -> str | None:
-    """A text, or that of a list of parts."""
+    """Return a text, or the joined texts of a list of parts."""
     if isinstance(value, list):
         return "".join(str(part.get("text") or "") for part in value if isinstance(part, dict))
     return value if isinstance(value, str) else None
@@ -266,10 +263,10 @@ def _as_count(value: Any) -> int | None:
 
 ERROR_CHARACTERS = 500
 ERROR_BYTES = 2**14
-"""As much of an error's body is kept."""
+"""Part of an error's body that is kept."""
 
 MANY_BYTES = 4096
-"""An arrival longer than this holds many events."""
+"""A chunk longer than this holds many events."""
 
 
 class ExchangeError(Exception):
@@ -285,16 +282,16 @@ class ExchangeError(Exception):
 
 
 class SseAnswer:
-    """Takes in the body of an answer and fills in the record; what had come when it breaks is kept there.
+    """The reader of an answer's body. It fills in the record as data come, so a broken answer keeps its times.
 
     Attributes:
         begun: whether a byte of the answer has come.
 
     Args:
         record: of the request.
-        observer: told of the first token, and of chunks if asked to.
-        stream: whether a stream was asked for.
-        chunk_times: tell of every arrival.
+        observer: told of the first token, and of chunks with `chunk_times`.
+        stream: whether a stream was requested.
+        chunk_times: report every chunk.
         keep_text: keep the answer's text.
     """
 
@@ -314,7 +311,7 @@ class SseAnswer:
     )
 
     def __init__(
-        self, record: RequestRecord, observer: Observer, *, stream: bool, chunk_times: bool, keep_text: bool
+        self, record: RequestRecord, observer: RequestObserver, *, stream: bool, chunk_times: bool, keep_text: bool
     ) -> None:
         self.begun = False
         self._record = record
@@ -331,22 +328,22 @@ class SseAnswer:
 
     @property
     def text(self) -> str | None:
-        """The text so far of the first choice, without reasoning and tool calls; None unless it was to be kept."""
+        """The first choice's text so far, without reasoning and tool calls; None unless it was to be kept."""
         return None if self._texts is None else "".join(self._texts)
 
     def start(self, status_code: int) -> None:
-        """The headers have come."""
+        """Take the status of the answer, whose headers have come."""
         self.begun = True
         self._record.status_code = status_code
         if status_code != 200:
             self._whole = True
 
     def feed(self, data: bytes, now_ns: int) -> None:
-        """A part of the body has come.
+        """Take a part of the body.
 
         Args:
             data: the part, not empty.
-            now_ns: when it came.
+            now_ns: when it came, monotonic.
         """
         if not self._whole and not self._events and not self._pieces and data.lstrip().startswith(b"{"):
             self._whole = True  # the server does not stream
@@ -361,10 +358,10 @@ class SseAnswer:
             data = self._complete_events(data)
         if data:
             events = decode_ends(data) if self._brief and len(data) > MANY_BYTES else None
-            self._take(decode_events(data) if events is None else events, now_ns)
+            self._read_events(decode_events(data) if events is None else events, now_ns)
 
     def finish(self, now_ns: int) -> None:
-        """The body is complete.
+        """End the answer: its body is complete.
 
         Raises:
             ExchangeError: the request failed: the status, an error event, or a stream that ended too early.
@@ -375,9 +372,9 @@ class SseAnswer:
         if record.status_code != 200:
             raise ExchangeError(f"status {record.status_code}: {shortened(rest, ERROR_CHARACTERS)}")
         if self._whole:
-            self._take_whole(rest)
+            self._read_whole(rest)
         elif rest.strip():
-            self._take(decode_events(rest + b"\n\n"), now_ns)  # some servers leave out the last event's end
+            self._read_events(decode_events(rest + b"\n\n"), now_ns)  # some servers leave out the last event's end
         if self._failure is not None:
             raise ExchangeError(self._failure)
         if record.finish_reason is None:
@@ -386,7 +383,7 @@ class SseAnswer:
                 raise ExchangeError(f"the answer holds no event{begins}")
             raise ExchangeError("the answer ended without a finish_reason")
 
-    def _take(self, events: Sequence[Event], now_ns: int) -> None:
+    def _read_events(self, events: Sequence[Event], now_ns: int) -> None:
         record = self._record
         with_content = 0
         finished = False
@@ -396,19 +393,19 @@ class SseAnswer:
                 self._failure = error_text(event.error)[:ERROR_CHARACTERS]
             if event.usage is not None:
                 usage = event.usage
-            brought = False
+            event_has_content = False
             for choice in event.choices or ():
                 if choice.text or has_content(choice):
-                    brought = True
+                    event_has_content = True
                     if self._texts is not None and choice.index == 0:
                         self._texts.append(text_of(choice))
                 if choice.finish_reason is not None:
                     finished = True
                     record.finish_reason = choice.finish_reason
-            with_content += brought
+            with_content += event_has_content
         self._events += len(events)
         if usage is not None:
-            self._take_usage(usage)
+            self._read_usage(usage)
         if with_content or finished:
             record.last_token_ns = now_ns
             if record.first_token_ns is None:
@@ -417,8 +414,8 @@ class SseAnswer:
         if self._chunk_times and with_content:
             self._observer.chunk(record, now_ns, with_content, usage.completion_tokens if usage else None)
 
-    def _take_whole(self, body: bytes) -> None:
-        """An answer that is no stream: when its tokens came is not known."""
+    def _read_whole(self, body: bytes) -> None:
+        """Take an answer that is no stream: the times of its tokens are not known."""
         try:
             content = read_json(body)
         except ValueError:
@@ -429,21 +426,21 @@ class SseAnswer:
         if event.error:
             self._failure = error_text(event.error)[:ERROR_CHARACTERS]
         if event.usage is not None:
-            self._take_usage(event.usage)
+            self._read_usage(event.usage)
         for choice in event.choices or ():
             if choice.index == 0:
                 self._record.finish_reason = choice.finish_reason
                 if self._texts is not None:
                     self._texts.append(text_of(choice))
 
-    def _take_usage(self, usage: Usage) -> None:
+    def _read_usage(self, usage: Usage) -> None:
         record, details = self._record, usage.prompt_tokens_details
         record.prompt_tokens = usage.prompt_tokens
         record.completion_tokens = usage.completion_tokens
         record.cached_tokens = details.cached_tokens if details is not None else None
 
     def _complete_events(self, data: bytes) -> bytes:
-        """All that is complete, with what was left before; the rest is left for later. Linear in what has come."""
+        """Return the complete events, with the rest of earlier parts; keep the new rest. Linear in the bytes."""
         pieces = self._pieces
         cut = data.rfind(b"\n\n") + 2
         if cut == 1:
@@ -458,7 +455,7 @@ class SseAnswer:
         return complete
 
     def _without_carriage_returns(self, data: bytes) -> bytes:
-        """Line ends as line feeds; a carriage return at the end may be half of one."""
+        """Turn line ends into line feeds; a carriage return at the end may be half of one."""
         if self._carriage_return:
             data = b"\r" + data
         self._carriage_return = data.endswith(b"\r")

@@ -1,18 +1,18 @@
-"""What every way of sending a request has in common."""
+"""The boundary to HTTP: the protocol of transports, and the headers, TLS and messages that they share."""
 
 import os
 import ssl
 from typing import Protocol
 
-from inference_energy.acquire.load.http.request import ClientSettings
 from inference_energy.acquire.load.http.sse import SseAnswer
+from inference_energy.contracts.load_client import ClientSettings
 from inference_energy.errors import InputError
 
 SERVER_CLOSED = "the server closed the connection before the answer was complete"
 
 
 class Transport(Protocol):
-    """Sends requests and hands what comes back to their answers."""
+    """Sends requests and hands the bytes that come back to their answers."""
 
     async def exchange(self, endpoint: str, path: str, body: bytes, answer: SseAnswer, *, fresh: bool) -> None:
         """Send one request and read its answer to the end; a connection that is not at its answer's end is closed.
@@ -21,11 +21,11 @@ class Transport(Protocol):
             endpoint: base URL.
             path: below it.
             body: JSON.
-            answer: takes in what comes.
+            answer: reads the bytes that come.
             fresh: use a new connection.
 
         Raises:
-            ExchangeError: the request failed; `stale` says that it should be sent again.
+            ExchangeError: the request failed; with `stale` it should be sent again.
         """
 
     async def close(self) -> None:
@@ -33,7 +33,7 @@ class Transport(Protocol):
 
 
 def request_headers(settings: ClientSettings) -> dict[str, str]:
-    """Headers of every request, but for its length and its host.
+    """Return the headers of every request, without its length and host.
 
     Raises:
         InputError: the API key cannot stand in a header; it is not shown.
@@ -48,7 +48,7 @@ def request_headers(settings: ClientSettings) -> dict[str, str]:
 
 
 def tls_context(settings: ClientSettings) -> ssl.SSLContext:
-    """How the server's certificate is checked.
+    """Return how the server's certificate is checked.
 
     Raises:
         InputError: `ca_file` cannot be used.
@@ -63,12 +63,12 @@ def tls_context(settings: ClientSettings) -> ssl.SSLContext:
     return context
 
 
-def connect_failure(where: str, error: BaseException) -> str:
-    """Why there is no connection."""
+def connect_failure(address: str, error: BaseException) -> str:
+    """Return why there is no connection to an address."""
     if isinstance(error, ssl.SSLError):
-        return f"no secure connection to {where}: {getattr(error, 'verify_message', '') or error.reason or error}"
+        return f"no secure connection to {address}: {getattr(error, 'verify_message', '') or error.reason or error}"
     if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return f"no connection to {where}: {os.strerror(error.errno)}"
-    if isinstance(error, OSError) and error.strerror:  # of looking up the name
-        return f"no connection to {where}: {error.strerror}"
-    return f"no connection to {where}: {error or type(error).__name__}"
+        return f"no connection to {address}: {os.strerror(error.errno)}"
+    if isinstance(error, OSError) and error.strerror:  # from the look-up of the name
+        return f"no connection to {address}: {error.strerror}"
+    return f"no connection to {address}: {error or type(error).__name__}"

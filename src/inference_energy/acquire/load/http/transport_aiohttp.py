@@ -1,4 +1,4 @@
-"""The transport for odd servers: aiohttp, which knows the rest of HTTP, at four times the cost."""
+"""The transport for unusual servers: aiohttp, which knows all of HTTP, at four times the cost."""
 
 import time
 from collections.abc import Iterable
@@ -7,19 +7,19 @@ from types import SimpleNamespace
 import aiohttp
 import yarl
 
-from inference_energy.acquire.load.http.request import ClientSettings
 from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer
 from inference_energy.acquire.load.http.transport import SERVER_CLOSED, connect_failure, request_headers, tls_context
+from inference_energy.contracts.load_client import ClientSettings
 
 READ_BUFFER_BYTES = 2**20
 
 
 class GeneralTransport:
-    """Sends requests through aiohttp. Made within a running event loop.
+    """The transport through aiohttp. Make it within a running event loop.
 
     Args:
         settings: of the client.
-        endpoints: that it will be asked to send to.
+        endpoints: base URLs of all servers.
 
     Raises:
         InputError: the settings cannot be used.
@@ -28,7 +28,7 @@ class GeneralTransport:
     def __init__(self, settings: ClientSettings, endpoints: Iterable[str]) -> None:
         self._settings = settings
         self._headers = request_headers(settings)
-        self._tls = tls_context(settings) if any(each.startswith("https:") for each in endpoints) else True
+        self._tls = tls_context(settings) if any(url.startswith("https:") for url in endpoints) else True
         self._urls: dict[tuple[str, str], yarl.URL] = {}
         self._session = self._open(keep_alive_s=settings.keep_alive_s)
         self._fresh: aiohttp.ClientSession | None = None
@@ -70,7 +70,7 @@ class GeneralTransport:
                 await session.close()
 
     def _open(self, keep_alive_s: float | None) -> aiohttp.ClientSession:
-        """A session; without `keep_alive_s` each of its requests gets a new connection."""
+        """Open a session; without `keep_alive_s` each of its requests gets a new connection."""
         connector = (
             aiohttp.TCPConnector(limit=0, ssl=self._tls, force_close=True)
             if keep_alive_s is None
@@ -89,11 +89,10 @@ class GeneralTransport:
         )
 
     def _no_connection(self, url: yarl.URL, error: Exception) -> str:
-        where = url.authority
         if isinstance(error, aiohttp.ServerTimeoutError):
-            return f"no connection to {where} within {self._settings.connect_timeout_s:g} s"
+            return f"no connection to {url.authority} within {self._settings.connect_timeout_s:g} s"
         cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        return connect_failure(where, cause)
+        return connect_failure(url.authority, cause)
 
 
 async def _note_reuse(

@@ -1,10 +1,7 @@
-"""One HTTP/1.1 connection: requests out, one at a time, and answers parsed as they arrive.
+"""The fast transport: httptools on the event loop's own sockets, one callback a chunk.
 
-One HTTP/1.1 connection: requests out, one at a time, and answers parsed as they arrive.
-
-Idle connections to one endpoint, to be used again.
-
-The fast transport: httptools on the event loop's own sockets, one callback an arrival.
+A `Connection` carries one request at a time and parses its answer as it arrives, a `Pool` keeps idle connections of
+one endpoint, and `PlainTransport` sends.
 """
 
 import asyncio
@@ -18,15 +15,15 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from inference_energy.acquire.load.http.request import ClientSettings
 from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer
 from inference_energy.acquire.load.http.transport import SERVER_CLOSED, connect_failure, request_headers, tls_context
+from inference_energy.contracts.load_client import ClientSettings
 
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
 
 
 class Connection(asyncio.Protocol):
-    """Parses in the callback that brings the bytes: no task wakes before the answer is complete.
+    """One HTTP/1.1 connection. It parses in the callback that brings the bytes: no task wakes before the answer's end.
 
     Attributes:
         is_open: whether another request can be sent on it.
@@ -65,7 +62,7 @@ class Connection(asyncio.Protocol):
         """Send a request and wait for the end of its answer.
 
         Raises:
-            ExchangeError: the connection was lost, or what came is not HTTP or not a good answer.
+            ExchangeError: the connection was lost, or the server sent no HTTP or no good answer.
         """
         transport = self._transport
         if transport is None or not self.is_open:
@@ -80,23 +77,23 @@ class Connection(asyncio.Protocol):
             self._used = True
 
     def abort(self) -> None:
-        """Close at once; what was to be sent is dropped."""
+        """Close at once; bytes that were not sent yet are dropped."""
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
+        """Begin: the connection is open."""
         self._transport = cast("asyncio.Transport", transport)
         self._parser = HttpResponseParser(self)
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come and hand it on, with the time at which it came."""
+        """Parse the bytes and hand them on with the time at which they came."""
         now_ns = time.monotonic_ns()
         answer, parser = self._answer, self._parser
         if answer is None or parser is None:
-            self.abort()  # nobody asked: a server's parting words
+            self.abort()  # unsolicited: a server's parting words
             return
         answer.begun = True
         failure: str | None = None
@@ -107,7 +104,7 @@ class Connection(asyncio.Protocol):
             failure = f"what the server sent is not HTTP: {error}"
         try:
             self._hand_on(answer, now_ns, failure)
-        except Exception as error:  # whatever it is, it must not stay here: the request would wait for ever
+        except Exception as error:  # an error that stayed here would leave the request waiting for ever
             self.is_open = False
             self._fail(error)
 
@@ -132,12 +129,12 @@ class Connection(asyncio.Protocol):
                 self.is_open = False
 
     def eof_received(self) -> bool:
-        """The server has closed its side; so do we."""
+        """Close our side, as the server has closed its own."""
         self.is_open = False
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It is closed; an answer without a length ends so."""
+        """End the request: the connection is closed, which is how an answer without a length ends."""
         now_ns = time.monotonic_ns()
         self.is_open = False
         self._transport = self._parser = None  # the parser refers back: without a cycle both go at once
@@ -155,12 +152,12 @@ class Connection(asyncio.Protocol):
             self._fail(ExchangeError("the server closed the connection without an answer", stale=self._used))
 
     def _hand_on(self, answer: SseAnswer, now_ns: int, failure: str | None) -> None:
-        """Give the answer what the parser has found."""
+        """Give the answer the parsed bytes."""
         parts = self._parts
         if self._body is not None:
             body, self._body = self._body, None
             if parts:
-                self.is_open = False  # more than was asked for
+                self.is_open = False  # bytes after the end of the answer
                 parts.clear()
             self._end(answer, body, now_ns)
             return
@@ -172,7 +169,7 @@ class Connection(asyncio.Protocol):
             self._fail(ExchangeError(failure))
 
     def _end(self, answer: SseAnswer, body: bytes, now_ns: int) -> None:
-        """The answer is complete: its last part, and its verdict, which may be an error."""
+        """Complete the answer: its last part and its verdict, which may be an error."""
         if body:
             answer.feed(body, now_ns)
         try:
@@ -190,7 +187,7 @@ class Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
 
 
-class Idle(Protocol):
+class PooledConnection(Protocol):
     """A connection that may wait in a pool."""
 
     @property
@@ -201,11 +198,11 @@ class Idle(Protocol):
         """Close it at once."""
 
 
-T = TypeVar("T", bound=Idle)
+AnyConnection = TypeVar("AnyConnection", bound=PooledConnection)
 
 
-class Pool(Generic[T]):
-    """Last in, first out, so that under little load the same few connections stay warm and the others end.
+class Pool(Generic[AnyConnection]):
+    """Idle connections, last in, first out: under little load the same few stay warm and the others end.
 
     Args:
         keep_alive_s: a connection idle for longer is closed, not used: the server may be about to close it.
@@ -213,14 +210,14 @@ class Pool(Generic[T]):
 
     def __init__(self, keep_alive_s: float) -> None:
         self._keep_alive_ns = round(keep_alive_s * 1e9)
-        self._idle: deque[tuple[int, T]] = deque()
+        self._idle: deque[tuple[int, AnyConnection]] = deque()
 
-    def put(self, connection: T) -> None:
-        """A connection is free."""
+    def put(self, connection: AnyConnection) -> None:
+        """Keep a connection that is free."""
         self._idle.append((time.monotonic_ns(), connection))
 
-    def take(self) -> T | None:
-        """The connection used last, if there is one to be used again; those idle for too long are closed."""
+    def take(self) -> AnyConnection | None:
+        """Return the connection used last, if any can be used again; close those idle for too long."""
         idle = self._idle
         oldest_ns = time.monotonic_ns() - self._keep_alive_ns
         while idle and idle[0][0] < oldest_ns:
@@ -238,11 +235,11 @@ class Pool(Generic[T]):
 
 
 class PlainTransport:
-    """Sends requests on connections of its own, over TLS for https://.
+    """The transport on connections of its own, over TLS for https://.
 
     Args:
         settings: of the client.
-        endpoints: that it will be asked to send to.
+        endpoints: base URLs of all servers.
 
     Raises:
         InputError: the settings cannot be used.
@@ -250,32 +247,32 @@ class PlainTransport:
 
     def __init__(self, settings: ClientSettings, endpoints: Iterable[str]) -> None:
         headers = "".join(f"{name}: {value}\r\n" for name, value in request_headers(settings).items())
-        self._places = {endpoint: _Place(endpoint, settings, headers) for endpoint in endpoints}
+        self._endpoints = {url: _Endpoint(url, settings, headers) for url in endpoints}
 
     async def exchange(self, endpoint: str, path: str, body: bytes, answer: SseAnswer, *, fresh: bool) -> None:
         """See `Transport`."""
-        place = self._places[endpoint]
-        connection = None if fresh else place.pool.take()
+        target = self._endpoints[endpoint]
+        connection = None if fresh else target.pool.take()
         if connection is None:
-            connection = await place.connect()
+            connection = await target.connect()
         completed = False
         try:
-            await connection.exchange(place.head(path, len(body)), body, answer)
+            await connection.exchange(target.head(path, len(body)), body, answer)
             completed = True
         finally:
             if completed and connection.is_open:
-                place.pool.put(connection)
+                target.pool.put(connection)
             else:
                 connection.abort()
 
     async def close(self) -> None:
         """See `Transport`."""
-        for place in self._places.values():
-            place.pool.close()
+        for target in self._endpoints.values():
+            target.pool.close()
 
 
-class _Place:
-    """Where an endpoint is, and what every request to it begins with."""
+class _Endpoint:
+    """The address of an endpoint, its idle connections, and the common head of its requests."""
 
     def __init__(self, endpoint: str, settings: ClientSettings, headers: str) -> None:
         url = urlsplit(endpoint)
@@ -292,18 +289,18 @@ class _Place:
         self._addresses: list[str] = []
 
     def head(self, path: str, length: int) -> bytes:
-        """A request's head; all but the length is made once."""
-        beginning = self._heads.get(path)
-        if beginning is None:
+        """Return a request's head; all but the length is made once."""
+        prefix = self._heads.get(path)
+        if prefix is None:
             text = f"POST {self._base}{path} HTTP/1.1\r\nHost: {self._netloc}\r\n{self._headers}Content-Length: "
-            beginning = self._heads[path] = text.encode()
-        return b"%b%d\r\n\r\n" % (beginning, length)
+            prefix = self._heads[path] = text.encode()
+        return b"%b%d\r\n\r\n" % (prefix, length)
 
     async def connect(self) -> Connection:
-        """A new connection.
+        """Open a new connection.
 
         Raises:
-            ExchangeError: there is none.
+            ExchangeError: it cannot be opened.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -331,8 +328,8 @@ class _Place:
         raise failure or OSError("the name has no address")
 
     async def _resolve(self) -> list[str]:
-        """Addresses of the host; a name is looked up once, not for each connection."""
+        """Return the addresses of the host; a name is looked up once, not for each connection."""
         if not self._addresses:
-            found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            self._addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+            entries = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            self._addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
         return self._addresses

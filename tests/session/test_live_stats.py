@@ -9,8 +9,7 @@ from rich.console import Console
 
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.power.simulated import VARIABLE
-from inference_energy.acquire.session.live_stats import Figures, LiveStats, Progress, format_stats
-from inference_energy.acquire.session.run import labelled_power
+from inference_energy.acquire.session.live_stats import LiveFigures, LiveStats, Progress, format_stats, labelled_power
 from inference_energy.cli.load.progress_view import Screen, view_for
 
 
@@ -21,7 +20,7 @@ class Load:
         self.now_s = 100.0
         self.counts: LiveCounts | None = LiveCounts()
         self.power = power or {}
-        self.so_far = LiveStats(lambda: self.counts, None, lambda: labelled_power(self.power), lambda: self.now_s)
+        self.stats = LiveStats(lambda: self.counts, None, lambda: labelled_power(self.power), lambda: self.now_s)
 
     def advance(self, seconds: float, *, offered: int = 0, ok: int = 0, tokens: int = 0) -> None:
         for _ in range(round(seconds / 0.25)):
@@ -32,13 +31,13 @@ class Load:
                 self.counts.ok += ok
                 self.counts.ended += ok
                 self.counts.completion_tokens += tokens
-            self.so_far.tick()
+            self.stats.tick()
 
     @property
-    def figures(self) -> Figures:
-        found = self.so_far.figures()
-        assert found is not None
-        return found
+    def figures(self) -> LiveFigures:
+        figures = self.stats.figures()
+        assert figures is not None
+        return figures
 
 
 def test_rates_are_those_of_the_last_seconds() -> None:
@@ -53,7 +52,7 @@ def test_rates_are_those_of_the_last_seconds() -> None:
 
 def test_a_closed_loop_offers_no_rate() -> None:
     load = Load()
-    load.so_far.begin(closed=True)
+    load.stats.begin(closed=True)
     load.advance(2, offered=1, ok=1)
     assert load.figures.offered_qps is None
     assert load.figures.achieved_qps == pytest.approx(4)
@@ -62,14 +61,14 @@ def test_a_closed_loop_offers_no_rate() -> None:
 def test_energy_per_token_counts_each_part_once_from_the_stages_begin() -> None:
     load = Load({"gpu": 200.0, "gpu_memory": 50.0, "cpu": 100.0})
     load.advance(5, ok=1, tokens=100)
-    load.so_far.begin()
+    load.stats.begin()
     load.advance(10, ok=1, tokens=50)
     # The first tick of a stage only says where it begins.
     assert load.figures.energy_per_token_j == pytest.approx(300 * 9.75 / (50 * 39))
     assert format_stats(load.figures)["power"] == "gpu 200.0 W + cpu (modelled) 100.0 W"
     assert "(modelled)" in format_stats(load.figures)["energy so far"]
     load.power = {"node": 700.0, "gpu": 200.0}
-    load.so_far.begin()
+    load.stats.begin()
     load.advance(10, tokens=50)
     assert load.figures.energy_per_token_j == pytest.approx(700 * 9.75 / (50 * 39))
     assert format_stats(load.figures)["power"] == "node 700.0 W"
@@ -90,7 +89,7 @@ def test_without_load_there_is_only_power() -> None:
     load.advance(2)
     assert format_stats(load.figures) == {"power": "gpu 60.0 W"}
     load.power = {}
-    assert load.so_far.figures() is None
+    assert load.stats.figures() is None
 
 
 def test_no_energy_per_token_without_power_or_tokens() -> None:
@@ -105,7 +104,7 @@ def test_no_energy_per_token_without_power_or_tokens() -> None:
 def test_a_line_holds_all_of_it() -> None:
     lines: list[str] = []
     load = Load({"gpu": 200.0})
-    progress = Progress("s", [("window", 60.0), ("stop", 5.0)], load.so_far, lines.append)
+    progress = Progress("s", [("window", 60.0), ("stop", 5.0)], load.stats, lines.append)
     progress.begin("window")
     assert load.counts is not None
     for _ in range(100):
@@ -124,7 +123,7 @@ def test_a_terminal_is_drawn_in_place_at_most_four_times_a_second() -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=100)
     load = Load({"gpu": 200.0})
-    with view_for(console, "load-test", [("load-test", 10.0)], load.so_far) as view:
+    with view_for(console, "load-test", [("load-test", 10.0)], load.stats) as view:
         assert isinstance(view, Screen)
         view.begin("load-test")
         load.advance(5, offered=1, ok=1, tokens=5)
@@ -141,7 +140,7 @@ def test_what_is_drawn() -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=100)
     load = Load({"cpu": 20.0})
-    view = Screen(console, [("load-test", 10.0)], load.so_far)
+    view = Screen(console, [("load-test", 10.0)], load.stats)
     with view:
         view.begin("load-test")
         load.advance(5, offered=1, ok=1, tokens=5)
