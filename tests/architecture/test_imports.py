@@ -120,7 +120,9 @@ def test_the_digest_stands_alone() -> None:
 def test_a_measurement_depends_on_measuring_code_alone() -> None:
     """A reader of results who edits analysis, pages or commands repeats no measurement."""
     reached = reach(SESSION).definitions
-    settings = {f"inference_energy.config{name}" for name in ("", ".base", ".load", ".load.client", ".power")}
+    settings = {
+        f"inference_energy.config{name}" for name in ("", ".base", ".load", ".load.client", ".power", ".servers")
+    }
     assert {part(module) for module in reached.keys() - settings} <= MEASURING
     assert {"inference_energy.acquire.load.worker_pool", "inference_energy.acquire.power.sampler"} <= reached.keys()
 

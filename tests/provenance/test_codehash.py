@@ -16,7 +16,7 @@ from tests.provenance.rewording import reword_package
 
 import inference_energy
 from inference_energy.provenance import code_digest
-from inference_energy.provenance.code_digest import digest, direct_imports, reach
+from inference_energy.provenance.code_digest import digest, direct_imports, file_digest, reach
 from inference_energy.provenance.code_units import Origin, parse_units
 from inference_energy.stages.registry import STAGES
 
@@ -356,6 +356,19 @@ def test_other_words_in_every_file_of_the_package_rerun_no_rule(copied: Path) ->
     assert {"session", "idle_baseline", "integrate", "report"} <= before.keys()
     assert reword_package(copied) > 1000
     assert {rule: digest(*entries) for rule, entries in rules()} == before
+
+
+def test_other_words_in_a_script_leave_its_digest(tmp_path: Path) -> None:
+    before = {}
+    for path in (ROOT / "scripts").glob("*.py"):
+        copied = tmp_path / path.name
+        copied.write_text(path.read_text())
+        before[copied] = file_digest(copied)
+    assert reword_package(tmp_path) > 0
+    assert {path: file_digest(path) for path in before} == before
+    for path, value in before.items():
+        path.write_text(path.read_text() + "\nprint()\n")
+        assert file_digest(path) != value
 
 
 def numbers_of(node: ast.AST) -> list[ast.Constant]:

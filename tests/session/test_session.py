@@ -13,9 +13,10 @@ import pytest
 
 from inference_energy.acquire.load.request_log import merge_request_logs
 from inference_energy.acquire.session.run import SessionFiles, run_session
-from inference_energy.acquire.session.settings import AttachSettings, SessionSpec
+from inference_energy.acquire.session.settings import SessionSpec
 from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.servers import AttachSettings
 from inference_energy.contracts import phases, power, requests, server_metrics
 from inference_energy.contracts.io import read_json, read_table
 from inference_energy.errors import InputError, RunError
@@ -150,8 +151,8 @@ def test_what_an_earlier_failure_left_goes_with_the_next_run(make_session: Make)
         run_session(
             replace(
                 spec,
-                server_settings=replace(
-                    spec.server_settings, variables={"STUB_DIE_AFTER_S": "0.1", "STUB_START_DELAY_S": "5"}
+                server_settings=spec.server_settings.model_copy(
+                    update={"variables": {"STUB_DIE_AFTER_S": "0.1", "STUB_START_DELAY_S": "5"}}
                 ),
             ),
             files,
@@ -164,7 +165,7 @@ def test_an_attached_server_that_dies_ends_the_session_too(
 ) -> None:
     spec, files = make_session()
     endpoint = stub_endpoint(tokens_per_s=50, crash_after_requests=12)
-    attached = replace(spec, server_settings=AttachSettings(endpoint, model=None, gpus="none"))
+    attached = replace(spec, server_settings=AttachSettings(endpoint=endpoint, model=None, gpus="none"))
     with pytest.raises(RunError, match=r"the server, process \d+, ended in the middle of the run"):
         run_session(attached, files)
     assert not files.output.exists()
@@ -185,7 +186,7 @@ def test_without_a_power_source_nothing_starts(make_session: Make) -> None:
 def test_a_taken_port_is_refused_before_anything_starts(make_session: Make, stub_endpoint: Callable[..., str]) -> None:
     spec, files = make_session()
     port = int(stub_endpoint().rpartition(":")[2])
-    spec = replace(spec, server_settings=replace(spec.server_settings, port=port))
+    spec = replace(spec, server_settings=spec.server_settings.model_copy(update={"port": port}))
     with pytest.raises(InputError, match=rf"servers\.stub\.port: {port}"):
         run_session(spec, files)
     assert not (files.logs / "power.arrows").exists()
@@ -194,7 +195,7 @@ def test_a_taken_port_is_refused_before_anything_starts(make_session: Make, stub
 def test_an_attached_server_is_measured_and_left_running(make_session: Make, stub_endpoint: Callable[..., str]) -> None:
     spec, files = make_session()
     endpoint = stub_endpoint(tokens_per_s=50)
-    attached = replace(spec, server_settings=AttachSettings(endpoint, model=None, gpus="none"))
+    attached = replace(spec, server_settings=AttachSettings(endpoint=endpoint, model=None, gpus="none"))
     run_session(attached, files)
     facts = read_json(files.output / "session.json")
     assert facts["launch"] is None
@@ -210,7 +211,7 @@ def test_an_attached_server_is_measured_and_left_running(make_session: Make, stu
 
 def test_an_endpoint_that_does_not_answer_is_named(make_session: Make) -> None:
     spec, files = make_session()
-    settings = AttachSettings("http://127.0.0.1:9", model=None, gpus="none")
+    settings = AttachSettings(endpoint="http://127.0.0.1:9", model=None, gpus="none")
     with pytest.raises(InputError, match=r"servers\.stub\.endpoint"):
         run_session(replace(spec, server_settings=settings), files)
 

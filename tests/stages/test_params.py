@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from inference_energy.config.loader import validate
-from inference_energy.plan.stage_configs import LaunchedServer
+from inference_energy.config.servers import LaunchSettings
 from inference_energy.stages.params import StageParams
 from inference_energy.stages.registry import STAGES
 
@@ -93,7 +93,7 @@ def test_auto_takes_a_gpu_with_its_vllm_else_the_cpu_build(
     which = specs(gpu=gpu, vllm=vllm)
     assert which.server_environment("vllm").environment == environment
     settings = which.session("main").server_settings
-    assert isinstance(settings, LaunchedServer)
+    assert isinstance(settings, LaunchSettings)
     assert settings.back_end == back_end
     assert ("enforce-eager" in settings.arguments) == (back_end == "cpu")
 
@@ -134,7 +134,7 @@ def test_named_gpus_are_never_traded_for_the_cpu() -> None:
     which = specs({"servers.vllm.gpus": [0]})
     assert which.server_environment("vllm").environment == "installed"
     settings = which.session("main").server_settings
-    assert isinstance(settings, LaunchedServer)
+    assert isinstance(settings, LaunchSettings)
     assert settings.back_end == "gpu"
 
 

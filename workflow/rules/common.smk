@@ -3,7 +3,6 @@
 import re
 import sys
 from glob import glob
-from hashlib import sha256
 from pathlib import Path
 
 from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
@@ -11,7 +10,7 @@ from inference_energy.cli.experiment import check_names
 from inference_energy.config.loader import validate
 from inference_energy.errors import InputError
 from inference_energy.plan.tables import machine_name
-from inference_energy.provenance.code_digest import digest
+from inference_energy.provenance.code_digest import digest, file_digest
 from inference_energy.stages.params import StageParams
 from inference_energy.stages.registry import STAGES
 
@@ -135,8 +134,3 @@ def inputs(stage):
 def as_list(value):
     """The paths of a named input, which may be a single one."""
     return [value] if isinstance(value, str) else list(value)
-
-
-def file_digest(path):
-    """What stands in for Snakemake's own look at a script, which goes by the file's time."""
-    return sha256(Path(path).read_bytes()).hexdigest()[:16]

@@ -73,7 +73,7 @@ rule report:
             for names in PARAMS.experiment().sessions
         ],
         code=digest("inference_energy.present.report:write_report"),
-        script=file_digest("scripts/report.py"),
+        script=file_digest(Path("scripts/report.py")),
     message:
         "Write the report {output.report}"
     script:
@@ -98,7 +98,7 @@ rule power_trace:
         session="{session}",
         machine="{machine}",
         code=digest("inference_energy.present.trace:write_trace_page"),
-        script=file_digest("scripts/power_trace.py"),
+        script=file_digest(Path("scripts/power_trace.py")),
     message:
         "Plot the power of `{wildcards.session}`"
     script:

@@ -112,3 +112,30 @@ class AttachServer(Section):
 
 
 ServerConfig = Annotated[LaunchServer | AttachServer, Field(discriminator="mode")]
+
+
+Environment = Literal["cpu", "cuda", "installed", "interpreter", "container"]
+
+
+class LaunchSettings(Section):
+    """A server to launch, as decided for one machine; see `LaunchServer`."""
+
+    environment: Environment
+    back_end: Literal["cpu", "gpu"]
+    interpreter: str | None
+    container: list[str] | None
+    host: str
+    port: int
+    gpus: Literal["all", "none"] | list[int | str]
+    arguments: dict[str, Any]
+    variables: dict[str, str]
+    ready_timeout_s: float
+    grace_s: float
+
+
+class AttachSettings(Section):
+    """A running endpoint; see `AttachServer`."""
+
+    endpoint: str
+    model: str | None
+    gpus: Literal["all", "none"] | list[int | str]

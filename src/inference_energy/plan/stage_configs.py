@@ -18,14 +18,11 @@ from inference_energy.config.analysis import (
 from inference_energy.config.base import Section
 from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.power import PowerConfig
-from inference_energy.config.servers import ModelConfig
+from inference_energy.config.servers import AttachSettings, Environment, LaunchSettings, ModelConfig
 from inference_energy.plan.cells import Cell
 
 PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 """A name that becomes part of a path."""
-
-
-Environment = Literal["cpu", "cuda", "installed", "interpreter", "container"]
 
 
 class ServerEnvironmentConfig(Section):
@@ -62,30 +59,6 @@ class PlanConfig(Section):
     cells: list[Cell]
 
 
-class LaunchedServer(Section):
-    """A server to launch, as decided for this machine; see `LaunchServer`."""
-
-    environment: Environment
-    back_end: Literal["cpu", "gpu"]
-    interpreter: str | None
-    container: list[str] | None
-    host: str
-    port: int
-    gpus: Literal["all", "none"] | list[int | str]
-    arguments: dict[str, Any]
-    variables: dict[str, str]
-    ready_timeout_s: float
-    grace_s: float
-
-
-class AttachedServer(Section):
-    """An endpoint that runs already; see `AttachServer`."""
-
-    endpoint: str
-    model: str | None
-    gpus: Literal["all", "none"] | list[int | str]
-
-
 class EndpointAccess(Section):
     """What an attached server wants of whoever asks; see `ClientConfig`."""
 
@@ -100,7 +73,7 @@ class ServedConfig(Section):
     machine: str
     server: str
     mode: Literal["launch", "attach"]
-    server_settings: LaunchedServer | AttachedServer
+    server_settings: LaunchSettings | AttachSettings
     power: PowerConfig
 
 

@@ -51,6 +51,17 @@ def digest(*entries: str) -> str:
     return reach(*entries).digest()
 
 
+def file_digest(path: Path) -> str:
+    """Return a digest of the code of one file, without what it imports; for a script outside of the package.
+
+    Raises:
+        ValueError: it is not Python.
+    """
+    units = parse_units(path.read_bytes(), Origin(path.stem, ""))
+    lines = [unit.content.dump for unit in units.units] + sorted(map(repr, units.imports.items()))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:_DIGITS]
+
+
 def reach(*entries: str) -> "Reach":
     """Follow everything that entries depend on in their own package.
 
@@ -131,7 +142,7 @@ class Reach:
         total = hashlib.sha256()
         for module in sorted(self._units.keys() | self._external.keys()):
             units = [unit for _, unit in sorted(self._units[module].items())]
-            # Order matters where statements act or bind a name anew; functions and constants may change places.
+            # Order matters where statements act or bind a name again; functions and constants may change places.
             lines = [f"module {module}", *sorted(unit.content.dump for unit in units if not unit.is_ordered)]
             lines += [unit.content.dump for unit in units if unit.is_ordered]
             lines += sorted(self._external[module])

@@ -13,20 +13,17 @@ from typing import Any
 from inference_energy.config.base import Section
 from inference_energy.config.load.workload import LoadPhase
 from inference_energy.config.root import Config
-from inference_energy.config.servers import LaunchServer
+from inference_energy.config.servers import AttachSettings, Environment, LaunchServer, LaunchSettings
 from inference_energy.config.stage_model import part_of
 from inference_energy.contracts.traffic import read_traffic
 from inference_energy.errors import InputError
 from inference_energy.plan.cells import WARMUP, Cell, plan_files
 from inference_energy.plan.stage_configs import (
     AttachedModel,
-    AttachedServer,
     EndpointAccess,
-    Environment,
     ExperimentConfig,
     ExperimentSettings,
     IdleBaselineConfig,
-    LaunchedServer,
     MetricsPlan,
     ModelStageConfig,
     PlanConfig,
@@ -109,7 +106,7 @@ class StageParams:
         """Return what the stage `idle_baseline` reads."""
         settings = self._server(server)
         client = None
-        if isinstance(settings, LaunchedServer):
+        if isinstance(settings, LaunchSettings):
             irrelevant = {"arguments": {}, "variables": {}, "ready_timeout_s": 0.0, "grace_s": 0.0}
             settings = settings.model_copy(update=irrelevant)
         else:
@@ -179,14 +176,14 @@ class StageParams:
             return "installed"
         return "installed" if self._has_gpu() and self._has_vllm() else "cpu"
 
-    def _server(self, server: str) -> LaunchedServer | AttachedServer:
+    def _server(self, server: str) -> LaunchSettings | AttachSettings:
         settings = self.config.servers[server]
         if not isinstance(settings, LaunchServer):
-            return part_of(AttachedServer, settings)
+            return part_of(AttachSettings, settings)
         environment = self._environment(settings)
         wants_gpus = isinstance(settings.gpus, list) or (settings.gpus == "all" and self._has_gpu())
         on_cpu = environment == "cpu" or not wants_gpus
-        return LaunchedServer(
+        return LaunchSettings(
             environment=environment,
             back_end="cpu" if on_cpu else "gpu",
             interpreter=settings.interpreter,

@@ -136,7 +136,7 @@ def page(coverage: Coverage, comparisons: list[Comparison], command: str) -> str
         template.render(
             command=command,
             version=__version__,
-            found=coverage,
+            coverage_of_trials=coverage,
             trials=coverage.seeds * len({row.scenario for row in coverage.rows}),
             scenarios=SCENARIOS,
             gain=GAIN_STD,

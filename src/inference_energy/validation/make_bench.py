@@ -180,7 +180,7 @@ def compare_live(node: NodeFolder, raw_root: Path, summary: Path) -> list[tuple[
             if len(phase):
                 spans[kind] = (int(phase["start_ns"].iloc[0]), int(phase["end_ns"].iloc[0]))
         if spans["cold"][0] < node.origin_ns:
-            raise RunError(f"{summary}: measured before this node began; measure anew")
+            raise RunError(f"{summary}: measured before this node began; measure again")
         rows += [
             ("idle", outcome(f"{kind} idle power", truth.power_w(*span), idle[f"{kind}_power_w"]))
             for kind, span in spans.items()

@@ -1,11 +1,4 @@
-"""What a server with the OpenAI interface says about itself: healthy, its models, its version.
-
-What a server with the OpenAI interface says about itself: healthy, its models, its version.
-
-What an endpoint wants of whoever asks: an API key, and how its certificate is checked.
-
-Attach to a server that somebody else runs: check that it answers and has the model, and learn what it tells.
-"""
+"""Attachment to a server that somebody else runs: its access, its health, its models and version."""
 
 from __future__ import annotations
 
@@ -28,18 +21,18 @@ WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 def base_url(host: str, port: int) -> str:
-    """Where a client on this machine reaches a server that binds this host."""
+    """Return where a client on this machine reaches a server that binds this host."""
     reached = WILDCARDS.get(host, host)
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
 def without_api_path(endpoint: str) -> str:
-    """The endpoint without a trailing slash or ``/v1``, which users rightly write as well."""
+    """Return the endpoint without a trailing slash or `/v1`, which users may write as well."""
     return endpoint.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 async def is_healthy(session: aiohttp.ClientSession, url: str) -> bool | None:
-    """GET /health: True for 200, None when the server has no such page, False for anything else or no answer."""
+    """Ask /health: True for 200, None when the server has no such page, False for anything else or no answer."""
     try:
         async with session.get(f"{url}/health", timeout=TIMEOUT) as response:
             return None if response.status == 404 else response.status == 200
@@ -48,11 +41,11 @@ async def is_healthy(session: aiohttp.ClientSession, url: str) -> bool | None:
 
 
 async def listed_models(session: aiohttp.ClientSession, url: str) -> list[str]:
-    """The names of GET /v1/models.
+    """Return the names that /v1/models lists.
 
     Raises:
         aiohttp.ClientError, OSError: no answer (TimeoutError is an OSError), or not a good one.
-        ValueError: an answer that is no list of models.
+        ValueError: the answer is no list of models.
     """
     body = await _json(session, f"{url}/v1/models")
     try:
@@ -62,7 +55,7 @@ async def listed_models(session: aiohttp.ClientSession, url: str) -> list[str]:
 
 
 async def server_version(session: aiohttp.ClientSession, url: str) -> str | None:
-    """The version of GET /version, or None where that is not offered."""
+    """Return the version that /version states, or None without such a page."""
     try:
         body = await _json(session, f"{url}/version")
     except (aiohttp.ClientError, OSError, ValueError):
@@ -79,7 +72,7 @@ async def _json(session: aiohttp.ClientSession, url: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How questions that are no load, such as /v1/models and /metrics, are asked; the load client has its own way.
+    """Access to pages such as /v1/models and /metrics; the load client has its own.
 
     Attributes:
         key_env: the environment variable with the API key; None: no key is sent.
@@ -102,7 +95,7 @@ class Access:
         return cls(key_env, client.ca_file, client.verify)
 
     def session(self, **connector: Any) -> aiohttp.ClientSession:
-        """A session that asks so, to be closed; `connector` has further arguments of `aiohttp.TCPConnector`.
+        """Open a session with this access; `connector` has further arguments of `aiohttp.TCPConnector`.
 
         Raises:
             InputError: the certificates cannot be read.
@@ -122,13 +115,13 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class AttachedServer:
-    """A server that we do not own: never stopped by us.
+    """A server that we do not own and never stop.
 
     Attributes:
-        base_url: without ``/v1``.
-        model: the name to ask for; one of ``models``.
-        server_pid: the process that listens there when the server is on this machine and may be seen, else None.
-        version: what /version says, or None.
+        base_url: without `/v1`.
+        model: the name to use; one of `models`.
+        server_pid: the process that listens there if it is on this machine and visible, else None.
+        version: the version that it states, or None.
     """
 
     base_url: str
@@ -197,7 +190,7 @@ def _chosen(name: str, model: str | None, models: list[str]) -> str:
 
 
 def _local_pid(host: str, port: int) -> int | None:
-    """The process behind a loopback address. The lowest pid: forked workers share their parent's socket."""
+    """Return the process behind a loopback address: the lowest pid, since forked workers share its socket."""
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -24,7 +24,7 @@ DIRECTORY_VARIABLE = "INFERENCE_ENERGY_LOCK_DIRECTORY"
 
 
 def lock_directory() -> Path:
-    """$INFERENCE_ENERGY_LOCK_DIRECTORY, or the first writable of /run/lock, /var/lock and the temporary directory."""
+    """Return $INFERENCE_ENERGY_LOCK_DIRECTORY, else the first writable of /run/lock, /var/lock and the temp folder."""
     if chosen := os.environ.get(DIRECTORY_VARIABLE):
         return Path(chosen)
     candidates = [Path("/run/lock"), Path("/var/lock"), Path(tempfile.gettempdir())]
@@ -35,7 +35,7 @@ def lock_directory() -> Path:
 
 
 class Locks:
-    """Held locks. ``close`` gives up this process's share; whoever inherited ``fds`` goes on holding them."""
+    """Held locks. `close` releases them for this process only: a process that inherited `fds` still holds them."""
 
     def __init__(self, fds: Sequence[int]) -> None:
         self.fds = list(fds)
@@ -55,16 +55,16 @@ class Locks:
 
 
 def acquire_locks(gpus: Sequence[str], directory: Path | None = None) -> Locks:
-    """Take the lock of each GPU (by UUID), or the one called ``cpu`` where there are none; never waits.
+    """Take the lock of each GPU (by UUID), or the one called `cpu` without GPUs; never waits.
 
     Raises:
-        InputError: someone else holds one of them; the message says who.
+        InputError: another process holds one of them; the message names it.
     """
-    where = lock_directory() if directory is None else directory
+    folder = lock_directory() if directory is None else directory
     locks = Locks([])
     try:
         for name in sorted(set(gpus)) or ["cpu"]:
-            path = where / f"inference-energy-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.lock"
+            path = folder / f"inference-energy-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.lock"
             fd = _open(path)
             locks.fds.append(fd)
             _lock(fd, name, path)
@@ -75,7 +75,7 @@ def acquire_locks(gpus: Sequence[str], directory: Path | None = None) -> Locks:
 
 
 def _open(path: Path) -> int:
-    """Open for all users to share. First without O_CREAT: in sticky directories it is refused for others' files."""
+    """Open a file shared by all users. First without O_CREAT, which sticky directories refuse for others' files."""
     try:
         try:
             return os.open(path, os.O_RDWR | os.O_CLOEXEC)

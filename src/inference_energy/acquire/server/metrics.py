@@ -1,16 +1,10 @@
-"""The page /metrics (Prometheus text) read again and again: what was parsed once is only looked up.
-
-The page /metrics (Prometheus text) read again and again: what was parsed once is only looked up.
+"""The server's own metrics (/metrics, Prometheus text): a reader of pages, a poller, and its log.
 
 A page of vLLM has some hundred lines, most of them buckets, and a line's name and labels are the same on every page. So
 prometheus_client parses a line when it is new; from then on its text up to the value is a key.
 
-The server's own metrics (/metrics, Prometheus text): a poller that logs them with their times.
-
-The log of a server's metrics: an append-only Arrow stream, later made into server_metrics.parquet.
-
-A stream needs no footer, so what a killed process leaves can be read up to its last whole scrape. Names and labels are
-written once, when they first come up; a row is 24 bytes.
+The log is an append-only Arrow stream, which later becomes server_metrics.parquet. Names and labels are written once,
+when they first appear; a row is 24 bytes.
 """
 
 from __future__ import annotations
@@ -42,17 +36,17 @@ _LINES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One sample's name, and its labels as JSON with sorted keys, without `model_name`."""
+    """The name of a sample, and its labels as JSON with sorted keys, without `model_name`."""
 
     name: str
     labels: str
 
 
 class PageReader:
-    """Reads pages of one server.
+    """A reader of one server's pages.
 
     Attributes:
-        series: all that was ever seen, in the order in which it was.
+        series: all series seen so far, in the order of their first appearance.
     """
 
     def __init__(self) -> None:
@@ -63,11 +57,11 @@ class PageReader:
         self._texts: list[bytes] = []
 
     def read(self, page: bytes) -> tuple[list[int], list[float]]:
-        """The engine's samples of a page, in its order.
+        """Return the engine's samples of a page, in its order.
 
         Returns:
-            Positions in `series`, and values. Samples that need a row only when they changed
-            (`contracts.server_metrics`) are there if they did since the page before.
+            Positions in `series`, and values. Samples that are logged on change (`contracts.server_metrics`) are
+            included if they changed since the page before.
 
         Raises:
             ValueError: a line is no Prometheus text.
@@ -89,7 +83,7 @@ class PageReader:
         return numbers, values
 
     def _learn(self, line: bytes, text: bytes) -> tuple[int, float]:
-        """The number of a line that was not seen before, and its value."""
+        """Return the number of a new line, and its value."""
         (family,) = text_string_to_metric_families((line + b" " + text + b"\n").decode())
         (sample,) = family.samples
         labels = {key: value for key, value in sample.labels.items() if key != "model_name"}
@@ -111,18 +105,20 @@ IDLE_PERIOD_S = 0.02
 
 
 class MetricsPoller:
-    """Scrapes at a fixed interval of the monotonic clock until stopped, and outlives the server's failures.
+    """Scrapes at a fixed interval of the monotonic clock until it is stopped; failures of the server do not end it.
 
     A scrape's time is its middle, so the server's values belong to it within half the scrape's duration.
 
     Args:
         base_url: of the server, without a path.
         interval_s: from scrape to scrape, on a fixed grid; a slow scrape skips its successors.
-        log: the file to make, see `metrics_log`; None keeps nothing but the newest values.
-        access: what the server wants of whoever asks.
+        log: the file to make, see `MetricsLog`; None keeps only the newest values.
+        access: API key and certificates.
 
     Attributes:
-        scrapes: how many there were; `errors` failed, and `last_error` says why the last of these did.
+        scrapes: number of scrapes.
+        errors: number of scrapes that failed.
+        last_error: message of the last failed scrape.
     """
 
     def __init__(
@@ -161,15 +157,15 @@ class MetricsPoller:
             self._log.close()
 
     async def scrape_now(self) -> bool:
-        """Scrape once, out of turn; whether it succeeded."""
+        """Scrape once, out of turn; return whether it succeeded."""
         async with self._lock:
             return await self._scrape()
 
     async def scrape_idle(self, within_s: float = IDLE_WITHIN_S) -> bool:
-        """Scrape until the server says that no request runs or waits, at most so long; whether it said so.
+        """Scrape until no request runs or waits, at most for `within_s`; return whether the server is idle then.
 
         Right after requests were cut off it still works on them for a step or two. With nothing in flight before and
-        after a cell, the rise of the counters between two such scrapes is all that the cell caused.
+        after a cell, the rise of the counters between two such scrapes is exactly that of the cell.
         """
         deadline_s = time.monotonic() + within_s
         while True:
@@ -180,17 +176,17 @@ class MetricsPoller:
             await asyncio.sleep(IDLE_PERIOD_S)
 
     def newest(self, quantity: str) -> float | None:
-        """A quantity of the engine's table (`contracts.engines`) at the last scrape, summed over its labels.
+        """Return a quantity of the engine's table (`contracts.engine_metrics`) at the last scrape, over all labels.
 
-        None where the server does not tell it.
+        None if the server does not report it.
         """
         series = self._reader.series
-        wanted = engine_of(one.name for one in series).full(quantity)
-        found = [value for number, value in self._newest.items() if series[number].name == wanted]
-        return sum(found) if found else None
+        name = engine_of(item.name for item in series).full(quantity)
+        values = [value for number, value in self._newest.items() if series[number].name == name]
+        return sum(values) if values else None
 
     def requests(self) -> float | None:
-        """Requests that run or wait at the last scrape; None where the server does not tell."""
+        """Return the requests that run or wait at the last scrape; None if the server does not report them."""
         counts = [count for count in (self.newest("running"), self.newest("waiting")) if count is not None]
         return sum(counts) if counts else None
 
@@ -262,8 +258,8 @@ class MetricsLog:
         if len(series) > len(self._names):
             added = series[len(self._names) :]
             # Each series has its own entry, also where it shares a name, so both columns have the same indices.
-            self._names = pa.concat_arrays([self._names, pa.array([one.name for one in added], pa.string())])
-            self._labels = pa.concat_arrays([self._labels, pa.array([one.labels for one in added], pa.string())])
+            self._names = pa.concat_arrays([self._names, pa.array([item.name for item in added], pa.string())])
+            self._labels = pa.concat_arrays([self._labels, pa.array([item.labels for item in added], pa.string())])
         indices = pa.array(numbers, pa.int32())
         columns = [
             pa.repeat(pa.scalar(timestamp_ns, pa.int64()), len(numbers)),

@@ -1,8 +1,4 @@
-"""Who listens on a TCP port of this machine, and whether anyone does.
-
-Who listens on a TCP port of this machine, and whether anyone does.
-
-What is checked before a server is launched, so that a mistake costs a second and not the two minutes of a start.
+"""Checks before a server is launched, so that a mistake costs a second and not the two minutes of a start.
 
 vLLM itself reports a missing model after 20 s as a hub error, and with a port in use its health check is answered by
 the *old* server.
@@ -28,7 +24,7 @@ from inference_energy.errors import InputError
 
 
 def listening_pids(port: int) -> set[int]:
-    """The processes that listen on the port; empty when there are none, or when they are another user's."""
+    """Return the processes that listen on the port; none if they are another user's."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
@@ -41,7 +37,7 @@ def listening_pids(port: int) -> set[int]:
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Whether a server could bind the port there, as uvicorn does it (SO_REUSEADDR: old connections do not matter).
+    """Return whether a server could bind the port as uvicorn does (SO_REUSEADDR: old connections do not matter).
 
     Raises:
         OSError: the host is no address of this machine.
@@ -63,7 +59,7 @@ RELEASE_LIMIT_S = 5.0  # the driver lists an ended process for a moment
 
 
 def preflight(spec: LaunchSpec, own_pids: Collection[int] = ()) -> None:
-    """Run all checks. Raises InputError, with the config key in the message, for the first that fails."""
+    """Run all checks; raise InputError, with the config key in the message, for the first that fails."""
     check_interpreter(spec.interpreter)
     check_model(spec.model)
     check_port(spec.host, spec.port)
@@ -71,13 +67,13 @@ def preflight(spec: LaunchSpec, own_pids: Collection[int] = ()) -> None:
 
 
 def check_interpreter(interpreter: Path | None) -> None:
-    """The Python that runs the server exists and can be executed (None: a container brings its own)."""
+    """Check that the Python of the server exists and can be executed (None: a container brings its own)."""
     if interpreter is not None and not (interpreter.is_file() and os.access(interpreter, os.X_OK)):
         raise InputError(f"server.interpreter: {interpreter} is no executable; write the path of a Python with vLLM")
 
 
 def check_model(model: str) -> None:
-    """A path holds config.json (or is a .gguf file); anything else must look like a hub's name (owner/model)."""
+    """Check that a path holds config.json or is a .gguf file, or that the name looks like a hub's (owner/model)."""
     path = Path(model).expanduser()
     looks_like_path = model.startswith(("/", ".", "~")) or model.count("/") > 1
     if path.exists():
@@ -90,7 +86,7 @@ def check_model(model: str) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Nobody listens there already."""
+    """Check that the port is free."""
     if not 0 < port < 65536:
         raise InputError(f"server.port: {port} is no port; write one from 1 to 65535")
     try:
@@ -106,7 +102,7 @@ def check_port(host: str, port: int) -> None:
 def check_gpus(
     gpus: Sequence[str], own_pids: Collection[int] = (), nvml: Any = pynvml, release_limit_s: float = RELEASE_LIMIT_S
 ) -> None:
-    """No foreign process computes on the GPUs (UUIDs). Says nothing where there is no NVML to ask."""
+    """Check that no foreign process computes on the GPUs (UUIDs). Without NVML nothing is checked."""
     if not gpus:
         return
     try:
@@ -114,7 +110,7 @@ def check_gpus(
     except nvml.NVMLError:
         return
     try:
-        # Of a MIG instance also its card, whose other instances share the power.
+        # For a MIG instance also its card, whose other instances share the power.
         handles = {uuid: _handle(uuid, nvml) for uuid in dict.fromkeys([*gpus, *cards_of(gpus, nvml)])}
         deadline = time.monotonic() + release_limit_s
         while foreign := [
@@ -131,10 +127,10 @@ def _handle(uuid: str, nvml: Any) -> Any:
     try:
         return nvml.nvmlDeviceGetHandleByUUID(uuid)
     except nvml.NVMLError as error:
-        known = [
+        uuids = [
             nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)) for index in range(nvml.nvmlDeviceGetCount())
         ]
-        raise InputError(f"server.gpus: no GPU {uuid} here ({error}); there are: {', '.join(known)}") from error
+        raise InputError(f"server.gpus: no GPU {uuid} here ({error}); there are: {', '.join(uuids)}") from error
 
 
 def _foreign(uuid: str, handle: Any, own_pids: set[int], nvml: Any) -> list[str]:
@@ -151,7 +147,7 @@ def _foreign(uuid: str, handle: Any, own_pids: set[int], nvml: Any) -> list[str]
 
 
 def process_name(pid: int) -> str:
-    """The name of a process, or why there is none: it may be another container's."""
+    """Return the name of a process, or why there is none: it may be in another container."""
     try:
         return psutil.Process(pid).name()
     except psutil.Error:

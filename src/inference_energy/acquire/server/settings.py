@@ -1,4 +1,4 @@
-"""What server to launch, and the command line that says so."""
+"""A server to launch, and its command line."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ class LaunchSpec:
 
     Attributes:
         model: folder of the model, or its name on the hub.
-        served_model_name: the name under which clients ask for it.
-        port: TCP port; ``host`` is the address to bind.
+        served_model_name: its name for clients.
+        port: TCP port; `host` is the address to bind.
         log_path: the server's output is appended here.
         status_path: the guardian's status file (JSON), rewritten at each change.
         interpreter: the Python that has vLLM; or else
-        container_command: the words before ``-m vllm...``, up to the container's Python, such as
-            ``("apptainer", "exec", "--nv", "vllm.sif", "python3")``.
-        module: what to run with ``-m``; ``script`` runs a file instead.
+        container_command: the words before `-m vllm...`, up to the container's Python, such as
+            `("apptainer", "exec", "--nv", "vllm.sif", "python3")`.
+        module: the module to run with `-m`; `script` runs a file instead.
         revision: the model's revision on the hub.
-        arguments: vLLM's flags without the dashes; see ``command``.
+        arguments: vLLM's flags without the dashes; see `command`.
         environment: variables to add to the server's environment, over all others.
         gpus: UUIDs of the GPUs to use; none hides all of them.
-        ready_timeout_s: how long the start may take; ``grace_s``: how long the stop may take before SIGKILL.
+        ready_timeout_s: how long the start may take.
+        grace_s: how long the stop may take before SIGKILL.
         cwd: the server's working directory; None takes the log's folder.
     """
 
@@ -64,16 +65,16 @@ class LaunchSpec:
     cwd: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a spec that says how to run the server twice, or not at all."""
+        """Refuse a spec with two ways to run the server, or none."""
         if (self.interpreter is None) == (not self.container_command):
             raise InputError("server: write either an interpreter (a Python with vLLM) or a container_command")
 
 
 def command(spec: LaunchSpec) -> list[str]:
-    """The server's command line.
+    """Return the server's command line.
 
-    An argument's value makes its form: true ``--flag``, false ``--no-flag``, null nothing, a list ``--flag a b``, a
-    mapping ``--flag {"json": ...}``, anything else ``--flag value``. Underscores in names become dashes.
+    The value of an argument decides its form: true `--flag`, false `--no-flag`, null nothing, a list `--flag a b`, a
+    mapping `--flag {"json": ...}`, anything else `--flag value`. Underscores in names become dashes.
 
     Raises:
         InputError: an argument has a key of its own elsewhere, or is no flag's name.

@@ -28,7 +28,8 @@ from inference_energy.acquire.session.server import (
     launch_spec,
     server_gpus,
 )
-from inference_energy.acquire.session.settings import AttachSettings, IdleSpec
+from inference_energy.acquire.session.settings import IdleSpec
+from inference_energy.config.servers import AttachSettings
 from inference_energy.contracts.documents.document import write_document
 from inference_energy.contracts.documents.session import IdleDocument
 from inference_energy.contracts.io import clock_anchor, write_table

@@ -10,8 +10,9 @@ from inference_energy.acquire.server.attach import Access
 from inference_energy.acquire.server.preflight import check_gpus, check_port
 from inference_energy.acquire.session.measurement import sampler_spec
 from inference_energy.acquire.session.server import attach_here, server_gpus
-from inference_energy.acquire.session.settings import AttachSettings, SessionSpec
+from inference_energy.acquire.session.settings import SessionSpec
 from inference_energy.acquire.vllm_environment import has_vllm
+from inference_energy.config.servers import AttachSettings
 from inference_energy.errors import InputError
 
 

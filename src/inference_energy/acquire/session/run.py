@@ -47,7 +47,8 @@ from inference_energy.acquire.session.server import (
     launch_spec,
     server_gpus,
 )
-from inference_energy.acquire.session.settings import AttachSettings, LaunchSettings, SessionSpec
+from inference_energy.acquire.session.settings import SessionSpec
+from inference_energy.config.servers import AttachSettings, LaunchSettings
 from inference_energy.contracts.documents.document import write_document
 from inference_energy.contracts.documents.session import (
     ClockAnchor,

@@ -16,7 +16,8 @@ from inference_energy.acquire.gpus import gpu_uuids
 from inference_energy.acquire.server.attach import Access, AttachedServer, attach
 from inference_energy.acquire.server.preflight import preflight
 from inference_energy.acquire.server.settings import VLLM_MODULE, LaunchSpec
-from inference_energy.acquire.session.settings import AttachSettings, LaunchSettings, ServerSettings
+from inference_energy.acquire.session.settings import ServerSettings
+from inference_energy.config.servers import AttachSettings, LaunchSettings
 from inference_energy.errors import InputError, RunError
 
 

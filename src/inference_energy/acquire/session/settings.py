@@ -6,48 +6,13 @@ key is refused.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
-
-import msgspec
+from typing import Any, Literal
 
 from inference_energy.acquire.load.settings import workload_settings
 from inference_energy.config.load.client import ClientConfig
+from inference_energy.config.servers import AttachSettings, LaunchSettings
 from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.errors import InputError
-
-Settings = TypeVar("Settings")
-
-
-@dataclass(frozen=True)
-class LaunchSettings:
-    """A server to launch; see `config.servers.LaunchServer`.
-
-    Attributes:
-        environment: the source of vLLM; never `auto`.
-        back_end: vLLM's back end.
-    """
-
-    environment: str
-    back_end: Literal["cpu", "gpu"]
-    interpreter: str | None
-    container: list[str] | None
-    host: str
-    port: int
-    gpus: str | list[int | str]
-    arguments: dict[str, Any]
-    variables: dict[str, str]
-    ready_timeout_s: float
-    grace_s: float
-
-
-@dataclass(frozen=True)
-class AttachSettings:
-    """A running endpoint; see `config.servers.AttachServer`."""
-
-    endpoint: str
-    model: str | None
-    gpus: str | list[int | str]
-
 
 ServerSettings = LaunchSettings | AttachSettings
 
@@ -189,13 +154,5 @@ class IdleSpec:
 
 
 def _server_settings(content: Mapping[str, Any]) -> ServerSettings:
-    if content["mode"] == "launch":
-        return _convert(content["server_settings"], LaunchSettings)
-    return _convert(content["server_settings"], AttachSettings)
-
-
-def _convert(content: Mapping[str, Any], kind: type[Settings]) -> Settings:
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
-        raise InputError(f"--spec: server_settings: {error}") from error
+    model = LaunchSettings if content["mode"] == "launch" else AttachSettings
+    return model.model_validate(content["server_settings"])

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from inference_energy.bench.live.live_request import LiveRequest
 from inference_energy.bench.live.protocol import (
@@ -52,6 +52,24 @@ COMPLETION = Style("cmpl", "text_completion", "text_completion", '"text":', "", 
 CHAT = Style("chatcmpl", "chat.completion", "chat.completion.chunk", '"delta":{"content":', "}", True)
 
 
+class Usage(TypedDict):
+    """Token counts of an answer; `prompt_tokens_details` only where cached tokens are reported."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: NotRequired[dict[str, int]]
+
+
+class CommonFields(TypedDict):
+    """Fields that an answer and each of its events begin with."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+
+
 def compact_json(content: Any) -> str:
     """JSON without spaces."""
     return json.dumps(content, separators=(",", ":"))
@@ -62,14 +80,16 @@ def event(content: Any) -> bytes:
     return f"data: {compact_json(content)}\n\n".encode()
 
 
-def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int | None = None) -> dict[str, Any]:
-    """Token counts; those from the cache only where they are usage_json."""
-    counts: dict[str, Any] = {
+def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int | None = None) -> Usage:
+    """Return token counts; those from the cache only where they are reported."""
+    counts: Usage = {
         "prompt_tokens": prompt_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
         "completion_tokens": completion_tokens,
     }
-    return counts if cached_tokens is None else counts | {"prompt_tokens_details": {"cached_tokens": cached_tokens}}
+    if cached_tokens is not None:
+        counts["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
+    return counts
 
 
 class EventParts:
@@ -81,7 +101,7 @@ class EventParts:
         is_chat: whether a first event names the role.
     """
 
-    def __init__(self, style: Style, common: dict[str, Any], index: int) -> None:
+    def __init__(self, style: Style, common: CommonFields, index: int) -> None:
         self._style = style
         self.is_chat = style.is_chat
         self._head = f'data: {compact_json(common)[:-1]},"choices":[{{"index":{index},'
@@ -89,13 +109,13 @@ class EventParts:
         self.closing = self.end(None, None)
         self.bytes_around = len(self.opening) + len(self.closing)
 
-    def end(self, reason: str | None, counts: dict[str, Any] | None) -> bytes:
+    def end(self, reason: str | None, counts: Usage | None) -> bytes:
         """Return the bytes after the text, with a finish reason and usage if given."""
         finish = f',"logprobs":null,"finish_reason":{compact_json(reason)}' + (',"stop_reason":null' if reason else "")
         usage_json = "" if counts is None else f',"usage":{compact_json(counts)}'
         return f"{self._style.closes}{finish}}}]{usage_json}}}\n\n".encode()
 
-    def role(self, counts: dict[str, Any] | None) -> bytes:
+    def role(self, counts: Usage | None) -> bytes:
         """The first event of a chat."""
         usage_json = "" if counts is None else f',"usage":{compact_json(counts)}'
         delta = '"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null'
@@ -110,7 +130,7 @@ def whole_choice(style: Style, index: int, text: str, reason: str) -> dict[str, 
     return {"index": index, "text": text, "logprobs": None, "finish_reason": reason, "stop_reason": None}
 
 
-def common_part(name: str, kind: str, created: int, model: str) -> dict[str, Any]:
+def common_part(name: str, kind: str, created: int, model: str) -> CommonFields:
     """Return the fields that an answer and each of its events begin with."""
     return {"id": name, "object": kind, "created": created, "model": model}
 
@@ -189,7 +209,7 @@ class BenchAnswer:
         if not self.done.done():
             self.done.set_exception(RefusedError(500, MESSAGE))
 
-    def counts(self, details: bool) -> dict[str, Any]:
+    def counts(self, details: bool) -> Usage:
         """Usage of all choices; as with vLLM, cached tokens are those of the last."""
         cached = self.choices[-1].cached_tokens if details else None
         prompts = sum(choice.prompt_tokens for choice in self.choices)
@@ -242,7 +262,7 @@ class StreamAnswer(BenchAnswer):
         abort: Abort,
         *,
         chunked: bool,
-        common: dict[str, Any],
+        common: CommonFields,
         body: Generation,
         details: bool,
         sent: SentChunk,
@@ -313,7 +333,7 @@ class StreamChoice(AnswerChoice):
         self,
         answer: StreamAnswer,
         style: Style,
-        common: dict[str, Any],
+        common: CommonFields,
         tokenizer: Tokenizer,
         *values: Any,
         **options: Any,

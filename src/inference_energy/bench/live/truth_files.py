@@ -85,7 +85,7 @@ def physics_of(folder: Path) -> StepPhysics:
     return StepPhysics(node.device, BenchModelShape(**server["shape"]), node.engine, node.tensor_parallel)
 
 
-def finish(folder: Path, physics: StepPhysics) -> dict[str, Any]:
+def finish(folder: Path, physics: StepPhysics) -> dict[str, float]:
     """Turn the streams of a server that has ended into Parquet files, with the requests' energies.
 
     A server that ends in order does this itself; after a crash only the requests that had left the engine have

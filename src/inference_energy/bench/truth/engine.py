@@ -2,7 +2,7 @@
 
 Each step gives one token to every request that decodes, then spends what is left of its token budget on prompts: first
 those begun, then those waiting, in order of arrival, in chunks where a prompt is longer than the budget. A request that
-needs a block when none is free makes the youngest running one give up its blocks and wait, to be computed anew
+needs a block when none is free makes the youngest running one give up its blocks and wait, to be computed again
 (preemption by recomputation). Differences from vLLM: all blocks of a prompt are taken at its admission, and blocks of
 generated tokens are not reused. Source: vLLM's documentation, "Optimization and tuning", and Kwon et al., SOSP 2023.
 

@@ -12,7 +12,6 @@ shared cost is; its sum is known and conserved.
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +137,7 @@ class Segments:
 
     def rest(self, start_ns: int, end_ns: int, gpu_w: float, host_w: float, temperature_c: float) -> None:
         """Append a stretch without a step."""
-        values: dict[str, Any] = {
+        values: dict[str, float] = {
             "start_ns": start_ns,
             "end_ns": end_ns,
             "events": GPU_IDLE,

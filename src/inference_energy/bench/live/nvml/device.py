@@ -311,8 +311,8 @@ def _identity(handle: VirtualGpu) -> Identity:
     return identity
 
 
-def _only(found: Iterator[VirtualGpu]) -> VirtualGpu:
-    gpu = next(found, None)
+def _only(matches: Iterator[VirtualGpu]) -> VirtualGpu:
+    gpu = next(matches, None)
     if gpu is None:
         raise names.NVMLError(names.NVML_ERROR_NOT_FOUND)
     return gpu
