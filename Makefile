@@ -70,7 +70,7 @@ format: setup ## Format the code
 docs: setup ## Generate comments, JSON schema and reference pages, then build the documentation into site/
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy document config.yaml config/*.yaml \
 	  --schema workflow/schemas/config.schema.json --page docs/reference/configuration.md \
-	  --reasons docs/reference/reasons.md --cli docs/reference/cli.md
+	  --reasons docs/reference/reasons.md --cli docs/reference/cli.md --files docs/reference/files.md
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/inference-energy estimate score \
 	  --page docs/validation/estimators.md --images docs/images > /dev/null
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

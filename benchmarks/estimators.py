@@ -26,8 +26,8 @@ def main() -> None:
     """Print the times."""
     began = time.perf_counter()
     from inference_energy.estimate.batch import Cases
+    from inference_energy.estimate.compare import ESTIMATORS, basis_for, compare_estimates
     from inference_energy.estimate.compare import EstimateRequest as Request
-    from inference_energy.estimate.compare import basis_for, estimate_all, side_by_side
     from inference_energy.estimate.gpus import find_gpu as gpu_of
     from inference_energy.estimate.shapes.config_json import catalogue_models as models
     from inference_energy.estimate.shapes.config_json import shape_of
@@ -38,7 +38,7 @@ def main() -> None:
         gpu = gpu_of("H100-SXM")
         shape = shape_of("Llama-3.1-8B")
         request = Request(shape, gpu, batch=64, input_tokens=512, output_tokens=256, throughput=8000)
-        return side_by_side(request, basis_for(gpu))
+        return compare_estimates(request, basis_for(gpu))
 
     first_s = timed(one)
     again_s = min(timed(one) for _ in range(20))
@@ -63,7 +63,7 @@ def main() -> None:
             output_tokens=lengths[1, :count],
             throughput=speeds[:count],
         )
-        return estimate_all(cases, basis)
+        return {estimator.id: estimator.estimate(cases, basis) for estimator in ESTIMATORS}
 
     many_s = min(timed(lambda: many(CONFIGURATIONS)) for _ in range(3))
 
@@ -76,7 +76,7 @@ def main() -> None:
             output_tokens=lengths[1, place],
             throughput=speeds[place],
         )
-        return estimate_all(cases, basis)
+        return {estimator.id: estimator.estimate(cases, basis) for estimator in ESTIMATORS}
 
     singles_s = timed(lambda: [single(place) for place in range(ONE_BY_ONE)]) / ONE_BY_ONE
 

@@ -101,7 +101,7 @@ def run(part: str, clients: list[str], setting: Setting, held: int) -> dict[str,
         return scenarios.pacers(setting)
     if part == "stress":
         return {
-            "in flight": scenarios.many_in_flight(setting, held),
+            "in flight": scenarios.in_flight_client(setting, held),
             "1 MB answers beside": scenarios.beside_long_ones(setting, "answers"),
             "50,000-token prompts beside": scenarios.beside_long_ones(setting, "prompts"),
             "1 MB answers alone": scenarios.throughput(PLAIN, setting, scenarios.LONG_ANSWER_TOKENS),

@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.documents.document import read_document
+from inference_energy.contracts.documents.experiment import SummaryDocument
 from inference_energy.present.metrics.section import metric_section
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -21,7 +22,7 @@ def main(experiment: Path, pictures: Path) -> None:
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         sys.exit("metric_images: Chromium is missing; on Debian: apt-get install chromium")
-    section = metric_section(read_json(experiment / "summary.json"))
+    section = metric_section(read_document(experiment / SummaryDocument.FILE, SummaryDocument))
     if section is None:
         sys.exit(f"metric_images: {experiment} has no metrics; run its experiment first")
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,8 @@ Output: `page`.
 from pathlib import Path
 from typing import Any
 
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.documents.document import read_document
+from inference_energy.contracts.documents.energy import EnergyDocument
 from inference_energy.present.report_inputs import SessionFiles
 from inference_energy.present.trace import uncalibrated_idle, write_trace_page
 
@@ -15,8 +16,8 @@ from inference_energy.present.trace import uncalibrated_idle, write_trace_page
 def main(job: Any) -> None:
     """Write the page."""
     energy = job.input.get("energy")
-    content = read_json(Path(energy)) if energy else None
-    cold = uncalibrated_idle(content["idle"]["cold_power_w"], content.get("calibration")) if content else None
+    content = read_document(Path(energy), EnergyDocument) if energy else None
+    cold = uncalibrated_idle(content.idle.cold_power_w, content.calibration) if content else None
     files = SessionFiles(
         name=job.params.session,
         machine=job.params.machine,

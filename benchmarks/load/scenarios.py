@@ -142,7 +142,7 @@ def beside_long_ones(setting: Setting, kind: str) -> dict[str, Any]:
         return {**_timed_figures(result, taken, truth), "long_requests": len(others)}
 
 
-def many_in_flight(setting: Setting, count: int) -> dict[str, Any]:
+def in_flight_client(setting: Setting, count: int) -> dict[str, Any]:
     """So many requests in flight at once, 1000 more each second: memory of each, and lateness."""
     with _folder() as folder:
         # The first after a second, so that the memory before it is seen.

@@ -148,7 +148,9 @@ def _seen(case, key):
     middle_ns = (case.window["start_ns"] + case.window["end_ns"]) // 2
     process = {"pid": 4711, "name": "train", "first_seen_ns": middle_ns, "last_seen_ns": middle_ns + 1_000_000_000}
     recorded = read_json(case.session / "session.json")["power"]
-    case.edit_session(power=recorded | {"channels": [{"device": "GPU-0", "domain": "gpu", key: [process]}]})
+    case.edit_session(
+        power=recorded | {"channels": [{"source": "nvml", "device": "GPU-0", "domain": "gpu", key: [process]}]}
+    )
 
 
 def foreign_process(case):
@@ -371,7 +373,9 @@ def no_chunk_times(case):
 
 
 def client_energy_unknown(case):
-    case.edit_session(client={"cells": {"low": {"cpu_s": 2.0}}, "workers": []}, machine_cpu={"low": {"busy_s": 40.0}})
+    case.edit_session(
+        client={"cells": {"low": {"cpu_s": 2.0}}, "workers": []}, machine_cpu={"low": {"busy_s": 40.0, "wall_s": 80.0}}
+    )
 
 
 def preemptions(case):

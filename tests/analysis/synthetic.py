@@ -383,12 +383,18 @@ def _session(machine, session, server, mode, windows, sources) -> dict:
         "mode": mode,
         "model": "synthetic-8b",
         "clock_anchor": ANCHOR,
-        "power": {"interval_s": INTERVAL_S, "sources": _grades(sources), "stats": {}},
+        "power": {"interval_s": INTERVAL_S, "sources": _grades(sources)},
+        "metrics": {"scrapes": 100, "errors": 0, "last_error": None},
         "launch": {"ready_after_s": 11.0, "command": ["python", "-m", "vllm"]} if launched else None,
         "stop": stop_status() if launched else None,
         "windows": facts,
-        "warmup": {"workload": "chat", "arrival": {"process": "constant", "rate_qps": 4.0}, "duration_s": 12.0},
-        "client": {"cpu_s": 1.5, "wall_s": 200.0},
+        "warmup": {
+            "kind": "warmup",
+            "workload": "chat",
+            "arrival": {"process": "constant", "rate_qps": 4.0},
+            "duration_s": 12.0,
+        },
+        "client": {"workers": [], "cells": {}, "cpu_s": 1.5, "wall_s": 200.0},
         "missing": {} if launched else dict.fromkeys(("cold_idle", "post_idle"), "the server was already running"),
     }
 

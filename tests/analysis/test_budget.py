@@ -5,8 +5,9 @@ import math
 import pytest
 from scipy import stats
 
-from inference_energy.analysis.figures import make_figure, reason, scaled
+from inference_energy.analysis.figures import make_figure, scaled
 from inference_energy.analysis.uncertainty.budget import Budget, Term, merged, with_budget
+from inference_energy.contracts.reason_codes import reason
 
 
 def term(u, dof=math.inf, name="some", kind="B"):

@@ -119,15 +119,15 @@ def test_bins_and_receipts_sum_to_the_calibrated_energy(gpu):
     files = RawSession.below(folder / "raw", "bench", "base", "small")
     parts = session_parts(files, config, ImpactConfig.model_validate(plan["impact"]), path)
     receipts = attribute_session(requests=files.requests, energy=parts.energy, config=config)
-    for name, window in parts.energy["windows"].items():
-        total_j = window["figures"]["energy_total_j"]["value"]
-        seconds = window["figures"]["duration_s"]["value"]
-        assert sum(window["bins"]["energy_total_j"]) == pytest.approx(total_j, rel=1e-12)
+    for name, window in parts.energy.windows.items():
+        total_j = window.figures["energy_total_j"].value
+        seconds = window.figures["duration_s"].value
+        assert sum(window.bins.energy_total_j) == pytest.approx(total_j, rel=1e-12)
         own = receipts[receipts["cell"] == name]
         assert own["energy_j"].sum() == pytest.approx(total_j, rel=1e-12)
-        cold_w = parts.energy["idle"]["cold_power_w"]["value"]
+        cold_w = parts.energy.idle.cold_power_w.value
         assert own["idle_energy_j"].sum() == pytest.approx(cold_w * seconds, rel=1e-12)
-        assert sum(d["energy_j"] for d in window["devices"] if d["summed"]) == pytest.approx(total_j, rel=1e-12)
+        assert sum(device.energy_j for device in window.devices if device.summed) == pytest.approx(total_j, rel=1e-12)
 
 
 def test_its_uncertainty_stands_for_the_stated_gain_and_offset(gpu, plain):

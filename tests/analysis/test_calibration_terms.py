@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from factories import S, counter_channel, flickering, power_channel
 from hypothesis import given
 from hypothesis import strategies as st
-from made import S, counter_channel, flickering, power_channel
 
 from inference_energy.analysis.fit.cells import Bins, FitCell
 from inference_energy.analysis.fit.models import MODELS, fit_model
@@ -126,15 +126,15 @@ def cells(known, gain=1.0, offset_w=0.0):
 def test_a_fit_is_to_calibrated_energies_and_the_offset_is_a_power():
     two_term, power_term = MODELS
     known = correction(1.04, 10.0, 0.002, 0.8, -0.0012)
-    found = fit_model(power_term, cells(known, 1.04, 10.0), "relative", STATED)["coefficients"]
+    found = fit_model(power_term, cells(known, 1.04, 10.0), "relative", STATED).coefficients
     raw = {"power": 300.0, "prompt": 0.006, "generated": 0.05}
     for term, figure in found.items():
-        assert figure["value"] == pytest.approx(1.04 * raw[term] + (10.0 if term == "power" else 0.0))
-        own = {one["name"]: one["u"] for one in figure["budget"]["terms"]}
+        assert figure.value == pytest.approx(1.04 * raw[term] + (10.0 if term == "power" else 0.0))
+        own = {one.name: one.u for one in figure.budget.terms}
         assert {"sensor gain", "sensor offset"}.isdisjoint(own)
         expected = math.sqrt(0.6**2 + 0.8**2 - 2 * 300 * 0.0012) if term == "power" else 0.002 * raw[term]
         assert own["calibration"] == pytest.approx(expected, rel=1e-6)
-    active = fit_model(two_term, cells(known, 1.04, 10.0), "relative", STATED)["coefficients"]["generated"]
-    assert {one["name"]: one["u"] for one in active["budget"]["terms"]}["calibration"] == pytest.approx(0.002 * 0.05)
-    stated = fit_model(power_term, cells(None), "relative", STATED)["coefficients"]["power"]
-    assert {one["name"] for one in stated["budget"]["terms"]} >= {"sensor gain", "sensor offset"}
+    active = fit_model(two_term, cells(known, 1.04, 10.0), "relative", STATED).coefficients["generated"]
+    assert {one.name: one.u for one in active.budget.terms}["calibration"] == pytest.approx(0.002 * 0.05)
+    stated = fit_model(power_term, cells(None), "relative", STATED).coefficients["power"]
+    assert {one.name for one in stated.budget.terms} >= {"sensor gain", "sensor offset"}

@@ -230,7 +230,7 @@ def test_the_stages_give_what_recompute_gives(experiment, tmp_path):
     invoke("stage", "fit", "--spec", spec(FitConfig), *fitted, "--output", tmp_path / "fit.json")
     every = repeated(*lists)
     summary = tmp_path / "summary.json"
-    more = {"version": 1, "cells": []}
+    more = {"version": 1, "experiment": "synthetic", "cells": [], "sweeps": [], "token_costs": [], "fronts": []}
     write_json(tmp_path / "metrics.json", more)
     whole = ("--fit", tmp_path / "fit.json", "--metrics", tmp_path / "metrics.json")
     order = json.dumps({"experiment": plan["experiment"], "sessions": plan["sessions"]})
@@ -250,11 +250,12 @@ def test_stages_name_what_is_wrong(experiment, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         invoke("stage", "launch", "--session", session, "--phases", tmp_path / "none", "--output", tmp_path / "out")
     write_json(tmp_path / "session.json", {"session": "s"})
-    with pytest.raises(InputError, match="lacks machine"):
+    with pytest.raises(InputError, match="missing required field `machine`"):
         files = ("--session", tmp_path / "session.json", "--phases", truths[0].folder / "phases.parquet")
         invoke("stage", "launch", *files, "--output", tmp_path / "out")
-    with pytest.raises(InputError, match="steady-load"):
+    with pytest.raises(InputError, match=r"energy\.json: not a energy\.json"):
         other = tmp_path / "steady.json"
-        write_json(other, {"session": "other", "machine": "m", "windows": {}})
+        names = {"version": 1, "session": "other", "machine": "m", "server": "v"}
+        write_json(other, {**names, "client": None, "windows": {}})
         invoke("stage", "fit", "--spec", FitConfig().model_dump_json(), *energy, "--steady-load", other)
     assert not (tmp_path / "out").exists()

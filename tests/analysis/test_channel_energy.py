@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from factories import S, counter_channel, flickering, level, ns, power_channel
 from hypothesis import given
 from hypothesis import strategies as st
-from made import S, counter_channel, flickering, level, ns, power_channel
 
-from inference_energy.analysis.power_series import channels
+from inference_energy.analysis.power_series import series_from_log
 from inference_energy.analysis.sensor_checks import check_channel, counter_ratio
 from inference_energy.analysis.windows import Window, align_to_readings, bin_edges
 from inference_energy.config.analysis import AnalysisConfig
@@ -72,7 +72,7 @@ def test_a_reset_outside_them_is_not_the_windows(at_s):
 def test_a_counter_that_never_moves_is_no_energy_and_no_check():
     frozen = changed(lambda t_s, j: np.full_like(j, 7e6))
     assert "counter_mismatch" in codes(frozen, 10, 50)
-    assert not frozen.counted
+    assert not frozen.uses_counter
 
 
 @pytest.mark.parametrize(("from_s", "to_s"), [(20, 24), (7, 11), (48.5, 52.5)], ids=["inside", "start", "end"])
@@ -106,7 +106,7 @@ def rows(source, power_name, at_s, power_w, counter_j=None):
 
 
 def read(frame, grade="sampled"):
-    (found,) = channels(frame, [{"name": frame["source"].iloc[0], "grade": grade}], "average")
+    (found,) = series_from_log(frame, [{"name": frame["source"].iloc[0], "grade": grade}], "average")
     return found
 
 
@@ -125,13 +125,13 @@ def test_nvmls_average_counts_for_half_a_second_earlier(source, earlier):
     true_j -= 0.0 if not earlier else 600.0 * 0.125  # half of the ramp lies before the step
     assert channel.energy_j(5 * S, 20 * S) == pytest.approx(true_j - lacking_j, abs=1.0)
     assert channel.energy_j(3 * S, 20 * S) == pytest.approx(700 * 15.0 + 200.0 - lacking_j, abs=1.0)
-    assert channel.delay_s == (0.5 if earlier else 0.0)
+    assert channel.reading_delay_s == (0.5 if earlier else 0.0)
 
 
 def test_a_counter_in_the_same_row_is_what_power_was_derived_from():
     at_s = np.arange(0.0, 30.01, 0.1)
     rapl = read(rows("rapl", "average", at_s, SWINGING(at_s), 5e4 + 400 * at_s), "counter")
-    assert (rapl.reading, rapl.counted, rapl.grade) == (None, True, "counter")
+    assert (rapl.reading, rapl.uses_counter, rapl.grade) == (None, True, "counter")
 
 
 def test_a_counter_of_whole_watt_hours_is_a_check_and_not_the_energy():
@@ -139,7 +139,7 @@ def test_a_counter_of_whole_watt_hours_is_a_check_and_not_the_energy():
     at_s = np.arange(0.0, 300.01, 1.0)
     whole_j = np.floor(400 * at_s / 3600) * 3600
     plug = read(rows("smart-plug", "instant", at_s, SWINGING(at_s), whole_j), "metered")
-    assert (plug.reading, plug.counted, plug.grade) == ("instant", False, "metered")
+    assert (plug.reading, plug.uses_counter, plug.grade) == ("instant", False, "metered")
     assert plug.energy_j(20 * S, 280 * S) == pytest.approx(400 * 260, rel=0.01)
     assert [r.code for r in check_channel(plug, 20 * S, 280 * S, 1.0, CONFIG)] == ["other_reading"]
     wrong = dataclasses.replace(plug, power_w=1.2 * plug.power_w)

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_energy.analysis.token_times import arrivals, gaps, longest_gaps_s, read_chunks
-from inference_energy.analysis.windows import TokenTimes
+from inference_energy.analysis.token_times import TokenTimes, chunk_times, longest_gaps_s, read_chunks, token_gaps
 from inference_energy.contracts import requests as contract
 from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts.io import write_table
@@ -48,29 +47,29 @@ BURSTS = ((7, 1.0, 1, None), (7, 2.0, 1, None), (7, 9.0, 8, None))
 
 def test_tokens_count_when_they_came():
     asked = requests((7, 1.0, 9.0, 10), (8, 1.0, 9.0, 9))
-    found = TokenTimes.of(asked, chunks(*BURSTS))
+    found = TokenTimes.from_requests(asked, chunks(*BURSTS))
     assert found.completion_inside(0, 5 * S).tolist() == [2, 4]  # the second has no arrivals: evenly
-    assert TokenTimes.of(asked).completion_inside(0, 5 * S).tolist() == [5, 4]
-    assert found.completion_before(9 * S).tolist() == [2, 8]
-    assert found.completion_before(9 * S + 1).tolist() == [10, 9]
+    assert TokenTimes.from_requests(asked).completion_inside(0, 5 * S).tolist() == [5, 4]
+    assert found.completion_inside(0, 9 * S).tolist() == [2, 8]
+    assert found.completion_inside(0, 9 * S + 1).tolist() == [10, 9]
 
 
 def test_events_are_scaled_to_the_tokens_of_usage():
-    found = arrivals(requests((7, 1.0, 9.0, 25)), chunks(*BURSTS))
+    found = chunk_times(requests((7, 1.0, 9.0, 25)), chunks(*BURSTS))
     assert found.tokens.tolist() == [2, 3, 20]
 
 
 def test_the_servers_running_count_goes_before_events():
     said = chunks((7, 1.0, 1, 4), (7, 2.0, 1, 5), (7, 9.0, 8, 24))
-    assert arrivals(requests((7, 1.0, 9.0, 25)), said).tokens.tolist() == [4, 1, 20]
+    assert chunk_times(requests((7, 1.0, 9.0, 25)), said).tokens.tolist() == [4, 1, 20]
 
 
 def test_a_request_without_usage_has_no_tokens_to_place():
     asked = requests((7, 1.0, 9.0, pd.NA), (8, 1.0, 2.0, 3))
-    found = arrivals(asked, chunks(*BURSTS, (8, 1.0, 3, None)))
+    found = chunk_times(asked, chunks(*BURSTS, (8, 1.0, 3, None)))
     assert found.row.tolist() == [1]
-    assert arrivals(asked[:1], chunks(*BURSTS)) is None
-    assert arrivals(asked, None) is None
+    assert chunk_times(asked[:1], chunks(*BURSTS)) is None
+    assert chunk_times(asked, None) is None
 
 
 @settings(deadline=None)
@@ -83,20 +82,20 @@ def test_a_request_without_usage_has_no_tokens_to_place():
 def test_no_token_is_lost_and_windows_add_up(rows, tokens, edges, random):
     asked = requests(*((number, 0, 50, count) for number, count in enumerate(tokens)))
     table = [(number, at, events, None) for number, at, events in rows]
-    found = TokenTimes.of(asked, chunks(*table))
+    found = TokenTimes.from_requests(asked, chunks(*table))
     start, middle, end = (edge * S for edge in sorted(edges))
     parts = found.completion_inside(start, middle) + found.completion_inside(middle, end)
     assert (parts == found.completion_inside(start, end)).all()
     assert found.completion_inside(0, 100 * S).tolist() == tokens
     random.shuffle(table)
-    again = TokenTimes.of(asked, chunks(*table))
+    again = TokenTimes.from_requests(asked, chunks(*table))
     assert (again.completion_inside(start, end) == found.completion_inside(start, end)).all()
 
 
 def test_gaps_are_per_token_and_within_a_request():
     asked = requests((7, 1.0, 9.0, 10), (8, 1.5, 2.5, 2))
-    found = arrivals(asked, chunks(*BURSTS, (8, 1.5, 1, None), (8, 2.5, 1, None)))
-    seconds, tokens, times_ns = gaps(found)
+    found = chunk_times(asked, chunks(*BURSTS, (8, 1.5, 1, None), (8, 2.5, 1, None)))
+    seconds, tokens, times_ns = token_gaps(found)
     assert seconds.tolist() == pytest.approx([1.0, 7 / 8, 1.0])
     assert tokens.tolist() == [1, 8, 1]
     assert (times_ns / S).tolist() == [2.0, 9.0, 2.5]

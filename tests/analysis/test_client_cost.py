@@ -1,13 +1,21 @@
 """What the load client took of the machine: counted where it can be, else modelled and said so."""
 
+import msgspec
 import pytest
 import synthetic
 from faults import Case
 from synthetic import recompute
 
 from inference_energy.analysis.client_cost import client_cost
+from inference_energy.contracts.documents.session import LoadClient
 
 WORKERS = [{"peak_rss_bytes": 30_000_000}, {"peak_rss_bytes": 40_000_000}]
+
+
+def cost(cell="low", tokens=10_000, **changes):
+    content = session(**changes)
+    client = None if content["client"] is None else msgspec.convert(content["client"], LoadClient)
+    return client_cost(client, content["machine_cpu"].get(cell, {}).get("busy_s"), cell, tokens)
 
 
 def session(**changes):
@@ -19,20 +27,19 @@ def session(**changes):
 
 
 def test_cpu_seconds_per_thousand_tokens_and_share_of_the_busy_machine():
-    found = client_cost(session(), "low", 10_000)
-    assert found["figures"]["cpu_s_per_1k_output_tokens"]["value"] == pytest.approx(0.05)
-    assert found["figures"]["share_of_busy_cpu"]["value"] == pytest.approx(0.01)
-    assert (found["workers"], found["peak_rss_bytes"]) == (2, 70_000_000)
-    assert {figure["grade"] for figure in found["figures"].values()} == {"counted"}
+    found = cost()
+    assert found.figures["cpu_s_per_1k_output_tokens"].value == pytest.approx(0.05)
+    assert found.figures["share_of_busy_cpu"].value == pytest.approx(0.01)
+    assert (found.workers, found.peak_rss_bytes) == (2, 70_000_000)
+    assert {figure.grade for figure in found.figures.values()} == {"counted"}
 
 
 def test_what_was_not_recorded_is_not_given():
-    assert client_cost({}, "low", 10) is None
-    assert client_cost(session(client=None), "low", 10) is None
-    assert client_cost(session(), "other", 10) is None
-    found = client_cost(session(machine_cpu={}), "low", 0)["figures"]
-    assert found["cpu_s_per_1k_output_tokens"]["reasons"][0]["code"] == "no_tokens"
-    assert found["share_of_busy_cpu"]["reasons"][0]["code"] == "client_energy_unknown"
+    assert cost(client=None) is None
+    assert cost("other") is None
+    found = cost(tokens=0, machine_cpu={}).figures
+    assert found["cpu_s_per_1k_output_tokens"].reasons[0].code == "no_tokens"
+    assert found["share_of_busy_cpu"].reasons[0].code == "client_energy_unknown"
 
 
 def test_its_energy_is_its_share_of_the_measured_packages_and_modelled(tmp_path):

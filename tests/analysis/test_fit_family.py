@@ -1,6 +1,7 @@
 """The fits: published windows, refusals, held-out errors."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,15 +27,15 @@ PUBLISHED = [
 
 
 def ratios(result):
-    return [row["ratio"] for row in result["residuals"]]
+    return [row.ratio for row in result.residuals]
 
 
 def values(result):
-    return {term: figure["value"] for term, figure in result["coefficients"].items()}
+    return {term: figure.value for term, figure in result.coefficients.items()}
 
 
 def codes(result):
-    return {r["code"] for r in result["refused"]}
+    return {r.code for r in result.refused}
 
 
 def test_two_terms_miss_the_published_windows_as_published():
@@ -52,9 +53,9 @@ def test_a_power_term_explains_the_published_windows():
     assert found["power"] == pytest.approx(449, abs=0.5)
     assert found["prompt"] == pytest.approx(5.8e-3, abs=0.05e-3)
     assert found["generated"] == pytest.approx(14e-3, abs=0.5e-3)
-    assert result["dof"] == 2
-    assert result["condition_number"] < 4
-    assert result["r2"] > 0.99
+    assert result.dof == 2
+    assert result.condition_number < 4
+    assert result.r2 > 0.99
 
 
 def test_plain_least_squares_does_not_give_the_published_numbers():
@@ -69,7 +70,7 @@ def test_exact_cells_give_back_their_coefficients_and_no_held_out_error():
     ]
     result = fit_model(POWER_TERM, made)
     assert values(result) == pytest.approx({"power": 300, "prompt": 0.01, "generated": 0.05}, rel=1e-6)
-    assert result["leave_one_out"]["worst_abs_relative_error"] < 1e-6
+    assert result.leave_one_out.worst_abs_relative_error < 1e-6
 
 
 def test_one_workload_alone_is_collinear():
@@ -77,32 +78,32 @@ def test_one_workload_alone_is_collinear():
     result = fit_model(TWO_TERM, made)
     assert codes(result) == {"collinear"}
     assert values(result) == {"prompt": None, "generated": None}
-    assert result["residuals"] == []
-    assert "prefill" in result["refused"][0]["detail"]
+    assert result.residuals == []
+    assert "prefill" in result.refused[0].detail
 
 
 def test_a_column_of_zeros_is_collinear():
     made = [dataclasses.replace(c, generated_tokens=0.0) for c in PUBLISHED]
     result = fit_model(POWER_TERM, made)
     assert codes(result) == {"collinear"}
-    assert result["condition_number"] is None
+    assert result.condition_number is None
 
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_too_few_cells(count):
     result = fit_model(POWER_TERM, PUBLISHED[:count])
     assert "too_few_cells" in codes(result)
-    assert "at least 5" in result["refused"][0]["detail"]
+    assert "at least 5" in result.refused[0].detail
     assert values(result) == {"power": None, "prompt": None, "generated": None}
-    assert fit_model(POWER_TERM, [])["coefficients"]["power"]["valid"] is False
+    assert fit_model(POWER_TERM, []).coefficients["power"].valid is False
 
 
 def test_cells_without_cold_idle_do_not_enter_the_active_fit():
     made = [dataclasses.replace(c, energy_active_j=None) for c in PUBLISHED]
     result = fit_model(TWO_TERM, made)
     assert codes(result) == {"too_few_cells"}
-    assert "5 more have no cold idle" in result["refused"][0]["detail"]
-    assert fit_model(POWER_TERM, made)["refused"] == []
+    assert "5 more have no cold idle" in result.refused[0].detail
+    assert fit_model(POWER_TERM, made).refused == []
 
 
 def test_a_negative_coefficient_is_refused():
@@ -113,7 +114,7 @@ def test_a_negative_coefficient_is_refused():
     result = fit_model(POWER_TERM, made)
     assert codes(result) == {"negative_coefficient"}
     assert values(result) == {"power": None, "prompt": None, "generated": None}
-    assert result["r2"] is None
+    assert result.r2 is None
 
 
 # The default experiment on two CPUs without a sensor: R2 is 0.999998, and each window left out is another model.
@@ -127,20 +128,20 @@ FLATTERED = [
 
 def test_a_fit_that_only_fits_itself_gives_no_coefficients_but_its_errors():
     result = fit_model(POWER_TERM, FLATTERED)
-    assert result["r2"] > 0.99999
-    assert result["leave_one_out"]["mean_abs_relative_error"] == pytest.approx(0.57, abs=0.01)
-    assert result["leave_one_out"]["worst_abs_relative_error"] == pytest.approx(2.27, abs=0.01)
+    assert result.r2 > 0.99999
+    assert result.leave_one_out.mean_abs_relative_error == pytest.approx(0.57, abs=0.01)
+    assert result.leave_one_out.worst_abs_relative_error == pytest.approx(2.27, abs=0.01)
     assert codes(result) == {"too_few_cells", "poor_generalisation"}
     assert values(result) == {"power": None, "prompt": None, "generated": None}
-    details = [r["detail"] for r in result["coefficients"]["power"]["reasons"]]
+    details = [r.detail for r in result.coefficients["power"].reasons]
     assert any("57 % on average, at worst by 22" in detail for detail in details)
 
 
 def test_the_held_out_error_may_be_a_quarter():
     made = [dataclasses.replace(c, energy_total_j=c.energy_total_j * f) for c, f in zip(PUBLISHED, WITHIN, strict=True)]
     result = fit_model(POWER_TERM, made)
-    assert 0.05 < result["leave_one_out"]["mean_abs_relative_error"] < 0.25
-    assert result["refused"] == []
+    assert 0.05 < result.leave_one_out.mean_abs_relative_error < 0.25
+    assert result.refused == []
     assert values(result)["power"] > 400
 
 
@@ -150,13 +151,13 @@ WITHIN = (1.06, 1.0, 0.97, 1.0, 0.96)
 def test_prompt_tokens_of_unknown_origin_count_as_computed_and_say_so():
     made = [dataclasses.replace(PUBLISHED[0], cached_known=False), *PUBLISHED[1:]]
     result = fit_model(POWER_TERM, made)
-    assert result["refused"] == []
-    for figure in result["coefficients"].values():
-        assert figure["valid"]
-        (note,) = figure["reasons"]
-        assert note["code"] == "cached_tokens_unknown"
-        assert "4 req/s" in note["detail"]
-    assert all(not f["reasons"] for f in fit_model(POWER_TERM, PUBLISHED)["coefficients"].values())
+    assert result.refused == []
+    for figure in result.coefficients.values():
+        assert figure.valid
+        (note,) = figure.reasons
+        assert note.code == "cached_tokens_unknown"
+        assert "4 req/s" in note.detail
+    assert all(not f.reasons for f in fit_model(POWER_TERM, PUBLISHED).coefficients.values())
 
 
 def test_windows_of_different_boundaries_are_not_mixed():
@@ -175,6 +176,6 @@ def test_missing_cells_are_named():
 
 
 def test_servers_are_not_mixed():
-    one, other = ({"machine": "m", "server": s, "session": s, "windows": {}} for s in ("a", "b"))
+    one, other = (SimpleNamespace(machine="m", server=name, session=name) for name in ("a", "b"))
     with pytest.raises(InputError, match="one server"):
-        fit_server([(one, {"windows": {}}), (other, {"windows": {}})])
+        fit_server([(one, None), (other, None)])

@@ -54,7 +54,7 @@ def windows(random, seconds=60, spread=0.02, gain=1.0, devices=1):
 
 
 def coefficients(cells, uncertainty, model=POWER_TERM):
-    return fit_model(model, cells, "relative", uncertainty)["coefficients"]
+    return fit_model(model, cells, "relative", uncertainty).coefficients
 
 
 @pytest.mark.parametrize(("seconds", "least"), [(60, 0.85), (300, 0.90)])
@@ -65,7 +65,7 @@ def test_they_hold_the_coefficients_that_went_in(seconds, least):
     runs = 80
     for _ in range(runs):
         for term, figure in coefficients(windows(random, seconds), EXACT).items():
-            low, high = figure["interval_95"]
+            low, high = figure.interval_95
             held[term] += low <= TRUE[term] <= high
     for term, count in held.items():
         assert least <= count / runs <= 0.99, (term, count)
@@ -74,7 +74,7 @@ def test_they_hold_the_coefficients_that_went_in(seconds, least):
 def test_a_coefficient_that_hangs_on_one_window_has_hardly_more_freedom_than_it():
     cells = windows(np.random.default_rng(8))
     found = coefficients(cells, EXACT)
-    freedom = {name: figure["budget"]["dof"] for name, figure in found.items()}
+    freedom = {name: figure.budget.dof for name, figure in found.items()}
     assert freedom["prompt"] < 60
     assert all(value >= 5 for value in freedom.values())
 
@@ -85,13 +85,13 @@ def test_they_hold_them_where_the_cards_gain_is_off():
     held = 0
     for _ in range(60):
         cells = windows(random, gain=1 + 0.03 * random.standard_normal())
-        low, high = coefficients(cells, stated)["power"]["interval_95"]
+        low, high = coefficients(cells, stated)["power"].interval_95
         held += low <= TRUE["power"] <= high
     assert held / 60 >= 0.86
 
 
 def terms(figure):
-    return {term["name"]: term["u"] for term in figure["budget"]["terms"]}
+    return {term.name: term.u for term in figure.budget.terms}
 
 
 def test_the_gain_scales_every_coefficient_and_devices_are_independent():
@@ -99,7 +99,7 @@ def test_the_gain_scales_every_coefficient_and_devices_are_independent():
     for devices in (1, 4):
         found = coefficients(windows(np.random.default_rng(3), devices=devices), stated)
         for figure in found.values():
-            assert terms(figure)["sensor gain"] == pytest.approx(0.03 * figure["value"] / math.sqrt(devices))
+            assert terms(figure)["sensor gain"] == pytest.approx(0.03 * figure.value / math.sqrt(devices))
         assert terms(found["power"])["sensor offset"] == pytest.approx(2.0 * math.sqrt(devices))
         assert "sensor offset" not in terms(found["generated"])
 
@@ -153,7 +153,7 @@ def test_an_active_fit_holds_them_though_the_cold_idle_is_off_for_all_windows():
         cells = two_term_windows(random)
         for counts, given in ((held, cells), (without, [dataclasses.replace(c, cold_idle=()) for c in cells])):
             for term, figure in coefficients(given, EXACT, TWO_TERM).items():
-                low, high = figure["interval_95"]
+                low, high = figure.interval_95
                 counts[term] += low <= TRUE[term] <= high
     assert all(0.92 <= count / runs <= 0.98 for count in held.values()), held
     assert all(count / runs < 0.6 for count in without.values()), without
@@ -192,9 +192,9 @@ def test_without_bins_of_a_model_or_where_refused_there_are_none():
     modelled = [dataclasses.replace(cell, grade="modelled") for cell in cells]
     for given, uncertainty in ((unknown, stated), (modelled, stated), (cells, None)):
         for figure in coefficients(given, uncertainty).values():
-            assert (figure["valid"], figure["interval_95"], figure["budget"]) == (True, None, None)
+            assert (figure.valid, figure.interval_95, figure.budget) == (True, None, None)
     refused = coefficients(cells, stated, TWO_TERM)
-    assert {(figure["value"], figure["interval_95"]) for figure in refused.values()} == {(None, None)}
+    assert {(figure.value, figure.interval_95) for figure in refused.values()} == {(None, None)}
 
 
 def test_the_same_windows_have_the_same_intervals():
@@ -218,5 +218,5 @@ def test_windows_without_any_scatter_have_intervals_of_the_sensors_alone():
         for cell, (prompts, generated) in zip(windows(np.random.default_rng(7)), LOADS, strict=True)
     ]
     found = coefficients(cells, Uncertainty(gain=0.03, offset_w=0.0))["generated"]
-    assert found["value"] == pytest.approx(0.05)
-    assert found["budget"]["combined"] == pytest.approx(0.03 * 0.05, rel=1e-6)
+    assert found.value == pytest.approx(0.05)
+    assert found.budget.combined == pytest.approx(0.03 * 0.05, rel=1e-6)

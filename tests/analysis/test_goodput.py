@@ -10,6 +10,7 @@ from inference_energy.analysis.latency import goodput
 from inference_energy.analysis.token_times import ChunkTimes
 from inference_energy.analysis.windows import Window
 from inference_energy.config.analysis import Slo
+from inference_energy.contracts.documents.windows import LimitCount
 
 MS = 1_000_000
 WINDOW = Window("w", 0, 20_000 * MS)
@@ -38,7 +39,10 @@ def test_a_request_must_keep_every_limit():
     assert found.figures["good_requests"].value == 2
     assert found.figures["goodput_share"].value == pytest.approx(0.4)
     assert found.figures["goodput_requests_per_s"].value == pytest.approx(2 / 20)
-    assert found.table == {"ttft_s": {"limit": 0.3, "over": 1, "of": 4}, "tpot_s": {"limit": 0.1, "over": 1, "of": 4}}
+    assert found.limits == {
+        "ttft_s": LimitCount(limit=0.3, over=1, of=4),
+        "tpot_s": LimitCount(limit=0.1, over=1, of=4),
+    }
     assert sum(found.bins["good_requests"]) == 2
     assert found.figures["good_output_tokens"].value == sum(found.bins["good_output_tokens"]) == 12
 
@@ -58,7 +62,7 @@ def test_the_longest_time_between_tokens_counts():
     assert judge(GOOD, arrived=arrived, itl_s=0.08).figures["good_requests"].value == 0
     withheld = judge(GOOD, itl_s=0.1)
     assert [r.code for r in withheld.figures["goodput_share"].reasons] == ["no_chunk_times"]
-    assert withheld.table["itl_s"]["over"] is None
+    assert withheld.limits["itl_s"].over is None
 
 
 def test_the_share_has_an_interval_within_0_and_1():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.power_series import boundary, channels, summed
+from inference_energy.analysis.power_series import boundary, series_from_log, summed
 from inference_energy.contracts.power import GPU_SAMPLES, SCHEMA
 
 SOURCES = [{"name": "nvml", "grade": "counter"}]
@@ -20,8 +20,8 @@ def rows(domain: str, device: str, period_s: float, power_w: float) -> pd.DataFr
 def test_samples_beside_polls_are_not_added_and_not_preferred(reading: str) -> None:
     polls = [rows("gpu", "GPU-a", 0.1, 100.0), rows("gpu", "GPU-b", 0.1, 50.0)]
     samples = [rows(GPU_SAMPLES, "GPU-a", 0.02, 104.0), rows(GPU_SAMPLES, "GPU-b", 0.02, 54.0)]
-    without = summed(channels(pd.concat(polls), SOURCES, reading))  # type: ignore[arg-type]
-    found = channels(pd.concat([*samples, *polls]), SOURCES, reading)  # type: ignore[arg-type]
+    without = summed(series_from_log(pd.concat(polls), SOURCES, reading))  # type: ignore[arg-type]
+    found = series_from_log(pd.concat([*samples, *polls]), SOURCES, reading)  # type: ignore[arg-type]
     chosen = summed(found)
     assert {channel.domain for channel in found} == {"gpu", GPU_SAMPLES}
     assert [(c.device, c.domain, c.grade) for c in chosen] == [(c.device, c.domain, c.grade) for c in without]
@@ -31,4 +31,4 @@ def test_samples_beside_polls_are_not_added_and_not_preferred(reading: str) -> N
 
 
 def test_samples_alone_make_no_sum() -> None:
-    assert summed(channels(rows(GPU_SAMPLES, "GPU-a", 0.02, 100.0), SOURCES, "instant")) == []
+    assert summed(series_from_log(rows(GPU_SAMPLES, "GPU-a", 0.02, 100.0), SOURCES, "instant")) == []

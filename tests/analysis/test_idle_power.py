@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made import S, counter_channel, level, power_channel
+from factories import S, counter_channel, level, power_channel
 
 from inference_energy.analysis.idle import IdlePhase, idle_power
 from inference_energy.analysis.uncertainty.terms import COUNTER_UPDATE_S
@@ -46,13 +46,15 @@ def test_an_even_idle_has_a_narrow_interval_and_nothing_to_say(make):
     assert high - low == pytest.approx(2 * 1.96 * np.hypot(0.03 * 70, 1.0), rel=0.15)
     assert found.by_channel_w == {"gpu of GPU-0 (nvml)": found.figure.value}
     # Gain and offset are shared with the windows, so they are not among what is the phase's own.
-    assert {term.name for term in found.own_terms} <= {"idle fluctuation", "window edges", "holes"}
+    assert {term.name for term in found.phase_terms} <= {"idle fluctuation", "window edges", "holes"}
 
 
 def test_its_own_terms_hold_how_much_it_fluctuates():
     spreads = []
     for spread_w in (0.5, 5.0):
-        (term,) = [t for t in asked(power_channel(quiet(2, spread_w), 40.0)).own_terms if t.name == "idle fluctuation"]
+        (term,) = [
+            t for t in asked(power_channel(quiet(2, spread_w), 40.0)).phase_terms if t.name == "idle fluctuation"
+        ]
         assert (term.kind, term.dof) == ("A", pytest.approx(29 / int(term.basis.split()[-2]) - 1))
         spreads.append(term.u)
     assert spreads[1] == pytest.approx(10 * spreads[0], rel=0.05)
@@ -99,7 +101,7 @@ def test_a_faulty_sensor_refuses_the_idle(name):
     assert found.figure.value is None
     assert codes(found) == ["cold_idle_missing"]
     assert words in found.figure.reasons[0].detail
-    assert (found.by_channel_w, found.own_terms) == ({}, ())
+    assert (found.by_channel_w, found.phase_terms) == ({}, ())
 
 
 @pytest.mark.parametrize("counter_j", [lambda t, j: np.where((t >= 12) & (t < 15), 0.0, j), lambda t, j: j * 0 + 5e6])
@@ -113,7 +115,7 @@ def test_a_short_hole_is_noted_and_in_the_budget():
     found = asked(spoiled(power_channel(quiet(), 40.0), 12, 12.7))
     assert codes(found) == ["holes"]
     assert found.figure.value == pytest.approx(70.0, abs=0.3)
-    assert "holes" in {term.name for term in found.own_terms}
+    assert "holes" in {term.name for term in found.phase_terms}
 
 
 @pytest.mark.parametrize("step_s", [0.1, 0.01])
@@ -152,7 +154,7 @@ def test_a_counter_is_read_within_the_phase_so_that_load_at_its_end_adds_nothing
 
     found = asked(counter_channel(then_load, 40.0, step_s=0.7, reading=None))
     assert found.figure.value == pytest.approx(70.0, abs=0.05)
-    (edges,) = [term.u for term in found.own_terms if term.name == "window edges"]
+    (edges,) = [term.u for term in found.phase_terms if term.name == "window edges"]
     # Readings at 2.8 s and 31.5 s, the next after the end at 32.2 s.
     per_edge_w = 70.0 * COUNTER_UPDATE_S["nvml"] / np.sqrt(12) / (31.5 - 2.8)
     assert edges == pytest.approx(np.sqrt(2) * per_edge_w, rel=0.02)

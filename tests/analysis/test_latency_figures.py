@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.figures import reason
-from inference_energy.analysis.latency import failed_samples, figure_name, lag_s, latency_figures, samples
+from inference_energy.analysis.counts import send_lag
+from inference_energy.analysis.latency import failed_samples, figure_name, latency_figures, samples
 from inference_energy.analysis.token_times import ChunkTimes
 from inference_energy.analysis.windows import Window
+from inference_energy.contracts.reason_codes import reason
 
 MS = 1_000_000
 WINDOW = Window("w", 0, 60_000 * MS)
@@ -99,5 +100,6 @@ def test_failed_requests_are_apart():
 
 
 def test_lag_is_sent_minus_scheduled():
-    assert lag_s(alike(3)) == pytest.approx({"p50": 0.02, "p99": 0.02, "max": 0.02})
-    assert lag_s(requests([(pd.NA, 0, 0, 0, 0, 1)])) is None
+    lag = send_lag(alike(3))
+    assert (lag.p50, lag.p99, lag.max) == pytest.approx((0.02, 0.02, 0.02))
+    assert send_lag(requests([(pd.NA, 0, 0, 0, 0, 1)])) is None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inference_energy.analysis.latency import needed, percentiles
+from inference_energy.analysis.latency import percentiles, values_needed
 from inference_energy.analysis.windows import bin_edges
 
 S = 1_000_000_000
@@ -76,7 +76,7 @@ def test_another_unit_gives_the_same_in_that_unit():
 
 @pytest.mark.parametrize(("percentile", "count"), [(50, 6), (90, 36), (95, 72), (99, 368), (99.9, 3688)])
 def test_a_percentile_needs_values_beyond_it(percentile, count):
-    assert needed(percentile) == count
+    assert values_needed(percentile) == count
     times = np.full(count, S)  # all in one second: nothing can be said of how they hang together
     (enough,) = percentiles(np.arange(count, dtype=float), times, EDGES[:3], (percentile,))
     (few,) = percentiles(np.arange(count - 1, dtype=float), times[1:], EDGES[:3], (percentile,))

@@ -74,7 +74,8 @@ from faults import (
 )
 from synthetic import recompute
 
-from inference_energy.analysis.figures import CODES, make_figure, reason
+from inference_energy.analysis.figures import make_figure
+from inference_energy.contracts.reason_codes import CODES, reason
 
 TOTAL, PER_TOKEN = "energy_total_j", "energy_total_per_output_token_j"
 

@@ -5,10 +5,12 @@ import pytest
 import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from inference_energy.analysis.attribution import attribute_session, proportional
 from inference_energy.config.analysis import AnalysisConfig, ImpactConfig
 from inference_energy.contracts import receipts, requests
+from inference_energy.contracts.figure import Reason, missing_figure
 from inference_energy.contracts.io import read_table, write_table
 from inference_energy.stages.chain import RawSession, session_parts
 
@@ -61,7 +63,7 @@ def test_receipts_of_a_session(session, tmp_path, policy):
     assert set(stored["cell"]) == {"low", "high"}
     for name, window in truth.windows.items():
         own = stored[stored["cell"] == name]
-        total_j = parts.energy["windows"][name]["figures"]["energy_total_j"]["value"]
+        total_j = parts.energy.windows[name].figures["energy_total_j"].value
         assert len(own) == (asked["cell"] == name).sum()
         assert own["energy_j"].sum() == pytest.approx(total_j, rel=1e-9)
         assert own["idle_energy_j"].sum() == pytest.approx(70.0 * window["duration_s"], rel=1e-3)
@@ -73,7 +75,7 @@ def test_a_request_is_charged_for_its_tokens_inside(session):
     truth, files, parts, config = session
     found = attribute_session(requests=files.requests, energy=parts.energy, config=config).set_index("request_id")
     window = truth.windows["low"]
-    per_token_j = parts.energy["windows"]["low"]["figures"]["energy_total_per_output_token_j"]["value"]
+    per_token_j = parts.energy.windows["low"].figures["energy_total_per_output_token_j"].value
     asked = read_table(files.requests, requests.SCHEMA)
     straddling = 0
     for request in asked[asked["cell"] == "low"].to_dict("records"):
@@ -86,11 +88,11 @@ def test_a_request_is_charged_for_its_tokens_inside(session):
 
 def test_no_valid_energy_no_receipts(session):
     _, files, parts, config = session
-    figures = parts.energy["windows"]["low"]["figures"]
-    broken = {**figures["energy_total_j"], "value": None, "valid": False}
-    broken["reasons"] = [{"code": "gap", "detail": "A hole."}]
-    windows = {"low": {**parts.energy["windows"]["low"], "figures": {**figures, "energy_total_j": broken}}}
-    found = attribute_session(requests=files.requests, energy={**parts.energy, "windows": windows}, config=config)
+    low = parts.energy.windows["low"]
+    broken = missing_figure("J", "total", "gpu", "counter", Reason("gap", "A hole."))
+    windows = {"low": structs.replace(low, figures={**low.figures, "energy_total_j": broken})}
+    energy = structs.replace(parts.energy, windows=windows)
+    found = attribute_session(requests=files.requests, energy=energy, config=config)
     assert len(found) > 0
     assert found["energy_j"].isna().all()
     assert found["idle_energy_j"].isna().all()
@@ -101,7 +103,7 @@ def test_under_total_tokens_prompts_are_charged_too(session):
     policy = config.model_copy(update={"attribution": "total_tokens"})
     found = attribute_session(requests=files.requests, energy=parts.energy, config=policy).set_index("request_id")
     window = truth.windows["high"]
-    total_j = parts.energy["windows"]["high"]["figures"]["energy_total_j"]["value"]
+    total_j = parts.energy.windows["high"].figures["energy_total_j"].value
     per_token_j = total_j / (window["output_tokens"] + window["prompt_tokens"])
     asked = read_table(files.requests, requests.SCHEMA)
     for request in asked[asked["cell"] == "high"].to_dict("records"):

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analysis.figures import CODES
 from inference_energy.analysis.server_metrics import ServerMetrics
-from inference_energy.analysis.token_reconciliation import reconcile
+from inference_energy.analysis.token_reconciliation import reconcile_window
+from inference_energy.contracts.documents.windows import WindowCounts
+from inference_energy.contracts.reason_codes import CODES
 
 S = 1_000_000_000
 GENERATED, PROMPT, RUNNING = "vllm:generation_tokens_total", "vllm:prompt_tokens_total", "vllm:num_requests_running"
@@ -15,6 +16,19 @@ GENERATED, PROMPT, RUNNING = "vllm:generation_tokens_total", "vllm:prompt_tokens
 def counter(name, values, period_s=1.0, labels="{}"):
     times = (np.arange(len(values)) * period_s * S).astype(np.int64)
     return pd.DataFrame({"timestamp_ns": times, "name": name, "labels": labels, "value": np.array(values, dtype=float)})
+
+
+def counted(generated, prompt):
+    """The client's counts of a window."""
+    whole = dict.fromkeys(("scheduled", "started", "finished", "failed", "aborted", "without_usage"), 0)
+    return WindowCounts(
+        output_tokens=generated,
+        prompt_tokens=prompt,
+        cached_tokens=0,
+        cached_tokens_known=True,
+        engine_steps=None,
+        **whole,
+    )
 
 
 def test_a_counter_is_interpolated_at_the_edges_and_may_be_off_by_its_steps():
@@ -57,26 +71,26 @@ def test_sglangs_names_stand_for_the_same():
 @pytest.mark.parametrize(("client", "agrees"), [(1000, True), (1019, True), (981, True), (1021, False), (979, False)])
 def test_two_per_cent_are_tolerated_both_ways(client, agrees):
     metrics = pd.concat([counter(GENERATED, [0, 500, 1000]), counter(PROMPT, [0, 50, 100])])
-    counts = {"generated": client, "prompt": 100, "cached": 0}
-    table, reasons = reconcile(counts, ServerMetrics(metrics), 0, 2 * S, 0.02)
-    assert table["generated"]["agrees"] is agrees
-    assert table["generated"]["difference"] == client - 1000
+    counts = counted(client, 100)
+    table, reasons = reconcile_window(counts, ServerMetrics(metrics), 0, 2 * S, 0.02)
+    assert table.generated.agrees is agrees
+    assert table.generated.difference == client - 1000
     assert [r.code for r in reasons] == ([] if agrees else ["token_mismatch"])
-    assert table["cached"] is None
+    assert table.cached is None
 
 
 def short_window(client):
     """Three seconds with 100 tokens/s, read once a second half-way between: 100 tokens may be amiss."""
     metrics = pd.concat([counter(GENERATED, range(0, 700, 100)), counter(PROMPT, [0] * 7)])
-    counts = {"generated": client, "prompt": 0, "cached": 0}
-    return reconcile(counts, ServerMetrics(metrics), int(1.5 * S), int(4.5 * S), 0.02)
+    counts = counted(client, 0)
+    return reconcile_window(counts, ServerMetrics(metrics), int(1.5 * S), int(4.5 * S), 0.02)
 
 
 @pytest.mark.parametrize("client", [300, 305, 330, 406, 194])
 def test_over_a_short_window_it_cannot_be_told(client):
     table, reasons = short_window(client)
-    assert table["generated"]["allowance"] == pytest.approx(100)
-    assert table["generated"]["agrees"] is None
+    assert table.generated.allowance == pytest.approx(100)
+    assert table.generated.agrees is None
     (note,) = reasons
     assert note.code == "tokens_unresolved"
     assert "300 may be off by 100" in note.detail
@@ -87,26 +101,24 @@ def test_over_a_short_window_it_cannot_be_told(client):
 @pytest.mark.parametrize("client", [407, 193])
 def test_a_difference_beyond_all_reading_error_still_disagrees(client):
     table, reasons = short_window(client)
-    assert table["generated"]["agrees"] is False
+    assert table.generated.agrees is False
     assert [r.code for r in reasons] == ["token_mismatch"]
 
 
 @pytest.mark.parametrize(("client", "agrees"), [(6000, True), (6120, True), (6121, None), (6220, None), (6221, False)])
 def test_a_minute_is_long_enough_if_the_counts_lie_within_the_tolerance(client, agrees):
     metrics = pd.concat([counter(GENERATED, range(0, 7000, 100)), counter(PROMPT, [0] * 70)])
-    table, _ = reconcile(
-        {"generated": client, "prompt": 0, "cached": 0}, ServerMetrics(metrics), int(1.5 * S), int(61.5 * S), 0.02
-    )
-    assert table["generated"]["agrees"] is agrees
+    table, _ = reconcile_window(counted(client, 0), ServerMetrics(metrics), int(1.5 * S), int(61.5 * S), 0.02)
+    assert table.generated.agrees is agrees
 
 
 def test_a_jump_at_an_edge_is_not_held_against_the_client():
     """A long prompt is counted at once: its counter says little about the time between two scrapes."""
     metrics = pd.concat([counter(GENERATED, [0, 1, 2, 3]), counter(PROMPT, [0, 2000, 2000, 2000])])
-    counts = {"generated": 2, "prompt": 2000, "cached": 0}
-    _, reasons = reconcile(counts, ServerMetrics(metrics), int(0.5 * S), int(2.5 * S), 0.02)
+    counts = counted(2, 2000)
+    _, reasons = reconcile_window(counts, ServerMetrics(metrics), int(0.5 * S), int(2.5 * S), 0.02)
     assert {r.code for r in reasons} == {"tokens_unresolved"}
-    _, reasons = reconcile({**counts, "prompt": 2500}, ServerMetrics(metrics), int(0.5 * S), int(2.5 * S), 0.02)
+    _, reasons = reconcile_window(counted(2, 2500), ServerMetrics(metrics), int(0.5 * S), int(2.5 * S), 0.02)
     assert [r.code for r in reasons] == ["tokens_unresolved", "token_mismatch"]
 
 

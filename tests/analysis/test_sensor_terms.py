@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from made import S, counter_channel, flickering, level, power_channel
+from factories import S, counter_channel, flickering, level, power_channel
 
 from inference_energy.analysis.uncertainty.terms import edge_term, gain_term, gap_term, offset_term, sampling_term
 from inference_energy.config.analysis import Uncertainty

@@ -5,8 +5,9 @@ import synthetic
 from synthetic import recompute
 
 from inference_energy.acquire.server.guardian import GuardianStatus
-from inference_energy.analysis.session_facts import load_description
+from inference_energy.analysis.session_facts import describe_load
 from inference_energy.analysis.warmup import launch
+from inference_energy.contracts.documents.session import WindowPlan
 from inference_energy.contracts.io import read_json, write_json
 
 
@@ -29,7 +30,7 @@ from inference_energy.contracts.io import read_json, write_json
     ],
 )
 def test_a_load_in_words(arrival, text):
-    assert load_description({"arrival": arrival, "workload": "chat"}) == text
+    assert describe_load(WindowPlan(kind="steady", workload="chat", arrival=arrival)) == text
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,6 @@ def test_what_the_guardian_says_of_the_stop(tmp_path, values, words):
     assert set(session["stop"]) == set(GuardianStatus._fields)
     write_json(folder / "session.json", session | {"stop": synthetic.stop_status(**values)})
     found = launch(session=folder / "session.json", phases=folder / "phases.parquet")
-    assert [r["detail"] for r in found["reasons"]] == words
-    assert {r["code"] for r in found["reasons"]} <= {"leftover_processes"}
-    assert found["ok"]
+    assert [why.detail for why in found.reasons] == words
+    assert {why.code for why in found.reasons} <= {"leftover_processes"}
+    assert found.ok

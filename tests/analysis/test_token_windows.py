@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_energy.analysis.windows import TokenTimes, trimmed_windows
+from inference_energy.analysis.token_times import TokenTimes
+from inference_energy.analysis.windows import trimmed_windows
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.errors import InputError
 
@@ -25,7 +26,7 @@ requests = st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 40),
 
 @given(st.lists(requests, min_size=1, max_size=8), st.lists(st.integers(0, 110), min_size=3, max_size=3))
 def test_tokens_of_a_split_window_add_up_and_none_is_lost(rows, edges):
-    tokens = TokenTimes.of(table(*rows))
+    tokens = TokenTimes.from_requests(table(*rows))
     start, middle, end = (edge * S for edge in sorted(edges))
     parts = tokens.completion_inside(start, middle) + tokens.completion_inside(middle, end)
     assert (parts == tokens.completion_inside(start, end)).all()
@@ -38,11 +39,11 @@ def test_tokens_are_counted_one_by_one(row, time_ns):
     # Exact fractions: token k is before t when (first - t) (n - 1) + k (last - first) < 0.
     steps = max(count - 1, 1)
     slowly = sum((first - time_ns) * steps + k * (last - first) < 0 for k in range(count))
-    assert TokenTimes.of(table(row)).completion_before(time_ns).tolist() == [slowly]
+    assert TokenTimes.from_requests(table(row)).completion_inside(-1, time_ns).tolist() == [slowly]
 
 
 def test_a_window_holds_its_start_and_not_its_end():
-    tokens = TokenTimes.of(table((10 * S, 12 * S, 12 * S, 100, 40, 3)))
+    tokens = TokenTimes.from_requests(table((10 * S, 12 * S, 12 * S, 100, 40, 3)))
     assert tokens.completion_inside(10 * S, 12 * S).tolist() == [2]
     assert tokens.prompt_inside(10 * S, 11 * S).tolist() == [100]
     assert tokens.cached_inside(10 * S, 11 * S).tolist() == [40]
@@ -52,13 +53,13 @@ def test_a_window_holds_its_start_and_not_its_end():
 def test_requests_without_tokens_count_nothing():
     failed = (pd.NA, pd.NA, 20 * S, 100, pd.NA, pd.NA)
     cut_off = (15 * S, 18 * S, 20 * S, pd.NA, pd.NA, pd.NA)
-    tokens = TokenTimes.of(table(failed, cut_off))
+    tokens = TokenTimes.from_requests(table(failed, cut_off))
     assert tokens.completion_inside(0, 100 * S).tolist() == [0, 0]
     assert tokens.prompt_inside(0, 100 * S).tolist() == [0, 0]
 
 
 def test_a_response_that_came_in_one_piece_counts_at_its_end():
-    tokens = TokenTimes.of(table((pd.NA, pd.NA, 20 * S, 100, 0, 7)))
+    tokens = TokenTimes.from_requests(table((pd.NA, pd.NA, 20 * S, 100, 0, 7)))
     assert tokens.completion_inside(20 * S, 21 * S).tolist() == [7]
     assert tokens.prompt_inside(20 * S, 21 * S).tolist() == [100]
 
@@ -80,6 +81,6 @@ def test_a_window_shorter_than_the_trims_names_the_key():
 
 def test_numbers_of_the_kernel_clock_stay_whole():
     first = 90 * 86_400 * S + 1
-    tokens = TokenTimes.of(table((first, first + 1_000_000_007, first + 2 * S, 1, 0, 1001)))
-    assert tokens.completion_before(first + 1_000_007).tolist() == [1 + (1_000_007 * 1000 // 1_000_000_007)]
-    assert tokens.completion_before(first + 1).dtype == np.int64
+    tokens = TokenTimes.from_requests(table((first, first + 1_000_000_007, first + 2 * S, 1, 0, 1001)))
+    assert tokens.completion_inside(first, first + 1_000_007).tolist() == [1 + (1_000_007 * 1000 // 1_000_000_007)]
+    assert tokens.completion_inside(first, first + 1).dtype == np.int64

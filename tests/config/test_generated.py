@@ -9,6 +9,7 @@ import yaml
 from inference_energy.config.docgen import json_schema, markdown, recommented
 from inference_energy.config.root import Config
 from inference_energy.present.doc_pages import reasons_page
+from inference_energy.present.files_page import files_page
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "config.yaml"
@@ -47,6 +48,10 @@ def test_every_key_has_a_description() -> None:
         ]
 
     assert undescribed(Config.model_json_schema()) == []
+
+
+def test_files() -> None:
+    assert (ROOT / "docs/reference/files.md").read_text() == files_page(), HINT
 
 
 def test_reason_codes() -> None:

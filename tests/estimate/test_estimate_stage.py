@@ -1,23 +1,27 @@
 """The stage `estimate` on synthetic sessions: loads and energies counted by hand, and what is not known is said."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 
 from inference_energy.config.analysis import AnalysisConfig, EstimateConfig, ImpactConfig
+from inference_energy.contracts.documents.document import write_document
+from inference_energy.contracts.documents.experiment import SummaryDocument
+from inference_energy.contracts.documents.machine import EnvironmentDocument, ModelDocument
+from inference_energy.contracts.documents.session import SessionDocument
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import read_json, write_json
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import EnergyCalibration, parse_calibration, shipped_calibration
 from inference_energy.estimate.calibration_fit import fit_table
 from inference_energy.estimate.reference_rows import read_rows, rows_of_summaries
-from inference_energy.estimate.session_estimates import estimate_session
-from inference_energy.estimate.session_inputs import read_served_model
+from inference_energy.estimate.session_estimates import ServedModel, estimate_session, read_served_model
 from inference_energy.estimate.shapes.config_json import catalogue_models
 from inference_energy.stages.chain import RawSession, session_parts
 
@@ -31,6 +35,42 @@ WINDOWS = (
 )
 
 
+def model_document(facts: dict[str, Any]) -> ModelDocument:
+    """A model.json with these facts; the others are unknown."""
+    unknown = dict.fromkeys(ModelDocument.__struct_fields__)
+    return msgspec.convert({**unknown, "source": "hub", "missing": {}, **facts}, ModelDocument)
+
+
+def environment_document(facts: dict[str, Any]) -> EnvironmentDocument:
+    """An environment.json with these facts; the others are unknown."""
+    unknown = dict.fromkeys(EnvironmentDocument.__struct_fields__)
+    return msgspec.convert({**unknown, "simulated": False, "missing": {}, **facts}, EnvironmentDocument)
+
+
+def session_document(facts: dict[str, Any]) -> SessionDocument:
+    """A session.json of a launched server with these facts."""
+    plain = {
+        "session": "base",
+        "machine": "bench",
+        "mode": "launch",
+        "model": "llama",
+        "power": {},
+        "windows": {},
+        "warmup": None,
+        "metrics": None,
+        "stop": None,
+        "missing": {},
+        "clock_anchor": {"monotonic_ns": 0, "unix_ns": 0},
+        "server": {"name": "small"},
+        "client": None,
+    }
+    return msgspec.convert({**plain, **facts}, SessionDocument)
+
+
+def served(model: dict[str, Any], environment: dict[str, Any], session: dict[str, Any]) -> ServedModel:
+    return read_served_model(model_document(model), environment_document(environment), session_document(session), None)
+
+
 class Recorded:
     """A session on disk, and its estimates as the pipeline makes them."""
 
@@ -42,8 +82,8 @@ class Recorded:
         self.write(MODEL, ENVIRONMENT)
 
     def write(self, model: dict[str, Any], environment: dict[str, Any]) -> None:
-        write_json(self.files.model, model)
-        write_json(self.files.environment, environment)
+        write_document(self.files.model, model_document(model))
+        write_document(self.files.environment, environment_document(environment))
 
     def session(self, **changes: Any) -> None:
         write_json(self.files.session, {**read_json(self.files.session), **changes})
@@ -62,7 +102,7 @@ class Recorded:
             config=EstimateConfig(**config),
             calibration=calibration,
         )
-        return dict(json.loads(json.dumps(found, allow_nan=False)))
+        return dict(json_values(found))
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +240,7 @@ def test_a_calibration_is_not_scored_on_a_window_it_was_fitted_to(own: Recorded)
 
 
 def launched(*flags: str, gpus: list[str] | None = None) -> dict[str, Any]:
-    return {"launch": {"command": ["python", "-m", "vllm", *flags], "gpus": gpus or [UUID]}}
+    return {"launch": {"ready_after_s": 40.0, "command": ["python", "-m", "vllm", *flags], "gpus": gpus or [UUID]}}
 
 
 def test_gpus_share_a_copy_and_copies_share_the_load(own: Recorded) -> None:
@@ -217,10 +257,8 @@ def test_gpus_share_a_copy_and_copies_share_the_load(own: Recorded) -> None:
 
 
 def test_flags_of_the_server_change_the_shape() -> None:
-    plain = read_served_model(MODEL, ENVIRONMENT, launched(), None).shape
-    fp8 = read_served_model(
-        MODEL, ENVIRONMENT, launched("--kv-cache-dtype", "fp8_e4m3", "--quantization=fp8"), None
-    ).shape
+    plain = served(MODEL, ENVIRONMENT, launched()).shape
+    fp8 = served(MODEL, ENVIRONMENT, launched("--kv-cache-dtype", "fp8_e4m3", "--quantization=fp8")).shape
     assert plain is not None
     assert fp8 is not None
     assert fp8.kv_bytes_per_token == plain.kv_bytes_per_token / 2
@@ -228,15 +266,15 @@ def test_flags_of_the_server_change_the_shape() -> None:
 
 
 def test_slices_and_mixed_cards_are_not_estimated() -> None:
-    assert "MIG" in read_served_model(MODEL, ENVIRONMENT, launched(gpus=["MIG-1"]), None).unknown[0]
+    assert "MIG" in served(MODEL, ENVIRONMENT, launched(gpus=["MIG-1"])).unknown[0]
     mixed = {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "uuid": "a"}, {"name": "NVIDIA L4", "uuid": "b"}]}
-    assert "different kinds" in read_served_model(MODEL, mixed, launched(gpus=["a", "b"]), None).unknown[0]
-    assert read_served_model(MODEL, mixed, launched(gpus=["b"]), None).gpu is not None
+    assert "different kinds" in served(MODEL, mixed, launched(gpus=["a", "b"])).unknown[0]
+    assert served(MODEL, mixed, launched(gpus=["b"])).gpu is not None
 
 
 def test_a_simulated_gpu_has_the_data_sheet_of_the_one_it_stands_for() -> None:
     bench = {"simulated": True, "gpus": [{"name": "NVIDIA H100 80GB HBM3 (simulated)", "uuid": UUID}]}
-    found = read_served_model(MODEL, bench, launched(), None)
+    found = served(MODEL, bench, launched())
     assert found.gpu is not None
     assert found.gpu.name == "H100-SXM"
     assert "simulated" in found.notes[0]
@@ -244,8 +282,15 @@ def test_a_simulated_gpu_has_the_data_sheet_of_the_one_it_stands_for() -> None:
 
 def test_a_lowered_power_limit_is_noted() -> None:
     capped = {"gpus": [{**ENVIRONMENT["gpus"][0], "power_limit_enforced_w": 400.0}]}
-    assert "400 W" in read_served_model(MODEL, capped, launched(), None).notes[0]
-    assert read_served_model(MODEL, ENVIRONMENT, launched(), None).notes == ()
+    assert "400 W" in served(MODEL, capped, launched()).notes[0]
+    assert served(MODEL, ENVIRONMENT, launched()).notes == ()
+
+
+def summary_of(experiment: str, estimates: list[dict[str, Any]] | None) -> SummaryDocument:
+    """The summary of an experiment that holds estimates alone."""
+    lists: dict[str, Any] = {key: [] for key in ("machines", "cells", "idle", "sessions", "fits", "notes")}
+    content = {"version": 1, "experiment": experiment, "toolkit": {"version": "0"}, "factors": None, **lists}
+    return msgspec.convert({**content, "estimates": estimates}, SummaryDocument)
 
 
 def test_finished_runs_are_a_table_that_can_be_fitted(tmp_path: Path) -> None:
@@ -260,7 +305,7 @@ def test_finished_runs_are_a_table_that_can_be_fitted(tmp_path: Path) -> None:
     for name, scale in (("Qwen3-8B", 1.0), ("Qwen3-32B", 3.0)):
         recorded = Recorded(tmp_path / name, windows=windows, energy_model=(300.0 * scale, 0.006 * scale, 0.08 * scale))
         recorded.write({"name": name, "architecture": catalogue_models()[name]["config"], "missing": {}}, ENVIRONMENT)
-        summaries.append({"experiment": name, "estimates": [recorded.estimates()]})
+        summaries.append(summary_of(name, [recorded.estimates()]))
     table = rows_of_summaries(summaries)
     assert len(table["rows"]) == 8
     write_json(tmp_path / "rows.json", table)
@@ -268,9 +313,10 @@ def test_finished_runs_are_a_table_that_can_be_fitted(tmp_path: Path) -> None:
     assert {row.shape.name for row in rows} == {"Qwen3-8B", "Qwen3-32B"}
     (prompts,) = [row for row in rows if row.label.endswith("Qwen3-8B base.prompts")]
     assert prompts.is_prefill
-    first = summaries[0]["estimates"][0]["windows"]["few"]
+    assert summaries[0].estimates is not None
+    first = summaries[0].estimates[0].windows["few"]
     (few,) = [row for row in rows if row.label.endswith("Qwen3-8B base.few")]
-    assert few.output_j == pytest.approx(first["measured"]["energy_per_output_token_j"])
+    assert few.output_j == pytest.approx(first.measured.energy_per_output_token_j)
     assert few.batch == pytest.approx(4, abs=0.2)
     content = fit_table(tmp_path / "rows.json", "sweep")
     assert content["prompts"] == "apart"
@@ -282,6 +328,6 @@ def test_finished_runs_are_a_table_that_can_be_fitted(tmp_path: Path) -> None:
 def test_runs_that_give_no_row_say_why(own: Recorded) -> None:
     own.write(MODEL, {"gpus": None})
     with pytest.raises(InputError, match="no GPU"):
-        rows_of_summaries([{"experiment": "cpu", "estimates": [own.estimates()]}])
+        rows_of_summaries([summary_of("cpu", [own.estimates()])])
     with pytest.raises(InputError, match="no estimates"):
-        rows_of_summaries([{"experiment": "old"}])
+        rows_of_summaries([summary_of("old", None)])

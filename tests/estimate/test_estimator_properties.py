@@ -103,7 +103,7 @@ def test_ranges_contain_their_points(model: Any, card: Any, load: dict[str, Any]
 
 
 def reasons(values: Values, place: int) -> list[str]:
-    return [problem.detail for problem in values.problems if problem.where[place]]
+    return [problem.detail for problem in values.problems if problem.cases[place]]
 
 
 @settings(max_examples=40)
@@ -120,8 +120,8 @@ def test_many_at_once_are_as_one_by_one(made: list[tuple[Any, Any, dict[str, Any
             alone = one.estimate(Cases.of([model], [card], **load), BASIS)
             for end in ("point", "low", "high", "scored"):
                 np.testing.assert_allclose(getattr(found, end)[place], getattr(alone, end)[0], rtol=1e-12)
-            assert [p.detail for p in found.problems if p.where[place]] == [
-                p.detail for p in alone.problems if p.where[0]
+            assert [p.detail for p in found.problems if p.cases[place]] == [
+                p.detail for p in alone.problems if p.cases[0]
             ]
             if not np.isnan(alone.scored[0]):
                 assert found.notes(place) == alone.notes(0)

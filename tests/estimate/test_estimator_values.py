@@ -28,7 +28,7 @@ def point(name: str, made: Cases, resting: Basis | None = None) -> float:
 def why(name: str, made: Cases, resting: Basis | None = None) -> str:
     found = values(name, made, resting)
     assert math.isnan(found.point[0])
-    return "; ".join(problem.detail for problem in found.problems if problem.where[0])
+    return "; ".join(problem.detail for problem in found.problems if problem.cases[0])
 
 
 def test_tdp() -> None:

@@ -46,7 +46,7 @@ def test_coverage_by_hand() -> None:
 def test_without_estimates_there_is_a_reason() -> None:
     found = score("made", np.array([math.nan]), np.array([1.0]), why="no throughput")
     assert (found.rows, found.why) == (0, "no throughput")
-    assert found.as_dict()["mape"] is None
+    assert found.facts().mape is None
 
 
 def test_nothing_rests_on_the_scored_model() -> None:

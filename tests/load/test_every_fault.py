@@ -15,10 +15,11 @@ from inference_energy.acquire.load.standalone import CELL
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.acquire.model_files import write_dummy
 from inference_energy.acquire.server.attach import Access
-from inference_energy.analysis.counts import Span, compare_totals
 from inference_energy.analysis.server_metrics import ServerMetrics
+from inference_energy.analysis.token_reconciliation import CellSpan, compare_cell
 from inference_energy.api.load_test.prepare import read_counters, scrape
 from inference_energy.bench.config import ServerFaults
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import read_table
 from inference_energy.contracts.schedule import SCHEDULE
 
@@ -107,7 +108,7 @@ def compared(folder: Path, sent: pd.DataFrame) -> dict[str, Any]:
     metrics, why = read_counters(folder / "before", folder / "after", (1, 9))
     assert metrics is not None, why
     schedule = read_table(folder / "schedule.parquet", SCHEDULE)
-    return compare_totals(sent, schedule, ServerMetrics(metrics), Span(2, 8, None), 0.0)[0]
+    return json_values(compare_cell(sent, schedule, ServerMetrics(metrics), CellSpan(2, 8, None), 0.0)[0])
 
 
 @pytest.mark.parametrize("name", TABLE)

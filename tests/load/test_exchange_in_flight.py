@@ -26,7 +26,7 @@ def test_thousands_in_flight_take_little_memory_and_none_fails() -> None:
             assert server.stdout
             endpoint = f"http://127.0.0.1:{int(server.stdout.readline())}"
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path[1:]])}
-            client = [sys.executable, str(HERE / "many_in_flight.py"), endpoint, str(count)]
+            client = [sys.executable, str(HERE / "in_flight_client.py"), endpoint, str(count)]
             said = subprocess.run(client, env=environment, check=True, capture_output=True, text=True, timeout=150)
         finally:
             server.kill()

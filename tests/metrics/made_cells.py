@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inference_energy.analysis.figures import reason
 from inference_energy.analysis.uncertainty.budget import Term, with_budget
 from inference_energy.config.analysis import Uncertainty
+from inference_energy.contracts.documents.machine import ModelDocument
 from inference_energy.contracts.figure import Figure, missing_figure
-from inference_energy.metrics.cells import Devices, MetricCell
+from inference_energy.contracts.reason_codes import reason
+from inference_energy.metrics.inputs import Devices, WindowInputs
 
 SECOND = 1_000_000_000
 DURATION_S = 20
@@ -34,6 +35,12 @@ def counted(value: float, unit: str) -> Figure:
     return Figure(value, unit, "none", "client", "counted")
 
 
+def model_of(parameters: int | None, missing: dict[str, str] | None = None) -> ModelDocument:
+    """A model.json that holds the number of parameters alone."""
+    unknown: dict[str, Any] = dict.fromkeys(ModelDocument.__struct_fields__)
+    return ModelDocument(**{**unknown, "source": "hub", "parameters": parameters, "missing": missing or {}})
+
+
 def made_cell(
     *,
     name: str = "w",
@@ -51,7 +58,7 @@ def made_cell(
     duration_s: int = DURATION_S,
     own: float = 0.0,
     **changed: Any,
-) -> MetricCell:
+) -> WindowInputs:
     """A window; `scale` multiplies all power, `order` is that of the rows of requests."""
     seconds = np.arange(duration_s)
     ends_ns = np.repeat(START_NS + seconds * SECOND + SECOND // 2, requests_per_s)
@@ -149,16 +156,16 @@ def made_cell(
         "requests": requests,
         "receipts": receipts,
         "prompts": pd.DataFrame({"prompt_id": np.arange(10), "text": None, "messages": None, "answer": None}),
-        "model": {"parameters": 8e9},
+        "model": model_of(8_000_000_000),
     }
-    return MetricCell(**{**given, **changed})
+    return WindowInputs(**{**given, **changed})
 
 
-def without(cell: MetricCell, name: str, code: str = "gap") -> MetricCell:
+def without(cell: WindowInputs, name: str, code: str = "gap") -> WindowInputs:
     """The cell with one figure missing."""
     old = cell.figures[name]
     figure = missing_figure(old.unit, old.basis, old.boundary, old.grade, reason(code, "Taken away by the test."))
-    return MetricCell(**{**vars(cell), "figures": {**cell.figures, name: figure}})
+    return WindowInputs(**{**vars(cell), "figures": {**cell.figures, name: figure}})
 
 
 def codes(figure: Figure) -> list[str]:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import synthetic
+from made_cells import model_of
 
 from inference_energy.contracts import requests, schedule
 from inference_energy.contracts import requests as answers
+from inference_energy.contracts.documents.document import write_document
 from inference_energy.contracts.io import read_table, write_json, write_table
 from inference_energy.plan.stage_configs import ExperimentSettings
 from inference_energy.stages.chain import Chain, recompute_summary
@@ -33,7 +35,7 @@ def build_results(root: Path) -> Path:
     plan = synthetic.plan([truth])
     plan["analysis"]["slo"] = {"ttft_s": 0.5, "tpot_s": 0.05}
     plan["metrics"] = SETTINGS
-    write_json(root / "raw/bench/servers/small/model.json", {"parameters": 135_000_000})
+    write_document(root / "raw/bench/servers/small/model.json", model_of(135_000_000))
     asked = read_table(truth.folder / "requests.parquet", requests.SCHEMA)
     quiz = asked[asked["cell"] == "quiz"]
     ids = sorted(set(asked["prompt_id"]))
@@ -47,9 +49,10 @@ def build_results(root: Path) -> Path:
     chain = Chain(root / "raw", settings)
     parts, fit = chain.session_parts(settings.sessions[0]), chain.result(FIT, settings.sessions[0])
     folder = root / "derived/bench/base"
-    for name, content in (("energy", parts.energy), ("steady_load", parts.steady), ("carbon", parts.carbon)):
-        write_json(folder / f"{name}.json", content)
-    write_json(root / "derived/bench/fits/small.json", fit)
-    write_json(root / "synthetic/experiment.json", {"plan": plan, "config": {}, "project": {}})
+    for content in (parts.energy, parts.steady, parts.carbon):
+        write_document(folder / content.FILE, content)
+    write_document(root / "derived/bench/fits/small.json", fit)
+    project = {"version": "0", "git_commit": None, "git_dirty": None, "missing": {}}
+    write_json(root / "synthetic/experiment.json", {"plan": plan, "config": {}, "project": project})
     write_json(root / "synthetic/summary.json", recompute_summary(root / "raw", plan))
     return root

@@ -13,7 +13,7 @@ from inference_energy.metrics.energy_delay import energy_delay
 from inference_energy.metrics.energy_per_answer import energy_per_answer
 from inference_energy.metrics.energy_per_token import energy_per_token
 from inference_energy.metrics.goodput_per_joule import goodput_per_joule
-from inference_energy.metrics.quality import grades
+from inference_energy.metrics.quality import grade_answers
 from inference_energy.metrics.request_energy import request_energy, whole_requests
 from inference_energy.metrics.sci import embodied_g, sci
 from inference_energy.metrics.water import water_per_token
@@ -22,7 +22,7 @@ EMBODIED = EmbodiedConfig(total_kg=1500.0, lifetime_years=4.0, share=0.25, sourc
 
 
 def every(cell):
-    found = grades(cell, QualityConfig())
+    found = grade_answers(cell, QualityConfig())
     return {
         **energy_per_token(cell),
         **request_energy(cell, UNCERTAINTY),

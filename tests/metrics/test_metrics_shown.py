@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from inference_energy.contracts.documents.document import document_from_dict
+from inference_energy.contracts.documents.experiment import SummaryDocument
 from inference_energy.contracts.io import read_json, write_json
 from inference_energy.present.metrics.section import MetricSection, metric_section
 from inference_energy.present.report import write_report
@@ -21,9 +23,13 @@ def summary(results: Path) -> dict:
 
 @pytest.fixture
 def section(summary: dict) -> MetricSection:
-    found = metric_section(summary)
+    found = shown(summary)
     assert found is not None
     return found
+
+
+def shown(summary: dict) -> MetricSection | None:
+    return metric_section(document_from_dict(summary, SummaryDocument, "summary.json"))
 
 
 def texts(table: Table) -> list[list[str]]:
@@ -68,7 +74,7 @@ def test_what_is_missing_is_said_and_not_numbered(summary: dict, tmp_path: Path)
             if name.startswith(("efficiency", "sci")):
                 figure |= {"value": None, "valid": False, "interval_95": None, "budget": None}
                 figure["reasons"] = [{"code": "gap", "detail": "The power log has a hole."}]
-    found = metric_section(summary)
+    found = shown(summary)
     assert found is not None
     for row in texts(found.efficiency):
         if len(row) > 1:

@@ -14,6 +14,8 @@ from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.cli.main import app
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import receipts
+from inference_energy.contracts.documents.document import read_document
+from inference_energy.contracts.documents.energy import EnergyDocument
 from inference_energy.contracts.io import read_json, write_json, write_table
 from inference_energy.errors import InputError
 from inference_energy.plan.stage_configs import ExperimentSettings
@@ -68,7 +70,9 @@ def test_the_stage_writes_what_the_recomputation_gives(results: Path, found: dic
     files = RawSession.below(results / "raw", "bench", "base", "small")
     plan = read_json(results / "synthetic/experiment.json")["plan"]
     config = AnalysisConfig.model_validate(plan["analysis"])
-    paid = attribute_session(requests=files.requests, energy=read_json(derived / "base/energy.json"), config=config)
+    paid = attribute_session(
+        requests=files.requests, energy=read_document(derived / "base/energy.json", EnergyDocument), config=config
+    )
     write_table(tmp_path / "receipts.parquet", paid, receipts.SCHEMA)
     spec = stage_config(STAGES["metrics"], ExperimentSettings.model_validate(plan))
     assert spec is not None
@@ -133,6 +137,8 @@ def test_wrong_use_says_what_to_write(results: Path, words: tuple[str, ...], mes
 
 
 def test_a_summary_without_metrics(results: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "old/summary.json", {"cells": []})
+    old = read_json(results / "synthetic/summary.json")
+    del old["metrics"]
+    write_json(tmp_path / "old/summary.json", old)
     with pytest.raises(InputError, match="holds no metrics"):
         CliRunner().invoke(app, ["metrics", str(tmp_path / "old")], catch_exceptions=False)

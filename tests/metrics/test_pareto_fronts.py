@@ -10,21 +10,19 @@ from made_cells import counted, made_cell, measured
 from inference_energy.analysis.uncertainty.budget import Term, with_budget
 from inference_energy.contracts.figure import Figure
 from inference_energy.errors import InputError
-from inference_energy.metrics.pareto import Point, dominates, fronts, larger_is_better, surely_better
+from inference_energy.metrics import pareto
+from inference_energy.metrics.pareto import Candidate, Point, dominates, larger_is_better, surely_better
 
 NAMES = ("energy_total_per_output_token_j", "tpot_p50_s")
 
 
 def front(*cells, names=NAMES):
-    rows = [{"machine": c.machine, "cell": c.cell, "kind": c.kind, "workload": c.workload} for c in cells]
-    return fronts(rows, names, {(c.machine, c.cell): c.figures for c in cells})
+    return pareto.front([Candidate(c.machine, c.full_name, c.kind, c.workload, c.figures) for c in cells], names)
 
 
 def beaten(found):
     return {
-        point["cell"]: [each["cell"] for each in point["dominated_by"]]
-        for group in found["groups"]
-        for point in group["points"]
+        point.cell: [other.cell for other in point.dominated_by] for group in found.groups for point in group.points
     }
 
 
@@ -47,14 +45,14 @@ def test_workloads_boundaries_and_grades_have_fronts_of_their_own():
     cells = [made_cell(name="a"), made_cell(name="b", workload="code"), made_cell(name="c")]
     modelled = Figure(9.0, "J/token", "total", "gpu", "modelled")
     cells[2] = made_cell(name="c", figures={**cells[2].figures, NAMES[0]: modelled})
-    assert len(front(*cells)["groups"]) == 3
+    assert len(front(*cells).groups) == 3
 
 
 def test_windows_without_a_figure_are_left_out_with_the_reason():
     cell = made_cell(name="a")
     lacking = made_cell(name="b", figures={k: f for k, f in cell.figures.items() if k != "tpot_p50_s"})
     found = front(cell, lacking, made_cell(name="fit", kind="decode"))
-    assert [(row["cell"], row["reasons"]) for row in found["left_out"]] == [("s.b", ["There is no tpot_p50_s."])]
+    assert [(row.cell, row.reasons) for row in found.left_out] == [("s.b", ["There is no tpot_p50_s."])]
 
 
 def test_names_that_cannot_be_ranked_or_are_not_there():

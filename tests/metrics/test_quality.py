@@ -7,7 +7,7 @@ from made_cells import codes, made_cell
 
 from inference_energy.config.analysis import QualityConfig
 from inference_energy.metrics.energy_per_answer import energy_per_answer, goodput_at_floor
-from inference_energy.metrics.quality import accuracy, grader_of, grades, is_right
+from inference_energy.metrics.quality import accuracy, choose_grader, grade_answers, is_right
 from inference_energy.plan.prompts.files import questions
 
 AUTO = QualityConfig()
@@ -44,11 +44,11 @@ AUTO = QualityConfig()
     ],
 )
 def test_graders(answer, right, expected):
-    assert is_right(answer, right, grader_of(right)) is expected
+    assert is_right(answer, right, choose_grader(right)) is expected
 
 
 def test_the_form_of_the_right_answer_chooses_the_grader():
-    assert [grader_of(right) for right in ("C", "0.5", "-5", "ice", "I", "12 km")] == [
+    assert [choose_grader(right) for right in ("C", "0.5", "-5", "ice", "I", "12 km")] == [
         "multiple_choice",
         "numeric",
         "numeric",
@@ -65,8 +65,8 @@ def test_every_shipped_question_is_answered_by_its_own_answer():
     shipped = questions()
     assert len(shipped) >= 60
     assert len({text for text, _ in shipped}) == len(shipped)
-    assert all(is_right(right, right, grader_of(right)) for _, right in shipped)
-    assert {grader_of(right) for _, right in shipped} == {"exact", "numeric", "multiple_choice"}
+    assert all(is_right(right, right, choose_grader(right)) for _, right in shipped)
+    assert {choose_grader(right) for _, right in shipped} == {"exact", "numeric", "multiple_choice"}
 
 
 def graded_cell(said=str, **more):
@@ -81,7 +81,7 @@ def graded_cell(said=str, **more):
 
 
 def figures_of(cell, config=AUTO):
-    return energy_per_answer(cell, grades(cell, config))
+    return energy_per_answer(cell, grade_answers(cell, config))
 
 
 def test_joules_of_a_right_answer():
@@ -135,18 +135,18 @@ def test_not_one_right_answer():
 
 def test_goodput_at_a_quality_floor():
     cell = graded_cell(good_per_s=1)
-    own = [grades(cell, AUTO)]
+    own = [grade_answers(cell, AUTO)]
     name = "goodput_total_requests_per_kwh_at_floor"
     assert goodput_at_floor(cell, own, QualityConfig(floor=0.7))[name].value == pytest.approx(20 / 6000 * 3.6e6)
     assert codes(goodput_at_floor(cell, own, QualityConfig(floor=0.8))[name]) == ["below_quality_floor"]
     assert codes(goodput_at_floor(cell, own, AUTO)[name]) == ["no_quality_floor"]
-    nothing = [grades(made_cell(), AUTO)]
+    nothing = [grade_answers(made_cell(), AUTO)]
     assert codes(goodput_at_floor(cell, nothing, QualityConfig(floor=0.7))[name]) == ["no_graded_prompts"]
     assert "no_limits" in codes(goodput_at_floor(graded_cell(), own, QualityConfig(floor=0.7))[name])
 
 
 def test_accuracy_of_a_server_counts_a_question_once():
     first, second = graded_cell(), graded_cell(lambda i: str(i) if i < 5 else "none", name="v")
-    figure = accuracy([grades(first, AUTO), grades(second, AUTO)])
+    figure = accuracy([grade_answers(first, AUTO), grade_answers(second, AUTO)])
     assert figure.value == pytest.approx(0.75)
     assert "10 questions were asked 40 times" in figure.reasons[0].detail

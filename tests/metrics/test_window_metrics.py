@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from made_cells import DURATION_S, SECOND, START_NS, UNCERTAINTY, codes, made_cell, measured, without
+from made_cells import DURATION_S, SECOND, START_NS, UNCERTAINTY, codes, made_cell, measured, model_of, without
 
 from inference_energy.config.analysis import EmbodiedConfig
 from inference_energy.contracts.figure import Figure
 from inference_energy.metrics.energy_delay import energy_delay
 from inference_energy.metrics.energy_per_token import energy_per_token
 from inference_energy.metrics.goodput_per_joule import goodput_per_joule
-from inference_energy.metrics.ml_ecolyzer_ess import ess
+from inference_energy.metrics.ml_ecolyzer_ess import ml_ecolyzer_ess
 from inference_energy.metrics.request_energy import request_energy
 from inference_energy.metrics.sci import sci
 from inference_energy.metrics.uncertainty import inverse
@@ -190,11 +190,14 @@ def test_water_apart():
 
 
 def test_ess_is_labelled_and_rewards_size():
-    small, large = (ess(made_cell(model={"parameters": n}))["ess_million_parameters_per_g"] for n in (8e9, 70e9))
+    small, large = (
+        ml_ecolyzer_ess(made_cell(model=model_of(n)))["ess_million_parameters_per_g"]
+        for n in (8_000_000_000, 70_000_000_000)
+    )
     assert small.value == pytest.approx(8000 / 0.6)
     assert large.value > small.value
     assert codes(small) == ["comparison_only"]
-    unknown = ess(made_cell(model={"parameters": None, "missing": {"parameters": "the weights are dummies"}}))
+    unknown = ml_ecolyzer_ess(made_cell(model=model_of(None, {"parameters": "the weights are dummies"})))
     assert codes(unknown["ess_million_parameters_per_g"]) == ["no_parameters"]
     assert "dummies" in unknown["ess_million_parameters_per_g"].reasons[0].detail
 

@@ -1,14 +1,18 @@
 """A small invented experiment in the shape of the contracts: one session, its raw files and its summary."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from summary_sample import COLD_W, LOADED_W, RATES, SECOND, WATTS, make_summary
 
 from inference_energy.contracts import phases, power, receipts, requests
-from inference_energy.contracts.figure import Reason, missing_figure
+from inference_energy.contracts.documents.document import document_from_dict
+from inference_energy.contracts.documents.experiment import SummaryDocument, SummaryWindow
+from inference_energy.contracts.figure import Figure, Reason, missing_figure
 from inference_energy.contracts.grades import Grade
 from inference_energy.contracts.io import write_json, write_table
 from inference_energy.present.report_inputs import SessionFiles
@@ -26,6 +30,25 @@ class Sample:
     @property
     def summary_path(self) -> Path:
         return write_summary(self.folder, self.summary)
+
+    @property
+    def document(self) -> SummaryDocument:
+        return document_of(self.summary)
+
+
+def document_of(summary: dict[str, Any]) -> SummaryDocument:
+    """The summary as the report reads it."""
+    return document_from_dict(summary, SummaryDocument, "summary.json")
+
+
+def windows_of(cells: list[dict[str, Any]]) -> list[SummaryWindow]:
+    """The summary's cells as the report reads them."""
+    return msgspec.convert(json.loads(json.dumps(cells)), list[SummaryWindow])
+
+
+def figure_of(content: dict[str, Any]) -> Figure:
+    """A figure of the summary as the report reads it."""
+    return msgspec.convert(content, Figure)
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> Path:

@@ -48,6 +48,7 @@ def make_summary(timeline: list[Any], grade: Grade, boundary: str) -> dict[str, 
         "experiment": "llama-sweep",
         "machines": ["h100-box"],
         "toolkit": {"version": "0.1.0"},
+        "sessions": [],
         "cells": cells,
         "idle": [
             {
@@ -106,7 +107,7 @@ def _cell(cell: str, start: int, end: int, grade: Grade, boundary: str) -> dict[
             "L", "total", boundary, grade, Reason("no_factor", "No water factor is configured.")
         )
     trends = {
-        name: {"change_share": 0.012, "p_value": 0.4, "limit": 0.1, "exceeded": False}
+        name: {"change_share": 0.012, "p_value": 0.4, "limit": 0.1, "exceeded": False, "block_means": [1.0]}
         for name in ("power_w", "output_tokens_per_s", "running_requests")
     }
     levels = {
@@ -123,11 +124,12 @@ def _cell(cell: str, start: int, end: int, grade: Grade, boundary: str) -> dict[
         "model": "Llama-3.1-8B-Instruct",
         "kind": kind,
         "load": {
+            "kind": kind,
             "workload": "chat",
             "arrival": {"process": "poisson", "rate_qps": rate},
             "text": f"Poisson {rate} req/s, chat",
         },
-        "window": {"start_ns": (start + 5) * SECOND, "end_ns": end * SECOND},
+        "window": {"name": cell, "start_ns": (start + 5) * SECOND, "end_ns": end * SECOND},
         "figures": {name: figure.as_dict() for name, figure in figures.items()},
         "devices": [
             {
@@ -136,14 +138,41 @@ def _cell(cell: str, start: int, end: int, grade: Grade, boundary: str) -> dict[
                 "source": "nvml",
                 "grade": grade,
                 "summed": True,
+                "calibration": None,
+                "clocks_event_shares": None,
                 "energy_j": watts * duration,
                 "reading": "counter",
                 "counter_energy_j": watts * duration,
                 "ratios": {"average": 0.99961, "instant": 1.00283},
             }
         ],
+        "counts": {
+            "output_tokens": tokens,
+            "prompt_tokens": prompts,
+            "cached_tokens": 0,
+            "cached_tokens_known": True,
+            "scheduled": count,
+            "started": count,
+            "finished": count,
+            "failed": 0,
+            "aborted": 0,
+            "without_usage": 0,
+            "engine_steps": None,
+        },
+        "client": None,
         "checks": {
-            "steadiness": {"judged": True, "trends": trends, "stationarity": levels, "required": kind == "steady"},
+            "steadiness": {
+                "judged": True,
+                "steady": True,
+                "blocks": 9,
+                "why_not_judged": None,
+                "trends": trends,
+                "stationarity": levels,
+                "required": kind == "steady",
+            },
+            "whole_cell": {"why": "the summary has no such comparison"},
+            "prompt_lengths": None,
+            "limits": None,
             "reconciliation": {"generated": count_row, "prompt": count_row, "cached": None},
             "client_lag_s": {"p50": 0.001, "p99": 0.006, "max": 0.011},
             "preemptions": 0,
@@ -162,6 +191,7 @@ def _fit(cells: list[dict[str, Any]], grade: Grade, boundary: str) -> dict[str, 
             "name": name,
             "formula": "E_total = P0 * T + a * prompt + b * generated",
             "energy_basis": "total",
+            "weighting": "relative",
             "cells": names,
             "dof": 2,
             "condition_number": None if refused else 7.3,
@@ -194,6 +224,7 @@ def _fit(cells: list[dict[str, Any]], grade: Grade, boundary: str) -> dict[str, 
     two = {"prompt": (0.03, "J/token"), "generated": (0.09, "J/token")}
     three = {"power": (449.0, "W"), "prompt": (0.0058, "J/token"), "generated": (0.014, "J/token")}
     return {
+        "version": 1,
         "machine": "h100-box",
         "server": "llama",
         "weighting": "relative",

@@ -1,12 +1,12 @@
 """What was calibrated, against which meter, stands on the page, in the method and in the last lines."""
 
 import pytest
-from report_sample import make_sample, page_text
+from report_sample import make_sample, page_text, windows_of
 from test_report import report
 
-from inference_energy.present.cell_tables import devices_table
 from inference_energy.present.method_facts import calibration_facts, calibration_texts, meters
 from inference_energy.present.summary_line import five_lines
+from inference_energy.present.window_tables import devices_table
 
 ENTRY = {
     "name": "GPU-0",
@@ -35,6 +35,14 @@ def sample(tmp_path):
             "machine": "h100-box",
             "session": "sweep",
             "server": "llama",
+            "launch": {"ok": True, "mode": "launch", "ready_after_s": 40.0, "server_version": "0.25.1", "reasons": []},
+            "warmup": {
+                "requests": 10,
+                "failed": 0,
+                "throughput": {"quarters_tokens_per_s": [], "settled": None},
+                "reasons": [],
+            },
+            "client": None,
             "calibration": {"sha256": "ab" * 32, "applied": [ENTRY], "notes": [NOTE]},
         }
     ]
@@ -56,17 +64,17 @@ def test_without_one_the_page_says_nothing_of_it(tmp_path):
 
 
 def test_the_lines_at_the_end_name_the_meter(sample, tmp_path):
-    trust = five_lines(sample.summary, tmp_path / "report.html").splitlines()[3]
+    trust = five_lines(sample.document, tmp_path / "report.html").splitlines()[3]
     assert "calibrated against pdu (rack/7)" in trust
     sample.summary["sessions"][0]["calibration"]["applied"] = []
-    assert "calibrated" not in five_lines(sample.summary, tmp_path / "report.html")
+    assert "calibrated" not in five_lines(sample.document, tmp_path / "report.html")
 
 
 def test_devices_say_that_their_energy_is_calibrated(sample):
     cells = sample.summary["cells"][:1]
     (device,) = cells[0]["devices"][:1]
     device["calibration"] = {"name": "GPU-0", "gain": 1.04, "offset_w": 0.0}
-    texts = [cell.text for row in devices_table(cells).rows for cell in row.cells]
+    texts = [cell.text for row in devices_table(windows_of(cells)).rows for cell in row.cells]
     assert f"{device['reading']}, calibrated" in texts
 
 
@@ -77,7 +85,9 @@ def test_a_calibrated_idle_is_not_drawn_over_readings_that_are_not(sample):
     assert "cold idle, 71" in report(sample).read_text()
 
 
-def test_sessions_without_one_have_no_facts_and_no_sentence():
-    assert calibration_facts({"session": "old"}) == []
-    assert calibration_texts([{"session": "old"}, {"session": "new", "calibration": None}]) == []
-    assert meters([{"session": "old"}]) == []
+def test_sessions_without_one_have_no_facts_and_no_sentence(sample):
+    sample.summary["sessions"][0]["calibration"] = None
+    sessions = sample.document.sessions
+    assert calibration_facts(None) == calibration_facts(sessions[0]) == []
+    assert calibration_texts(sessions) == []
+    assert meters(sessions) == []

@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from report_sample import Sample, make_sample
 
-from inference_energy.estimate.compare import EstimateRequest, basis_for, side_by_side
+from inference_energy.contracts.figure import json_values
+from inference_energy.estimate.compare import EstimateRequest, basis_for, compare_estimates
 from inference_energy.estimate.gpus import find_gpu
 from inference_energy.estimate.shapes.config_json import shape_of
 from inference_energy.present.estimates import estimate_texts, estimates_table, plot_estimates, scores_table
@@ -21,17 +22,23 @@ MEASURED_J = 0.2
 
 def window(measured_j: float | None = MEASURED_J, **load: Any) -> dict[str, Any]:
     given = {"batch": 40.0, "input_tokens": 256.0, "output_tokens": 256.0, "throughput": 3000.0, **load}
-    rows = side_by_side(
-        EstimateRequest(shape_of("Llama-3.1-8B"), find_gpu("H100"), **given), basis_for(find_gpu("H100"))
-    )
-    for row in rows["estimates"]:
+    request = EstimateRequest(shape_of("Llama-3.1-8B"), find_gpu("H100"), **given)
+    rows = json_values(compare_estimates(request, basis_for(find_gpu("H100"))).estimates)
+    for row in rows:
         point = row["energy_per_output_token_j"]
         compared = point if point is not None else (row["low"] * row["high"]) ** 0.5 if row["low"] else None
         there = compared is not None and measured_j is not None
         row |= {"compared_j": compared, "ratio": compared / measured_j if there else None}
         row["not_scored"] = row["unavailable"]
     return {
-        "load": {"batch": given["batch"], "context_tokens": 384.0},
+        "load": {
+            "batch": given["batch"],
+            "input_tokens": given["input_tokens"],
+            "output_tokens": given["output_tokens"],
+            "context_tokens": 384.0,
+            "throughput_tokens_per_s": given["throughput"],
+            "ttft_s": None,
+        },
         "measured": {
             "energy_per_output_token_j": measured_j,
             "boundary": "gpu",
@@ -39,15 +46,22 @@ def window(measured_j: float | None = MEASURED_J, **load: Any) -> dict[str, Any]
             "grade": "counter",
             "unavailable": None if measured_j else "The load was not steady.",
         },
-        "estimates": rows["estimates"],
+        "estimates": rows,
     }
 
 
 def estimates(windows: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {
+        "version": 1,
         "machine": "h100-box",
         "session": "sweep",
-        "model": shape_of("Llama-3.1-8B").as_dict(),
+        "server": "llama",
+        "grade": "modelled",
+        "architecture": None,
+        "calibration_sha256": None,
+        "fit_windows": {},
+        "scores": {},
+        "model": json_values(shape_of("Llama-3.1-8B").facts()),
         "gpu": {"name": "H100-SXM", "tdp_w": 700.0},
         "gpus_per_copy": 1,
         "copies": 1,
@@ -71,7 +85,7 @@ def texts(table: Any) -> list[list[str]]:
 
 
 def test_each_window_has_its_measured_energy_and_all_estimators(sample: Sample) -> None:
-    rows = texts(estimates_table(sample.summary))
+    rows = texts(estimates_table(sample.document))
     assert len(rows) == 2 * (1 + 9)
     assert "0.200 J / output token (gpu, total, counter)" in rows[0][0]
     assert "mean batch 40.0" in rows[0][0]
@@ -84,28 +98,28 @@ def test_each_window_has_its_measured_energy_and_all_estimators(sample: Sample) 
 
 
 def test_scores_are_over_the_windows_with_a_measured_energy(sample: Sample) -> None:
-    rows = {row[0]: row for row in texts(scores_table(sample.summary))}
+    rows = {row[0]: row for row in texts(scores_table(sample.document))}
     assert rows["tdp"] == ["tdp", "1", "16.7 %", "1.17", "100 %", "1.17"]
     sample.summary["estimates"] = [estimates({"q04": window(None)})]
-    rows = {row[0]: row for row in texts(scores_table(sample.summary))}
+    rows = {row[0]: row for row in texts(scores_table(sample.document))}
     assert rows["tdp"][1] == "not scored: The load was not steady."
 
 
 def test_the_picture_holds_every_method_with_a_ratio(sample: Sample) -> None:
-    figure = plot_estimates(sample.summary)
+    figure = plot_estimates(sample.document)
     assert figure is not None
     assert len(figure.data) == 9
     (ratio,) = figure.data[0].x
     assert ratio == pytest.approx(700 / 3000 / MEASURED_J)
     sample.summary["estimates"] = [estimates({"q04": window(None)})]
-    assert plot_estimates(sample.summary) is None
+    assert plot_estimates(sample.document) is None
 
 
 def test_what_is_not_known_is_said(sample: Sample) -> None:
     why = "the server had no GPU that is recorded; the estimators are of GPUs"
     sample.summary["estimates"] = [estimates({}, unknown=[why], model=None, gpu=None)]
-    assert estimates_table(sample.summary).rows == []
-    (text,) = estimate_texts(sample.summary)
+    assert estimates_table(sample.document).rows == []
+    (text,) = estimate_texts(sample.document)
     assert text.startswith("sweep: no estimates. The server had no GPU")
 
 

@@ -5,15 +5,15 @@ import re
 
 import numpy as np
 import pytest
-from report_sample import make_sample
+from report_sample import make_sample, windows_of
 
 from inference_energy.contracts.figure import Figure, Reason, missing_figure
-from inference_energy.present.cell_tables import headlines
 from inference_energy.present.latency import latency_table, slo_table
 from inference_energy.present.load_tables import client_table, counts_table
 from inference_energy.present.plot_load_timeline import plot_load_timeline
 from inference_energy.present.report import write_report
 from inference_energy.present.report_inputs import SessionFiles, read_session_files
+from inference_energy.present.window_tables import headlines
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def told(sample):
     cell["checks"] |= {
         "whole_cell": {
             "why": None,
+            "engine": "vllm",
             "tokens": {"generated": counted(900, 960, cut, 60), "prompt": counted(5000, 5000), "cached": None},
             "finished": {"length": {"client": 10, "server": 10}, "not ok": {"client": 2, "server": 1}},
         },
@@ -59,6 +60,8 @@ def told(sample):
     cell["client"] = {
         "cpu_s": 1.25,
         "busy_cpu_s": 50.0,
+        "output_tokens": 960,
+        "workers": 1,
         "peak_rss_bytes": 60_000_000,
         "figures": {
             "cpu_s_per_1k_output_tokens": figure(0.0123, "s/1k tokens"),
@@ -75,7 +78,7 @@ def texts(table):
 
 
 def test_totals_stand_beside_the_servers_with_what_explains_a_difference(sample):
-    rows = texts(counts_table([told(sample)]))
+    rows = texts(counts_table(windows_of([told(sample)])))
     assert rows[1][:4] == ["generated tokens", "900", "960", "−60"]
     assert rows[1][4] == "2 request(s) that were cut off, failed or gave no usage"
     assert rows[2] == ["prompt tokens", "5,000", "5,000", "0", "agree exactly"]
@@ -86,29 +89,29 @@ def test_totals_stand_beside_the_servers_with_what_explains_a_difference(sample)
 
 def test_a_cell_without_a_comparison_says_why(sample):
     plain = sample.summary["cells"][1]
-    assert "no such comparison" in texts(counts_table([plain]))[1][1]
+    assert "no such comparison" in texts(counts_table(windows_of([plain])))[1][1]
     plain["checks"]["whole_cell"] = {"why": "the server was restarted"}
-    assert "not compared: the server was restarted" in texts(counts_table([plain]))[1][1]
+    assert "not compared: the server was restarted" in texts(counts_table(windows_of([plain])))[1][1]
 
 
 def test_what_nothing_explains_is_red(sample):
     cell = told(sample)
     cell["checks"]["whole_cell"]["tokens"]["prompt"] = counted(5000, 5100)
-    kinds = {row.cells[0].text: row.cells[-1] for row in counts_table([cell]).rows}
+    kinds = {row.cells[0].text: row.cells[-1] for row in counts_table(windows_of([cell])).rows}
     assert (kinds["prompt tokens"].kind, kinds["prompt tokens"].text) == ("bad", "nothing recorded explains it")
 
 
 def test_the_clients_cost_is_shown_and_its_energy_is_called_modelled(sample):
-    table = client_table([told(sample), sample.summary["cells"][1]])
+    table = client_table(windows_of([told(sample), sample.summary["cells"][1]]))
     assert len(table.rows) == 1
     row = table.rows[0].cells
     assert [cell.text for cell in row[1:5]] == ["1.25", "12.3", "2.50", "60"]
     assert [cell.tag for cell in row[5:]] == ["modelled", "modelled"]
-    assert client_table(sample.summary["cells"][1:]) is None
+    assert client_table(windows_of(sample.summary["cells"][1:])) is None
 
 
 def test_percentiles_carry_their_intervals_and_missing_ones_their_reason(sample):
-    table = latency_table([told(sample)])
+    table = latency_table(windows_of([told(sample)]))
     assert table.columns[1:4] == ["p50", "p90", "p99"]
     row = next(row.cells for row in table.rows if row.cells[0].text.startswith("TTFT from send"))
     assert row[0].text == "TTFT from send (ms)"
@@ -117,15 +120,15 @@ def test_percentiles_carry_their_intervals_and_missing_ones_their_reason(sample)
 
 
 def test_limits_are_a_table_only_where_there_are_some(sample):
-    assert slo_table(sample.summary["cells"][1:]) is None
-    table = slo_table([told(sample)])
+    assert slo_table(windows_of(sample.summary["cells"][1:])) is None
+    table = slo_table(windows_of([told(sample)]))
     assert table.columns[-1] == "TTFT over 0.25 s"
     assert [cell.text for cell in table.rows[0].cells[1:]] == ["60.0", "2.40", "not given", "4 of 10"]
 
 
 def test_a_headline_has_the_highest_percentile_that_is_given(sample):
     told(sample)
-    cards = headlines(sample.summary["cells"][:2])
+    cards = headlines(windows_of(sample.summary["cells"][:2]))
     named = [[label for label, _ in card.other_figures if label.startswith("TTFT")] for card in cards]
     assert named == [["TTFT p50", "TTFT p90"], ["TTFT p50", "TTFT p99"]]
 

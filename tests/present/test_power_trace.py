@@ -4,9 +4,12 @@ import pytest
 from report_sample import make_sample
 
 from inference_energy.contracts import power
+from inference_energy.contracts.figure import Reason, missing_figure
 from inference_energy.contracts.io import write_table
 from inference_energy.present.report_inputs import SessionFiles, read_session_files
 from inference_energy.present.trace import TraceLine, plot_power_trace, thin, total, trace_lines, write_trace_page
+
+ABSENT = missing_figure("W", "none", "gpu", "counter", Reason("gap", "The power log has a hole."))
 
 
 def table(*rows):
@@ -67,7 +70,7 @@ def test_one_part_needs_no_sum():
 
 def test_the_figure_shades_phases_and_names_what_is_modelled(tmp_path):
     sample = make_sample(tmp_path, grade="modelled")
-    figure = plot_power_trace(read_session_files(sample.session), sample.summary["idle"][0]["cold_power_w"])
+    figure = plot_power_trace(read_session_files(sample.session), sample.document.idle[0].cold_power_w)
     assert figure is not None
     names = [trace.name for trace in figure.data]
     assert any("modelled" in name and name.startswith("sum") for name in names)
@@ -79,16 +82,19 @@ def test_the_figure_shades_phases_and_names_what_is_modelled(tmp_path):
 
 def test_the_cold_idle_is_drawn_with_its_interval_and_not_at_all_where_it_is_not_given(tmp_path):
     sample = make_sample(tmp_path)
-    cold = sample.summary["idle"][0]["cold_power_w"]
+    cold = sample.document.idle[0].cold_power_w
     figure = plot_power_trace(read_session_files(sample.session), cold)
     assert "cold idle, 71.0 ± 4.3 W" in [trace.name for trace in figure.data]
-    figure = plot_power_trace(read_session_files(sample.session), cold | {"valid": False})
+    figure = plot_power_trace(
+        read_session_files(sample.session),
+        missing_figure("W", "none", "gpu", "counter", Reason("gap", "The power log has a hole.")),
+    )
     assert not [trace.name for trace in figure.data if "cold idle" in trace.name]
 
 
 def test_a_page_of_its_own(tmp_path):
     sample = make_sample(tmp_path, grade="modelled")
-    write_trace_page(tmp_path / "trace.html", sample.session, cold_idle=sample.summary["idle"][0]["cold_power_w"])
+    write_trace_page(tmp_path / "trace.html", sample.session, cold_idle=sample.document.idle[0].cold_power_w)
     text = (tmp_path / "trace.html").read_text()
     assert "Power is modelled, not measured" in text
     assert 'id="figure-trace"' in text

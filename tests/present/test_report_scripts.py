@@ -59,7 +59,10 @@ def test_power_trace(tmp_path):
 def test_power_trace_with_the_cold_idle_of_the_energies(tmp_path):
     sample = make_sample(tmp_path)
     energy = tmp_path / "energy.json"
-    energy.write_text(json.dumps({"idle": sample.summary["idle"][0]}))
+    names = {"version": 1, "session": "sweep", "machine": "h100-box", "server": "llama"}
+    facts = {"boundary": "gpu", "boundary_note": None, "grade": "counter", "calibration": None, "windows": {}}
+    devices = {"cold": {}, "loaded": {}, "post": {}}
+    energy.write_text(json.dumps({**names, **facts, "idle": sample.summary["idle"][0], "idle_devices_w": devices}))
     run(
         "power_trace.py",
         inputs={"power": str(sample.session.power), "phases": str(sample.session.phases), "energy": str(energy)},

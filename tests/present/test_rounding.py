@@ -74,7 +74,7 @@ def test_what_is_printed_holds_the_printed_value_and_is_near_the_figure(value, b
 @given(value=st.floats(min_value=1e-6, max_value=1e9), share=st.floats(min_value=1e-4, max_value=2))
 def test_a_figures_place_has_the_unit_and_the_interval_of_its_number(value, share):
     figure = Figure(value, "J", "total", "gpu", "counter", interval_95=(value * (1 - share), value * (1 + share)))
-    shown = format_figure(figure.as_dict())
+    shown = format_figure(figure)
     assert shown.text == f"{shown.number} {shown.spread} {shown.unit}"
     low, high = (number(text) for text in shown.interval.split(" to "))
     assert low < number(shown.number) < high
@@ -82,7 +82,7 @@ def test_a_figures_place_has_the_unit_and_the_interval_of_its_number(value, shar
 
 
 def test_the_interval_is_in_the_unit_of_the_number():
-    figure = Figure(0.060, "J/token", "total", "gpu", "counter", interval_95=(0.055, 0.065)).as_dict()
+    figure = Figure(0.060, "J/token", "total", "gpu", "counter", interval_95=(0.055, 0.065))
     shown = format_figure(figure)
     assert (shown.text, shown.interval) == ("60.0 ± 5.0 mJ / token", "55.0 to 65.0")
 
@@ -100,18 +100,16 @@ def test_the_interval_is_in_the_unit_of_the_number():
     ],
 )
 def test_a_figure_without_an_interval_says_why(unit, grade, why):
-    shown = format_figure(Figure(3.0, unit, "total", "gpu", grade).as_dict())
+    shown = format_figure(Figure(3.0, unit, "total", "gpu", grade))
     assert why in shown.no_interval_reason
     assert (shown.spread, shown.interval, shown.tooltip) == ("", "", "")
 
 
 def test_an_interval_says_nothing_on_why_there_is_none():
-    assert not format_figure(
-        Figure(3.0, "J", "total", "gpu", "counter", interval_95=(2.0, 4.0)).as_dict()
-    ).no_interval_reason
+    assert not format_figure(Figure(3.0, "J", "total", "gpu", "counter", interval_95=(2.0, 4.0))).no_interval_reason
 
 
 def test_an_invalid_figure_shows_neither_number_nor_interval():
-    figure = missing_figure("J", "total", "gpu", "counter", Reason("gap", "a hole")).as_dict()
-    shown = format_figure({**figure, "value": 3.0, "interval_95": [2.0, 4.0]})
+    figure = missing_figure("J", "total", "gpu", "counter", Reason("gap", "a hole"))
+    shown = format_figure(figure)
     assert (shown.text, shown.interval, shown.tooltip, shown.no_interval_reason) == ("not given", "", "", "")

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from report_sample import invalidate, make_sample
+from report_sample import document_of, invalidate, make_sample
 
 from inference_energy.contracts.figure import Reason
 from inference_energy.present.summary_line import WIDTH, five_lines
@@ -17,7 +17,7 @@ def summary(tmp_path):
 
 
 def lines_of(summary):
-    lines = five_lines(summary, REPORT).split("\n")
+    lines = five_lines(document_of(summary), REPORT).split("\n")
     assert [line[:9] for line in lines] == ["served   ", "energy   ", "carbon   ", "trust    ", "report   "]
     return lines
 
@@ -83,7 +83,7 @@ def test_a_window_that_only_the_test_of_its_level_failed_counts_as_failed(summar
 
 
 def test_prefill_and_decode_are_no_headlines(summary):
-    assert "Poisson 8 req/s" not in five_lines(summary, REPORT)
+    assert "Poisson 8 req/s" not in five_lines(document_of(summary), REPORT)
 
 
 def test_modelled_is_said_on_every_line_with_a_figure(tmp_path):

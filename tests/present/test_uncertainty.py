@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from report_sample import invalidate, make_sample
+from report_sample import invalidate, make_sample, windows_of
 from test_report import parse, report
 
 from inference_energy.analysis.figures import figure_from_dict
@@ -12,9 +12,9 @@ from inference_energy.config.analysis import WaterConfig
 from inference_energy.contracts.figure import Reason
 from inference_energy.impact.footprint import water_figures
 from inference_energy.present import plots
-from inference_energy.present.cell_tables import checks_table, devices_table, idle_rows, work_table
 from inference_energy.present.tables import TableCell
 from inference_energy.present.uncertainty import budget_table, freedom, plot_budgets
+from inference_energy.present.window_tables import checks_table, devices_table, idle_rows, work_table
 
 HOLE = Reason("gap", "The power log has a hole of 40 s.")
 MODEL = "No interval: the error of a model is not known."
@@ -34,6 +34,11 @@ def cells(sample):
 def section(path, name):
     (found,) = re.findall(rf'<section id="{name}">(.*?)</section>', path.read_text(), re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", found))
+
+
+def budget_of(cells, cell=None):
+    """The budgets of one cell, by default the first."""
+    return budget_table(windows_of([cell or cells[0]])[0], windows_of(cells))
 
 
 def texts(row):
@@ -67,7 +72,11 @@ def test_a_figure_that_lost_its_value_shows_no_interval_though_one_was_recorded(
     for cell in sample.summary["cells"]:
         for name, figure in cell["figures"].items():
             if figure["interval_95"]:
-                cell["figures"][name] = figure | {"valid": False, "reasons": [{"code": "gap", "detail": HOLE.detail}]}
+                cell["figures"][name] = figure | {
+                    "value": None,
+                    "valid": False,
+                    "reasons": [{"code": "gap", "detail": HOLE.detail}],
+                }
     sample.summary["fits"] = []
     path = report(sample)
     for name in ("headlines", "cells", "uncertainty"):
@@ -86,7 +95,7 @@ def test_a_modelled_figure_says_that_its_error_is_not_known(tmp_path):
 
 
 def test_a_reason_for_a_whole_column_stands_once_in_its_heading(cells):
-    table = work_table(cells)
+    table = work_table(windows_of(cells))
     assert table.reasons == [EXACT]
     assert [table.heading_notes(index) for index in range(3)] == [(), (1,), ()]
     assert table.label(1) == "duration (s) ¹"
@@ -97,14 +106,14 @@ def test_a_reason_for_a_whole_column_stands_once_in_its_heading(cells):
 
 def test_a_single_figure_without_an_interval_points_to_its_own_reason(cells):
     cells[0]["figures"]["power_mean_w"] |= {"interval_95": None, "budget": None}
-    table = work_table(cells)
+    table = work_table(windows_of(cells))
     column = [row.cells[2] for row in table.rows]
     assert table.reasons[table.cell_notes(column[0], 2)[0] - 1] == "No interval: its uncertainty was not computed."
     assert [table.cell_notes(cell, 2) for cell in column[1:]] == [()] * 4
 
 
 def test_the_rows_of_a_budget_are_those_of_the_figure(cells):
-    found = groups(budget_table(cells[0], cells))
+    found = groups(budget_of(cells))
     assert list(found) == [
         "energy per output token, active: 375 ± 23 mJ / output token",
         "mean power: 455 ± 27 W",
@@ -125,7 +134,7 @@ def test_the_rows_of_a_budget_are_those_of_the_figure(cells):
 
 def test_the_expanded_uncertainty_of_a_budget_is_what_stands_beside_the_value(cells):
     for cell in cells:
-        for heading, rows in groups(budget_table(cell, cells)).items():
+        for heading, rows in groups(budget_of(cells, cell)).items():
             number, unit = re.search(r"± (\S+) (.*)$", heading).groups()
             assert rows[-1][2] == f"{number} {unit}"
 
@@ -133,7 +142,7 @@ def test_the_expanded_uncertainty_of_a_budget_is_what_stands_beside_the_value(ce
 def test_a_figure_without_a_budget_says_why_in_its_place(cells):
     invalidate({"cells": cells}, 0, "energy_", HOLE)
     cells[0]["figures"]["power_mean_w"] |= {"interval_95": None, "budget": None}
-    rows = [row for own in groups(budget_table(cells[0], cells)).values() for row in own]
+    rows = [row for own in groups(budget_of(cells)).values() for row in own]
     assert rows[0] == ["budget", f"not given: {HOLE.detail}"]
     assert rows[1] == ["budget", "not given: No interval: its uncertainty was not computed."]
     assert rows[2] == ["budget", f"not given: {HOLE.detail}"]
@@ -149,7 +158,7 @@ def watered(cells):
 
 def test_water_is_shown_with_its_interval_and_its_budget(sample, cells):
     watered(cells)
-    rows = groups(budget_table(cells[0], cells))
+    rows = groups(budget_of(cells))
     shown = [heading for heading in rows if heading.startswith("water")]
     assert [heading.split(":")[0] for heading in shown] == [
         "water, site, total",
@@ -165,15 +174,15 @@ def test_water_is_shown_with_its_interval_and_its_budget(sample, cells):
 
 
 def test_water_without_a_factor_has_no_budget_and_one_of_an_invalid_energy_says_why(cells):
-    assert not any(heading.startswith("water") for heading in groups(budget_table(cells[0], cells)))
+    assert not any(heading.startswith("water") for heading in groups(budget_of(cells)))
     invalidate({"cells": cells}, 0, "energy_total_kwh", HOLE)
     watered(cells)
-    found = groups(budget_table(cells[0], cells))
+    found = groups(budget_of(cells))
     assert found["water, both, total: not given"] == [["budget", f"not given: {HOLE.detail}"]]
 
 
 def test_the_bars_of_a_cell_are_its_shares_and_sum_to_one(cells):
-    figure = plot_budgets(cells)
+    figure = plot_budgets(windows_of(cells))
     shown = [bar for bar in figure.data if bar.visible]
     assert [bar.name for bar in shown] == ["sensor gain", "fluctuation of the load"]
     assert sum(bar.x[0] for bar in shown) == pytest.approx(1)
@@ -184,7 +193,7 @@ def test_the_bars_of_a_cell_are_its_shares_and_sum_to_one(cells):
 
 def test_without_any_budget_there_is_no_chart_of_them(tmp_path):
     sample = make_sample(tmp_path, grade="modelled", boundary="cpu (modelled)")
-    assert plot_budgets(sample.summary["cells"]) is None
+    assert plot_budgets(windows_of(sample.summary["cells"])) is None
     assert '<div class="figure" data-figure="budgets"' not in report(sample).read_text()
 
 
@@ -196,7 +205,7 @@ def test_degrees_of_freedom(dof, shown):
 
 
 def test_points_of_the_load_chart_have_bars_and_say_95_percent(cells):
-    figure = plots.plot_energy_vs_load(cells[:3])
+    figure = plots.plot_energy_vs_load(windows_of(cells[:3]))
     active = next(line for line in figure.data if line.name == "active")
     low, high = cells[0]["figures"]["energy_active_per_output_token_j"]["interval_95"]
     assert active.y[0] - active.error_y.arrayminus[0] == pytest.approx(low)
@@ -205,13 +214,13 @@ def test_points_of_the_load_chart_have_bars_and_say_95_percent(cells):
 
 
 def test_points_without_an_interval_have_no_bars(tmp_path):
-    figure = plots.plot_energy_vs_load(make_sample(tmp_path, grade="modelled").summary["cells"][:3])
+    figure = plots.plot_energy_vs_load(windows_of(make_sample(tmp_path, grade="modelled").summary["cells"][:3]))
     assert all(line.error_y.array is None for line in figure.data)
     assert all("95 %" not in text for line in figure.data for text in line.text)
 
 
 def test_idle_powers_have_intervals_and_their_bars_end_inside_the_frame(sample):
-    (row,) = idle_rows(sample.summary["idle"])
+    (row,) = idle_rows(sample.document.idle)
     assert [bar.figure.text for bar in row.bars] == ["71.0 ± 4.3 W", "124.0 ± 7.5 W", "83.2 ± 5.0 W"]
     assert all(0 < bar.low < bar.share < bar.high <= 1 for bar in row.bars)
     assert max(bar.high for bar in row.bars) == 1
@@ -228,17 +237,18 @@ def test_what_was_odd_about_an_idle_phase_stands_beside_it(sample):
 
 def test_an_invalid_idle_power_sets_no_scale(sample):
     sample.summary["idle"][0]["post_power_w"] |= {
-        "value": 9e5,
+        "value": None,
+        "interval_95": (9e5, 9e5),
         "valid": False,
         "reasons": [{"code": "gap", "detail": HOLE.detail}],
     }
-    (row,) = idle_rows(sample.summary["idle"])
+    (row,) = idle_rows(sample.document.idle)
     assert [bar.figure.text for bar in row.bars][1:] == ["124.0 ± 7.5 W", "not given"]
     assert row.bars[2].share == 0
 
 
 def test_checks_hold_both_tests_and_the_ratios_of_each_device(cells):
-    row = texts(checks_table(cells).rows[0])
+    row = texts(checks_table(windows_of(cells)).rows[0])
     assert row[1].startswith("yes: power +1.2 % (p 0.4), tokens/s +1.2 %")
     assert row[2].startswith("yes: power -0.4 % (p 0.7), tokens/s -0.4 %")
     assert row[3] == "gpu GPU-4f1c9a02: average 0.9996, instant 1.0028"
@@ -246,14 +256,22 @@ def test_checks_hold_both_tests_and_the_ratios_of_each_device(cells):
 
 def test_a_level_that_changed_is_bad_though_there_was_no_trend(cells):
     cells[0]["checks"]["steadiness"]["stationarity"]["power_w"] |= {"exceeded": True, "difference_share": 0.3}
-    row = checks_table(cells).rows[0].cells
+    row = checks_table(windows_of(cells)).rows[0].cells
     assert [cell.kind for cell in row[1:3]] == ["good", "bad"]
     assert row[2].text.startswith("no: power +30.0")
 
 
 def test_a_window_too_short_to_judge_says_so_once(cells):
-    cells[0]["checks"]["steadiness"] = {"judged": False, "why_not_judged": "3 blocks fit", "trends": {}}
-    assert texts(checks_table(cells).rows[0])[1:3] == [
+    cells[0]["checks"]["steadiness"] = {
+        "judged": False,
+        "steady": None,
+        "blocks": 3,
+        "why_not_judged": "3 blocks fit",
+        "trends": {},
+        "stationarity": {},
+        "required": True,
+    }
+    assert texts(checks_table(windows_of(cells)).rows[0])[1:3] == [
         "not judged: 3 blocks fit",
         "gpu GPU-4f1c9a02: average 0.9996, instant 1.0028",
     ]
@@ -272,13 +290,13 @@ def test_token_counts_that_could_not_be_told_apart_are_not_said_to_agree(cells, 
     plain = TableCell("").kind
     for name, verdict in zip(("generated", "prompt"), verdicts, strict=True):
         reconciliation[name] = {**reconciliation[name], "agrees": verdict, "share": -0.1}
-    cell = checks_table(cells).rows[0].cells[4]
+    cell = checks_table(windows_of(cells)).rows[0].cells[4]
     assert (cell.kind, cell.text) == (kind or plain, f"{words}generated -10.00\u00a0%, prompt -10.00\u00a0%")
 
 
 def test_devices_show_what_they_were_read_from_and_both_ratios(cells):
     cells[0]["devices"].append({**cells[0]["devices"][0], "reading": "average", "counter_energy_j": None, "ratios": {}})
-    rows = [texts(row) for row in devices_table(cells[:1]).rows[1:]]
+    rows = [texts(row) for row in devices_table(windows_of(cells[:1])).rows[1:]]
     assert rows[0][2:6] == ["counter", "25,020", "0.9996", "1.0028"]
     assert rows[1][2:6] == ["average", "–", "–", "–"]
 
@@ -287,7 +305,7 @@ def test_devices_of_a_window_without_energy_show_no_energy_but_why(cells):
     name, detail = "energy_total_j", "The power of gpu did not change for 9.0 s."
     cells[0]["figures"][name] |= {"value": None, "valid": False, "interval_95": None, "budget": None}
     cells[0]["figures"][name]["reasons"] = [{"code": "stuck_sensor", "detail": detail}]
-    table = devices_table(cells[:1])
+    table = devices_table(windows_of(cells[:1]))
     for row in table.rows[1:]:
         assert [row.cells[place].text for place in (1, 3)] == ["not given", "not given"]
     assert table.reasons == [detail]

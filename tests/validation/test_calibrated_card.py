@@ -9,11 +9,12 @@ import pytest
 
 from inference_energy.acquire.power.calibrate.measure import PhaseMeans, record, save
 from inference_energy.acquire.power.calibrate.york_fit import fit_line
-from inference_energy.analysis.power_series import read_channels, summed
+from inference_energy.analysis.power_series import read_power_series, summed
 from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.calibration import channel_text, read_calibrations
+from inference_energy.contracts.figure import json_values
 from inference_energy.stages.chain import RawSession, session_parts
 from inference_energy.validation.bench_trial import IMPACT
 from inference_energy.validation.scenarios import MACHINE, SCENARIOS, SERVER, SESSION, TRIM_START_S
@@ -41,7 +42,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulatedSession, Ra
 def _compared(session: SimulatedSession, files: RawSession, path: Path) -> Path:
     """What `calibrate` does, with the truth as the meter: mean powers over stretches of idle and load, and a line."""
     random = np.random.default_rng(5)
-    (channel,) = summed(read_channels(files.power, CONFIG.power_reading))
+    (channel,) = summed(read_power_series(files.power, CONFIG.power_reading))
     means = []
     for row in session.phases:
         start_ns, end_ns = int(str(row["start_ns"])) + 2 * 10**9, int(str(row["end_ns"])) - 10**9
@@ -61,7 +62,8 @@ def _compared(session: SimulatedSession, files: RawSession, path: Path) -> Path:
 
 def figures(card: tuple[SimulatedSession, RawSession, Path], config: AnalysisConfig, *, calibrated: bool) -> Any:
     _, files, path = card
-    return session_parts(files, config, IMPACT, path if calibrated else None).energy
+    energy: dict[str, Any] = json_values(session_parts(files, config, IMPACT, path if calibrated else None).energy)
+    return energy
 
 
 def test_the_line_is_the_inverse_of_the_cards_error(card: tuple[SimulatedSession, RawSession, Path]) -> None:

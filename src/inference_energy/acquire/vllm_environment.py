@@ -1,14 +1,7 @@
-"""Where environments and converted models are kept: large, rebuilt at need, never part of the results.
+"""The rule `server_environment`: the interpreter that runs vLLM, found or made, and its description.
 
-Where environments and converted models are kept: large, rebuilt at need, never part of the results.
-
-Which vLLM is on this machine already, and whether there is a GPU for it.
-
-What stands in the interpreter that will run vLLM, for provenance.
-
-Making vLLM's own environment from the lock files in envs/, apart from the pipeline's.
-
-The rule `server_environment`: find or make the interpreter that runs vLLM, and describe it.
+vLLM's own environment is made from the lock files in envs/, apart from the pipeline's. Environments and converted
+models are kept in a cache: they are large, rebuilt when needed, and never part of the results.
 """
 
 import fcntl
@@ -29,17 +22,17 @@ CACHE_VARIABLE = "INFERENCE_ENERGY_CACHE"
 
 
 def cache_folder(kind: str) -> Path:
-    """The folder for one kind of thing: below `.cache` in the working directory, or where the variable says."""
+    """Return the cache folder of one kind: below `.cache` in the working directory, or below `CACHE_VARIABLE`."""
     return Path(os.environ.get(CACHE_VARIABLE, ".cache")) / kind
 
 
 PYTHON_VARIABLE = "INFERENCE_ENERGY_VLLM_PYTHON"
-"""Names a Python that has vLLM, for a machine where it is not on the path."""
+"""Environment variable that names a Python with vLLM that is not on the path."""
 
 
 @cache
 def gpu_count() -> int:
-    """NVIDIA GPUs of this machine; 0 where the driver's library is missing or does not answer."""
+    """Return the number of NVIDIA GPUs; 0 if the driver's library is missing or does not answer."""
     import pynvml
 
     try:
@@ -54,12 +47,12 @@ def gpu_count() -> int:
 
 @cache
 def installed_interpreter() -> str | None:
-    """The first Python that can import vLLM: the variable's, that of the `vllm` command, `python3` on the path."""
+    """Return the first Python that has vLLM: from the variable, the `vllm` command, or `python3` on the path."""
     return next((python for python in _candidates() if has_vllm(python)), None)
 
 
 def has_vllm(python: str) -> bool:
-    """Whether a Python finds vLLM, without importing it (that takes many seconds)."""
+    """Return whether a Python finds vLLM, without importing it, which takes many seconds."""
     question = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
     try:
         answer = subprocess.run([python, "-c", question], capture_output=True, timeout=30, check=False)
@@ -75,12 +68,12 @@ def _candidates() -> Iterator[str]:
         first_line = Path(command).read_bytes().split(b"\n", 1)[0].decode(errors="replace").strip()
         if first_line.startswith("#!"):
             yield first_line.removeprefix("#!").split()[0]
-    own = Path(sys.executable)
+    this_python = Path(sys.executable)
     for name in ("python3", "python"):
-        found = shutil.which(name)
-        if found and Path(found) != own:
-            yield found
-    yield str(own)
+        path = shutil.which(name)
+        if path and Path(path) != this_python:
+            yield path
+    yield str(this_python)
 
 
 QUESTION = """
@@ -106,7 +99,7 @@ print(json.dumps({
 
 
 def describe(command: list[str]) -> dict[str, Any]:
-    """Versions and the list of packages of an interpreter.
+    """Return versions and the list of packages of an interpreter.
 
     Args:
         command: the interpreter as a list of words; a container's command counts as one.
@@ -143,11 +136,11 @@ Say = Callable[[str], None]
 
 
 def ensure_environment(kind: str, lock_folder: Path, say: Say = print) -> Path:
-    """The Python of the environment made from a folder of lock files, which is made now if it is not there.
+    """Return the Python of the environment of a folder of lock files, which is made if it is missing.
 
     The folder holds `requirements.lock` (hashed) and, where PyTorch comes from elsewhere, `torch.lock` with the one
-    line `torch==VERSION`. An environment is known by the content of the folder, and counts only once its last step is
-    done, so a broken build is never used.
+    line `torch==VERSION`. An environment is identified by the content of the folder, and is complete only after its
+    last step, so a broken build is never used.
 
     Args:
         kind: the environment's name, such as `cpu`.
@@ -177,14 +170,14 @@ def ensure_environment(kind: str, lock_folder: Path, say: Say = print) -> Path:
 
 
 def install_torch(python: Path, requirement: str, say: Say) -> None:
-    """Install PyTorch's CPU build from the first place that has it.
+    """Install PyTorch's CPU build from the first origin that has it.
 
-    The local version `+cpu` is on no package index but PyTorch's own. So: what pip is configured with here (a
-    find-links folder, a mirror); then PyTorch's CPU index, whose address uv knows; then the ordinary package of the
-    same version, whose CUDA libraries are then idle weight (several GB).
+    Only PyTorch's own index has the local version `+cpu`. The origins are, in this order: pip's configuration (a
+    find-links folder, a mirror); PyTorch's CPU index, whose address uv knows; the ordinary package of the same version,
+    whose CUDA libraries (several GB) are then unused.
 
     Raises:
-        RunError: none of the three has it.
+        RunError: no origin has it.
     """
     cpu_build = f"{requirement}+cpu"
     uv_install = [*_uv(), "pip", "install", "--quiet", "--python", str(python), "--no-deps", "--compile-bytecode"]
@@ -196,12 +189,12 @@ def install_torch(python: Path, requirement: str, say: Say) -> None:
         ("the ordinary package, with CUDA libraries (several GB)", [*uv_install, requirement]),
     ]
     failures = []
-    for place, command in attempts:
-        say(f"installing {requirement} from {place}")
+    for origin, command in attempts:
+        say(f"installing {requirement} from {origin}")
         try:
-            _run(command, place)
+            _run(command, origin)
         except RunError as error:
-            failures.append(f"{place}: {str(error).splitlines()[-1]}")
+            failures.append(f"{origin}: {str(error).splitlines()[-1]}")
         else:
             return
     raise RunError(f"{cpu_build} cannot be installed:\n  " + "\n  ".join(failures))
@@ -227,11 +220,11 @@ def _run(command: Sequence[str], what: str) -> None:
 
 
 def interpreter_command(spec: dict[str, Any], envs: Path, say: Say = print) -> list[str]:
-    """The words that start the interpreter which has vLLM.
+    """Return the command, as a list of words, of the interpreter that has vLLM.
 
     Args:
         spec: `environment` (installed, cpu, cuda, interpreter or container), and the key it needs.
-        envs: the folder with one folder of lock files an environment.
+        envs: folder with one folder of lock files per environment.
         say: receives a line for each step of a build.
 
     Raises:
@@ -247,18 +240,18 @@ def interpreter_command(spec: dict[str, Any], envs: Path, say: Say = print) -> l
             raise InputError(f"servers.{server}.interpreter: {python} is not a Python that has vLLM")
         return [python]
     if kind == "installed":
-        found = installed_interpreter()
-        if found is None:
+        installed = installed_interpreter()
+        if installed is None:
             raise InputError(
                 f"servers.{server}.environment: no vLLM is installed here; name a Python that has it with "
                 f"servers.{server}.interpreter or {PYTHON_VARIABLE}, or write environment: cuda"
             )
-        return [found]
+        return [installed]
     return [str(ensure_environment(kind, envs / kind, say))]
 
 
 def prepare_vllm(spec: dict[str, Any], envs: Path, say: Say = print) -> dict[str, Any]:
-    """What the rule writes: the kind, the interpreter, versions and packages; for an attached server, why not.
+    """Return what the rule writes: kind, interpreter, versions and packages; for an attached server the reasons.
 
     Raises:
         InputError, RunError: as `interpreter_command` and `describe`.

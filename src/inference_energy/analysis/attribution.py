@@ -1,40 +1,65 @@
-"""Proportional attribution: each request is charged its share of the window's tokens.
-
-Proportional attribution: each request is charged its share of the window's tokens.
+"""Stage `attribute`: receipts, the energy that each request of a window is charged, by proportional attribution.
 
     E_i = E_window * w_i / sum(w)
 
 with w_i the request's completion tokens inside the window (policy `completion_tokens`) or all its tokens inside
 (`total_tokens`). The receipts sum to the window's energy.
-
-Stage `attribute`: receipts, the energy each request of a window is charged.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inference_energy.analysis.figures import figure_from_dict
-from inference_energy.analysis.token_times import read_chunks
-from inference_energy.analysis.windows import Integers, TokenTimes
+from inference_energy.analysis.token_times import Integers, TokenTimes, read_chunks
 from inference_energy.config.analysis import AttributionConfig
 from inference_energy.contracts import requests as requests_contract
+from inference_energy.contracts.documents.energy import EnergyDocument, EnergyWindow
 from inference_energy.contracts.io import read_table
 from inference_energy.contracts.receipts import SCHEMA
 
 
+def attribute_session(*, requests: Path, energy: EnergyDocument, config: AttributionConfig) -> pd.DataFrame:
+    """Return receipts.parquet of a session: a row for every request of every window, also for those without energy.
+
+    `energy_j` is null where the window's energy is not valid or no request has tokens in it. `idle_energy_j` is the
+    part of it that the cold idle would have taken anyway, by the same weights; null where there is no cold idle.
+    `gco2e` stays null: the intensity is applied later, so that another zone repeats no attribution.
+
+    Args:
+        requests: requests.parquet; with chunks.parquet beside it, tokens count when they came.
+        energy: energy.json of the session.
+        config: the policy.
+    """
+    rows = read_table(requests, requests_contract.SCHEMA)
+    chunks = read_chunks(requests)
+    cold_w = energy.idle.cold_power_w.value
+    parts = [
+        _receipts(rows[rows["cell"] == name], chunks, name, window, cold_w, config.attribution)
+        for name, window in energy.windows.items()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCHEMA.names)
+
+
+def weights(
+    requests: pd.DataFrame, start_ns: int, end_ns: int, policy: str, chunks: pd.DataFrame | None = None
+) -> Integers:
+    """Return the tokens of each request inside [start, end) that the policy charges by."""
+    tokens = TokenTimes.from_requests(requests, chunks)
+    completion = tokens.completion_inside(start_ns, end_ns)
+    return completion + tokens.prompt_inside(start_ns, end_ns) if policy == "total_tokens" else completion
+
+
 def proportional(energy_j: float, weights: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Energy of each request in J; None where all weights are zero, because then nobody can be charged.
+    """Return the energy of each request [J]; None where all weights are zero, because then nobody can be charged.
 
     Args:
         energy_j: the window's energy.
         weights: one count a request, none negative.
 
     Raises:
-        ValueError: a negative weight.
+        ValueError: a weight is negative.
     """
     if np.any(weights < 0):
         raise ValueError("weights are counts and cannot be negative")
@@ -45,51 +70,20 @@ def proportional(energy_j: float, weights: NDArray[np.int64]) -> NDArray[np.floa
     return shares
 
 
-def attribute_session(*, requests: Path, energy: dict[str, Any], config: AttributionConfig) -> pd.DataFrame:
-    """receipts.parquet of a session: a row for every request of every window, also for those that get nothing.
-
-    `energy_j` is null where the window's energy is not valid or no request has tokens in it. `idle_energy_j` is the
-    part of it that the cold idle would have taken anyway, by the same weights; null where there is no cold idle.
-    `gco2e` stays null: the intensity is applied later, so that another zone repeats no attribution.
-
-    Args:
-        requests: requests.parquet; where chunks.parquet lies beside it, tokens count when they arrived.
-        energy: its energy.json.
-        config: the policy.
-    """
-    asked = read_table(requests, requests_contract.SCHEMA)
-    chunks = read_chunks(requests)
-    cold_w = figure_from_dict(energy["idle"]["cold_power_w"]).value
-    parts = [
-        _receipts(asked[asked["cell"] == name], chunks, name, window, cold_w, config.attribution)
-        for name, window in energy["windows"].items()
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCHEMA.names)
-
-
-def weights(
-    requests: pd.DataFrame, start_ns: int, end_ns: int, policy: str, chunks: pd.DataFrame | None = None
-) -> Integers:
-    """Tokens of each request inside [start, end) that the policy charges by."""
-    tokens = TokenTimes.of(requests, chunks)
-    completion = tokens.completion_inside(start_ns, end_ns)
-    return completion + tokens.prompt_inside(start_ns, end_ns) if policy == "total_tokens" else completion
-
-
 def _receipts(
     requests: pd.DataFrame,
     chunks: pd.DataFrame | None,
     name: str,
-    window: dict[str, Any],
+    window: EnergyWindow,
     cold_w: float | None,
     policy: str,
 ) -> pd.DataFrame:
-    shares = weights(requests, window["start_ns"], window["end_ns"], policy, chunks)
-    energy_j = figure_from_dict(window["figures"]["energy_total_j"]).value
-    charged = proportional(energy_j, shares) if energy_j is not None else None
+    tokens = weights(requests, window.start_ns, window.end_ns, policy, chunks)
+    energy_j = window.figures["energy_total_j"].value
+    charged = proportional(energy_j, tokens) if energy_j is not None else None
     idle_j = None
     if charged is not None and cold_w is not None:
-        idle_j = proportional(cold_w * (window["end_ns"] - window["start_ns"]) / 1e9, shares)
+        idle_j = proportional(cold_w * (window.end_ns - window.start_ns) / 1e9, tokens)
     nothing = np.full(len(requests), np.nan)
     return pd.DataFrame(
         {

@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inference_energy.analysis.figures import blocking, blocking_reasons, make_figure, ratio, reason, scaled
+from inference_energy.analysis.energy_per_unit import J_PER_KWH
+from inference_energy.analysis.figures import blocking_reasons, make_figure, ratio, scaled
 from inference_energy.analysis.integration import shortfall_s
-from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, channels, grade, summed
+from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, grade, series_from_log, summed
 from inference_energy.analysis.power_series import boundary as boundary_of
 from inference_energy.analysis.sensor_checks import (
     check_channel,
@@ -46,6 +47,7 @@ from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.grades import POWER_GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
+from inference_energy.contracts.reason_codes import blocking, reason
 from inference_energy.errors import InputError
 
 POWER_COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes")
@@ -67,7 +69,9 @@ def read_power_log(path: Path, reading: PowerKind) -> tuple[list[PowerSeries], s
         InputError: the file or a column is missing or cannot be used.
     """
     if _is_parquet(path):
-        found = summed(channels(read_table(path, power_contract.SCHEMA), read_metadata(path).get("source"), reading))
+        found = summed(
+            series_from_log(read_table(path, power_contract.SCHEMA), read_metadata(path).get("source"), reading)
+        )
         if not found:
             raise InputError(f"{path}: holds no power that can be added up")
         return [_shifted(channel, _offset_ns(path)) for channel in found], boundary_of(found)
@@ -194,7 +198,9 @@ def _shifted(channel: PowerSeries, offset_ns: int) -> PowerSeries:
     return replace(
         channel,
         times_ns=channel.times_ns + offset_ns,
-        others={name: (times_ns + offset_ns, power_w) for name, (times_ns, power_w) in channel.others.items()},
+        other_series={
+            name: (times_ns + offset_ns, power_w) for name, (times_ns, power_w) in channel.other_series.items()
+        },
         counter_times_ns=channel.counter_times_ns + offset_ns,
         empty_times_ns=channel.empty_times_ns + offset_ns,
         event_times_ns=channel.event_times_ns + offset_ns,
@@ -246,23 +252,23 @@ def whole_log(logged: Sequence[PowerSeries], config: AnalysisConfig) -> dict[str
         logged: the channels that add up.
         config: the limits.
     """
-    known = [channel for channel in logged if len(channel.main_times_ns()) > 1]
-    silent = [channel.name for channel in logged if len(channel.main_times_ns()) < 2]
+    known = [channel for channel in logged if len(channel.energy_times_ns) > 1]
+    silent = [channel.name for channel in logged if len(channel.energy_times_ns) < 2]
     if not known or silent:
         what = f"There are fewer than two readings of {', '.join(silent)}." if silent else "There is no power in it."
         return _figures(_missing(logged, reason("no_power_source", what)), 0.0)
-    firsts_ns = [int(channel.main_times_ns()[0]) for channel in known]
-    lasts_ns = [int(channel.main_times_ns()[-1]) for channel in known]
+    firsts_ns = [int(channel.energy_times_ns[0]) for channel in known]
+    lasts_ns = [int(channel.energy_times_ns[-1]) for channel in known]
     for channel in known:
-        lacks_s = max(shortfall_s(channel.main_times_ns(), min(firsts_ns), max(lasts_ns)))
-        if lacks_s > config.max_gap_periods * usual_period_s(channel, 0.0) + channel.blur_s:
+        lacks_s = max(shortfall_s(channel.energy_times_ns, min(firsts_ns), max(lasts_ns)))
+        if lacks_s > config.max_gap_periods * usual_period_s(channel, 0.0) + channel.half_averaging_time_s:
             cause = reason("power_not_covered", f"The readings of {channel.name} lack {lacks_s:.1f} s of the log.")
             return _figures(_missing(logged, cause), 0.0)
     # An average counts for half a second before it was read: up to there it can be held against the counter.
-    checks_ns = [channel.times_ns for channel in known if channel.counted and len(channel.times_ns)]
+    checks_ns = [channel.times_ns for channel in known if channel.uses_counter and len(channel.times_ns)]
     start_ns = max(firsts_ns + [int(times_ns[0]) for times_ns in checks_ns])
     end_ns = min(lasts_ns + [int(times_ns[-1]) for times_ns in checks_ns])
-    moved_ns = next((channel.counter_moved_ns for channel in known if channel.counted), None)
+    moved_ns = next((channel.counter_moved_ns for channel in known if channel.uses_counter), None)
     if end_ns > start_ns and moved_ns is not None:
         window = align_to_readings(Window("log", start_ns, end_ns), moved_ns)
         start_ns, end_ns = window.start_ns, window.end_ns
@@ -284,9 +290,6 @@ def _figures(total: Figure, duration_s: float) -> dict[str, Figure]:
         "energy_total_j": total,
         "power_mean_w": mean,
     }
-
-
-J_PER_KWH = 3.6e6
 
 
 def analyze_logs(
@@ -330,7 +333,7 @@ def analyze_logs(
 
 def _check_cover(found: list[PowerSeries], power_log: Path, start_ns: int, end_ns: int) -> None:
     for channel in found:
-        before_s, after_s = shortfall_s(channel.main_times_ns(), start_ns, end_ns)
+        before_s, after_s = shortfall_s(channel.energy_times_ns, start_ns, end_ns)
         if before_s or after_s:
             raise InputError(
                 f"{power_log}: power was not logged over the whole request window: {before_s:.3f} s are missing at its "

@@ -1,17 +1,16 @@
-"""What a calibration does to one channel: E' = gain E + offset T.
+"""The channels of a power log as series of readings, and the energy of each over a window.
 
-What a calibration does to one channel: E' = gain E + offset T.
+A channel is one (source, device, domain). Where it has a hardware energy counter, its energy is the rise of the counter
+and the integral of its power readings is the cross-check; else its energy is the integral. A counter that moves less
+often than every two seconds, such as that of a plug in whole Wh, is the cross-check of the integral. Power that comes
+only together with a counter, as from RAPL, was derived from that counter and checks nothing.
 
-The channels of a power log: which there are, which are added up, and the energy of each over a window.
+Average power is the mean over the time before it was read, 1 s with NVML from Ampere on (Yang, Adamek, Armour, SC24),
+so its readings are placed half of that time earlier. The log says how long it averages; where that is not known,
+readings stay where they were read.
 
-A channel is one (source, device, domain). Where it has a hardware energy counter, the counter's difference is the
-energy and the integral of its power readings the cross-check; else the integral is the energy. A counter that moves
-more seldom than every two seconds, such as a plug's in whole Wh, is the cross-check and the integral the energy.
-Average power is that of the time before it was read, 1 s with NVML from Ampere on (Yang, Adamek, Armour, SC24): its
-readings count for half of that earlier. The log says how long it is; where nobody knows, they count for when they were
-read.
-Where power only comes together with a counter, as from RAPL, it was derived from that counter and checks nothing.
-A calibration corrects energies alone: readings, and the checks of one against the other, stay as they were taken.
+A calibration corrects energies alone, E' = gain E + offset T. Readings, and the checks of one against the other, stay
+as they were taken.
 """
 
 import math
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from inference_energy.analysis.integration import Times, Values, counter_energy, cumulative, integrate, shortfall_s
 from inference_energy.contracts.calibration import NODE
+from inference_energy.contracts.documents.energy import CalibrationEntry
 from inference_energy.contracts.grades import GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.contracts.power import AVERAGING_WINDOW_S, GPU_MODULE, SCHEMA, Key, channel_facts, summed_keys
@@ -35,16 +35,16 @@ from inference_energy.errors import InputError
 
 @dataclass(frozen=True)
 class Correction:
-    """One channel's part of an entry of calibration.json.
+    """The correction of one channel by an entry of calibration.json.
 
-    An entry is for the sum of its channels. All have its gain, and each an equal part of its offset, so that they sum
-    to what the entry gives; a part of them alone means nothing.
+    An entry is for the sum of its channels. All have its gain, and each has an equal part of its offset, so that they
+    sum to the corrected energy of the entry; the corrected energy of a single channel means nothing.
 
     Attributes:
-        entry: its name.
-        gain: of the entry.
-        offset_w: this channel's part.
-        u_gain, u_offset_w, covariance_w: the entry's standard uncertainties and covariance, for the sum.
+        entry: name of the entry.
+        gain: its gain.
+        offset_w: this channel's part of its offset.
+        u_gain, u_offset_w, covariance_w: standard uncertainties and covariance of the entry, for the sum.
         dof: degrees of freedom behind them.
         basis: the meter and the date, in words.
     """
@@ -59,44 +59,44 @@ class Correction:
     basis: str
 
     @classmethod
-    def of(cls, record: dict[str, Any]) -> "Correction":
-        """The correction of each of an entry's channels, from the entry in energy.json.
+    def from_entry(cls, entry: CalibrationEntry) -> "Correction":
+        """Return the correction of each of an entry's channels, from the entry in energy.json.
 
-        Where the phases scattered more than their own uncertainties say, the entry's were widened by that scatter
-        (`calibrate`), and n phases have n - 2 degrees of freedom; else the uncertainties are known beforehand.
+        Where the phases of the comparison scattered more than their own uncertainties say, the entry's were widened by
+        that scatter, and n phases have n - 2 degrees of freedom; else the uncertainties are stated.
         """
-        scattered = record["chi2_per_dof"] > 1
+        scattered = entry.chi2_per_dof > 1
         return cls(
-            entry=record["name"],
-            gain=record["gain"],
-            offset_w=record["offset_w"] / len(record["channels"]),
-            u_gain=record["u_gain"],
-            u_offset_w=record["u_offset_w"],
-            covariance_w=record["covariance_w"],
-            dof=float(max(record["phases"] - 2, 1)) if scattered else math.inf,
-            basis=f"{record['meter']}, {record['date'][:10]}",
+            entry=entry.name,
+            gain=entry.gain,
+            offset_w=entry.offset_w / len(entry.channels),
+            u_gain=entry.u_gain,
+            u_offset_w=entry.u_offset_w,
+            covariance_w=entry.covariance_w,
+            dof=float(max(entry.phases - 2, 1)) if scattered else math.inf,
+            basis=f"{entry.meter}, {entry.date[:10]}",
         )
 
     @property
     def is_of_node(self) -> bool:
-        """Whether the meter saw the whole machine, whatever the channels are of."""
+        """Whether the meter measured the whole machine, whatever the channels measure."""
         return self.entry == NODE
 
     def raw_j(self, energy_j: float, duration_s: float) -> float:
-        """The energy before the correction, from that after it; time 0 for an energy above idle."""
+        """Return the energy before the correction from the corrected one; duration 0 for an energy above idle."""
         return (energy_j - self.offset_w * duration_s) / self.gain
 
 
 PowerKind = Literal["average", "instant"]
 
 FORMER_WINDOWS_S = {"nvml": 1.0, "nvidia-smi": 1.0}
-"""What average power averages over, by source, in logs from before they said so themselves."""
+"""Averaging time of average power by source, for logs that do not state it."""
 
-UNKNOWN_BLUR_S = 0.5
-"""How far an average of unknown length is taken to reach over the edge of an idle phase."""
+UNKNOWN_HALF_AVERAGING_TIME_S = 0.5
+"""Half the averaging time that is assumed at the edges of an idle phase where it is not known."""
 
-MOST_COUNTER_PERIOD_S = 2.0
-"""A counter that moves more seldom cannot be the energy of a window of minutes."""
+MAX_COUNTER_PERIOD_S = 2.0
+"""A counter that moves less often is too coarse for the energy of a window of minutes."""
 
 SUPERCHIP = (
     "The GPU is part of a superchip: gpu_module, which was logged and not added, is its power together with the Grace "
@@ -106,17 +106,26 @@ SUPERCHIP = (
 _NO_TIMES: Times = np.zeros(0, dtype=np.int64)
 _NO_VALUES: Values = np.zeros(0)
 _DOMAIN_ORDER = ("node", "gpu", "cpu_package", "dram", "cpu")
-_OWN_GRADE: tuple[Grade, ...] = ("modelled", "simulated", "metered")
-"""Source grades that hold whatever way the energy is taken."""
+_FIXED_GRADES: tuple[Grade, ...] = ("modelled", "simulated", "metered")
+"""Grades of sources that do not depend on how the energy is computed."""
 
 
 @dataclass(frozen=True)
 class PowerSeries:
-    """One channel's readings; times ascend. `reading` says which power was taken, None where there is none.
+    """The readings of one channel; times ascend.
 
-    `others` are power readings of the same channel that were not taken, for a second cross-check. `correction` is that
-    of a calibration, None without one. `averaging_s` is what average power averages over, None where that is not known;
-    `counter_call_s` is how long a read of the counter usually takes: it is placed at its middle.
+    Attributes:
+        source, device, domain: the channel, as in power.parquet.
+        grade: grade of its energy.
+        reading: the power that `power_w` holds; None where there is none.
+        times_ns, power_w: its power readings.
+        counter_times_ns, counter_j: readings of its hardware energy counter.
+        empty_times_ns: times of rows that hold neither power, counter nor state.
+        event_times_ns, event_bits: NVML's clocks event reasons.
+        other_series: power readings that were not taken, for a second cross-check.
+        correction: correction by a calibration; None without one.
+        averaging_s: averaging time of average power; None where it is not known.
+        counter_call_s: usual duration of a read of the counter, which is placed at the middle of the read.
     """
 
     source: str
@@ -131,30 +140,35 @@ class PowerSeries:
     empty_times_ns: Times
     event_times_ns: Times
     event_bits: NDArray[np.int64]
-    others: dict[PowerKind, tuple[Times, Values]] = field(default_factory=dict)
+    other_series: dict[PowerKind, tuple[Times, Values]] = field(default_factory=dict)
     correction: Correction | None = None
     averaging_s: float | None = 0.0
     counter_call_s: float = 0.0
 
     @property
+    def key(self) -> Key:
+        """The channel: source, device and domain."""
+        return (self.source, self.device, self.domain)
+
+    @property
     def gain(self) -> float:
-        """What an energy of the readings is multiplied with; 1 without a calibration."""
+        """Factor of the energy of the readings; 1 without a calibration."""
         return 1.0 if self.correction is None else self.correction.gain
 
     @property
     def offset_w(self) -> float:
-        """The power that is added to that of the readings; 0 without a calibration."""
+        """Power that is added to that of the readings; 0 without a calibration."""
         return 0.0 if self.correction is None else self.correction.offset_w
 
     @property
-    def counted(self) -> bool:
-        """Whether the energy is the counter's difference; else it is the integral of power."""
-        return self.reading is None or self.counter_period_s <= MOST_COUNTER_PERIOD_S
+    def uses_counter(self) -> bool:
+        """Whether the energy is the rise of the counter; else it is the integral of power."""
+        return self.reading is None or self.counter_period_s <= MAX_COUNTER_PERIOD_S
 
     @cached_property
     def counter_moved_ns(self) -> Times:
         """Times of the counter's readings that differ from the one before."""
-        return moved_ns(self.counter_times_ns, self.counter_j)
+        return _moved_ns(self.counter_times_ns, self.counter_j)
 
     @cached_property
     def counter_period_s(self) -> float:
@@ -164,34 +178,35 @@ class PowerSeries:
     @cached_property
     def power_period_s(self) -> float:
         """The usual time between two changes of the power readings; infinite where they do not change twice."""
-        return _usual_spacing_s(moved_ns(self.times_ns, self.power_w))
+        return _usual_spacing_s(_moved_ns(self.times_ns, self.power_w))
 
     @property
-    def blur_s(self) -> float:
-        """How far what lies next to a stretch of time reaches into its readings: half of what they average over."""
-        return UNKNOWN_BLUR_S if self.averaging_s is None else self.averaging_s / 2
+    def half_averaging_time_s(self) -> float:
+        """How far power before or after a stretch of time reaches into its readings."""
+        return UNKNOWN_HALF_AVERAGING_TIME_S if self.averaging_s is None else self.averaging_s / 2
 
     @property
-    def delay_s(self) -> float:
-        """How much earlier than they were read the readings count that the energy comes from."""
-        late = not self.counted and self.reading == "average"
-        return (self.averaging_s or 0.0) / 2 if late else 0.0
+    def reading_delay_s(self) -> float:
+        """How much earlier than they were read the readings are placed that the energy comes from."""
+        is_average = not self.uses_counter and self.reading == "average"
+        return (self.averaging_s or 0.0) / 2 if is_average else 0.0
 
     @property
     def name(self) -> str:
-        """For sentences."""
+        """The channel in sentences, such as `gpu of GPU-4f1c (nvml)`."""
         return f"{channel_label(self.domain, self.device)} ({self.source})"
 
-    def main_times_ns(self) -> Times:
+    @property
+    def energy_times_ns(self) -> Times:
         """Times of the readings that the energy comes from."""
-        return self.counter_times_ns if self.counted else self.times_ns
+        return self.counter_times_ns if self.uses_counter else self.times_ns
 
-    def covers(self, start_ns: int, end_ns: int) -> bool:
-        """Whether the readings reach from start to end."""
-        return shortfall_s(self.main_times_ns(), start_ns, end_ns) == (0.0, 0.0)
+    def spans(self, start_ns: int, end_ns: int) -> bool:
+        """Return whether the readings that the energy comes from reach from start to end."""
+        return shortfall_s(self.energy_times_ns, start_ns, end_ns) == (0.0, 0.0)
 
     def energy_j(self, start_ns: int, end_ns: int) -> float:
-        """Energy between two times in J, calibrated where there is a calibration.
+        """Return the energy between two times [J], calibrated where there is a calibration.
 
         Raises:
             InputError: the log does not cover the window.
@@ -199,74 +214,85 @@ class PowerSeries:
         return self.gain * self.read_energy_j(start_ns, end_ns) + self.offset_w * ((end_ns - start_ns) / 1e9)
 
     def read_energy_j(self, start_ns: int, end_ns: int) -> float:
-        """Energy between two times in J as the sensor gives it; raises as `energy_j` does."""
-        if self.counted:
+        """Return the energy between two times [J] without a calibration; raises as `energy_j` does."""
+        if self.uses_counter:
             return counter_energy(self.counter_times_ns, self.counter_j, start_ns, end_ns)
         return integrate(self.times_ns, self.power_w, start_ns, end_ns)
 
     def energies_j(self, edges_ns: Times) -> Values:
-        """`energy_j` between each two neighbouring edges, shape (edges - 1,); the log covers them."""
-        if self.counted:
-            at_edges = np.interp(edges_ns - edges_ns[0], self.counter_times_ns - edges_ns[0], self._grown_j())
+        """Return `energy_j` between neighboring edges, shape (edges - 1,); the log must cover them."""
+        if self.uses_counter:
+            at_edges = np.interp(edges_ns - edges_ns[0], self.counter_times_ns - edges_ns[0], self._counter_rise_j())
         else:
             at_edges = cumulative(self.times_ns, self.power_w, edges_ns)
         corrected = self.gain * np.diff(at_edges) + self.offset_w * (np.diff(edges_ns) / 1e9)
         return np.asarray(corrected, dtype=np.float64)
 
     def power_near_w(self, time_ns: int, side_s: float) -> float:
-        """Mean power in W over so many seconds after a time (before it, where negative), as far as readings go.
+        """Return the mean power [W] beside a time, without a calibration, as far as the readings reach.
 
-        It is that of the readings, without a calibration.
+        Args:
+            time_ns: the time.
+            side_s: length of the stretch after it; negative for one before it.
         """
-        times_ns = self.main_times_ns()
+        times_ns = self.energy_times_ns
         other_ns = int(np.clip(time_ns + round(side_s * 1e9), times_ns[0], times_ns[-1]))
         start_ns, end_ns = min(time_ns, other_ns), max(time_ns, other_ns)
-        if end_ns <= start_ns or not self.covers(start_ns, end_ns):
+        if end_ns <= start_ns or not self.spans(start_ns, end_ns):
             return 0.0
         return self.read_energy_j(start_ns, end_ns) / ((end_ns - start_ns) / 1e9)
 
     def power_of(self, reading: PowerKind) -> tuple[Times, Values]:
-        """Times and values of a power reading; empty where it was not logged."""
+        """Return times and values of a power reading; empty where it was not logged."""
         if reading == self.reading:
             return self.times_ns, self.power_w
-        return self.others.get(reading, (_NO_TIMES, _NO_VALUES))
+        return self.other_series.get(reading, (_NO_TIMES, _NO_VALUES))
 
     def integral_j(self, reading: PowerKind, start_ns: int, end_ns: int) -> float | None:
-        """What a power reading alone would give, in J; None where it was not logged or does not cover the window."""
+        """Return the integral of a power reading [J]; None where it was not logged or does not cover the window."""
         times_ns, power_w = self.power_of(reading)
         if not len(times_ns) or shortfall_s(times_ns, start_ns, end_ns) != (0.0, 0.0):
             return None
         return integrate(times_ns, power_w, start_ns, end_ns)
 
     def counter_energy_j(self, start_ns: int, end_ns: int) -> float | None:
-        """What the hardware counter says, or None where there is none over this window."""
+        """Return the rise of the hardware counter [J]; None where it does not cover the window."""
         if not len(self.counter_times_ns) or shortfall_s(self.counter_times_ns, start_ns, end_ns) != (0.0, 0.0):
             return None
         return counter_energy(self.counter_times_ns, self.counter_j, start_ns, end_ns)
 
-    def _grown_j(self) -> Values:
-        """The counter since its first reading: subtracting first keeps the digits."""
+    def _counter_rise_j(self) -> Values:
+        """Return the counter since its first reading: subtracting first keeps the digits."""
         return np.asarray(self.counter_j - self.counter_j[0], dtype=np.float64)
 
 
-def read_channels(path: Path, reading: PowerKind) -> list[PowerSeries]:
-    """The channels of a power.parquet, with the grades that its metadata gives.
+def read_power_series(path: Path, reading: PowerKind) -> list[PowerSeries]:
+    """Read the channels of a power.parquet, with the grades in its metadata.
 
     Args:
         path: the file.
-        reading: which power to take where both are logged; a channel that lacks it gives the other.
+        reading: the power to take where both are logged; of a channel that lacks it the other is taken.
 
     Raises:
         InputError: the file cannot be read, or names a source whose grade it does not give.
     """
-    return channels(read_table(path, SCHEMA), read_metadata(path).get("source"), reading)
+    return series_from_log(read_table(path, SCHEMA), read_metadata(path).get("source"), reading)
 
 
-def channels(frame: pd.DataFrame, sources: Any, reading: PowerKind) -> list[PowerSeries]:
-    """The channels of a power log in memory; `sources` is a list of {name, grade} with, in newer logs, channels."""
+def series_from_log(frame: pd.DataFrame, sources: Any, reading: PowerKind) -> list[PowerSeries]:
+    """Return the channels of a power log.
+
+    Args:
+        frame: rows of power.parquet.
+        sources: metadata `source`: a list of {name, grade}, in newer logs with `channels`.
+        reading: as in `read_power_series`.
+
+    Raises:
+        InputError: a source has no grade.
+    """
     facts = channel_facts(sources)
     grades = {str(s["name"]): str(s["grade"]) for s in sources or [] if isinstance(s, dict)}
-    found = []
+    series = []
     for key, rows in frame.groupby(["source", "device", "domain"], sort=True, dropna=False):
         source, device, domain = (str(part) for part in key)
         if grades.get(source) not in GRADES:
@@ -276,42 +302,44 @@ def channels(frame: pd.DataFrame, sources: Any, reading: PowerKind) -> list[Powe
             )
         averaging_s = _averaging_s((source, device, domain), facts)
         ordered = rows.sort_values("timestamp_ns")
-        found.append(_channel((source, device, domain), grades[source], ordered, reading, averaging_s))
-    return found
+        series.append(_channel((source, device, domain), grades[source], ordered, reading, averaging_s))
+    return series
 
 
-def summed(found: list[PowerSeries]) -> list[PowerSeries]:
-    """The channels whose energies add up without counting anything twice.
-
-    Which these are says `contracts.power.summed_keys`.
-    """
-    keys = summed_keys(((c.source, c.device, c.domain), c.grade) for c in found)
-    chosen = [c for c in found if (c.source, c.device, c.domain) in keys]
-    return sorted(chosen, key=lambda c: (_DOMAIN_ORDER.index(c.domain), c.device))
+def summed(channels: Sequence[PowerSeries]) -> list[PowerSeries]:
+    """Return the channels whose energies add up without counting anything twice: see `contracts.power.summed_keys`."""
+    keys = summed_keys((channel.key, channel.grade) for channel in channels)
+    chosen = [channel for channel in channels if channel.key in keys]
+    return sorted(chosen, key=lambda channel: (_DOMAIN_ORDER.index(channel.domain), channel.device))
 
 
-def boundary(found: list[PowerSeries]) -> str:
-    """What the summed channels contain, such as `gpu + cpu_package + dram` or `cpu (modelled)`.
+def boundary(channels: Sequence[PowerSeries]) -> str:
+    """Return the power domains of the summed channels, such as `gpu + cpu_package + dram` or `cpu (modelled)`.
 
-    Calibrated as a node they stand for all of it: `node from gpu + cpu_package`.
+    Channels that were calibrated against a meter of the whole machine stand for all of it: `node from gpu +
+    cpu_package`.
     """
     labels = []
-    for channel in found:
+    for channel in channels:
         suffix = f" ({channel.grade})" if channel.grade in ("modelled", "simulated") else ""
         labels.append(channel.domain + suffix)
     text = " + ".join(dict.fromkeys(labels)) or "nothing"
-    return f"node from {text}" if any(c.correction and c.correction.is_of_node for c in found) else text
+    return (
+        f"node from {text}"
+        if any(channel.correction and channel.correction.is_of_node for channel in channels)
+        else text
+    )
 
 
-def boundary_note(found: list[PowerSeries], logged: Sequence[PowerSeries] = ()) -> str | None:
-    """What the summed channels leave out, in words; None where nothing was measured, or the whole machine.
+def boundary_note(channels: Sequence[PowerSeries], logged: Sequence[PowerSeries] = ()) -> str | None:
+    """Return a sentence on the parts outside the summed channels; None where there is none, or nothing was measured.
 
     Args:
-        found: the summed channels.
-        logged: all channels, for what was read and not added.
+        channels: the summed channels.
+        logged: all channels, for those that were read and not added.
     """
-    inside = {channel.domain for channel in found}
-    inside |= {"node" for channel in found if channel.correction and channel.correction.is_of_node}
+    inside = {channel.domain for channel in channels}
+    inside |= {"node" for channel in channels if channel.correction and channel.correction.is_of_node}
     if not inside or "node" in inside:
         return None
     outside = [
@@ -320,7 +348,7 @@ def boundary_note(found: list[PowerSeries], logged: Sequence[PowerSeries] = ()) 
         *(["DRAM"] if "dram" not in inside else []),
         "mainboard, storage, fans and power supply",
     ]
-    note = f"Figures contain {boundary(found)}; outside are {', '.join(outside)}."
+    note = f"Figures contain {boundary(channels)}; outside are {', '.join(outside)}."
     if any(channel.domain == GPU_MODULE for channel in logged):
         note += " " + SUPERCHIP
         if "cpu_package" not in inside:
@@ -328,18 +356,18 @@ def boundary_note(found: list[PowerSeries], logged: Sequence[PowerSeries] = ()) 
     return note
 
 
-def grade(found: list[PowerSeries]) -> Grade:
-    """The grade of the channels' sum: that of the worst; `sampled` where there is none."""
-    return weakest([channel.grade for channel in found]) if found else "sampled"
+def grade(channels: Sequence[PowerSeries]) -> Grade:
+    """Return the weakest grade of the channels; `sampled` where there is none."""
+    return weakest(channel.grade for channel in channels) if channels else "sampled"
 
 
 def channel_label(domain: str, device: str) -> str:
-    """A channel in words: `gpu of GPU-4f1c...`, but `cpu` where the device has no other name."""
+    """Return a channel in words: `gpu of GPU-4f1c...`, but `cpu` where the device has no other name."""
     return domain if device == domain else f"{domain} of {device}"
 
 
 def _averaging_s(key: Key, facts: dict[Key, dict[str, Any]]) -> float | None:
-    """What a channel's average power averages over, as the log says or, before logs did, as its source is known for."""
+    """Return the averaging time of a channel's average power as the log states it; of older logs that of its source."""
     if key not in facts:
         return FORMER_WINDOWS_S.get(key[0], 0.0)
     window_s = facts[key].get(AVERAGING_WINDOW_S, 0.0)
@@ -355,24 +383,24 @@ def _channel(
     has_counter = ~np.isnan(counter)
     delay_ns = round((averaging_s or 0.0) / 2 * 1e9)
     delays_ns: dict[PowerKind, int] = {"average": delay_ns, "instant": 0}
-    readings = {name: _reading(times_ns - delays_ns[name], power) for name, power in powers.items()}
-    measured = {name: len(found[0]) > 0 for name, found in readings.items()}
+    readings = {name: _known_readings(times_ns - delays_ns[name], power) for name, power in powers.items()}
+    measured = {name: len(series_ns) > 0 for name, (series_ns, _) in readings.items()}
     taken: PowerKind | None = next((name for name in (reading, *get_args(PowerKind)) if measured[name]), None)
-    moves_s = _usual_spacing_s(moved_ns(times_ns[has_counter], counter[has_counter]))
-    counts = moves_s <= MOST_COUNTER_PERIOD_S
+    moves_s = _usual_spacing_s(_moved_ns(times_ns[has_counter], counter[has_counter]))
+    counts = moves_s <= MAX_COUNTER_PERIOD_S
     if taken is not None and counts and not (~np.isnan(powers[taken]) & ~has_counter).any():
         taken = None  # derived from the counter in the same row
     events = rows["clocks_event_reasons"]
     has_events = events.notna().to_numpy(dtype=bool)
-    others = ["utilization", "memory_used_bytes", "sm_clock_mhz", "temperature_c", "clocks_event_reasons"]
-    empty = rows[others].isna().all(axis=1).to_numpy(dtype=bool) & ~has_counter
-    own = next((g for g in _OWN_GRADE if g == source_grade), None)
-    way: Grade = "counter" if counts or taken is None else "sampled"
+    state = ["utilization", "memory_used_bytes", "sm_clock_mhz", "temperature_c", "clocks_event_reasons"]
+    empty = rows[state].isna().all(axis=1).to_numpy(dtype=bool) & ~has_counter
+    fixed = next((grade for grade in _FIXED_GRADES if grade == source_grade), None)
+    computed: Grade = "counter" if counts or taken is None else "sampled"
     return PowerSeries(
         source=key[0],
         device=key[1],
         domain=key[2],
-        grade=own or way,
+        grade=fixed or computed,
         reading=taken,
         times_ns=readings[taken][0] if taken else _NO_TIMES,
         power_w=readings[taken][1] if taken else _NO_VALUES,
@@ -381,26 +409,26 @@ def _channel(
         empty_times_ns=times_ns[empty & np.isnan(powers["average"]) & np.isnan(powers["instant"])],
         event_times_ns=times_ns[has_events],
         event_bits=events[has_events].to_numpy(dtype=np.int64),
-        others={name: found for name, found in readings.items() if taken and name != taken and measured[name]},
+        other_series={name: series for name, series in readings.items() if taken and name != taken and measured[name]},
         averaging_s=averaging_s,
         counter_call_s=_usual_s(rows["read_latency_us"].to_numpy(dtype=np.float64, na_value=np.nan)[has_counter] / 1e6),
     )
 
 
 def _usual_s(calls_s: Values) -> float:
-    """The median of those known; 0 where none is."""
+    """Return the median of the known durations; 0 where none is known."""
     known = calls_s[~np.isnan(calls_s)]
     return float(np.median(known)) if len(known) else 0.0
 
 
-def _reading(times_ns: Times, power_w: Values) -> tuple[Times, Values]:
-    """The readings that there are."""
+def _known_readings(times_ns: Times, power_w: Values) -> tuple[Times, Values]:
+    """Return the readings that are not NaN."""
     known = ~np.isnan(power_w)
     return times_ns[known], power_w[known]
 
 
-def moved_ns(times_ns: Times, counter_j: Values) -> Times:
-    """Times of the readings of a counter that differ from the one before."""
+def _moved_ns(times_ns: Times, counter_j: Values) -> Times:
+    """Return the times of the readings that differ from the one before."""
     return np.asarray(times_ns[1:][np.diff(counter_j) != 0], dtype=np.int64)
 
 

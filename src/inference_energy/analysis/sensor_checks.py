@@ -1,30 +1,26 @@
-"""Whether a channel's readings over a window can be trusted: holes, frozen readings, counters, throttling.
+"""Whether a channel's readings over a window can be trusted: gaps, frozen readings, counters, throttling, other users.
 
-Whether a channel's readings over a window can be trusted: holes, frozen readings, counters, throttling.
+An energy counter that could not be read over the whole window, as after an error of the driver, is replaced by the
+integral of the power readings beside it; as far as the counter goes it still checks them.
 
-An energy counter that could no longer be read, as after an error of the driver, beside power readings that go on.
-
-Over a window that the counter does not span, or spans with a hole, the energy is then the integral of the power
-readings. As far as the counter goes it still checks them.
-
-Other users of a GPU while it was measured: the sampler looks once a second which processes compute there.
-
-A partitioned GPU (MIG) has only the power of the whole card, so users of its other instances count like any other.
+The sampler looks once a second which processes compute on a GPU, so other users of it are noticed. A partitioned GPU
+(MIG) shows only the power of the whole card, so users of its other instances count like any other.
 """
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_energy.analysis.figures import blocking, reason
 from inference_energy.analysis.integration import Times, Values, shortfall_s
 from inference_energy.analysis.power_series import PowerKind, PowerSeries
 from inference_energy.config.analysis import EnergyConfig, GapLimit
+from inference_energy.contracts.documents.session import PowerLogRecord
 from inference_energy.contracts.figure import Reason
 from inference_energy.contracts.grades import Grade
 from inference_energy.contracts.power import MIG, channel_facts
+from inference_energy.contracts.reason_codes import blocking, reason
 
 POWER_CAP = 0x4
 HARDWARE_SLOWDOWN = 0x8 | 0x80
@@ -38,39 +34,44 @@ EVENTS = {
     "hardware_slowdown": HARDWARE_SLOWDOWN,
     "thermal": THERMAL,
 }
-"""What is counted as a share of time. GpuIdle and ApplicationsClocksSetting say nothing against a figure."""
+"""Events that are given as a share of time. GpuIdle and ApplicationsClocksSetting do not affect a figure."""
 
 STUCK_READINGS = 20
 STUCK_S = 3.0
-"""So many equal readings in a row, over so long, are not a steady load but a sensor that stands still: a board's power
-is given in mW and flickers by more than that within a second."""
+"""`STUCK_READINGS` equal readings in a row over `STUCK_S` are not a steady load but a frozen sensor: a board's power is
+given in mW and flickers by more than that within a second."""
 
 FINE = ("nvml", "nvidia-smi", "rapl", "pcm-power")
 """Sources that give mW, or a counter that never rests."""
 
 COARSE_STUCK_S = 60.0
-"""What others give, such as meters and logs of other tools, is in whole or tenth watts, or comes seldom: they may well
-repeat themselves for so long."""
+"""Other sources, such as meters and logs of other tools, give whole or tenth watts, or few readings, and may repeat a
+value for this long."""
 
 MIN_CHECKED_S = 5.0
-"""Where less of the window is left to compare a counter with power, nothing is said: the edges of the parts alone are
-off by some percent."""
+"""Shortest part of a window over which a counter is compared with power: the edges of shorter parts alone are off by
+some percent."""
 
 MAX_EMPTY_SHARE = 0.05
-NOTED_HOLE_PERIODS = 3.0
+NOTED_GAP_PERIODS = 3.0
 
 Places = NDArray[np.intp]
 Spans = list[tuple[int, int]]
 Frozen = dict[PowerKind, Spans]
-"""Where in a window a power reading stood still, from its last movement to its next, in order of time."""
+"""Parts of a window in which a power reading stood still, from its last movement to its next, in order of time."""
 
 _NONE: Places = np.zeros(0, dtype=np.intp)
+_NO_TIMES: Times = np.zeros(0, dtype=np.int64)
+_NO_VALUES: Values = np.zeros(0)
+
+LOOKED_EVERY_NS = 1_000_000_000
+"""Time between two looks of the sampler at the processes of a GPU."""
 
 
 def check_channel(
     channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: EnergyConfig
 ) -> list[Reason]:
-    """Everything that is wrong with, or worth saying about, a channel over a window.
+    """Return the reasons of a channel over a window, blocking ones and notes.
 
     Args:
         channel: the readings.
@@ -79,7 +80,7 @@ def check_channel(
         interval_s: the sampling period asked for.
         config: the limits.
     """
-    before_s, after_s = shortfall_s(channel.main_times_ns(), start_ns, end_ns)
+    before_s, after_s = shortfall_s(channel.energy_times_ns, start_ns, end_ns)
     if before_s or after_s:
         return [
             reason(
@@ -90,29 +91,30 @@ def check_channel(
         ]
     stuck = _stuck(channel, start_ns, end_ns)
     frozen: Frozen = {} if stuck else _frozen_beside_counter(channel, start_ns, end_ns)
-    found = [
+    reasons = [
         *gap_reasons(channel, start_ns, end_ns, interval_s, config.max_gap_periods),
         *stuck,
         *_cross_check_stuck(channel, frozen),
         *_counter(channel, start_ns, end_ns, config.counter_tolerance, frozen),
         *_throttling(channel, start_ns, end_ns),
     ]
-    if not channel.counted and channel.reading != config.power_reading:
-        found.append(
+    if not channel.uses_counter and channel.reading != config.power_reading:
+        reasons.append(
             reason(
                 "other_reading", f"{channel.name} gives no {config.power_reading} power; {channel.reading} was taken."
             )
         )
     if channel.averaging_s is None and channel.reading == "average":
-        use = "its integral checks the counter only roughly" if channel.counted else "the window's edges are blurred"
-        found.append(
+        roughly = "its integral checks the counter only roughly"
+        use = roughly if channel.uses_counter else "the window's edges are blurred"
+        reasons.append(
             reason("averaging_unknown", f"What the power of {channel.name} averages over is not known, so {use}.")
         )
-    return found
+    return reasons
 
 
 def event_shares(channel: PowerSeries, start_ns: int, end_ns: int) -> dict[str, float] | None:
-    """Share of the window's samples with each kind of clocks event; None where they are not logged."""
+    """Return the share of the window's samples with each kind of clocks event; None where they are not logged."""
     bits = channel.event_bits[(channel.event_times_ns >= start_ns) & (channel.event_times_ns <= end_ns)]
     if not len(bits):
         return None
@@ -120,24 +122,24 @@ def event_shares(channel: PowerSeries, start_ns: int, end_ns: int) -> dict[str, 
 
 
 def counter_ratio(channel: PowerSeries, reading: PowerKind, start_ns: int, end_ns: int) -> float | None:
-    """Integral of a power reading divided by the counter's difference; None where there are not both."""
+    """Return the integral of a power reading over the rise of the counter; None where there are not both."""
     integral_j = channel.integral_j(reading, start_ns, end_ns)
     counter_j = channel.counter_energy_j(start_ns, end_ns)
     return integral_j / counter_j if integral_j is not None and counter_j and counter_j > 0 else None
 
 
 def usual_period_s(channel: PowerSeries, interval_s: float) -> float:
-    """The period of a channel: what was asked for, or its own usual spacing where that is longer."""
-    times_ns = channel.main_times_ns()
+    """Return the period of a channel: the one that was asked for, or its own usual spacing where that is longer."""
+    times_ns = channel.energy_times_ns
     return max(interval_s, float(np.median(np.diff(times_ns) / 1e9))) if len(times_ns) > 1 else interval_s
 
 
 def gap_reasons(
     channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, max_periods: float
 ) -> list[Reason]:
-    """Whether the readings that span a window have a hole of more than so many sampling periods."""
-    times_ns = channel.main_times_ns()
-    # The readings just outside count too: a hole may reach across an edge.
+    """Return a reason where the readings that span a window have a gap of more than `max_periods` sampling periods."""
+    times_ns = channel.energy_times_ns
+    # The readings just outside count too: a gap may reach across an edge.
     first = max(int(np.searchsorted(times_ns, start_ns, side="right")) - 1, 0)
     last = int(np.searchsorted(times_ns, end_ns, side="left"))
     spacing_s = np.diff(times_ns[first : last + 1]) / 1e9
@@ -153,43 +155,107 @@ def gap_reasons(
                 f"of {period_s:.3g} s are not bridged.",
             )
         ]
-    holes = int(np.sum(spacing_s > NOTED_HOLE_PERIODS * period_s))
-    if not holes or channel.counted:
+    gaps = int(np.sum(spacing_s > NOTED_GAP_PERIODS * period_s))
+    if not gaps or channel.uses_counter:
         return []
     return [
         reason(
             "holes",
-            f"The readings of {channel.name} have {holes} hole(s) of more than {NOTED_HOLE_PERIODS:g} periods of "
+            f"The readings of {channel.name} have {gaps} hole(s) of more than {NOTED_GAP_PERIODS:g} periods of "
             f"{period_s:.3g} s, the longest {longest_s:.2f} s.",
         )
     ]
 
 
+def without_lost_counters(
+    channels: list[PowerSeries], start_ns: int, end_ns: int, interval_s: float, config: GapLimit
+) -> list[PowerSeries]:
+    """Return the channels as they are to be used over a window.
+
+    A channel whose counter was lost is returned without it, and with the grade `sampled` if it had that of a counter.
+    Where its power readings do not span the window either, it is returned unchanged, and the checks report the counter.
+    """
+    usable = []
+    for channel in channels:
+        sampled = _sampled(channel)
+        is_lost = channel.uses_counter and not _spans(channel, start_ns, end_ns, interval_s, config)
+        if is_lost and channel.reading is not None and _spans(sampled, start_ns, end_ns, interval_s, config):
+            usable.append(sampled)
+        else:
+            usable.append(channel)
+    return usable
+
+
+def lost_counter_reasons(
+    channels: list[PowerSeries],
+    usable: list[PowerSeries],
+    start_ns: int,
+    end_ns: int,
+    interval_s: float,
+    config: EnergyConfig,
+) -> list[Reason]:
+    """Return a reason for each channel that `without_lost_counters` replaced: `usable` is what it returned."""
+    return [
+        why
+        for channel, used in zip(channels, usable, strict=True)
+        if used is not channel
+        for why in _loss_reasons(channel, start_ns, end_ns, interval_s, config)
+    ]
+
+
+def other_process_reasons(record: PowerLogRecord | None, start_ns: int, end_ns: int) -> list[Reason]:
+    """Return reasons for other processes on the GPUs in a stretch of time, by the sampler's counts.
+
+    Args:
+        record: what the sampler counted; None where it is not known.
+        start_ns: start of the stretch.
+        end_ns: its end; a process seen within a second of either edge counts, because it was there between two looks.
+    """
+    if record is None:
+        return []
+    reasons = _partition_notes(record)
+    channels = record.channels or []
+    for code, processes in (
+        ("foreign_process", [(channel.device, channel.foreign_processes) for channel in channels]),
+        ("unidentified_process", [(channel.device, channel.unidentified_processes) for channel in channels]),
+    ):
+        for device, seen in processes:
+            names = [
+                f"{process.name or 'a process'} (pid {process.pid})"
+                for process in seen or []
+                if process.first_seen_ns <= end_ns + LOOKED_EVERY_NS
+                and process.last_seen_ns >= start_ns - LOOKED_EVERY_NS
+            ]
+            if names:
+                reasons.append(reason(code, f"On {device} there was also {', '.join(names)}."))
+    return reasons
+
+
 def _stuck(channel: PowerSeries, start_ns: int, end_ns: int) -> list[Reason]:
     if channel.grade == "modelled":
         return []
-    times_ns, values = channel.main_times_ns(), channel.counter_j if channel.counted else channel.power_w
+    times_ns, values = channel.energy_times_ns, channel.counter_j if channel.uses_counter else channel.power_w
     taken = values[(times_ns >= start_ns) & (times_ns <= end_ns)]
     empty = int(np.sum((channel.empty_times_ns >= start_ns) & (channel.empty_times_ns <= end_ns)))
     if empty > MAX_EMPTY_SHARE * (empty + len(taken)):
         return [reason("stuck_sensor", f"{empty} of {empty + len(taken)} readings of {channel.name} are empty.")]
-    what = "The energy counter" if channel.counted else "The power"
-    if not channel.counted and np.any(taken <= 0):
+    what = "The energy counter" if channel.uses_counter else "The power"
+    if not channel.uses_counter and np.any(taken <= 0):
         return [reason("stuck_sensor", f"{channel.name} gave a power of zero or less.")]
     count, longest_s = _longest_run(times_ns, values, start_ns, end_ns)
-    limit_s = _still_limit_s(channel)
-    if longest_s < limit_s or (not channel.counted and count < STUCK_READINGS):
+    limit_s = _repeat_limit_s(channel)
+    if longest_s < limit_s or (not channel.uses_counter and count < STUCK_READINGS):
         return []
     return [reason("stuck_sensor", f"{what} of {channel.name} did not change for {longest_s:.1f} s.")]
 
 
-def _still_limit_s(channel: PowerSeries) -> float:
-    """How long a channel may repeat itself; a log's source may be several, as in `nvml+rapl`."""
+def _repeat_limit_s(channel: PowerSeries) -> float:
+    """Return how long a channel may repeat a value; a log's source may be several, as in `nvml+rapl`."""
     return STUCK_S if all(source in FINE for source in channel.source.split("+")) else COARSE_STUCK_S
 
 
 def _longest_run(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[int, float]:
-    """Readings in the longest row of equal values that reaches into the window, and how long it lasted [s]."""
+    """Return the readings in the longest run of equal values that reaches into the window, and its length [s]."""
     firsts, lasts = _runs(times_ns, values, start_ns, end_ns)
     if not len(firsts):
         return 0, 0.0
@@ -199,9 +265,9 @@ def _longest_run(times_ns: Times, values: Values, start_ns: int, end_ns: int) ->
 
 
 def _runs(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[Places, Places]:
-    """Index of the first and last reading of each row of equal values that reaches into the window.
+    """Return the index of the first and last reading of each run of equal values that reaches into the window.
 
-    What lies outside counts too: a counter that stood still before the window gives it what came before.
+    Readings outside count too: a counter that stood still before the window moves the energy from before into it.
     """
     if len(values) < 2:
         return _NONE, _NONE
@@ -213,26 +279,26 @@ def _runs(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[
 
 
 def _frozen_beside_counter(channel: PowerSeries, start_ns: int, end_ns: int) -> Frozen:
-    """Where in the window each power reading beside a counter stood still for too long."""
-    found: Frozen = {}
-    if not channel.counted or channel.grade == "modelled":
-        return found
-    limit_ns = 1e9 * _still_limit_s(channel)
+    """Return the parts of the window in which a power reading beside a counter stood still for too long."""
+    frozen: Frozen = {}
+    if not channel.uses_counter or channel.grade == "modelled":
+        return frozen
+    limit_ns = 1e9 * _repeat_limit_s(channel)
     for name in get_args(PowerKind):
         times_ns, power_w = channel.power_of(name)
         firsts, lasts = _runs(times_ns, power_w, start_ns, end_ns)
         long = (times_ns[lasts] - times_ns[firsts] >= limit_ns) & (lasts - firsts + 1 >= STUCK_READINGS)
         nexts = np.minimum(lasts[long] + 1, len(times_ns) - 1)
         if long.any():
-            found[name] = [
+            frozen[name] = [
                 (max(start_ns, int(times_ns[first])), min(end_ns, int(times_ns[after])))
                 for first, after in zip(firsts[long], nexts, strict=True)
             ]
-    return found
+    return frozen
 
 
 def _cross_check_stuck(channel: PowerSeries, frozen: Frozen) -> list[Reason]:
-    """Power readings that stood still beside a counter: the energy is the counter's all the same."""
+    """Return notes on power readings that stood still beside a counter, which the energy does not depend on."""
     return [
         reason(
             "cross_check_stuck",
@@ -260,29 +326,29 @@ def _counter(channel: PowerSeries, start_ns: int, end_ns: int, tolerance: float,
         gives = "" if integral_j is None else f", but integrated power gives {integral_j:.1f} J"
         return [reason("counter_mismatch", f"The energy counter of {channel.name} did not move{gives}.")]
     if integral_j is None or channel.reading is None:
-        # Other counters come without power of their own: RAPL's is made of the counter.
-        if not (channel.counted and channel.domain == "gpu"):
+        # Other counters come without power of their own: RAPL's is derived from the counter.
+        if not (channel.uses_counter and channel.domain == "gpu"):
             return []
         return [reason("counter_alone", f"No power readings of {channel.name} cover the window and check its counter.")]
-    where = ""
+    part = ""
     if channel.reading in frozen:
-        # What stood still says nothing of the counter: the rest of the window does, if there is enough of it.
+        # Frozen readings do not check the counter; the rest of the window does, if it is long enough.
         moving = _between(frozen[channel.reading], start_ns, end_ns)
         moving_s = _length_s(moving)
         if moving_s < MIN_CHECKED_S:
             return []
         integral_j = sum(channel.integral_j(channel.reading, a, b) or 0.0 for a, b in moving)
         counter_j = sum(channel.counter_energy_j(a, b) or 0.0 for a, b in moving)
-        where = f" in the {moving_s:.0f} s in which its power moved"
+        part = f" in the {moving_s:.0f} s in which its power moved"
     # A counter that moves seldom may lack one step at each edge.
-    steps = 0.0 if channel.counted else 2 * channel.counter_period_s / ((end_ns - start_ns) / 1e9)
+    steps = 0.0 if channel.uses_counter else 2 * channel.counter_period_s / ((end_ns - start_ns) / 1e9)
     if abs(integral_j - counter_j) <= (tolerance + steps) * counter_j:
         return []
     apart = f"{100 * abs(integral_j / counter_j - 1):.1f} % apart, " if counter_j else ""
     return [
         reason(
             "counter_mismatch",
-            f"Integrated power of {channel.name} gives {integral_j:.1f} J{where}, its energy counter {counter_j:.1f} "
+            f"Integrated power of {channel.name} gives {integral_j:.1f} J{part}, its energy counter {counter_j:.1f} "
             f"J: {apart}more than the {100 * tolerance:g} % allowed.",
         )
     ]
@@ -293,7 +359,7 @@ def _length_s(spans: Spans) -> float:
 
 
 def _between(spans: Spans, start_ns: int, end_ns: int) -> Spans:
-    """What is left of the window without these spans, which are in order."""
+    """Return the rest of the window without these spans, which are in order."""
     edges_ns = [start_ns, *(edge for span in spans for edge in span), end_ns]
     return [(a, b) for a, b in zip(edges_ns[::2], edges_ns[1::2], strict=True) if b > a]
 
@@ -314,59 +380,21 @@ def _throttling(channel: PowerSeries, start_ns: int, end_ns: int) -> list[Reason
     ]
 
 
-_NO_TIMES: Times = np.zeros(0, dtype=np.int64)
-_NO_VALUES: Values = np.zeros(0)
-
-
-def without_lost_counters(
-    channels: list[PowerSeries], start_ns: int, end_ns: int, interval_s: float, config: GapLimit
-) -> list[PowerSeries]:
-    """Return the channels as they are to be used over a window.
-
-    A channel whose counter was lost is given without it, and with the grade `sampled` if it had that of a counter.
-    Where its power readings do not do either, it is given as it was, and the checks say what is wrong with the counter.
-    """
-    usable = []
-    for channel in channels:
-        sampled = _sampled(channel)
-        lost = channel.counted and not _spans(channel, start_ns, end_ns, interval_s, config)
-        if lost and channel.reading is not None and _spans(sampled, start_ns, end_ns, interval_s, config):
-            usable.append(sampled)
-        else:
-            usable.append(channel)
-    return usable
-
-
-def lost_counter_reasons(
-    channels: list[PowerSeries],
-    usable: list[PowerSeries],
-    start_ns: int,
-    end_ns: int,
-    interval_s: float,
-    config: EnergyConfig,
-) -> list[Reason]:
-    """Return a reason for each channel that `without_lost_counters` replaced: `usable` is what it returned."""
-    return [
-        why
-        for channel, used in zip(channels, usable, strict=True)
-        if used is not channel
-        for why in _reasons(channel, start_ns, end_ns, interval_s, config)
-    ]
-
-
 def _sampled(channel: PowerSeries) -> PowerSeries:
     kept: Grade = channel.grade if channel.grade != "counter" else "sampled"
     return replace(channel, grade=kept, counter_times_ns=_NO_TIMES, counter_j=_NO_VALUES)
 
 
 def _spans(channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: GapLimit) -> bool:
-    """Whether the readings that the energy comes from reach from start to end without a hole that is too long."""
+    """Return whether the readings that the energy comes from span the window without a gap that is too long."""
     gaps = gap_reasons(channel, start_ns, end_ns, interval_s, config.max_gap_periods)
-    return channel.covers(start_ns, end_ns) and not blocking(gaps)
+    return channel.spans(start_ns, end_ns) and not blocking(gaps)
 
 
-def _reasons(channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: EnergyConfig) -> list[Reason]:
-    """What was lost, and whether the readings taken instead agree with the counter as far as it goes."""
+def _loss_reasons(
+    channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: EnergyConfig
+) -> list[Reason]:
+    """Return the reason for a lost counter: whether the power readings agree with it as far as it goes."""
     before_s, after_s = shortfall_s(channel.counter_times_ns, start_ns, end_ns)
     lost = [f"the first {before_s:.1f} s"] * (before_s > 0) + [f"the last {after_s:.1f} s"] * (after_s > 0)
     if max(before_s, after_s) >= (end_ns - start_ns) / 1e9:
@@ -396,7 +424,7 @@ def _reasons(channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float
 def _longest_stretch(
     channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: GapLimit
 ) -> tuple[int, int]:
-    """First and last reading of the longest part of the window in which the counter was read without a hole."""
+    """Return the first and last reading of the longest part in which the counter was read without a gap."""
     times_ns = channel.counter_times_ns
     inside_ns = times_ns[(times_ns >= start_ns) & (times_ns <= end_ns)]
     if not len(inside_ns):
@@ -409,56 +437,34 @@ def _longest_stretch(
     return int(firsts_ns[place]), int(lasts_ns[place])
 
 
-LOOKED_EVERY_NS = 1_000_000_000
-
-
-def others_reasons(recorded_power: dict[str, Any], start_ns: int, end_ns: int) -> list[Reason]:
-    """What the sampler's counts say about other processes in a stretch of time.
-
-    Args:
-        recorded_power: `power` of session.json or idle.json.
-        start_ns: start of the stretch.
-        end_ns: its end; a process seen within a second of either edge counts, since it was there between two looks.
-    """
-    found = _partitioned(recorded_power)
-    for code, key in (("foreign_process", "foreign_processes"), ("unidentified_process", "unidentified_processes")):
-        for channel in recorded_power.get("channels") or []:
-            seen = [
-                f"{process.get('name') or 'a process'} (pid {process['pid']})"
-                for process in channel.get(key) or []
-                if process["first_seen_ns"] <= end_ns + LOOKED_EVERY_NS
-                and process["last_seen_ns"] >= start_ns - LOOKED_EVERY_NS
-            ]
-            if seen:
-                found.append(reason(code, f"On {channel['device']} there was also {', '.join(seen)}."))
-    return found
-
-
-def _partitioned(recorded_power: dict[str, Any]) -> list[Reason]:
-    """For each partitioned GPU, that its power is the whole card's, and what is known of who shares it."""
+def _partition_notes(record: PowerLogRecord) -> list[Reason]:
+    """Return a note for each partitioned GPU: its power is the whole card's, and who shares it as far as known."""
     cards = {
         device: facts[MIG]
-        for (_, device, domain), facts in channel_facts(recorded_power.get("sources")).items()
+        for (_, device, domain), facts in channel_facts(record.sources).items()
         if domain == "gpu" and MIG in facts
     }
-    found = []
+    notes = []
     for device, card in cards.items():
         instances = card["instances"]
-        shared = ", ".join(str(one["profile"]) for one in instances) or "none that can be seen from here"
-        given = f"the job was given {', '.join(card['used'])}" if card["used"] else "which the job used is not known"
-        told = [channel for channel in recorded_power.get("channels") or [] if channel["device"] == device]
-        looked = [channel["unlisted_instances"] for channel in told if "unlisted_instances" in channel]
-        unseen = sorted({uuid for unlisted in looked for uuid in unlisted})
+        shared = ", ".join(str(instance["profile"]) for instance in instances) or "none that can be seen from here"
+        share = f"the job was given {', '.join(card['used'])}" if card["used"] else "which the job used is not known"
+        unlisted = [
+            channel.unlisted_instances
+            for channel in record.channels or []
+            if channel.device == device and channel.unlisted_instances is not None
+        ]
+        unseen = sorted({uuid for uuids in unlisted for uuid in uuids})
         others = ""
         if unseen:
             others = f" Whether others computed on {', '.join(unseen)} cannot be told."
-        elif not looked or not instances:
+        elif not unlisted or not instances:
             others = " Whether others computed on it cannot be told."
-        found.append(
+        notes.append(
             reason(
                 "mig_card",
                 f"{device} is partitioned (MIG): the energy is that of the whole card, shared by {len(instances)} "
-                f"instance(s) ({shared}); {given}.{others}",
+                f"instance(s) ({shared}); {share}.{others}",
             )
         )
-    return found
+    return notes

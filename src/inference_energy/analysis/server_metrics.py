@@ -1,13 +1,11 @@
-"""What the server counted and showed (server_metrics.parquet), by quantity, whatever engine it is.
-
-What the server counted and showed (server_metrics.parquet), by quantity, whatever engine it is.
+"""What the server counted and showed (server_metrics.parquet), by quantity, whatever the engine.
 
 A counter is read once a scrape. Its value at a time between two scrapes is interpolated; the true one lies between
 theirs.
 
-How long requests waited in the server before it took them up, by its own histogram over the window.
+The time that requests waited in the server's queue comes from its own histogram over the window:
 
-    mean          sum / count of what the histogram gained: exact
+    mean          sum / count of the histogram's rise: exact
     percentile    linear within its bucket, as if the waits lay evenly there: interpolated
 
 A server's buckets are wide. A percentile in the first, which begins at 0, could be anything up to its bound, and one in
@@ -24,10 +22,11 @@ import pandas as pd
 from msgspec import structs
 from numpy.typing import NDArray
 
-from inference_energy.analysis.figures import make_figure, reason
+from inference_energy.analysis.figures import make_figure
 from inference_energy.analysis.latency import PERCENTILES, figure_name
 from inference_energy.contracts.engine_metrics import Engine, engine_of
 from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.reason_codes import reason
 
 Integers = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -38,7 +37,14 @@ _NONE: Series = (np.zeros(0, dtype=np.int64), np.zeros(0))
 
 @dataclass(frozen=True)
 class Histogram:
-    """What a histogram gained: its upper bounds, `inf` the last, and how many values lie up to each; sum and count."""
+    """The rise of a histogram.
+
+    Attributes:
+        bounds: upper bounds of its buckets, `inf` the last.
+        cumulated: number of values up to each.
+        total: sum of the values.
+        count: number of values.
+    """
 
     bounds: Values
     cumulated: Values
@@ -50,10 +56,10 @@ class ServerMetrics:
     """The metrics of a session.
 
     Args:
-        rows: of server_metrics.parquet.
+        rows: rows of server_metrics.parquet.
 
     Attributes:
-        engine: whose names they are.
+        engine: the serving engine, with the names of its metrics.
     """
 
     def __init__(self, rows: pd.DataFrame) -> None:
@@ -62,11 +68,11 @@ class ServerMetrics:
         self.engine: Engine = engine_of(self._rows)
 
     def series(self, quantity: str) -> Series:
-        """Times and values of a counter or gauge, summed over its labels; empty where the server does not tell."""
+        """Return times and values of a counter or gauge, summed over its labels; empty where the server has none."""
         return self._named(self.engine.full(quantity))
 
     def labelled(self, quantity: str, label: str) -> dict[str, Series]:
-        """The same for each value of a label."""
+        """Return the series of each value of a label."""
         rows = self._rows.get(self.engine.full(quantity) or "")
         if rows is None:
             return {}
@@ -74,7 +80,7 @@ class ServerMetrics:
         return {str(kind): _summed(own) for kind, own in rows.groupby(rows["labels"].map(kinds))}
 
     def rise(self, quantity: str, start_ns: int, end_ns: int) -> tuple[float, float] | None:
-        """How much a counter grew over a window, and how far interpolation can be off.
+        """Return the rise of a counter over a window, and the largest error of its interpolation.
 
         None where the scrapes do not cover the window, or the counter was reset in it.
         """
@@ -88,7 +94,7 @@ class ServerMetrics:
         return end - start, start_off + end_off
 
     def block_means(self, quantity: str, edges_ns: Integers) -> list[float] | None:
-        """Mean of a gauge's samples in each block; None where a block has no sample."""
+        """Return the mean of a gauge's samples in each block; None where a block has no sample."""
         times_ns, values = self.series(quantity)
         means = []
         for start_ns, end_ns in pairwise(edges_ns.tolist()):
@@ -99,7 +105,7 @@ class ServerMetrics:
         return means
 
     def restarted(self, start_ns: int, end_ns: int) -> bool:
-        """Whether a counter fell, or was created anew, between the scrapes around a window."""
+        """Return whether a counter fell, or was created anew, between the scrapes around a window."""
         for quantity in ("generated", "prompt", "finished"):
             times_ns, values = self.series(quantity)
             first = max(int(np.searchsorted(times_ns, start_ns, side="right")) - 1, 0)
@@ -111,7 +117,7 @@ class ServerMetrics:
         return bool(((times_ns[1:] > start_ns) & (times_ns[1:] <= end_ns)).any())
 
     def histogram(self, quantity: str, start_ns: int, end_ns: int) -> Histogram | None:
-        """What a histogram gained between the first and the last scrape in a window; None where there is none."""
+        """Return the rise of a histogram from the first to the last scrape in a window; None where there is none."""
         name = self.engine.full(quantity)
         counted, summed = self._named(f"{name}_count"), self._named(f"{name}_sum")
         inside = counted[0][(counted[0] >= start_ns) & (counted[0] <= end_ns)]
@@ -120,16 +126,16 @@ class ServerMetrics:
             return None
         first, last = int(inside[0]), int(inside[-1])
         gained: dict[float, float] = {}
-        for text, rows in buckets.groupby("labels", sort=False):
-            bound = float(json.loads(str(text))["le"].replace("+Inf", "inf"))
-            own = (rows["timestamp_ns"].to_numpy(dtype=np.int64), rows["value"].to_numpy(dtype=np.float64))
-            gained[bound] = gained.get(bound, 0.0) + _held(own, last) - _held(own, first)
+        for labels, rows in buckets.groupby("labels", sort=False):
+            bound = float(json.loads(str(labels))["le"].replace("+Inf", "inf"))
+            series = (rows["timestamp_ns"].to_numpy(dtype=np.int64), rows["value"].to_numpy(dtype=np.float64))
+            gained[bound] = gained.get(bound, 0.0) + value_at(series, last) - value_at(series, first)
         bounds = sorted(gained)
         return Histogram(
             np.array(bounds),
             np.array([gained[bound] for bound in bounds]),
-            _held(summed, last) - _held(summed, first),
-            _held(counted, last) - _held(counted, first),
+            value_at(summed, last) - value_at(summed, first),
+            value_at(counted, last) - value_at(counted, first),
         )
 
     def _named(self, name: str | None) -> Series:
@@ -141,11 +147,7 @@ class ServerMetrics:
 
 
 def value_at(series: Series, time_ns: int) -> float:
-    """The value at the last scrape at or before a time; 0 before the first, when nothing had been counted."""
-    return _held(series, time_ns)
-
-
-def _held(series: Series, time_ns: int) -> float:
+    """Return the value at the last scrape at or before a time; 0 before the first, when nothing had been counted."""
     place = int(np.searchsorted(series[0], time_ns, side="right")) - 1
     return float(series[1][place]) if place >= 0 else 0.0
 
@@ -156,7 +158,7 @@ def _summed(rows: pd.DataFrame) -> Series:
 
 
 def _at(times_ns: Integers, values: Values, time_ns: int) -> tuple[float, float]:
-    """The interpolated value, and the largest error: the counter may have stepped right after or before a scrape."""
+    """Return the interpolated value and its largest error: the counter may have stepped right beside a scrape."""
     after = int(np.clip(np.searchsorted(times_ns, time_ns, side="left"), 1, len(times_ns) - 1))
     span = int(times_ns[after] - times_ns[after - 1])
     share = int(time_ns - times_ns[after - 1]) / span
@@ -164,53 +166,53 @@ def _at(times_ns: Integers, values: Values, time_ns: int) -> tuple[float, float]
     return float(values[after - 1]) + share * rise, max(share, 1 - share) * abs(rise) if 0 < share < 1 else 0.0
 
 
-def queue_figures(found: Histogram | None, reasons: Iterable[Reason], notes: Iterable[Reason]) -> dict[str, Figure]:
-    """`queue_mean_s` and `queue_p50_s` to `queue_p99_9_s`; nothing where the server has no such histogram.
+def queue_figures(histogram: Histogram | None, reasons: Iterable[Reason], notes: Iterable[Reason]) -> dict[str, Figure]:
+    """Return `queue_mean_s` and `queue_p50_s` to `queue_p99_9_s`; nothing where the server has no such histogram.
 
     Args:
-        found: what the histogram of queue times gained in the window.
-        reasons: what invalidates latencies in this window.
-        notes: what is worth saying about them.
+        histogram: rise of the histogram of queue times in the window.
+        reasons: reasons that block latencies in this window.
+        notes: notes on them.
     """
-    if found is None:
+    if histogram is None:
         return {}
     reasons, notes = [*reasons], [*notes]
-    mean = found.total / found.count if found.count else None
+    mean = histogram.total / histogram.count if histogram.count else None
     if mean is None:
         reasons.append(reason("no_requests", "The server ended no request in the window."))
     figures = {"queue_mean_s": make_figure(mean, "s", boundary="server", grade="counted", reasons=reasons, notes=notes)}
     for percentile in PERCENTILES:
-        figures[figure_name("queue", percentile)] = _percentile(found, percentile, reasons, notes)
+        figures[figure_name("queue", percentile)] = _percentile(histogram, percentile, reasons, notes)
     return figures
 
 
-def interpolated(found: Histogram, share: float) -> tuple[float | None, float, float]:
-    """The value below which a share of the values lies, and the bounds of its bucket.
+def interpolated(histogram: Histogram, share: float) -> tuple[float | None, float, float]:
+    """Return the value below which a share of the values lies, and the bounds of its bucket.
 
     None instead of the value in a bucket that begins at 0 or has no end. The histogram must not be empty.
     """
-    rank = share * found.cumulated[-1]
-    place = int(np.searchsorted(found.cumulated, rank, side="left"))
-    low = float(found.bounds[place - 1]) if place else 0.0
-    high = float(found.bounds[place])
+    rank = share * histogram.cumulated[-1]
+    place = int(np.searchsorted(histogram.cumulated, rank, side="left"))
+    low = float(histogram.bounds[place - 1]) if place else 0.0
+    high = float(histogram.bounds[place])
     if not place or not np.isfinite(high):
         return None, low, high
-    before = float(found.cumulated[place - 1])
-    inside = float(found.cumulated[place]) - before
+    before = float(histogram.cumulated[place - 1])
+    inside = float(histogram.cumulated[place]) - before
     return low + (high - low) * (rank - before) / inside, low, high
 
 
-def _percentile(found: Histogram, percentile: float, reasons: list[Reason], notes: list[Reason]) -> Figure:
+def _percentile(histogram: Histogram, percentile: float, reasons: list[Reason], notes: list[Reason]) -> Figure:
     value, bounds = None, None
-    if found.count and found.cumulated[-1] > 0:
-        value, low, high = interpolated(found, percentile / 100)
+    if histogram.count and histogram.cumulated[-1] > 0:
+        value, low, high = interpolated(histogram, percentile / 100)
         bounds = (low, high)
         if value is None:
             where = f"above {low:g} s" if not np.isfinite(high) else f"at most {high:g} s"
             reasons = [*reasons, reason("wide_bucket", f"It is {where}: the server's histogram has no finer bucket.")]
         else:
             notes = [*notes, reason("interpolated", "Interpolated within a bucket of the server's histogram.")]
-    elif found.count:
+    elif histogram.count:
         reasons = [*reasons, reason("wide_bucket", "The server's histogram has no buckets.")]
     figure = make_figure(value, "s", boundary="server", grade="counted", reasons=reasons, notes=notes)
     return structs.replace(figure, interval_95=bounds) if figure.valid else figure

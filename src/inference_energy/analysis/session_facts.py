@@ -1,61 +1,67 @@
-"""What session.json says, read the same way by every stage."""
+"""Facts of session.json that every stage reads: the session's names, and the load of a window in words."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.documents.document import VERSION, read_document
+from inference_energy.contracts.documents.session import SessionDocument, WindowPlan
 from inference_energy.errors import InputError
 
 
-def read_session(path: Path) -> dict[str, Any]:
-    """session.json, checked for what every stage needs.
+class SessionNames(TypedDict):
+    """The keys that every derived document of a session begins with."""
+
+    version: int
+    session: str
+    machine: str
+    server: str
+
+
+def read_session(path: Path) -> SessionDocument:
+    """Read session.json.
 
     Raises:
-        InputError: a key is missing.
+        InputError: the file is missing or is not the session.json of a recorded session.
     """
-    session = read_json(path)
-    absent = [key for key in ("session", "machine", "server", "windows", "power") if key not in session]
-    if absent:
-        raise InputError(f"{path}: lacks {', '.join(absent)}; it must be the session.json of a recorded session")
-    return dict(session)
+    return read_document(path, SessionDocument)
 
 
-def identity(session: dict[str, Any]) -> dict[str, str]:
-    """`session`, `machine` and `server` (the server's name), which every derived file carries."""
-    return {"session": session["session"], "machine": session["machine"], "server": server_name(session)}
+def session_names(session: SessionDocument) -> SessionNames:
+    """Return the keys that every derived document of the session begins with."""
+    return {
+        "version": VERSION,
+        "session": session.session,
+        "machine": session.machine,
+        "server": session.server.name,
+    }
 
 
-def server_name(session: dict[str, Any]) -> str:
-    """The name of the server in the configuration."""
-    return str(session["server"]["name"])
-
-
-def window_facts(session: dict[str, Any], window: str) -> dict[str, Any]:
-    """Kind, workload and arrival of a window.
+def window_plan(session: SessionDocument, window: str) -> WindowPlan:
+    """Return the load that a window asked for.
 
     Raises:
         InputError: session.json does not describe it.
     """
-    facts = session["windows"].get(window)
-    if facts is None:
+    plan = session.windows.get(window)
+    if plan is None:
         raise InputError(f"session.json describes no window {window!r}, but phases.parquet has it")
-    return dict(facts)
+    return plan
 
 
-def is_closed_loop(facts: dict[str, Any]) -> bool:
-    """Whether each user of a window sent the next request when the last had ended.
+def is_closed_loop(plan: WindowPlan) -> bool:
+    """Return whether each user of a window sent the next request when the last had ended.
 
     There is no schedule then: `scheduled_ns` is the time at which the user was free.
     """
-    return bool(facts["arrival"]["process"] == "closed")
+    return bool(plan.arrival["process"] == "closed")
 
 
-def load_description(facts: dict[str, Any]) -> str:
-    """A window's load in words, such as `Poisson 0.5 req/s, chat`; of an unknown process its name and its numbers."""
-    return f"{_arrival_text(dict(facts['arrival']))}, {facts['workload']}"
+def describe_load(plan: WindowPlan) -> str:
+    """Return a window's load in words, such as `Poisson 0.5 req/s, chat`; for an unknown process its numbers."""
+    return f"{_describe_arrival(dict(plan.arrival))}, {plan.workload}"
 
 
-def _arrival_text(arrival: dict[str, Any]) -> str:
+def _describe_arrival(arrival: dict[str, Any]) -> str:
     match arrival:
         case {"process": "closed", "concurrency": int(users)}:
             return f"closed loop, {users} user{'s' if users != 1 else ''}"
@@ -74,6 +80,5 @@ def _arrival_text(arrival: dict[str, Any]) -> str:
         case {"process": "schedule"}:
             return "replayed schedule"
     process = str(arrival.pop("process"))
-    return ", ".join(
-        [process, *(f"{key} {value:g}" for key, value in arrival.items() if isinstance(value, int | float))]
-    )
+    numbers = [f"{key} {value:g}" for key, value in arrival.items() if isinstance(value, int | float)]
+    return ", ".join([process, *numbers])

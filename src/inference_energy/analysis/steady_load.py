@@ -1,12 +1,11 @@
 """Stage `steady_load`: the windows after trimming, what fell into them, and whether their load can be trusted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from msgspec import structs
 
-from inference_energy.analysis import counts as cell_counts
 from inference_energy.analysis.client_cost import client_cost
 from inference_energy.analysis.counts import (
     count_bins,
@@ -15,213 +14,236 @@ from inference_energy.analysis.counts import (
     lag_reasons,
     no_schedule_reasons,
     request_reasons,
+    send_lag,
     within,
 )
-from inference_energy.analysis.figures import reason
-from inference_energy.analysis.latency import Goodput, failed_samples, goodput, lag_s, latency_figures, samples
-from inference_energy.analysis.power_series import PowerSeries, read_channels, summed
+from inference_energy.analysis.latency import Goodput, failed_samples, goodput, latency_figures, samples
+from inference_energy.analysis.power_series import PowerSeries, read_power_series, summed
 from inference_energy.analysis.sensor_checks import without_lost_counters
 from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
-from inference_energy.analysis.session_facts import identity, load_description, read_session, window_facts
-from inference_energy.analysis.steadiness import align_to_counter, steadiness_of, steady_part, steady_reasons
-from inference_energy.analysis.token_reconciliation import reconcile
-from inference_energy.analysis.token_times import arrivals, read_chunks
-from inference_energy.analysis.windows import TokenTimes, Window, trimmed_windows
+from inference_energy.analysis.session_facts import describe_load, read_session, session_names, window_plan
+from inference_energy.analysis.steadiness import (
+    WindowSeries,
+    align_to_counter,
+    judge_window,
+    steady_part,
+    steady_reasons,
+)
+from inference_energy.analysis.token_reconciliation import (
+    CellSpan,
+    cell_spans,
+    compare_cell,
+    prompt_lengths,
+    reconcile_window,
+)
+from inference_energy.analysis.token_times import TokenTimes, chunk_times, read_chunks
+from inference_energy.analysis.windows import Window, trimmed_windows
 from inference_energy.config.analysis import SteadyLoadConfig
 from inference_energy.contracts import phases as phases_contract
 from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts import schedule as schedule_contract
 from inference_energy.contracts import server_metrics as metrics_contract
+from inference_energy.contracts.documents.session import SessionDocument
+from inference_energy.contracts.documents.windows import (
+    ClientCost,
+    LoadWindow,
+    SteadyLoadDocument,
+    WindowChecks,
+    WindowLoad,
+    WindowReasons,
+)
 from inference_energy.contracts.figure import Reason
 from inference_energy.contracts.io import read_table
+from inference_energy.contracts.reason_codes import reason
 
 
 def steady_load(
     *, session: Path, phases: Path, requests: Path, server_metrics: Path, power: Path, config: SteadyLoadConfig
-) -> dict[str, Any]:
-    """steady_load.json of a session.
+) -> SteadyLoadDocument:
+    """Return steady_load.json of a session.
 
     Args:
         session: session.json.
         phases: phases.parquet.
-        requests: requests.parquet; schedule.parquet and chunks.parquet beside it are used where they are there.
+        requests: requests.parquet; schedule.parquet and chunks.parquet beside it are used where they exist.
         server_metrics: server_metrics.parquet.
         power: power.parquet.
         config: trimming, limits and tolerances.
 
-    Returns:
-        `windows`: for each, `start_ns`, `end_ns`, `kind`, `load`, `counts`, `checks`, `client`, `figures` (counts,
-        rates and latencies) and `reasons`, which says what stands against `energy` and against `tokens`.
-
     Raises:
-        InputError: a file cannot be used, or a window is shorter than what is cut from it.
+        InputError: a file cannot be used, or a window is shorter than its trim.
     """
     recorded = read_session(session)
-    asked = read_table(requests, requests_contract.SCHEMA)
-    chunks, schedule = read_chunks(requests), _schedule(requests)
-    metrics = ServerMetrics(read_table(server_metrics, metrics_contract.SCHEMA))
-    channels = summed(read_channels(power, config.power_reading))
-    interval_s = float(recorded["power"]["interval_s"])
-    timeline = read_table(phases, phases_contract.SCHEMA)
-    spans = cell_counts.spans(timeline)
-    windows = {}
-    for trimmed in trimmed_windows(timeline, config):
-        window = align_to_counter(trimmed, channels)
-        rows = asked[asked["cell"] == window.name]
-        own = None if schedule is None else schedule[schedule["cell"] == window.name]
-        windows[window.name] = _window(
-            window,
-            window_facts(recorded, window.name),
-            _WindowRequests(rows, TokenTimes.of(rows, chunks), chunks),
-            checked=_whole_cell(rows, own, metrics, spans[window.name], config),
-            cost=client_cost(recorded, window.name, int(rows["completion_tokens"].fillna(0).sum())),
-            metrics=metrics,
-            power=without_lost_counters(channels, window.start_ns, window.end_ns, interval_s, config),
-            config=config,
-        )
-    return {"version": 1, **identity(recorded), "client": recorded.get("client"), "windows": windows}
-
-
-@dataclass(frozen=True)
-class _WindowRequests:
-    """The requests of a cell, the times of their tokens, and all chunks of the session."""
-
-    rows: pd.DataFrame
-    tokens: TokenTimes
-    chunks: pd.DataFrame | None
-
-
-@dataclass(frozen=True)
-class _CellTotals:
-    """What the whole cell shows: its totals against the server's counters, and the lengths of its prompts."""
-
-    table: dict[str, Any]
-    lengths: dict[str, Any] | None
-    reasons: list[Reason]
-    length_notes: list[Reason]
-
-
-def _whole_cell(
-    requests: pd.DataFrame,
-    schedule: pd.DataFrame | None,
-    metrics: ServerMetrics,
-    span: cell_counts.Span,
-    config: SteadyLoadConfig,
-) -> _CellTotals:
-    table, reasons = cell_counts.compare_totals(requests, schedule, metrics, span, config.token_tolerance)
-    lengths, notes = cell_counts.prompt_lengths(requests, schedule)
-    return _CellTotals(table, lengths, reasons, notes)
-
-
-def _window(
-    window: Window,
-    facts: dict[str, Any],
-    asked: _WindowRequests,
-    *,
-    checked: _CellTotals,
-    cost: dict[str, Any] | None,
-    metrics: ServerMetrics,
-    power: list[PowerSeries],
-    config: SteadyLoadConfig,
-) -> dict[str, Any]:
-    requests, tokens = asked.rows, asked.tokens
-    steady = steadiness_of(window, requests, tokens, metrics, power, config)
-    cut: list[Reason] = []
-    if facts["kind"] == "steady" and steady["steady"] is False:
-        window, steady, cut = steady_part(window, steady, requests, tokens, metrics, power, config)
-    start_ns, end_ns = window.start_ns, window.end_ns
-    counts, finished = count_window(window, requests, tokens)
-    no_schedule = no_schedule_reasons(facts, counts)
-    lag = None if no_schedule else lag_s(requests[within(requests["scheduled_ns"], window)])
-    table, token_reasons = reconcile(
-        {"generated": counts["output_tokens"], "prompt": counts["prompt_tokens"], "cached": counts["cached_tokens"]},
-        metrics,
-        start_ns,
-        end_ns,
-        config.token_tolerance,
+    logs = _SessionLogs(
+        recorded=recorded,
+        requests=read_table(requests, requests_contract.SCHEMA),
+        chunks=read_chunks(requests),
+        schedule=_schedule(requests),
+        metrics=ServerMetrics(read_table(server_metrics, metrics_contract.SCHEMA)),
+        power=summed(read_power_series(power, config.power_reading)),
     )
-    known = all(r.code != "tokens_unreconciled" for r in token_reasons)
-    token_reasons += [*request_reasons(counts, config, reconciled=known), *checked.reasons]
-    run_reasons = lag_reasons(lag, config)
-    against = steady_reasons(steady) if facts["kind"] == "steady" else []
-    preemptions, steps = metrics.rise("preemptions", start_ns, end_ns), metrics.rise("steps", start_ns, end_ns)
-    notes = list(cut)
-    if preemptions and preemptions[0] > 0:
-        notes.append(reason("preemptions", f"About {preemptions[0]:.0f} preemptions in the window."))
-    trends = [*(r for r in against if r.code == "not_steady"), *cut]
-    on_latency = [*notes, *trends]
-    figures = count_figures(window, counts, [*run_reasons, *token_reasons], no_schedule, trends, checked.length_notes)
-    found = {**samples(finished, arrivals(finished, asked.chunks)), **failed_samples(_failed(requests, window))}
-    figures |= latency_figures(found, window, run_reasons, on_latency, no_schedule)
-    waits = metrics.histogram("queue_time", start_ns, end_ns)
-    figures |= queue_figures(waits, run_reasons, on_latency)
-    bins, limits = count_bins(window, tokens, finished), None
-    if config.slo is not None:
-        good = _goodput(window, asked, config, bool(not no_schedule), run_reasons, on_latency)
-        figures, bins, limits = figures | good.figures, bins | good.bins, good.table
-    return {
-        "kind": facts["kind"],
-        "load": {**facts, "text": load_description(facts)},
-        "start_ns": start_ns,
-        "end_ns": end_ns,
-        "duration_s": window.duration_s,
-        "counts": {
-            **counts,
-            "scheduled": None if no_schedule else counts["scheduled"],
-            "engine_steps": steps[0] if steps else None,
-        },
-        "checks": {
-            "steadiness": {**steady, "required": facts["kind"] == "steady"},
-            "reconciliation": table,
-            "whole_cell": checked.table,
-            "prompt_lengths": checked.lengths,
-            "client_lag_s": lag,
-            "limits": limits,
-            "preemptions": preemptions[0] if preemptions else None,
-        },
-        "client": cost,
-        "bins": bins,
-        "figures": {name: figure.as_dict() for name, figure in figures.items()},
-        "reasons": {
-            "energy": _dicts([*run_reasons, *against, *notes]),
-            "tokens": _dicts([*run_reasons, *token_reasons]),
-        },
+    timeline = read_table(phases, phases_contract.SCHEMA)
+    cells = cell_spans(timeline)
+    windows = {
+        window.name: _window(align_to_counter(window, logs.power), logs, cells[window.name], config)
+        for window in trimmed_windows(timeline, config)
     }
+    return SteadyLoadDocument(**session_names(recorded), client=recorded.client, windows=windows)
 
 
-def _failed(requests: pd.DataFrame, window: Window) -> pd.DataFrame:
-    return requests[(requests["status"] == "failed") & within(requests["end_ns"], window)]
+@dataclass(frozen=True)
+class _SessionLogs:
+    """The raw files of a session, in memory."""
+
+    recorded: SessionDocument
+    requests: pd.DataFrame
+    chunks: pd.DataFrame | None
+    schedule: pd.DataFrame | None
+    metrics: ServerMetrics
+    power: list[PowerSeries]
+
+
+@dataclass
+class _Reasons:
+    """Reasons of a window: `run` for everything, `steady` and `cut` of the steadiness, and those of token counts.
+
+    Attributes:
+        run: reasons of all figures that depend on when requests were sent.
+        steady: reasons of energy and power.
+        cut: notes on a start that was cut off.
+        preemptions: notes on preemptions.
+        tokens: reasons of token counts.
+        lengths: notes on the prompts' lengths.
+        no_schedule: reasons of figures that compare with a schedule.
+    """
+
+    run: list[Reason] = field(default_factory=list)
+    steady: list[Reason] = field(default_factory=list)
+    cut: list[Reason] = field(default_factory=list)
+    preemptions: list[Reason] = field(default_factory=list)
+    tokens: list[Reason] = field(default_factory=list)
+    lengths: list[Reason] = field(default_factory=list)
+    no_schedule: list[Reason] = field(default_factory=list)
+
+    @property
+    def trends(self) -> list[Reason]:
+        """Notes on rates."""
+        return [*(why for why in self.steady if why.code == "not_steady"), *self.cut]
+
+    @property
+    def latency(self) -> list[Reason]:
+        """Notes on latencies."""
+        return [*self.cut, *self.preemptions, *self.trends]
+
+    def for_later_stages(self) -> WindowReasons:
+        """Return the reasons of energy and of tokens."""
+        return WindowReasons(
+            energy=[*self.run, *self.steady, *self.cut, *self.preemptions], tokens=[*self.run, *self.tokens]
+        )
+
+
+def _window(window: Window, logs: _SessionLogs, cell: CellSpan, config: SteadyLoadConfig) -> LoadWindow:
+    name, metrics = window.name, logs.metrics
+    plan = window_plan(logs.recorded, name)
+    requests = logs.requests[logs.requests["cell"] == name]
+    schedule = None if logs.schedule is None else logs.schedule[logs.schedule["cell"] == name]
+    tokens = TokenTimes.from_requests(requests, logs.chunks)
+    reasons = _Reasons()
+
+    interval_s = float(logs.recorded.power.interval_s or 0.0)
+    power = without_lost_counters(logs.power, window.start_ns, window.end_ns, interval_s, config)
+    series = WindowSeries(requests, tokens, metrics, power)
+    required = plan.kind == "steady"
+    verdict = judge_window(window, series, config.steadiness, required=required)
+    if required and verdict.steady is False:
+        window, verdict, reasons.cut = steady_part(window, verdict, series, config.steadiness)
+    reasons.steady = steady_reasons(verdict) if required else []
+    start_ns, end_ns = window.start_ns, window.end_ns
+
+    steps = metrics.rise("steps", start_ns, end_ns)
+    counts, finished = count_window(window, requests, tokens, steps[0] if steps else None)
+    reasons.no_schedule = no_schedule_reasons(plan, counts)
+    lag = None if reasons.no_schedule else send_lag(requests[within(requests["scheduled_ns"], window)])
+    reasons.run = lag_reasons(lag, config)
+
+    reconciliation, token_reasons = reconcile_window(counts, metrics, start_ns, end_ns, config.token_tolerance)
+    totals, cell_reasons = compare_cell(requests, schedule, metrics, cell, config.token_tolerance)
+    lengths, reasons.lengths = prompt_lengths(requests, schedule)
+    reconciled = all(why.code != "tokens_unreconciled" for why in token_reasons)
+    reasons.tokens = [*token_reasons, *request_reasons(counts, config, reconciled=reconciled), *cell_reasons]
+
+    preemptions = metrics.rise("preemptions", start_ns, end_ns)
+    if preemptions and preemptions[0] > 0:
+        reasons.preemptions.append(reason("preemptions", f"About {preemptions[0]:.0f} preemptions in the window."))
+
+    figures = count_figures(
+        window, counts, [*reasons.run, *reasons.tokens], reasons.no_schedule, reasons.trends, reasons.lengths
+    )
+    latencies = {
+        **samples(finished, chunk_times(finished, logs.chunks)),
+        **failed_samples(requests[(requests["status"] == "failed") & within(requests["end_ns"], window)]),
+    }
+    figures |= latency_figures(latencies, window, reasons.run, reasons.latency, reasons.no_schedule)
+    waits = metrics.histogram("queue_time", start_ns, end_ns)
+    figures |= queue_figures(waits, reasons.run, reasons.latency)
+    bins = count_bins(window, tokens, finished)
+    good = _goodput(window, requests, logs.chunks, reasons, config)
+    if good is not None:
+        figures, bins = figures | good.figures, bins | good.bins
+    return LoadWindow(
+        kind=plan.kind,
+        load=WindowLoad(
+            kind=plan.kind,
+            workload=plan.workload,
+            arrival=plan.arrival,
+            duration_s=plan.duration_s,
+            text=describe_load(plan),
+        ),
+        start_ns=start_ns,
+        end_ns=end_ns,
+        duration_s=window.duration_s,
+        counts=structs.replace(counts, scheduled=None) if reasons.no_schedule else counts,
+        checks=WindowChecks(
+            steadiness=verdict,
+            reconciliation=reconciliation,
+            whole_cell=totals,
+            prompt_lengths=lengths,
+            client_lag_s=lag,
+            limits=good.limits if good else None,
+            preemptions=preemptions[0] if preemptions else None,
+        ),
+        client=_cost(logs.recorded, name, int(requests["completion_tokens"].fillna(0).sum())),
+        bins=bins,
+        figures=figures,
+        reasons=reasons.for_later_stages(),
+    )
+
+
+def _cost(recorded: SessionDocument, cell: str, output_tokens: int) -> ClientCost | None:
+    busy = (recorded.machine_cpu or {}).get(cell)
+    return client_cost(recorded.client, busy.busy_s if busy else None, cell, output_tokens)
 
 
 def _goodput(
-    window: Window,
-    asked: _WindowRequests,
-    config: SteadyLoadConfig,
-    scheduled: bool,
-    reasons: list[Reason],
-    notes: list[Reason],
-) -> Goodput:
-    """Of all requests that ended in the window, whatever came of them."""
-    rows = asked.rows
-    ok = rows["status"] == "ok"
-    ends = rows["last_token_ns"].where(ok, rows["end_ns"]).fillna(rows["end_ns"])
-    ended = rows[rows["sent_ns"].notna() & within(ends, window)]
-    assert config.slo is not None
+    window: Window, requests: pd.DataFrame, chunks: pd.DataFrame | None, reasons: _Reasons, config: SteadyLoadConfig
+) -> Goodput | None:
+    """Return the goodput of all requests that ended in the window, well or not; None without limits."""
+    if config.slo is None:
+        return None
+    ok = requests["status"] == "ok"
+    ends = requests["last_token_ns"].where(ok, requests["end_ns"]).fillna(requests["end_ns"])
+    ended = requests[requests["sent_ns"].notna() & within(ends, window)]
     return goodput(
         ended,
-        arrivals(ended, asked.chunks),
+        chunk_times(ended, chunks),
         config.slo,
         window,
-        scheduled=scheduled,
-        reasons=reasons,
-        notes=notes,
+        scheduled=not reasons.no_schedule,
+        reasons=reasons.run,
+        notes=reasons.latency,
     )
 
 
 def _schedule(requests: Path) -> pd.DataFrame | None:
     path = requests.with_name("schedule.parquet")
     return read_table(path, schedule_contract.SCHEDULE) if path.is_file() else None
-
-
-def _dicts(reasons: list[Reason]) -> list[dict[str, str]]:
-    return [{"code": r.code, "detail": r.detail} for r in reasons]

@@ -21,7 +21,7 @@ from inference_energy.acquire.power.sampler import stats_path
 from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.analysis.log_energy import energy_between, whole_log
-from inference_energy.analysis.power_series import PowerSeries, channels, summed
+from inference_energy.analysis.power_series import PowerSeries, series_from_log, summed
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.errors import InputError, RunError
@@ -46,7 +46,7 @@ class PowerRecording:
     def series(self) -> list[PowerSeries]:
         """The channels that add up to the machine's power without counting anything twice."""
         sources = json.loads((self.log.schema.metadata or {}).get(SOURCE.encode(), b"[]"))
-        return summed(channels(self.log.to_pandas(), sources, AnalysisConfig().power_reading))
+        return summed(series_from_log(self.log.to_pandas(), sources, AnalysisConfig().power_reading))
 
     def whole(self) -> dict[str, Figure]:
         """Return `duration_s`, `energy_total_j` and `power_mean_w` of all the time that the readings cover."""

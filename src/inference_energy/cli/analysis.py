@@ -53,7 +53,8 @@ def analyze(
         raise InputError(f"--output {output}: the name must end in .json")
     result = analyze_logs(power_log, requests_log, idle_power, AnalysisConfig())
     if intensity is not None:
-        carbon = carbon_figures(result["figures"], intensity, pue, ("total", "active"))
+        energies = {name: figure_from_dict(figure) for name, figure in result["figures"].items()}
+        carbon = carbon_figures(energies, intensity, pue, ("total", "active"))
         result["figures"] |= {name: figure.as_dict() for name, figure in carbon.items()}
         result["carbon"] = {"intensity_g_per_kwh": intensity, "pue": pue}
     write_json(output, result)

@@ -14,12 +14,12 @@ from inference_energy.estimate import gpus as data_sheets
 from inference_energy.estimate.shapes.config_json import catalogue_models, shape_of
 
 if TYPE_CHECKING:
-    from inference_energy.estimate.reference_rows import MeasuredRow
+    from inference_energy.estimate.compare import EstimateComparison, PrefillEstimate
     from inference_energy.estimate.scorecard import Score, Scorecard
 
 
-def print_side_by_side(comparison: dict[str, Any]) -> None:
-    """Print all estimates of one configuration: numbers, missing ones, then assumptions and omissions."""
+def print_side_by_side(comparison: "EstimateComparison") -> None:
+    """Print all estimates of one configuration: numbers, reasons for missing ones, assumptions and omissions."""
     console = Console()
 
     def say(text: str, style: str | None = None) -> None:
@@ -28,35 +28,35 @@ def print_side_by_side(comparison: dict[str, Any]) -> None:
     say(_subject(comparison))
     say("Every figure is modelled: an estimate, not a measurement.", "bold")
     say("")
-    rows = [row for row in comparison["estimates"] if not row["unavailable"]]
+    available = [row for row in comparison.estimates if not row.unavailable]
     table = Table(box=None, pad_edge=False)
     table.add_column("estimator", no_wrap=True)
     for name in ("J/output token", "range", "J/request"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("contains")
-    for row in rows:
-        request = row["energy_per_request_j"]
+    for row in available:
+        request = row.energy_per_request_j
         table.add_row(
-            row["id"],
-            _number(row["energy_per_output_token_j"]) or "no point",
-            _range(row["low"], row["high"]),
-            _number(request["point"]) or _range(request["low"], request["high"]),
-            row["boundary"],
+            row.id,
+            _number(row.energy_per_output_token_j) or "no point",
+            _range(row.low, row.high),
+            _number(request.point) or _range(request.low, request.high),
+            row.boundary,
         )
     console.print(table)
     missing: dict[str, list[str]] = {}
-    for row in comparison["estimates"]:
-        if row["unavailable"]:
-            missing.setdefault(row["unavailable"], []).append(row["id"])
+    for row in comparison.estimates:
+        if row.unavailable:
+            missing.setdefault(row.unavailable, []).append(row.id)
     for why, names in missing.items():
         say(f"unavailable: {', '.join(names)}: {why}.")
-    for line in _prefill(comparison["prefill"]):
+    for line in _prefill(comparison.prefill):
         say(line)
     say("")
-    for row in rows:
-        console.print(f"[bold]{row['id']}[/bold] assumes: {escape('; '.join(row['assumptions']))}.", highlight=False)
-        say(f"  leaves out: {'; '.join(row['leaves_out'])}.")
-    for note in comparison["notes"]:
+    for row in available:
+        console.print(f"[bold]{row.id}[/bold] assumes: {escape('; '.join(row.assumptions))}.", highlight=False)
+        say(f"  leaves out: {'; '.join(row.leaves_out)}.")
+    for note in comparison.notes:
         say(f"note: {note}.")
 
 
@@ -136,12 +136,12 @@ def print_gpus() -> None:
     console.print("bf16, fp8, int8: dense peak, TFLOP/s or TOP/s, without sparsity.", highlight=False)
 
 
-def _subject(comparison: dict[str, Any]) -> str:
-    model, load = comparison["model"], comparison["load"]
-    active = f", {model['active_parameters'] / 1e9:.3g} billion active" if model["experts"] else ""
+def _subject(comparison: "EstimateComparison") -> str:
+    model = comparison.model
+    active = f", {model.active_parameters / 1e9:.3g} billion active" if model.experts else ""
     return (
-        f"{model['name']}: {model['parameters'] / 1e9:.4g} billion parameters{active}, weights "
-        f"{model['weight_bytes'] / 1e9:.3g} GB; {load['tensor_parallel']} x {comparison['gpu']['name']}"
+        f"{model.name}: {model.parameters / 1e9:.4g} billion parameters{active}, weights "
+        f"{model.weight_bytes / 1e9:.3g} GB; {comparison.load.tensor_parallel} x {comparison.gpu.name}"
     )
 
 
@@ -164,16 +164,14 @@ def _range(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
 
 
-def _prefill(prefill: dict[str, Any]) -> list[str]:
-    if prefill["unavailable"]:
-        return [f"Reading the prompt: unavailable: {prefill['unavailable']}"]
-    low, high = prefill["data_sheet_j"]
+def _prefill(prefill: "PrefillEstimate") -> list[str]:
+    low, high = prefill.data_sheet_j
+    if prefill.unavailable or low is None or high is None:
+        return [f"Reading the prompt: unavailable: {prefill.unavailable}"]
     lines = [f"Reading the prompt, apart: {low:.3g} to {high:.3g} J/request by data sheet (40 to 60 % of peak)"]
-    if prefill["calibrated_j"] is not None:
-        ends = prefill["calibrated_interval_j"]
-        lines.append(
-            f"  {prefill['calibrated_j']:.3g} J/request, {ends[0]:.3g} to {ends[1]:.3g}, by {prefill['calibration']}"
-        )
+    if prefill.calibrated_j is not None and prefill.calibrated_interval_j is not None:
+        first, last = prefill.calibrated_interval_j
+        lines.append(f"  {prefill.calibrated_j:.3g} J/request, {first:.3g} to {last:.3g}, by {prefill.calibration}")
     return lines
 
 
@@ -253,11 +251,8 @@ def side_by_side(
         )
     import json
 
-    from inference_energy.estimate.calibration import read_calibration
-    from inference_energy.estimate.compare import EstimateRequest, basis_for
-    from inference_energy.estimate.compare import side_by_side as compare
-    from inference_energy.estimate.gpus import find_gpu
-    from inference_energy.estimate.shapes.config_json import shape_of
+    from inference_energy.api.estimates import estimate_energy
+    from inference_energy.contracts.figure import json_values
 
     for name, value, least in (
         ("--batch", batch, 0.0),
@@ -269,21 +264,22 @@ def side_by_side(
     for name, value in (("--input", input_tokens), ("--ttft", ttft)):
         if value is not None and value < 0:
             raise InputError(f"{name} {value:g}: write 0 or more")
-    card = find_gpu(gpu)
-    request = EstimateRequest(
-        shape=shape_of(model_config, precision, kv_precision),
-        gpu=card,
-        tensor_parallel=tp,
+    comparison = estimate_energy(
+        model_config,
+        gpu,
         batch=batch,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         throughput=throughput,
         ttft_s=ttft,
-    )
-    fitted = read_calibration(calibration) if calibration else None
-    comparison = compare(request, basis_for(card, fitted, _baseline(baseline)))
+        tensor_parallel=tp,
+        precision=precision,
+        kv_precision=kv_precision,
+        calibration=calibration,
+        baseline=baseline,
+    ).comparison
     if as_json:
-        typer.echo(json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False))
+        typer.echo(json.dumps(json_values(comparison), indent=2, allow_nan=False, ensure_ascii=False))
     else:
         print_side_by_side(comparison)
 
@@ -319,12 +315,14 @@ def rows(
     output: Annotated[Path, typer.Option(help="JSON table to write, which `estimate fit` reads.")],
 ) -> None:
     """Write the measured windows of finished runs as a table, which `estimate fit` takes."""
-    from inference_energy.contracts.io import read_json, write_json
+    from inference_energy.contracts.documents.document import read_document
+    from inference_energy.contracts.documents.experiment import SummaryDocument
+    from inference_energy.contracts.io import write_json
     from inference_energy.estimate.reference_rows import rows_of_summaries
 
     if output.suffix != ".json":
         raise InputError(f"--output {output}: the name must end in .json")
-    table = rows_of_summaries([read_json(folder / "summary.json") for folder in experiments])
+    table = rows_of_summaries([read_document(folder / SummaryDocument.FILE, SummaryDocument) for folder in experiments])
     write_json(output, table)
     typer.echo(f"{len(table['rows'])} row(s) written: {output}")
     for text in table["left_out"]:
@@ -357,15 +355,3 @@ def models() -> None:
 def gpus() -> None:
     """List the GPU data sheets."""
     print_gpus()
-
-
-def _baseline(path: Path | None) -> "MeasuredRow | None":
-    """Return the one row of a table; None without a table."""
-    if path is None:
-        return None
-    from inference_energy.estimate.reference_rows import read_rows
-
-    rows = [row for row in read_rows(path) if row.use == "score" and not row.is_prefill]
-    if len(rows) != 1:
-        raise InputError(f"--baseline {path}: one row with energy_per_output_token_j is expected, not {len(rows)}")
-    return rows[0]

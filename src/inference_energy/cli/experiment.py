@@ -70,10 +70,12 @@ def show(
     experiment: Annotated[Path, typer.Argument(help="Result folder of an experiment, such as results/default.")],
 ) -> None:
     """Print the five lines that sum up a finished experiment."""
-    from inference_energy.contracts.io import read_json
+    from inference_energy.contracts.documents.document import read_document
+    from inference_energy.contracts.documents.experiment import SummaryDocument
     from inference_energy.present.summary_line import five_lines
 
-    typer.echo(five_lines(read_json(experiment / "summary.json"), experiment / "report.html"))
+    summary = read_document(experiment / SummaryDocument.FILE, SummaryDocument)
+    typer.echo(five_lines(summary, experiment / "report.html"))
 
 
 def document(
@@ -82,10 +84,12 @@ def document(
     page: Annotated[Path | None, typer.Option(help="Page of all keys to write, in Markdown.")] = None,
     reasons: Annotated[Path | None, typer.Option(help="Page of all reason codes to write, in Markdown.")] = None,
     cli: Annotated[Path | None, typer.Option(help="Page of all commands to write, in Markdown.")] = None,
+    files: Annotated[Path | None, typer.Option(help="Page of all files to write, in Markdown.")] = None,
 ) -> None:
     """Write what is generated from the code: comments in YAML files, JSON schema, reference pages."""
     from inference_energy.config.docgen import json_schema, markdown, recommented
     from inference_energy.present.doc_pages import reasons_page
+    from inference_energy.present.files_page import files_page
 
     for path in configs:
         path.write_text(recommented(path, configs[0], schema))
@@ -99,3 +103,5 @@ def document(
         from inference_energy.cli.reference import cli_page
 
         cli.write_text(cli_page())
+    if files:
+        files.write_text(files_page())

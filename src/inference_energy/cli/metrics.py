@@ -42,25 +42,29 @@ def metrics(
 
     Definitions: docs/reference/metrics.md. A metric whose inputs are missing says which.
     """
-    from inference_energy.contracts.io import read_json
-    from inference_energy.metrics.stage import recompute_daily_use, recompute_fronts
+    from msgspec import structs
 
-    summary = read_json(experiment / "summary.json")
-    family = summary.get("metrics") if isinstance(summary, dict) else None
+    from inference_energy.contracts.documents.document import read_document
+    from inference_energy.contracts.documents.experiment import SummaryDocument
+    from inference_energy.contracts.figure import json_values
+    from inference_energy.metrics.stage import recompute_daily_use, recompute_front
+
+    summary = read_document(experiment / SummaryDocument.FILE, SummaryDocument)
+    family = summary.metrics
     if family is None:
         raise InputError(f"{experiment / 'summary.json'} holds no metrics: `snakemake` writes it again")
     if pareto:
-        family["fronts"] = [recompute_fronts(summary, _pair(text)) for text in pareto]
+        family = structs.replace(family, fronts=[recompute_front(summary, _pair(text)) for text in pareto])
     if traffic:
-        family["sweeps"] = recompute_daily_use(experiment, traffic, replicas)
+        family = structs.replace(family, sweeps=recompute_daily_use(experiment, traffic, replicas))
     elif replicas != 1:
         raise InputError("--replicas: it shares a --traffic; the configured one has metrics.traffic.replicas")
     if as_json:
-        typer.echo(json.dumps(family, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(json_values(family), indent=2, ensure_ascii=False))
         return
     from inference_energy.present.metrics.terminal import print_metrics
 
-    print_metrics(summary)
+    print_metrics(summary, family)
 
 
 def _pair(text: str) -> tuple[str, str]:

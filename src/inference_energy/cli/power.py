@@ -112,7 +112,7 @@ def summary(recording: "PowerRecording", output: Path) -> str:
     if energy.value is None:
         lines += [f"mean power and energy: not given, {why.code}: {why.detail}" for why in energy.reasons]
     else:
-        mean, total = (format_figure(figures[name].as_dict()) for name in ("power_mean_w", "energy_total_j"))
+        mean, total = (format_figure(figures[name]) for name in ("power_mean_w", "energy_total_j"))
         lines.append(f"mean power {mean.text} ({', '.join(mean.qualifiers)})")
         over = figures["duration_s"].value or 0.0
         lines.append(f"energy {total.text} over {over:.2f} s ({', '.join(total.qualifiers)})")

@@ -1,23 +1,37 @@
-"""power.parquet: one row a reading of one channel, times in monotonic ns.
+"""power.parquet: one row a reading of one channel.
 
 A channel is one (source, device, domain), such as (nvml, the GPU's UUID, gpu). Slow readings of the same device, such
-as the energy counter or the clocks, come in rows of their own, and what a row does not hold is null.
-`power_instant_w` is the sensor's newest window, `power_average_w` a mean over the sensor's own window or, for a
-source that counts energy, since the row before. `energy_counter_j` only ever grows. `utilization` is 0 to 1.
-Rows of `gpu_samples` are the driver's own samples of the power in `gpu`, at its own times: a cross-check, never added.
-Rows of `gpu_module` are of a superchip (GH200, GB200), the Grace CPU and its memory included; they are never added.
+as the energy counter or the clocks, come in rows of their own; columns without a reading are null. Rows of
+`gpu_samples` are the driver's own samples of the power in `gpu`, at its own times: a cross-check, never added. Rows of
+`gpu_module` are of a superchip (GH200, GB200), the Grace CPU and its memory included; they are never added.
 
-Schema metadata: `version`, `clock_anchor`, `host` and `source`, a list with `name` and `grade` of each source, and
-`channels`, what it says of each (`channel_facts`): a list of `device`, `domain` and, where it applies,
+Columns of power.parquet:
+    timestamp_ns: middle of the read.
+    driver_timestamp_us: the driver's own time of the reading.
+    source: `nvml`, `rapl`, `modelled` and the other names of `inference-energy sources`.
+    device: the GPU's UUID, `package-0` and the like, or `cpu`.
+    domain: `gpu`, `gpu_memory`, `gpu_samples`, `gpu_module`, `cpu_package`, `dram`, `psys`, `cpu` or `node`.
+    power_instant_w: power over the sensor's newest window.
+    power_average_w: mean over the sensor's own averaging time; of a source that counts energy, since the row before.
+    energy_counter_j: energy counter; it only grows, and its zero is arbitrary.
+    utilization: share of time in use, 0 to 1.
+    memory_used_bytes: GPU memory in use.
+    sm_clock_mhz: SM clock.
+    temperature_c: temperature.
+    clocks_event_reasons: NVML's bits of clocks event reasons.
+    read_latency_us: duration of the read.
+
+The metadata `source` is a list with `name` and `grade` of each source, and `channels`: for each `device` and `domain`,
+where it applies,
 
 `averaging_window_s`
-    The time that `power_average_w` averages over, which ends when it is read: 0 where it is instantaneous, null where
-    nobody says. Without this key it is the mean since the row before, or there is none.
+    Averaging time of `power_average_w`, which ends when it is read: 0 where it is instantaneous, null where it is not
+    known. Without this key `power_average_w` is the mean since the row before, or there is none.
 `averaging_basis`
     Where that is from: `architecture` or `characterisation`.
 `mig`
-    A partitioned GPU, whose rows are of the whole card: `instances`, a list of {uuid, profile}, those that can be seen
-    from here, and `used`, the UUIDs of those that the job was given (empty where nobody says).
+    A partitioned GPU, whose rows are of the whole card: `instances`, a list of {uuid, profile} that are visible from
+    here, and `used`, the UUIDs of those that the job was given (empty where that is not known).
 """
 
 from collections.abc import Iterable

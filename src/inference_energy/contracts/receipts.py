@@ -1,7 +1,15 @@
-"""receipts.parquet: the energy each request is charged, one row a request and policy.
+"""receipts.parquet: the energy that each request is charged, one row a request.
 
-The receipts of a cell and policy sum to the energy of its window. `prefill_energy_j` and `decode_energy_j` are null
-under policies that do not split them.
+The receipts of a window sum to its energy. The carbon intensity is applied later, so that another zone repeats no
+attribution.
+
+Columns of receipts.parquet:
+    request_id, cell: the request, as in requests.parquet.
+    policy: `completion_tokens` or `total_tokens`.
+    energy_j: its share of the window's total energy; null where that is not valid.
+    prefill_energy_j, decode_energy_j: always null: the policies do not split a request.
+    idle_energy_j: the part of `energy_j` that the cold idle would have taken anyway.
+    gco2e: always null.
 """
 
 import pyarrow as pa

@@ -1,31 +1,53 @@
-"""requests.parquet: one row a request, times in monotonic ns; beside it chunks.parquet and answers.parquet.
+"""requests.parquet, chunks.parquet and answers.parquet: what became of each request.
 
-`cell` is the window (or `warmup`) that sent the request, `worker` the load process that did, `user` the user of a
-closed loop, `conversation` and `turn` its place in a conversation; these three are null where there is none. Token
-counts are those of the server's `usage`, null when it gave none. `scheduled_ns` is when the request was due, `sent_ns`
-when it was sent, `first_token_ns` the first event with content.
-
-`status` is one of
+A request has one of the statuses
 
 - `ok`;
-- `failed`: `error` says why, `status_code` what the server answered, if it answered;
-- `aborted`: cut off by the end of the drain;
-- `skipped`: a later turn of a conversation that was never sent, since a turn before it had failed, or the cell had
+- `failed`: `error` says why, `status_code` holds the server's answer, if it answered;
+- `aborted`: cut off at the end of the drain;
+- `skipped`: a later turn of a conversation that was never sent, because an earlier turn had failed or the window had
   ended. Its `scheduled_ns` is when that was decided, or when it would have been due if that is later; it has no
   `sent_ns` and no `end_ns`.
 
-A failed or aborted request keeps what it had received. `attempts` is 2 where a kept-alive connection was found closed
-by the server before a byte of the answer, so that the request was sent again on a new one; `sent_ns` is that of the
-attempt that counts.
+A failed or aborted request keeps the tokens that it had received.
 
-chunks.parquet (optional): one row an arrival of content, times in monotonic ns.
+A chunk is what one read of the socket brought. A busy server or network brings several events at once, so the time
+between chunks is not always one between tokens. Chunks are in order of time within a worker's requests, one worker
+after the other.
 
-An arrival is what one read of the socket brought. `events` counts the complete events with content in it: a busy
-server or network brings several at once, so an interval between arrivals is not always one between tokens.
-`completion_tokens` is the running count where the server says it in each event (`continuous_usage_stats`), else null.
-Rows are in order of time within a worker's requests, one worker after the other.
+Columns of requests.parquet:
+    request_id: number of the request, unique within the session.
+    cell: the window that sent it, or `warmup`.
+    worker: load process that sent it, from 0.
+    endpoint: base URL.
+    prompt_id: row of prompts.parquet; several requests may share one.
+    turn: its turn in a conversation, from 0; null without one.
+    scheduled_ns: when it was due; in a closed loop, when its user was free, which is no schedule.
+    sent_ns: when the counted attempt was sent; null if none was.
+    first_token_ns: first event with content.
+    last_token_ns: last event with content, or the one with the finish reason.
+    end_ns: when the response had ended, or failed.
+    prompt_tokens: prompt tokens of the server's `usage`.
+    cached_tokens: those of the prompt tokens that came from the prefix cache; null where the server does not say.
+    completion_tokens: completion tokens of the server's `usage`.
+    finish_reason: `length`, `stop`, ...
+    status: `ok`, `failed`, `aborted` or `skipped`.
+    error: why it failed.
+    conversation: its conversation; null without one.
+    user: user of a closed loop that sent it; null in an open loop.
+    attempts: 2 where a kept-alive connection was closed by the server before the first byte of the answer, so that the
+        request was sent again on a new one; else 1.
+    status_code: HTTP status of the answer.
 
-answers.parquet (optional): the text of each answer, also of one that failed or was cut off.
+Columns of chunks.parquet:
+    request_id, cell: the request, as in requests.parquet.
+    timestamp_ns: when the chunk came.
+    events: complete events with content in it.
+    completion_tokens: running count where the server states it in each event (`continuous_usage_stats`); else null.
+
+Columns of answers.parquet:
+    request_id, cell: the request, as in requests.parquet.
+    text: text of the answer, also of one that failed or was cut off.
 """
 
 from dataclasses import dataclass, fields

@@ -1,19 +1,35 @@
 """schedule.parquet and prompts.parquet: what will be asked and when, drawn before anything runs.
 
-Schedule: one row a request, all cells, in the order they are due.
+The schedule has one row a request of all windows, in the order in which they are due. A closed loop's schedule is its
+pool: in a window it may be used in part, or more than once. A user whose rows are used up begins with them again; its
+first request then waits as long as that of its second conversation, or single request, if it has one. Repeated requests
+get new ids.
 
-- `arrival_ns`: offset from its cell's start; null in a closed loop and for the later turns of a conversation.
-- `user`: closed loop: which user sends it.
-- `conversation`, `turn`: which conversation, and which of its turns, from 0.
-- `think_ns`: wait this long after the previous request of the same user or conversation has ended; for the first
-  request of a user in a closed loop, this long after the cell's start. A user whose rows are used up begins again with
-  them; its first request then waits as long as that of its second conversation, or single request, if it has one.
-- `prompt_tokens`: the length asked for; null where only the server can count it.
-- `salt`: send a cache salt: the same content was sent before in the session, and the workload wants no prefix reuse.
+These two files hold no host and no time: the same configuration and seed give the same bytes with the same versions of
+NumPy and Arrow. Their metadata has `version` and `sources`, the SHA-256 of each file that the plan was made from.
 
-Prompts: exactly one of `token_ids`, `text` and `messages` is set. `messages` is a JSON array of objects with `role` and
-`content`. `answer` is the right answer of a graded prompt, `group` which shared prefix it begins with; both may be
-null.
+Columns of schedule.parquet:
+    request_id: number of the request.
+    cell: the window that sends it, or `warmup`.
+    arrival_ns: offset from the window's start; null in a closed loop and for the later turns of a conversation.
+    user: user of a closed loop that sends it.
+    conversation, turn: its conversation, and its turn there, from 0.
+    think_ns: wait after the end of the previous request of the same user or conversation; for the first request of a
+        user in a closed loop, after the window's start.
+    prompt_id: row of prompts.parquet; several requests may share one.
+    prompt_tokens: prompt length that is asked for; null where only the server can count it.
+    max_tokens: most tokens to generate.
+    salt: whether a cache salt is sent, because the content was sent before in the session and the workload wants no
+        prefix reuse.
+
+Columns of prompts.parquet:
+    prompt_id: number of the prompt.
+    workload: its workload in the configuration.
+    token_ids: the prompt as token ids; exactly one of this, `text` and `messages` is set.
+    text: the prompt as text.
+    messages: the prompt as a JSON array of objects with `role` and `content`.
+    answer: right answer of a graded prompt.
+    group: shared prefix that it begins with; of a Mooncake trace the id of its first block.
 """
 
 import pyarrow as pa

@@ -1,11 +1,17 @@
-"""server_metrics.parquet: the server's own counters and gauges, one row a sample, times in monotonic ns.
+"""server_metrics.parquet: the server's own counters and gauges, one row a sample.
 
-Every sample whose name begins with an engine's prefix is kept (`contracts.engines`). `labels` is a JSON object with
-sorted keys, without `model_name`. Rows are in order of time; the rows of one scrape share a time.
+Every sample whose name begins with an engine's prefix (`contracts.engine_metrics`) is kept. Rows are in order of time;
+the rows of one scrape share a time.
 
 Gauges, counters, and `_sum` and `_count` of histograms have a row for every scrape. Buckets of histograms (`_bucket`)
-and times of creation (`_created`) have one only when their value has changed since the scrape before, so without a row
-at a time the row before it holds.
+and times of creation (`_created`) have one only when their value has changed, so the row before holds until then. While
+the session runs the same is in `server_metrics.arrows` among its logs, which can be read up to its last whole scrape.
+
+Columns of server_metrics.parquet:
+    timestamp_ns: middle of the scrape.
+    name: name of the sample, such as `vllm:num_requests_running`.
+    labels: JSON object with sorted keys, without `model_name`.
+    value: value of the sample.
 """
 
 import pyarrow as pa

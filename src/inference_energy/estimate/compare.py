@@ -1,13 +1,16 @@
-"""Every estimator for one configuration: what `inference-energy estimate` prints and the pipeline's rule keeps."""
+"""All estimators for one configuration: the result of `inference-energy estimate` and of the stage `estimate`."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
+from inference_energy.contracts.documents.document import VERSION, Part
+from inference_energy.contracts.documents.estimates import EnergyRange, EstimateRow, ModelShapeFacts
+from inference_energy.contracts.figure import Number
 from inference_energy.estimate.batch import Cases
-from inference_energy.estimate.calibration import EnergyCalibration, shipped_calibration
+from inference_energy.estimate.calibration import SHIPPED, EnergyCalibration, shipped_calibration
 from inference_energy.estimate.estimator import Basis, Estimator, Values
 from inference_energy.estimate.estimators import (
     ecologits,
@@ -24,8 +27,8 @@ from inference_energy.estimate.gpus import GpuSheet
 from inference_energy.estimate.reference_rows import PUBLISHED, MeasuredRow, shipped_rows
 from inference_energy.estimate.shapes.shape import Array, ModelShape
 
-GRADE = "modelled"
-"""Of every estimate: nothing here was measured."""
+GRADE: Literal["modelled"] = "modelled"
+"""The grade of every estimate: none is a measurement."""
 
 
 ESTIMATORS: tuple[Estimator, ...] = (
@@ -44,7 +47,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
 
 @dataclass(frozen=True)
 class EstimateRequest:
-    """One configuration; None for what is not known. See `Cases` for the meaning."""
+    """One configuration; None for unknown values. `Cases` describes the attributes."""
 
     shape: ModelShape
     gpu: GpuSheet
@@ -57,7 +60,7 @@ class EstimateRequest:
     ttft_s: float | None = None
 
     def cases(self) -> Cases:
-        """The configuration as the only case."""
+        """Return the configuration as a single case."""
 
         def number(value: float | None) -> float:
             return math.nan if value is None else value
@@ -75,106 +78,163 @@ class EstimateRequest:
         )
 
 
+class ComparedGpu(Part, frozen=True, kw_only=True):
+    """A GPU's data sheet with its source."""
+
+    name: str
+    tdp_w: Number
+    source: str
+
+
+class ComparedLoad(Part, frozen=True, kw_only=True):
+    """The load of a configuration; None for unknown values."""
+
+    tensor_parallel: int
+    batch: float | None
+    input_tokens: float | None
+    output_tokens: float | None
+    context_tokens: float | None
+    throughput_tokens_per_s: float | None
+    ttft_s: float | None
+
+
+class PrefillEstimate(Part, frozen=True, kw_only=True):
+    """The energy of reading one prompt, apart from the answer.
+
+    Attributes:
+        data_sheet_j: lowest and highest by the data sheet.
+        calibrated_j: by a calibration with a term for prompts; None without one.
+        calibrated_interval_j: 95 % prediction interval of `calibrated_j`.
+        unavailable: why there is no estimate at all.
+        calibration: name of the calibration, or why it gives no estimate.
+    """
+
+    data_sheet_j: tuple[float | None, float | None]
+    calibrated_j: float | None
+    calibrated_interval_j: tuple[float, float] | None
+    unavailable: str | None
+    calibration: str | None = None
+
+
+class EstimateComparison(Part, frozen=True, kw_only=True):
+    """All estimates of one configuration.
+
+    Attributes:
+        version: version of the JSON form.
+        grade: `modelled`.
+        model: shape of the model.
+        gpu: data sheet of the GPU.
+        load: the load.
+        prefill: energy of reading one prompt.
+        notes: what to know about model, GPU and load, a sentence each.
+        estimates: one row per estimator.
+    """
+
+    version: int
+    grade: Literal["modelled"]
+    model: ModelShapeFacts
+    gpu: ComparedGpu
+    load: ComparedLoad
+    prefill: PrefillEstimate
+    notes: list[str]
+    estimates: list[EstimateRow]
+
+
 def basis_for(
     gpu: GpuSheet, calibration: EnergyCalibration | None = None, baseline: MeasuredRow | None = None
 ) -> Basis:
-    """What the estimators rest on for one GPU: the shipped rows, and its calibration if none is given."""
-    fitted = calibration
-    if fitted is None:
-        shipped = shipped_calibration("h100-published")
-        fitted = shipped if gpu.name in shipped.gpus else None
+    """Return the basis of the estimators for a GPU: the shipped rows and, unless another is given, its calibration."""
+    shipped = shipped_calibration(SHIPPED[0])
+    fitted = calibration or (shipped if gpu.name in shipped.gpus else None)
     return Basis(scored_rows(), fitted, baseline)
 
 
 def scored_rows() -> tuple[MeasuredRow, ...]:
-    """The published rows that are fit to be compared with."""
+    """Return the published rows that estimates may be compared with."""
     return tuple(row for row in shipped_rows(PUBLISHED) if row.use == "score")
 
 
-def estimate_all(cases: Cases, basis: Basis) -> dict[str, Values]:
-    """The values of every estimator by its id."""
-    return {one.id: one.estimate(cases, basis) for one in ESTIMATORS}
+def estimator_of(name: str) -> Estimator:
+    """Return the estimator with this id."""
+    return next(estimator for estimator in ESTIMATORS if estimator.id == name)
 
 
-def side_by_side(request: EstimateRequest, basis: Basis) -> dict[str, Any]:
-    """All estimates of one configuration as JSON holds them.
-
-    Returns:
-        `grade` (modelled), `model`, `gpu`, `load`, `prefill`, `notes` and `estimates`: a list with `id`, `title`,
-        `energy_per_output_token_j`, `low`, `high`, `energy_per_request_j`, `boundary`, `assumptions`, `leaves_out`,
-        `beside`, and `unavailable`, the reason where there is no estimate.
-    """
+def compare_estimates(request: EstimateRequest, basis: Basis) -> EstimateComparison:
+    """Return all estimates of one configuration."""
     cases = request.cases()
-    rows = [row_of(one, one.estimate(cases, basis), 0, request.output_tokens) for one in ESTIMATORS]
-    return {
-        "version": 1,
-        "grade": GRADE,
-        "model": request.shape.as_dict(),
-        "gpu": {"name": request.gpu.name, "tdp_w": request.gpu.tdp_w, "source": request.gpu.source},
-        "load": {
-            "tensor_parallel": request.tensor_parallel,
-            "batch": request.batch,
-            "input_tokens": request.input_tokens,
-            "output_tokens": request.output_tokens,
-            "context_tokens": _number(cases.context, 0),
-            "throughput_tokens_per_s": request.throughput,
-            "ttft_s": request.ttft_s,
-        },
-        "prefill": prefill_of(cases, basis.calibration, request.gpu),
-        "notes": _notes(cases),
-        "estimates": rows,
-    }
+    return EstimateComparison(
+        version=VERSION,
+        grade=GRADE,
+        model=request.shape.facts(),
+        gpu=ComparedGpu(name=request.gpu.name, tdp_w=request.gpu.tdp_w, source=request.gpu.source),
+        load=ComparedLoad(
+            tensor_parallel=request.tensor_parallel,
+            batch=request.batch,
+            input_tokens=request.input_tokens,
+            output_tokens=request.output_tokens,
+            context_tokens=_number(cases.context, 0),
+            throughput_tokens_per_s=request.throughput,
+            ttft_s=request.ttft_s,
+        ),
+        prefill=prefill_estimate(cases, basis.calibration, request.gpu),
+        notes=_notes(cases),
+        estimates=[
+            estimate_row(estimator, estimator.estimate(cases, basis), 0, request.output_tokens)
+            for estimator in ESTIMATORS
+        ],
+    )
 
 
-def row_of(one: Estimator, values: Values, place: int, output_tokens: float | None) -> dict[str, Any]:
-    """One estimator's values for one case as JSON holds them."""
-    point, low, high = (_number(array, place) for array in (values.point, values.low, values.high))
-    reasons = [problem.detail for problem in values.problems if problem.where[place]]
+def estimate_row(estimator: Estimator, values: Values, case: int, output_tokens: float | None) -> EstimateRow:
+    """Return an estimator's values for one case."""
+    point, low, high = (_number(array, case) for array in (values.point, values.low, values.high))
+    reasons = [problem.detail for problem in values.problems if problem.cases[case]]
     if point is None and low is None and not reasons:
         reasons = ["its inputs give no number"]
-    per_request = {
-        key: None if number is None or not output_tokens else number * output_tokens
-        for key, number in (("point", point), ("low", low), ("high", high))
-    }
-    return {
-        "id": one.id,
-        "title": one.title,
-        "energy_per_output_token_j": point,
-        "low": low,
-        "high": high,
-        "energy_per_request_j": per_request,
-        "boundary": one.boundary,
-        "formula": one.formula,
-        "source": one.source,
-        "assumptions": [*one.assumes, *([] if reasons else values.notes(place))],
-        "leaves_out": list(one.leaves_out),
-        "beside": {name: _number(array, place) for name, array in values.beside.items()},
-        "unavailable": "; ".join(reasons) or None,
-    }
+
+    def per_request(energy_j: float | None) -> float | None:
+        return None if energy_j is None or not output_tokens else energy_j * output_tokens
+
+    return EstimateRow(
+        id=estimator.id,
+        title=estimator.title,
+        energy_per_output_token_j=point,
+        low=low,
+        high=high,
+        energy_per_request_j=EnergyRange(point=per_request(point), low=per_request(low), high=per_request(high)),
+        boundary=estimator.boundary,
+        formula=estimator.formula,
+        source=estimator.source,
+        assumptions=[*estimator.assumes, *([] if reasons else values.notes(case))],
+        leaves_out=list(estimator.leaves_out),
+        beside={name: _number(array, case) for name, array in values.beside.items()},
+        unavailable="; ".join(reasons) or None,
+    )
 
 
-def prefill_of(cases: Cases, calibration: EnergyCalibration | None, gpu: GpuSheet) -> dict[str, Any]:
-    """Energy of reading one prompt, apart from the answer: by data sheet, and by a calibration that knows prompts."""
-    low, high = roofline.prefill_j(cases)
-    found: dict[str, Any] = {
-        "data_sheet_j": [_number(low, 0), _number(high, 0)],
-        "calibrated_j": None,
-        "calibrated_interval_j": None,
-        "unavailable": None,
-    }
-    if np.isnan(cases.input_tokens[0]):
-        found["unavailable"] = "needs the prompt's length (--input)"
+def prefill_estimate(cases: Cases, calibration: EnergyCalibration | None, gpu: GpuSheet) -> PrefillEstimate:
+    """Return the energy of reading one prompt, by the data sheet and by a calibration with a term for prompts."""
+    low, high = (_number(energy_j, 0) for energy_j in roofline.prefill_j(cases))
+    tokens = float(cases.input_tokens[0])
+    calibrated_j, interval_j, name = None, None, None
+    if np.isnan(tokens):
+        pass
     elif calibration is None or not calibration.has_prefill or gpu.name not in calibration.gpus:
-        found["calibration"] = "the calibration has no term for prompts; h100-windows has one (--calibration)"
-    elif cases.input_tokens[0] == 0:
-        found |= {"calibrated_j": 0.0, "calibrated_interval_j": [0.0, 0.0], "calibration": calibration.name}
+        name = "the calibration has no term for prompts; h100-windows has one (--calibration)"
+    elif tokens == 0:
+        calibrated_j, interval_j, name = 0.0, (0.0, 0.0), calibration.name
     else:
-        each = calibration.prompt_tokens(cases)
-        tokens = float(cases.input_tokens[0])
-        found["calibrated_j"] = float(each.energy_j[0]) * tokens
-        found["calibrated_interval_j"] = [float(each.low[0]) * tokens, float(each.high[0]) * tokens]
-        found["calibration"] = calibration.name
-    return found
+        per_token = calibration.prompt_tokens(cases)
+        calibrated_j = float(per_token.energy_j[0]) * tokens
+        interval_j = (float(per_token.low[0]) * tokens, float(per_token.high[0]) * tokens)
+        name = calibration.name
+    return PrefillEstimate(
+        data_sheet_j=(low, high),
+        calibrated_j=calibrated_j,
+        calibrated_interval_j=interval_j,
+        unavailable="needs the prompt's length (--input)" if np.isnan(tokens) else None,
+        calibration=name,
+    )
 
 
 def _notes(cases: Cases) -> list[str]:
@@ -190,11 +250,6 @@ def _notes(cases: Cases) -> list[str]:
     return notes
 
 
-def _number(values: Array, place: int) -> float | None:
-    value = float(values[place])
+def _number(values: Array, case: int) -> float | None:
+    value = float(values[case])
     return value if math.isfinite(value) else None
-
-
-def estimator_of(name: str) -> Estimator:
-    """The estimator with this id."""
-    return next(one for one in ESTIMATORS if one.id == name)

@@ -1,9 +1,4 @@
-"""What an estimator gives: values or reasons, with what it assumes and what it leaves out.
-
-What an estimator gives: values or reasons, with what it assumes and what it leaves out.
-
-What all estimators share: their description, and what they are given besides the cases.
-"""
+"""The estimator: its description, its inputs besides the cases, and its values or the reasons for missing ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,9 +17,9 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Problem:
-    """Why some cases have no value: which, shape (cases,), and a sentence."""
+    """Why some cases have no value; `cases` has shape (cases,)."""
 
-    where: Mask
+    cases: Mask
     detail: str
 
 
@@ -33,13 +28,13 @@ class Values:
     """Estimates in J per output token, each of shape (cases,); NaN where there is none.
 
     Attributes:
-        point: the estimate; all NaN for a method that gives a band only.
-        low: lower end of the method's range; NaN where it gives none.
+        point: the estimate; all NaN for a method that gives only a band.
+        low: lower end of the method's range; NaN without a range.
         high: upper end.
         problems: why cases have no value.
-        gpu: the part of the point that the GPUs take, where the point holds more; it is what is scored.
-        beside: further figures that the method gives, by name with unit.
-        notes: what was assumed in one case, asked for by its place.
+        gpu: the GPUs' part of the point, if the point includes more; only this part is scored.
+        beside: further figures of the method, by name with unit.
+        notes: assumptions for one case, by its index.
     """
 
     point: Array
@@ -52,24 +47,24 @@ class Values:
 
     @classmethod
     def points(cls, point: Array, low: Array | None = None, high: Array | None = None, **more: Any) -> "Values":
-        """Values with a range where there is one."""
+        """Return values with a range, if there is one."""
         nothing = np.full(point.shape, np.nan)
         return cls(point, nothing if low is None else low, nothing if high is None else high, **more)
 
     @property
     def scored(self) -> Array:
-        """What is set beside a measured energy of GPUs: their part, the point, or the geometric middle of a band."""
+        """Values to compare with measured GPU energy: the GPUs' part, the point, or the geometric middle of a band."""
         if self.gpu is not None:
             return self.gpu
         middle = np.sqrt(self.low * self.high)
         return np.where(np.isnan(self.point), middle, self.point)
 
     def without(self, problems: list[Problem]) -> "Values":
-        """The values but for the cases with these problems."""
-        problems = [problem for problem in problems if problem.where.any()]
+        """Return the values without those of the cases with these problems."""
+        problems = [problem for problem in problems if problem.cases.any()]
         if not problems:
             return self
-        bad = np.logical_or.reduce([problem.where for problem in (*self.problems, *problems)])
+        bad = np.logical_or.reduce([problem.cases for problem in (*self.problems, *problems)])
 
         def kept(values: Array) -> Array:
             return np.where(bad, np.nan, values)
@@ -98,12 +93,12 @@ OPTIONS: dict[Need, str] = {
 
 @dataclass(frozen=True)
 class Basis:
-    """What estimators rest on.
+    """The data that estimators rest on.
 
     Attributes:
-        rows: measured rows that `lookup` and `scale` may use.
-        calibration: of the energy roofline; None: there is none for these cases.
-        baseline: the row that `scale` starts from; None: the nearest by batch of its default model.
+        rows: measured rows for `lookup` and `scale`.
+        calibration: calibration of the energy roofline; None: there is none for these cases.
+        baseline: the row that `scale` starts from; None: the row of its default model with the nearest batch.
     """
 
     rows: tuple[MeasuredRow, ...]
@@ -117,13 +112,13 @@ class Estimator:
 
     Attributes:
         id: its name in tables.
-        title: in words.
-        formula: in plain text.
-        source: of formula and constants.
+        title: its name in words.
+        formula: the formula in plain text.
+        source: source of formula and constants.
         boundary: what the figure contains.
-        assumes: what it takes for granted, a sentence each.
-        leaves_out: what it does not contain, a sentence each.
-        needs: inputs that it cannot do without.
+        assumes: its assumptions, a sentence each.
+        leaves_out: what the figure does not contain, a sentence each.
+        needs: required inputs.
         compute: the formula, over all cases at once; NaN in gives NaN out.
     """
 
@@ -138,7 +133,7 @@ class Estimator:
     compute: Callable[[Cases, Basis], Values]
 
     def estimate(self, cases: Cases, basis: Basis) -> Values:
-        """The values of all cases; those that lack an input have none, and a reason."""
+        """Return the values of all cases; those without a required input have a reason instead."""
         problems = []
         for need in self.needs:
             absent = np.isnan(getattr(cases, need))

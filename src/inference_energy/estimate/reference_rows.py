@@ -1,21 +1,17 @@
-"""Rows of measured energy per token: read from CSV or JSON, checked, and made into cases.
+"""Rows of measured energy per token: from CSV or JSON, or from finished runs; checked, and made into cases.
 
-Rows of measured energy per token: read from CSV or JSON, checked, and made into cases.
+A table has a row per measurement, with the columns (or keys)
 
-A table has a row a measurement, with the columns (or keys)
-
-- `model`: a name that is shipped, or the path of a config.json; in JSON also an object with `name` and `config`, the
+- `model`: a shipped name, or the path of a config.json; in JSON also an object with `name` and `config`, the
   content of the config.json; `gpu`: a name of the table of data sheets;
 - one of `energy_per_output_token_j` and `energy_per_prompt_token_j` (windows of prompts alone);
 - `batch`: the mean running batch;
 - optional: `label`, `source`, `note`, `tensor_parallel` (1), `precision` and `kv_precision` (as the config states),
   `input_tokens`, `output_tokens`, `context_tokens` (prompt plus half the answer), `throughput_tokens_per_s`, `ttft_s`,
-  `weight` (1), and `use`: `score` (the default), `show` for rows that are not comparable, `artefact` for rows that are
-  known to be wrong. Only `score` is fitted and scored.
+  `weight` (1), and `use`: `score` (the default), `show` for rows that are not comparable, `artefact` for rows that
+  are known to be wrong. Only `score` is fitted and scored.
 
-The measured windows of finished runs as a table of rows, for a calibration of one's own.
-
-A sweep over batches, and over models, is what the fit of the energy roofline needs: runs of the pipeline give it.
+Runs of the pipeline give such a table too: the fit of the energy roofline needs a sweep over batches and models.
 """
 
 import csv
@@ -28,6 +24,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from inference_energy.contracts.documents.estimates import EstimatedWindow, EstimatesDocument, MeasuredWindow
+from inference_energy.contracts.documents.experiment import SummaryDocument
 from inference_energy.contracts.io import read_json
 from inference_energy.errors import InputError
 from inference_energy.estimate.batch import Cases
@@ -95,7 +93,7 @@ class MeasuredRow:
 
     @property
     def is_prefill(self) -> bool:
-        """Whether it is of prompts alone."""
+        """Whether it measures prompts alone."""
         return not math.isnan(self.prompt_j)
 
 
@@ -128,7 +126,7 @@ def shipped_rows(name: str) -> tuple[MeasuredRow, ...]:
 
 
 def cases_of(rows: Sequence[MeasuredRow]) -> Cases:
-    """The rows as cases."""
+    """Return the rows as cases."""
     return Cases.of(
         [row.shape for row in rows],
         [row.gpu for row in rows],
@@ -218,14 +216,14 @@ def _number(value: Any, key: str, where: str) -> float:
     return number
 
 
-def rows_of_summaries(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A table that `measured.rows.read_rows` reads, with the models' config.json inside.
+def rows_of_summaries(summaries: Sequence[SummaryDocument]) -> dict[str, Any]:
+    """Return the measured windows of finished runs as a table that `read_rows` reads, with the models' config.json.
 
     Args:
         summaries: summary.json of each run.
 
     Returns:
-        `rows`, and `left_out`: the windows that give none, with the reason.
+        `rows`, and `left_out`: the windows without a row, with the reason.
 
     Raises:
         InputError: a summary has no estimates, or no window gives a row.
@@ -233,47 +231,50 @@ def rows_of_summaries(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
     for summary in summaries:
-        if "estimates" not in summary:
-            raise InputError(
-                f"{summary.get('experiment', 'the run')}: its summary.json has no estimates; run `snakemake` again"
-            )
-        for session in summary["estimates"]:
-            found, absent = _session(str(summary["experiment"]), session)
-            rows += found
-            left_out += absent
+        if summary.estimates is None:
+            raise InputError(f"{summary.experiment}: its summary.json has no estimates; run `snakemake` again")
+        for session in summary.estimates:
+            session_rows, session_left_out = _rows_of_session(summary.experiment, session)
+            rows += session_rows
+            left_out += session_left_out
     if not rows:
         raise InputError("no window gives a row: " + "; ".join(left_out or ["there are none"]))
     return {"rows": rows, "left_out": left_out}
 
 
-def _session(experiment: str, session: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    name = f"{experiment} {session['session']}"
-    if session["unknown"]:
-        return [], [f"{name}: {' '.join(session['unknown'])}"]
+def _rows_of_session(experiment: str, session: EstimatesDocument) -> tuple[list[dict[str, Any]], list[str]]:
+    name = f"{experiment} {session.session}"
+    if session.model is None or session.gpu is None:
+        return [], [f"{name}: {' '.join(session.unknown)}"]
     rows, left_out = [], []
-    for window, content in {**session["windows"], **session["fit_windows"]}.items():
-        load, measured = content["load"], content["measured"]
-        each = {key: measured[key] for key in measured if key.startswith("energy_per_") and measured[key] is not None}
-        lacks = [key for key in ("batch", "context_tokens") if load[key] is None]
-        if not each or lacks:
-            why = measured["unavailable"] or f"not known: {', '.join(lacks)}"
+    windows: dict[str, EstimatedWindow | MeasuredWindow] = {**session.windows, **session.fit_windows}
+    for window, content in windows.items():
+        load, measured = content.load, content.measured
+        energies = {
+            "energy_per_output_token_j": measured.energy_per_output_token_j,
+            "energy_per_prompt_token_j": measured.energy_per_prompt_token_j,
+        }
+        energies_j = {key: energy_j for key, energy_j in energies.items() if isinstance(energy_j, float)}
+        unknown = [key for key in ("batch", "context_tokens") if getattr(load, key) is None]
+        if not energies_j or load.batch is None or unknown:
+            why = measured.unavailable or f"not known: {', '.join(unknown)}"
             left_out.append(f"{name}.{window}: {why}")
             continue
-        batch, throughput = load["batch"], load["throughput_tokens_per_s"]
+        throughput = load.throughput_tokens_per_s
         rows.append(
             {
                 "label": f"{name}.{window}",
-                "source": f"run {experiment} on {session['machine']}, grade {measured['grade']}",
-                "model": {"name": session["model"]["name"], "config": session["architecture"]},
-                "gpu": session["gpu"]["name"],
-                "tensor_parallel": session["gpus_per_copy"],
-                "batch": batch / session["copies"],
-                "input_tokens": load["input_tokens"],
-                "output_tokens": load["output_tokens"],
-                "context_tokens": load["context_tokens"],
-                "throughput_tokens_per_s": None if throughput is None else throughput / session["copies"],
-                "ttft_s": load["ttft_s"],
-                **each,
+                "source": f"run {experiment} on {session.machine}, grade {measured.grade}",
+                "model": {"name": session.model.name, "config": session.architecture},
+                "gpu": session.gpu.name,
+                "tensor_parallel": session.gpus_per_copy,
+                "batch": load.batch / session.copies,
+                "input_tokens": load.input_tokens,
+                "output_tokens": load.output_tokens,
+                "context_tokens": load.context_tokens,
+                "throughput_tokens_per_s": None if throughput is None else throughput / session.copies,
+                "ttft_s": load.ttft_s,
+                **energies_j,
             }
         )
     return rows, left_out

@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 
+from inference_energy.contracts.documents.estimates import EstimatorScore
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import EnergyCalibration, parse_calibration, shipped_calibration
 from inference_energy.estimate.calibration_fit import dense_16_bit, fit_rows
@@ -48,18 +49,18 @@ class Score:
     covered: float | None = None
     why: str | None = None
 
-    def as_dict(self) -> dict[str, float | int | str | None]:
-        """The score as JSON holds it: null where there is none."""
-        there = self.rows > 0
-        return {
-            "rows": self.rows,
-            "mape": self.mape if there else None,
-            "exp_mean_abs_ln_ratio": self.log_error if there else None,
-            "within_factor_two": self.within_two if there else None,
-            "median_ratio": self.median_ratio if there else None,
-            "covered": self.covered,
-            "unavailable": self.why,
-        }
+    def facts(self) -> EstimatorScore:
+        """Return the score as documents hold it: null where there is none."""
+        scored = self.rows > 0
+        return EstimatorScore(
+            rows=self.rows,
+            mape=self.mape if scored else None,
+            exp_mean_abs_ln_ratio=self.log_error if scored else None,
+            within_factor_two=self.within_two if scored else None,
+            median_ratio=self.median_ratio if scored else None,
+            covered=self.covered,
+            unavailable=self.why,
+        )
 
 
 def score(

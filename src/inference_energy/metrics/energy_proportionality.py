@@ -1,6 +1,6 @@
-"""Metric 6: how power follows load, over a sweep.
+"""Metric 6: energy proportionality, how power follows load over a sweep.
 
-Formula:  with x the share of full load, and P(x) on straight lines between the levels, P(0) that of the idle server:
+Formula:  with x the share of full load, P(x) linear between the levels, and P(0) the power of the idle server:
           proportionality  EP = 1 - (A - A_ideal) / A_ideal, with A the integral of P over x, and A_ideal = P(1) / 2
           idle to peak     P(0) / P(1)
           overall          sum of rates / sum of powers, at 0, 10, ... 100 % of full load [request/J or token/J]
@@ -9,25 +9,24 @@ Needs:    at least three levels, none further than half of full load from the ne
 Interval: the gain of a card is common to all its powers and cancels in the first two; its offset does not.
 Source:   Ryckbosch, Polfliet, Eeckhout, IEEE Computer 44(9) 2011 (EP); Barroso and Hölzle, IEEE Computer 40(12) 2007;
           SPECpower_ssj2008, Design Document (overall). SPEC sets each level's load by its own calibration and runs it;
-          here levels between those that were measured are interpolated, so the figure is no SPEC result.
-Says:     EP is 1 for a server whose power is proportional to its load, 0 for one whose power is always the same; it can
-          be below 0 or above 1. What a token costs at low load: the floor is the idle power over the rate.
+          here the levels are interpolated between measured ones, so the figure is no SPEC result.
+Says:     EP is 1 for a server whose power is proportional to its load, and 0 for one whose power is constant; it can be
+          below 0 or above 1. At low load, the energy per token cannot fall below the idle power over the rate.
 """
-
-from typing import Any
 
 import numpy as np
 
 from inference_energy.analysis.integration import Values
 from inference_energy.config.analysis import Uncertainty
+from inference_energy.contracts.documents.experiment import LoadLevel
 from inference_energy.contracts.figure import Figure
 from inference_energy.metrics.sweep import Sweep, power_at, sweep_figure
 
 LEVELS: Values = np.linspace(0.0, 1.0, 11)
 
 
-def load_proportionality(sweep: Sweep, uncertainty: Uncertainty) -> dict[str, Figure]:
-    """`energy_proportionality`, `idle_to_peak_share` and `overall_{requests,tokens}_per_j`."""
+def energy_proportionality(sweep: Sweep, uncertainty: Uncertainty) -> dict[str, Figure]:
+    """Return `energy_proportionality`, `idle_to_peak_share` and `overall_{requests,tokens}_per_j`."""
     unit = sweep.rate.unit
     return {
         "energy_proportionality": sweep_figure(sweep, proportionality, "", uncertainty),
@@ -37,7 +36,7 @@ def load_proportionality(sweep: Sweep, uncertainty: Uncertainty) -> dict[str, Fi
 
 
 def proportionality(idle_w: float, powers_w: Values, rates: Values) -> float:
-    """EP; see above."""
+    """Return EP; see the module's formula."""
     order = np.argsort(rates, kind="stable")
     share = np.concatenate(([0.0], rates[order])) / rates.max()
     power_w = np.concatenate(([idle_w], powers_w[order]))
@@ -46,23 +45,23 @@ def proportionality(idle_w: float, powers_w: Values, rates: Values) -> float:
 
 
 def idle_to_peak(idle_w: float, powers_w: Values, rates: Values) -> float:
-    """P(0) / P(1)."""
+    """Return P(0) / P(1)."""
     return float(idle_w / powers_w[np.argmax(rates)])
 
 
 def overall(idle_w: float, powers_w: Values, rates: Values) -> float:
-    """Sum of rates over sum of powers at `LEVELS`."""
-    wanted = LEVELS * rates.max()
-    return float(wanted.sum() / power_at(idle_w, powers_w, rates, wanted).sum())
+    """Return the sum of rates over the sum of powers at `LEVELS`."""
+    levels = LEVELS * rates.max()
+    return float(levels.sum() / power_at(idle_w, powers_w, rates, levels).sum())
 
 
-def grid(sweep: Sweep) -> list[dict[str, Any]] | None:
-    """Power at each of `LEVELS`, for tables: `load_share`, `rate` and `power_w`; None where there is no curve."""
+def power_at_levels(sweep: Sweep) -> list[LoadLevel] | None:
+    """Return the power at each of `LEVELS`; None if there is no curve."""
     if sweep.problems:
         return None
-    wanted = LEVELS * sweep.rates().max()
-    powers_w = power_at(sweep.idle_w, sweep.powers_w, sweep.rates(), wanted)
+    rates = LEVELS * sweep.rates().max()
+    powers_w = power_at(sweep.idle_w, sweep.powers_w, sweep.rates(), rates)
     return [
-        {"load_share": share, "rate": rate, "power_w": power_w}
-        for share, rate, power_w in zip(LEVELS.tolist(), wanted.tolist(), powers_w.tolist(), strict=True)
+        LoadLevel(load_share=share, rate=rate, power_w=power_w)
+        for share, rate, power_w in zip(LEVELS.tolist(), rates.tolist(), powers_w.tolist(), strict=True)
     ]

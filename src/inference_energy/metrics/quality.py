@@ -1,19 +1,17 @@
-"""Is an answer right? Three graders, each a rule that anyone can apply by hand.
+"""Quality: three graders of answers, the grades of a window, and the accuracy of a server.
 
-Is an answer right? Three graders, each a rule that anyone can apply by hand.
+Each grader is a rule that anyone can apply by hand:
 
-    exact             both texts after normalising: lower case, no punctuation, no articles, single spaces; of the
-                      answer its first line that is not empty, or the first behind `answer is` or `answer:`
-                      (normalising as in SQuAD: Rajpurkar et al., EMNLP 2016)
+    exact             both texts after normalizing: lower case, no punctuation, no articles, single spaces; from the
+                      answer its first non-empty line, or the first one after `answer is` or `answer:`
+                      (normalizing as in SQuAD: Rajpurkar et al., EMNLP 2016)
     multiple_choice   the first capital letter from A to H that stands alone: in parentheses, before `)`, `.` or `:`, or
-                      at the end of a line; looked for behind `answer is` or `answer:` first
-    numeric           the number behind `####`, `answer is` or `answer:`, else the last number of the text; equal within
+                      at the end of a line; searched after `answer is` or `answer:` first
+    numeric           the number after `####`, `answer is` or `answer:`, else the last number of the text; equal within
                       1e-6 of the right one (the marker `####` as in GSM8K: Cobbe et al., arXiv 2110.14168)
 
-What stands between `<think>` and `</think>` is no answer. A rule is only as good as the prompt that asks for its form:
-an answer in another form counts as wrong, so accuracies of different prompts are not comparable.
-
-The grades of a window's answers, and the accuracy of a server's.
+Text between `<think>` and `</think>` is not part of the answer. A grader depends on the prompt to ask for its form: an
+answer in another form counts as wrong, so accuracies of different prompts are not comparable.
 """
 
 import math
@@ -27,11 +25,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from inference_energy.analysis.figures import blocking_reasons, make_figure, reason
+from inference_energy.analysis.figures import blocking_reasons, make_figure
 from inference_energy.analysis.integration import Values
 from inference_energy.config.analysis import QualityConfig
 from inference_energy.contracts.figure import Figure, Reason
-from inference_energy.metrics.cells import MetricCell
+from inference_energy.contracts.reason_codes import reason
+from inference_energy.metrics.inputs import WindowInputs
 
 Grader = Literal["exact", "multiple_choice", "numeric"]
 
@@ -44,47 +43,49 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 TOLERANCE = 1e-6
 
 
-def grader_of(right: str) -> Grader:
-    """The grader that the form of a right answer asks for."""
+def choose_grader(right: str) -> Grader:
+    """Return the grader that fits the form of a right answer."""
     if re.fullmatch(r"[A-H]", right.strip()):
         return "multiple_choice"
     return "numeric" if _value(right.strip()) is not None else "exact"
 
 
 def is_right(answer: str, right: str, grader: Grader) -> bool:
-    """Whether an answer is right by a grader."""
-    said = _THOUGHT.sub("", answer)
+    """Return whether an answer is right by a grader."""
+    text = _THOUGHT.sub("", answer)
     match grader:
         case "exact":
-            lines = (_first_line(part) for part in (said, _behind_marker(said) or ""))
+            lines = (_first_line(part) for part in (text, _behind_marker(text) or ""))
             return normalised(right) in {normalised(line) for line in lines if line}
         case "multiple_choice":
-            return letter(said) == right.strip()
+            return letter(text) == right.strip()
         case "numeric":
-            found, wanted = number(said), _value(right.strip())
+            given_number, right_number = number(text), _value(right.strip())
             return (
-                found is not None
-                and wanted is not None
-                and math.isclose(found, wanted, rel_tol=TOLERANCE, abs_tol=TOLERANCE if wanted == 0 else 0.0)
+                given_number is not None
+                and right_number is not None
+                and math.isclose(
+                    given_number, right_number, rel_tol=TOLERANCE, abs_tol=TOLERANCE if right_number == 0 else 0.0
+                )
             )
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, articles and needless blanks."""
+    """Return a text in lower case, without punctuation, articles and extra spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def letter(text: str) -> str | None:
-    """The letter that a text chooses."""
+    """Return the letter that a text chooses."""
     for part in (_behind_marker(text), text):
-        found = _LETTER.search(part) if part is not None else None
-        if found:
-            return found.group(1) or found.group(2)
+        match = _LETTER.search(part) if part is not None else None
+        if match:
+            return match.group(1) or match.group(2)
     return None
 
 
 def number(text: str) -> float | None:
-    """The number that a text gives."""
+    """Return the number that a text gives."""
     behind = _behind_marker(text)
     first = _NUMBER.search(behind) if behind is not None else None
     if first:
@@ -108,66 +109,67 @@ def _value(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Grades:
-    """The graded requests of a window, or why there are none.
+    """The graded requests of a window, or the problems that prevent grading.
 
     Attributes:
-        rows: `question` (what was asked, the same text for the same question), `right` and `last_token_ns`, a row for
-            each request that ended well in the window; empty where there are problems.
-        problems: what is against grading.
+        rows: `question` (its text), `right` and `last_token_ns` of each request that ended well in the window; empty if
+            there are problems.
+        problems: why the window cannot be graded.
     """
 
     rows: pd.DataFrame
     problems: tuple[Reason, ...]
 
-    def bins(self, cell: MetricCell) -> Values:
-        """Right answers in each bin of the window."""
+    def bins(self, window: WindowInputs) -> Values:
+        """Count the right answers in each bin of the window."""
         times_ns = self.rows.loc[self.rows["right"], "last_token_ns"].to_numpy(dtype=np.int64)
-        return np.histogram(times_ns, bins=cell.edges_ns)[0].astype(np.float64)
+        return np.histogram(times_ns, bins=window.edges_ns)[0].astype(np.float64)
 
 
-def grades(cell: MetricCell, config: QualityConfig) -> Grades:
+def grade_answers(window: WindowInputs, config: QualityConfig) -> Grades:
     """Grade the answers of the requests that ended well in a window."""
     nothing = pd.DataFrame({"question": [], "right": [], "last_token_ns": []}).astype({"right": bool})
-    against = blocking_reasons(cell.figures["requests"])
-    if against:
-        return Grades(nothing, against)
-    asked = cell.finished().merge(cell.prompts[["prompt_id", "text", "messages", "answer"]], on="prompt_id", how="left")
-    known = asked["answer"].notna()
-    if not known.all() or asked.empty:
+    problems = blocking_reasons(window.figures["requests"])
+    if problems:
+        return Grades(nothing, problems)
+    rows = window.finished().merge(
+        window.prompts[["prompt_id", "text", "messages", "answer"]], on="prompt_id", how="left"
+    )
+    has_answer = rows["answer"].notna()
+    if not has_answer.all() or rows.empty:
         text = "No prompt of the window has a right answer: use graded prompts, such as `source: questions`."
-        if known.any():
-            lacking, count = int((~known).sum()), len(asked)
+        if has_answer.any():
+            lacking, count = int((~has_answer).sum()), len(rows)
             text = (
                 f"{lacking} of {count} requests had no right answer to compare with: others would be charged for them."
             )
         return Grades(nothing, (reason("no_graded_prompts", text),))
-    if cell.answers is None:
+    if window.answers is None:
         return Grades(
             nothing, (reason("answers_not_kept", "Answers were not kept: write keep_answers: true in the workload."),)
         )
-    asked = asked.merge(
-        cell.answers[["request_id", "text"]].rename(columns={"text": "said"}), on="request_id", how="left"
+    rows = rows.merge(
+        window.answers[["request_id", "text"]].rename(columns={"text": "said"}), on="request_id", how="left"
     )
-    if asked["said"].isna().any():
-        text = f"The answers to {int(asked['said'].isna().sum())} of {len(asked)} requests are missing."
+    if rows["said"].isna().any():
+        text = f"The answers to {int(rows['said'].isna().sum())} of {len(rows)} requests are missing."
         return Grades(nothing, (reason("answers_not_kept", text),))
     right = [
-        is_right(str(said), str(answer), grader_of(str(answer)) if config.grader == "auto" else config.grader)
-        for said, answer in zip(asked["said"], asked["answer"], strict=True)
+        is_right(str(said), str(answer), choose_grader(str(answer)) if config.grader == "auto" else config.grader)
+        for said, answer in zip(rows["said"], rows["answer"], strict=True)
     ]
-    question = asked["text"].fillna(asked["messages"]).fillna(asked["prompt_id"].astype(str))
-    times_ns = asked["last_token_ns"].fillna(asked["end_ns"])
+    question = rows["text"].fillna(rows["messages"]).fillna(rows["prompt_id"].astype(str))
+    times_ns = rows["last_token_ns"].fillna(rows["end_ns"])
     return Grades(pd.DataFrame({"question": question, "right": right, "last_token_ns": times_ns}), ())
 
 
-def accuracy(found: Iterable[Grades]) -> Figure:
-    """The share of right answers, each question counted once, with Wilson's interval.
+def accuracy(graded_windows: Iterable[Grades]) -> Figure:
+    """Return the share of right answers, each question counted once, with Wilson's interval.
 
-    A question that is asked again is no new question, so its answers are averaged first, and the interval is that of so
-    many independent ones as there are questions (Wilson, JASA 22, 1927). It says how well the model would do on other
-    questions of this kind.
+    Answers to a repeated question are averaged first, and the interval assumes as many independent answers as there are
+    distinct questions (Wilson, JASA 22, 1927). It holds for other questions of this kind.
     """
-    parts = list(found)
+    parts = list(graded_windows)
     rows = [grades.rows for grades in parts if not grades.rows.empty]
     if not rows:
         problems = list(dict.fromkeys(problem for grades in parts for problem in grades.problems))

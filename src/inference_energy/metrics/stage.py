@@ -1,36 +1,44 @@
-"""Parts of the family computed again from a finished experiment: other Pareto fronts, another day of traffic.
+"""Stage `metrics`: the metric family of an experiment, over all its sessions, because sweeps cross sessions.
 
-Parts of the family computed again from a finished experiment: other Pareto fronts, another day of traffic.
-
-Stage `metrics`: the metric family of an experiment, over all its sessions, since sweeps cross them.
+Pareto fronts and daily use can also be recomputed from a finished experiment, for other figures or another day.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.config.analysis import MetricsConfig, Uncertainty
-from inference_energy.contracts import requests as answers_contract
 from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts import schedule as schedule_contract
-from inference_energy.contracts.figure import Figure, Reason
-from inference_energy.contracts.io import read_json, read_table
+from inference_energy.contracts.documents.document import VERSION, read_document
+from inference_energy.contracts.documents.energy import CarbonDocument, EnergyDocument, ExcludedWindow, FitDocument
+from inference_energy.contracts.documents.experiment import (
+    ExperimentDocument,
+    LoadSweep,
+    MetricsDocument,
+    MetricWindow,
+    ParetoFront,
+    SummaryDocument,
+)
+from inference_energy.contracts.documents.machine import ModelDocument
+from inference_energy.contracts.documents.windows import SteadyLoadDocument
+from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.io import read_table
 from inference_energy.contracts.traffic import Traffic, read_traffic
 from inference_energy.errors import InputError
-from inference_energy.metrics.cells import MetricCell, read_cells
-from inference_energy.metrics.daily_use import daily_use, hours
+from inference_energy.metrics.daily_use import daily_use, hourly_power
 from inference_energy.metrics.energy_delay import energy_delay
 from inference_energy.metrics.energy_per_answer import energy_per_answer, goodput_at_floor
 from inference_energy.metrics.energy_per_token import energy_per_token
-from inference_energy.metrics.energy_proportionality import grid, load_proportionality
+from inference_energy.metrics.energy_proportionality import energy_proportionality, power_at_levels
 from inference_energy.metrics.goodput_per_joule import goodput_per_joule
-from inference_energy.metrics.ml_ecolyzer_ess import ess
-from inference_energy.metrics.pareto import fronts
-from inference_energy.metrics.quality import Grades, grades
+from inference_energy.metrics.inputs import WindowInputs, read_windows
+from inference_energy.metrics.ml_ecolyzer_ess import ml_ecolyzer_ess
+from inference_energy.metrics.pareto import Candidate, front
+from inference_energy.metrics.quality import Grades, grade_answers
 from inference_energy.metrics.request_energy import request_energy
 from inference_energy.metrics.sci import sci
 from inference_energy.metrics.sweep import Sweep, sweeps
@@ -38,54 +46,16 @@ from inference_energy.metrics.token_cost import token_cost
 from inference_energy.metrics.water import water_per_token
 
 
-def recompute_fronts(summary: dict[str, Any], names: tuple[str, str]) -> dict[str, Any]:
-    """The fronts over two figures, of the summary or of its metrics.
-
-    Raises:
-        InputError: as in `fronts`.
-    """
-    cells = [
-        {
-            "machine": cell["machine"],
-            "cell": cell["cell"],
-            "kind": cell["kind"],
-            "workload": cell["load"]["workload"],
-        }
-        for cell in summary["cells"]
-    ]
-    figures: dict[tuple[str, str], dict[str, Any]] = {}
-    for cell in (*summary["cells"], *summary["metrics"]["cells"]):
-        figures.setdefault((cell["machine"], cell["cell"]), {}).update(
-            {name: figure_from_dict(cell["figures"][name]) for name in names if name in cell["figures"]}
-        )
-    return fronts(cells, names, figures)
-
-
-def recompute_daily_use(experiment: Path, traffic: Path, replicas: int) -> list[dict[str, Any]]:
-    """The sweeps of an experiment with the daily use of another profile.
-
-    Args:
-        experiment: its folder; the derived files of its sessions lie beside it, as the pipeline puts them.
-        traffic: the profile.
-        replicas: servers that share it.
-
-    Raises:
-        InputError: the profile is wrong, or a derived file is missing.
-    """
-    profile = read_traffic(traffic, "--traffic")
-    plan = read_json(experiment / "experiment.json")["plan"]
-    uncertainty = Uncertainty.model_validate(plan["analysis"].get("uncertainty") or {})
-    settings = Settings(MetricsConfig(), profile, replicas, uncertainty)
-    cells = []
-    for planned in plan["sessions"]:
-        folder = experiment.absolute().parent / "derived" / planned["machine"] / planned["session"]
-        cells += read_cells(*(read_json(folder / f"{name}.json") for name in ("energy", "steady_load", "carbon")))
-    return [sweep_entry(sweep, settings) for sweep in sweeps(cells)]
-
-
 @dataclass(frozen=True)
 class Settings:
-    """What the family needs besides measurements: its section, a day of traffic, and what is not known of sensors."""
+    """Settings of the metric family.
+
+    Attributes:
+        config: section `metrics` of the configuration.
+        traffic: a day of traffic; None without one.
+        replicas: servers that share the traffic.
+        uncertainty: stated uncertainties of the sensors.
+    """
 
     config: MetricsConfig
     traffic: Traffic | None
@@ -94,7 +64,7 @@ class Settings:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], uncertainty: Uncertainty) -> "Settings":
-        """From the model `MetricsPlan`, dumped."""
+        """Read the model `MetricsPlan`, dumped: section `metrics` with the content of the traffic profile."""
         content = dict(spec)
         traffic = content.pop("traffic", None)
         return cls(
@@ -107,148 +77,192 @@ class Settings:
 
 @dataclass(frozen=True)
 class SessionResults:
-    """What the metrics take of one session.
+    """The inputs of the metrics from one session.
 
     Attributes:
         energy: energy.json.
         steady: steady_load.json.
         carbon: carbon.json.
         model: model.json of its server.
-        requests: requests.parquet; answers.parquet beside it is used where it is there.
+        requests: requests.parquet; answers.parquet in its folder is used if it exists.
         prompts: prompts.parquet.
         receipts: the content of receipts.parquet.
     """
 
-    energy: dict[str, Any]
-    steady: dict[str, Any]
-    carbon: dict[str, Any]
-    model: dict[str, Any]
+    energy: EnergyDocument
+    steady: SteadyLoadDocument
+    carbon: CarbonDocument
+    model: ModelDocument
     requests: Path
     prompts: Path
     receipts: pd.DataFrame
 
 
 def metrics(
-    experiment: str, sessions: Iterable[SessionResults], fits: Iterable[dict[str, Any]], settings: Settings
-) -> dict[str, Any]:
-    """metrics.json of an experiment.
+    experiment: str, sessions: Iterable[SessionResults], fits: Iterable[FitDocument], settings: Settings
+) -> MetricsDocument:
+    """Return metrics.json of an experiment.
 
     Args:
         experiment: its name.
         sessions: in the order of the summary.
-        fits: fit.json of each server.
-        settings: what the family needs besides.
-
-    Returns:
-        `cells` (new figures of each window), `sweeps`, `token_costs` and `fronts`.
+        fits: the fit of each server.
+        settings: settings of the family.
 
     Raises:
-        InputError: a file cannot be used, or `metrics.pareto` names what there is not.
+        InputError: a file cannot be used, or `metrics.pareto` names an unknown figure.
     """
-    cells = [cell for session in sessions for cell in _cells(session)]
-    graded = {(cell.machine, cell.cell): grades(cell, settings.config.quality) for cell in cells}
-    found = {(cell.machine, cell.cell): _figures(cell, cells, graded, settings) for cell in cells}
-    every = {(cell.machine, cell.cell): {**cell.figures, **found[cell.machine, cell.cell]} for cell in cells}
-    named = [
-        {"machine": cell.machine, "cell": cell.cell, "kind": cell.kind, "workload": cell.workload} for cell in cells
+    windows = [window for session in sessions for window in _windows(session)]
+    graded = {window.key: grade_answers(window, settings.config.quality) for window in windows}
+    figures = {window.key: _figures(window, windows, graded, settings) for window in windows}
+    candidates = [
+        Candidate(
+            window.machine,
+            window.full_name,
+            window.kind,
+            window.workload,
+            {**window.figures, **figures[window.key]},
+        )
+        for window in windows
     ]
-    return {
-        "version": 1,
-        "experiment": experiment,
-        "cells": [
-            {
-                "machine": cell.machine,
-                "cell": cell.cell,
-                "session": cell.session,
-                "server": cell.server,
-                "figures": as_dicts(found[cell.machine, cell.cell]),
-            }
-            for cell in cells
+    return MetricsDocument(
+        version=VERSION,
+        experiment=experiment,
+        cells=[
+            MetricWindow(
+                machine=window.machine,
+                cell=window.full_name,
+                session=window.session,
+                server=window.server,
+                figures=figures[window.key],
+            )
+            for window in windows
         ],
-        "sweeps": [sweep_entry(sweep, settings) for sweep in sweeps(cells)],
-        "token_costs": [token_cost(fit) for fit in _in_order(fits, cells)],
-        "fronts": [fronts(named, names, every) for names in settings.config.pareto] if cells else [],
+        sweeps=[_sweep_entry(sweep, settings) for sweep in sweeps(windows)],
+        token_costs=[token_cost(fit) for fit in _in_order(fits, windows)],
+        fronts=[front(candidates, names) for names in settings.config.pareto] if windows else [],
+    )
+
+
+def recompute_front(summary: SummaryDocument, names: tuple[str, str]) -> ParetoFront:
+    """Return the fronts of a finished experiment over two figures of its summary or its metrics.
+
+    Raises:
+        InputError: as `pareto.front`.
+    """
+    added = {
+        (window.machine, window.cell): window.figures for window in (summary.metrics.cells if summary.metrics else ())
     }
+    candidates = [
+        Candidate(
+            window.machine,
+            window.cell,
+            window.kind,
+            window.load.workload,
+            {**window.figures, **added.get((window.machine, window.cell), {})},
+        )
+        for window in summary.cells
+    ]
+    return front(candidates, names)
 
 
-def sweep_entry(sweep: Sweep, settings: Settings) -> dict[str, Any]:
-    """A sweep in metrics.json: what it is, its levels and figures, and its course."""
-    figures = {
-        **load_proportionality(sweep, settings.uncertainty),
-        **daily_use(sweep, settings.traffic, settings.replicas, settings.uncertainty),
-    }
-    return {
-        "machine": sweep.machine,
-        "server": sweep.server,
-        "workload": sweep.workload,
-        "rate": sweep.rate.figure,
-        "levels": [cell.cell for cell in sweep.levels],
-        "left_out": [{"cell": cell, "reasons": _reasons(reasons)} for cell, reasons in sweep.left_out],
-        "idle_w": None if sweep.problems else sweep.idle_w,
-        "figures": as_dicts(figures),
-        "grid": grid(sweep),
-        "hours": hours(sweep, settings.traffic, settings.replicas) if settings.traffic else None,
-    }
+def recompute_daily_use(experiment: Path, traffic: Path, replicas: int) -> list[LoadSweep]:
+    """Return the sweeps of a finished experiment with the daily use of another traffic profile.
+
+    Args:
+        experiment: its folder; the derived files of its sessions are in `../derived`, where the pipeline puts them.
+        traffic: the profile.
+        replicas: servers that share it.
+
+    Raises:
+        InputError: the profile cannot be used, or a derived file is missing.
+    """
+    profile = read_traffic(traffic, "--traffic")
+    plan = read_document(experiment / "experiment.json", ExperimentDocument).plan
+    uncertainty = Uncertainty.model_validate(plan.analysis.get("uncertainty") or {})
+    settings = Settings(MetricsConfig(), profile, replicas, uncertainty)
+    windows = []
+    for session in plan.sessions:
+        folder = experiment.absolute().parent / "derived" / session.machine / session.session
+        windows += read_windows(
+            read_document(folder / EnergyDocument.FILE, EnergyDocument),
+            read_document(folder / SteadyLoadDocument.FILE, SteadyLoadDocument),
+            read_document(folder / CarbonDocument.FILE, CarbonDocument),
+        )
+    return [_sweep_entry(sweep, settings) for sweep in sweeps(windows)]
 
 
-def as_dicts(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """Figures as JSON holds them."""
-    return {name: figure.as_dict() for name, figure in figures.items()}
+def _sweep_entry(sweep: Sweep, settings: Settings) -> LoadSweep:
+    return LoadSweep(
+        machine=sweep.machine,
+        server=sweep.server,
+        workload=sweep.workload,
+        rate=sweep.rate.figure,
+        levels=[window.full_name for window in sweep.levels],
+        left_out=[ExcludedWindow(cell=name, reasons=list(reasons)) for name, reasons in sweep.left_out],
+        idle_w=None if sweep.problems else sweep.idle_w,
+        figures={
+            **energy_proportionality(sweep, settings.uncertainty),
+            **daily_use(sweep, settings.traffic, settings.replicas, settings.uncertainty),
+        },
+        grid=power_at_levels(sweep),
+        hours=hourly_power(sweep, settings.traffic, settings.replicas) if settings.traffic else None,
+    )
 
 
 def _figures(
-    cell: MetricCell, cells: list[MetricCell], graded: Mapping[tuple[str, str], Grades], settings: Settings
+    window: WindowInputs,
+    windows: Sequence[WindowInputs],
+    graded: Mapping[tuple[str, str], Grades],
+    settings: Settings,
 ) -> dict[str, Figure]:
+    grades = graded[window.key]
     of_server = [
-        graded[each.machine, each.cell]
-        for each in cells
-        if (each.machine, each.server) == (cell.machine, cell.server) and not graded[each.machine, each.cell].problems
+        graded[other.key]
+        for other in windows
+        if (other.machine, other.server) == (window.machine, window.server) and not graded[other.key].problems
     ]
-    own = graded[cell.machine, cell.cell]
     return {
-        **energy_per_token(cell),
-        **request_energy(cell, settings.uncertainty),
-        **goodput_per_joule(cell),
-        **energy_delay(cell),
-        **sci(cell, settings.config.embodied),
-        **water_per_token(cell),
-        **energy_per_answer(cell, own),
-        **goodput_at_floor(cell, of_server or [own], settings.config.quality),
-        **ess(cell),
+        **energy_per_token(window),
+        **request_energy(window, settings.uncertainty),
+        **goodput_per_joule(window),
+        **energy_delay(window),
+        **sci(window, settings.config.embodied),
+        **water_per_token(window),
+        **energy_per_answer(window, grades),
+        **goodput_at_floor(window, of_server or [grades], settings.config.quality),
+        **ml_ecolyzer_ess(window),
     }
 
 
-def _cells(session: SessionResults) -> list[MetricCell]:
-    owners = {(part["machine"], part["session"]) for part in (session.energy, session.steady, session.carbon)}
-    if len(owners) != 1:
-        raise InputError(f"files of different sessions stand in one place: {sorted(owners)}")
+def _windows(session: SessionResults) -> list[WindowInputs]:
+    documents = (session.energy, session.steady, session.carbon)
+    sessions = {(document.machine, document.session) for document in documents}
+    if len(sessions) != 1:
+        raise InputError(f"files of different sessions stand in one place: {sorted(sessions)}")
     requests = read_table(session.requests, requests_contract.SCHEMA)
-    kept = session.requests.with_name("answers.parquet")
-    answers = read_table(kept, answers_contract.ANSWERS_SCHEMA) if kept.is_file() else None
+    answers_path = session.requests.with_name("answers.parquet")
+    answers = read_table(answers_path, requests_contract.ANSWERS_SCHEMA) if answers_path.is_file() else None
     prompts = read_table(session.prompts, schedule_contract.PROMPTS)
     return [
         replace(
-            cell,
-            requests=requests[requests["cell"] == cell.name],
-            receipts=session.receipts[session.receipts["cell"] == cell.name],
+            window,
+            requests=requests[requests["cell"] == window.name],
+            receipts=session.receipts[session.receipts["cell"] == window.name],
             prompts=prompts,
-            answers=None if answers is None else _of(answers, cell.name),
+            answers=None if answers is None else _answers(answers, window.name),
             model=session.model,
         )
-        for cell in read_cells(session.energy, session.steady, session.carbon)
+        for window in read_windows(session.energy, session.steady, session.carbon)
     ]
 
 
-def _of(answers: pd.DataFrame, name: str) -> pd.DataFrame | None:
-    """A cell's answers; None where none of them was kept, as another workload's may have been."""
+def _answers(answers: pd.DataFrame, name: str) -> pd.DataFrame | None:
+    """Return a window's answers; None if none was kept, because only another workload's were."""
     rows = answers[answers["cell"] == name]
     return None if rows.empty else rows
 
 
-def _in_order(fits: Iterable[dict[str, Any]], cells: list[MetricCell]) -> list[dict[str, Any]]:
-    servers = list(dict.fromkeys((cell.machine, cell.server) for cell in cells))
-    return sorted(fits, key=lambda fit: servers.index((fit["machine"], fit["server"])))
-
-
-def _reasons(reasons: Iterable[Reason]) -> list[dict[str, str]]:
-    return [{"code": each.code, "detail": each.detail} for each in reasons]
+def _in_order(fits: Iterable[FitDocument], windows: Sequence[WindowInputs]) -> list[FitDocument]:
+    servers = list(dict.fromkeys((window.machine, window.server) for window in windows))
+    return sorted(fits, key=lambda fit: servers.index((fit.machine, fit.server)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from inference_energy.analysis.figures import CODES
+from inference_energy.contracts.reason_codes import CODES
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import SHIPPED, EnergyCalibration, shipped_calibration
 from inference_energy.estimate.calibration_fit import dense_16_bit, fit_rows
@@ -24,8 +24,8 @@ def reasons_page() -> str:
     lines = [
         "# Reason codes",
         "",
-        "Generated from `src/inference_energy/analysis/validity.py` by `make docs`. A code that invalidates takes the "
-        "figure's value away: its place says why. A note stands on a figure that keeps its value.",
+        "Generated from `src/inference_energy/contracts/reason_codes.py` by `make docs`. A code that invalidates takes "
+        "the figure's value away: its place says why. A note stands on a figure that keeps its value.",
         "",
         "| code | meaning | effect | figures |",
         "|---|---|---|---|",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
+from inference_energy.contracts.figure import Figure
+
 SYMMETRIC = 0.01
 """An interval whose middle is this close to the value, as a share of U, is written with ±."""
 
@@ -200,7 +202,7 @@ def pretty_unit(unit: str) -> str:
 
 
 def format_figure(
-    figure: dict[str, Any] | None, scale: Scale | None = None, *, per: str | None = "", digits: int = DIGITS
+    figure: Figure | None, scale: Scale | None = None, *, per: str | None = "", digits: int = DIGITS
 ) -> FormattedFigure:
     """Format a figure of the summary.
 
@@ -213,18 +215,18 @@ def format_figure(
     """
     if figure is None:
         return _without_value((), "", False, ("The summary has no such figure.",))
-    grade = str(figure["grade"])
+    grade = figure.grade
     untrusted = grade in UNTRUSTED_GRADES
-    reasons = tuple(dict.fromkeys(sentence(str(reason["detail"])) for reason in figure.get("reasons") or ()))
-    qualifiers = tuple(part for part in (figure["basis"], figure["boundary"], grade) if part and part != "none")
-    value = figure["value"]
-    if value is None or not figure["valid"]:
+    reasons = tuple(dict.fromkeys(sentence(reason.detail) for reason in figure.reasons))
+    qualifiers = tuple(part for part in (figure.basis, figure.boundary, grade) if part and part != "none")
+    value = figure.value
+    if value is None:
         return _without_value(qualifiers, grade, untrusted, reasons or ("No reason was recorded.",))
-    chosen = scale or scale_for([value], figure["unit"])
+    chosen = scale or scale_for([value], figure.unit)
     unit = chosen.unit
     if per != "" and unit not in _WORDS.values():
         unit = unit.split(" / ")[0] + (f" / {per}" if per else "")
-    bounds = figure.get("interval_95")
+    bounds = figure.interval_95
     digits_of = rounded(*(number * chosen.factor for number in (value, *bounds))) if bounds else None
     if digits_of:
         interval = f"{digits_of.low} to {digits_of.high}"
@@ -240,15 +242,15 @@ def format_figure(
             interval,
             "",
         )
-    number = whole(value) if figure["unit"] in _COUNTS else significant(value * chosen.factor, digits)
+    number = whole(value) if figure.unit in _COUNTS else significant(value * chosen.factor, digits)
     return FormattedFigure(
         number, "", unit, qualifiers, grade, True, untrusted, reasons, "", _no_interval_reason(figure)
     )
 
 
-def _no_interval_reason(figure: dict[str, Any]) -> str:
+def _no_interval_reason(figure: Figure) -> str:
     """Return why a figure has no interval: it is exact, its error is unknown, or the uncertainty was not computed."""
-    grade, base = str(figure["grade"]), str(figure["unit"]).partition("/")[0]
+    grade, base = figure.grade, figure.unit.partition("/")[0]
     if grade == "modelled":
         return "No interval: the error of a model is not known."
     if grade == "counted":

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from inference_energy.contracts.documents.experiment import SummaryWindow
+from inference_energy.contracts.documents.windows import LimitCount
+from inference_energy.contracts.figure import Figure
 from inference_energy.present import page
-from inference_energy.present.cell_tables import cell_title
 from inference_energy.present.figures_text import (
     PERCENT,
     UNTRUSTED_GRADES,
@@ -21,9 +22,9 @@ from inference_energy.present.figures_text import (
     whole,
 )
 from inference_energy.present.plots import Floats, buttons_menu
+from inference_energy.present.report_inputs import Windows
 from inference_energy.present.tables import Table, TableCell
-
-Cells = Sequence[dict[str, Any]]
+from inference_energy.present.window_tables import window_title
 
 RANKS = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9"}
 LATENCIES = {
@@ -40,84 +41,75 @@ LATENCIES = {
 SLO_NAMES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "longest time between tokens", "e2e_s": "end to end"}
 
 
-def latency_table(cells: Cells) -> Table:
+def latency_table(windows: Windows) -> Table:
     """Tabulate the percentiles of each latency of each window; a latency has one unit over all windows."""
-    present = [name for name in LATENCIES if any(_figures(cell, name) for cell in cells)]
-    ranks = [rank for rank in RANKS if any(_name(latency, rank) in c["figures"] for c in cells for latency in present)]
-    scales = {name: _scale(cells, name) for name in present}
+    present = [name for name in LATENCIES if any(_percentile_figures(window, name) for window in windows)]
+    ranks = [rank for rank in RANKS if any(_name(name, rank) in w.figures for w in windows for name in present)]
+    scales = {name: _scale(windows, name) for name in present}
     table = Table(["latency", *[RANKS[rank] for rank in ranks], "mean"])
-    for cell in cells:
-        table.heading(cell_title(cell, cells))
+    for window in windows:
+        table.heading(window_title(window, windows))
         for name in present:
-            if not _figures(cell, name):
+            if not _percentile_figures(window, name):
                 continue
             scale = scales[name]
-            shown = [format_figure(cell["figures"].get(_name(name, rank)), scale) for rank in ranks]
-            unit = scale.unit.split(" / ")[0] if scale else ""
-            label = f"{LATENCIES[name]} ({unit})" if unit else LATENCIES[name]
-            mean = cell["figures"].get(f"{name}_mean_s")
+            shown = [format_figure(window.figures.get(_name(name, rank)), scale) for rank in ranks]
+            mean = window.figures.get(f"{name}_mean_s")
             table.add(
-                TableCell(label, "head"),
+                TableCell(f"{LATENCIES[name]} ({scale.unit.split(' / ')[0]})", "head"),
                 *table.numbers(shown),
                 table.number(format_figure(mean, scale)) if mean else TableCell("–"),
             )
     return table
 
 
-def slo_table(cells: Cells) -> Table | None:
+def slo_table(windows: Windows) -> Table | None:
     """Tabulate how many requests met all SLOs, and how many missed each; None if no SLO is configured."""
-    limited = [cell for cell in cells if (cell.get("checks") or {}).get("limits")]
-    if not limited:
+    with_slos = [(window, window.checks.limits) for window in windows if window.checks.limits]
+    if not with_slos:
         return None
-    names = [name for name in SLO_NAMES if any(name in cell["checks"]["limits"] for cell in limited)]
-    scale = scale_for([_value(cell, "energy_active_per_good_request_j") for cell in limited], "J/request")
-    bounds = limited[0]["checks"]["limits"]
+    names = [name for name in SLO_NAMES if any(name in slos for _, slos in with_slos)]
+    energies = [window.figures.get("energy_active_per_good_request_j") for window, _ in with_slos]
+    scale = scale_for([energy.value for energy in energies if energy], "J/request")
+    bounds = with_slos[0][1]
     table = Table(
         [
             "load",
             "good requests (%)",
             "goodput, requests / s",
             f"active energy per good request ({scale.unit.split(' / ')[0]})",
-            *[f"{SLO_NAMES[name]} over {bounds[name]['limit']:g} s" for name in names],
+            *[f"{SLO_NAMES[name]} over {bounds[name].limit:g} s" for name in names],
         ]
     )
-    for cell in limited:
-        figures, limits = cell["figures"], cell["checks"]["limits"]
+    for (window, slos), energy in zip(with_slos, energies, strict=True):
         table.add(
-            TableCell(cell_title(cell, cells), "head"),
-            table.number(format_figure(figures.get("goodput_share"), PERCENT)),
-            table.number(format_figure(figures.get("goodput_requests_per_s"))),
-            table.number(format_figure(figures.get("energy_active_per_good_request_j"), scale)),
-            *[_over(limits[name]) for name in names],
+            TableCell(window_title(window, windows), "head"),
+            table.number(format_figure(window.figures.get("goodput_share"), PERCENT)),
+            table.number(format_figure(window.figures.get("goodput_requests_per_s"))),
+            table.number(format_figure(energy, scale)),
+            *[_missed(slos[name]) for name in names],
         )
     return table
 
 
-def _over(row: dict[str, Any]) -> TableCell:
-    if row["over"] is None:
-        return TableCell("not known")
-    return TableCell(f"{whole(row['over'])} of {whole(row['of'])}", "number")
+def _missed(slo: LimitCount) -> TableCell:
+    return TableCell("not known") if slo.over is None else TableCell(f"{whole(slo.over)} of {whole(slo.of)}", "number")
 
 
-def _figures(cell: dict[str, Any], latency: str) -> list[dict[str, Any]]:
+def _percentile_figures(window: SummaryWindow, latency: str) -> list[Figure]:
     """Return the figures of a latency's percentiles; empty for latencies from a schedule in a closed loop."""
-    figures = [figure for rank in RANKS if (figure := cell["figures"].get(_name(latency, rank)))]
-    unscheduled = all(any(r["code"] == "no_schedule" for r in figure.get("reasons") or ()) for figure in figures)
+    figures = [figure for rank in RANKS if (figure := window.figures.get(_name(latency, rank)))]
+    unscheduled = all(any(reason.code == "no_schedule" for reason in figure.reasons) for figure in figures)
     return [] if unscheduled else figures
 
 
-def _scale(cells: Cells, latency: str) -> Scale | None:
-    figures = [figure for cell in cells for figure in _figures(cell, latency)]
-    return scale_for([figure["value"] for figure in figures], figures[0]["unit"]) if figures else None
+def _scale(windows: Windows, latency: str) -> Scale:
+    figures = [figure for window in windows for figure in _percentile_figures(window, latency)]
+    return scale_for([figure.value for figure in figures], figures[0].unit)
 
 
 def _name(latency: str, rank: str) -> str:
     return f"{latency}_{rank}_s"
-
-
-def _value(cell: dict[str, Any], name: str) -> float | None:
-    figure = cell["figures"].get(name)
-    return figure["value"] if figure else None
 
 
 RECEIPT_PERCENTILES = (50, 90, 99)
@@ -130,7 +122,7 @@ class Receipts:
     label: str
     policy: str
     energies_j: Floats
-    window: dict[str, Any] | None
+    window: Figure | None
 
     @property
     def charged_j(self) -> Floats:
@@ -140,11 +132,11 @@ class Receipts:
     @property
     def weak_grade(self) -> str:
         """The grade of the window's energy if it is untrusted, else empty."""
-        grade = str(self.window["grade"]) if self.window else ""
+        grade = self.window.grade if self.window else ""
         return grade if grade in UNTRUSTED_GRADES else ""
 
 
-def receipts_by_policy(label: str, window: dict[str, Any] | None, rows: pd.DataFrame) -> list[Receipts]:
+def receipts_by_policy(label: str, window: Figure | None, rows: pd.DataFrame) -> list[Receipts]:
     """Return the receipts of a window by policy, from its rows of receipts.parquet."""
     return [
         Receipts(label, str(policy), part["energy_j"].dropna().to_numpy(dtype=np.float64), window)
@@ -152,45 +144,45 @@ def receipts_by_policy(label: str, window: dict[str, Any] | None, rows: pd.DataF
     ]
 
 
-def plot_receipts(cells: Sequence[Receipts]) -> go.Figure | None:
+def plot_receipts(receipts: Sequence[Receipts]) -> go.Figure | None:
     """Plot the distribution of energy per request by window and policy; None if nothing was charged."""
-    filled = [cell for cell in cells if cell.charged_j.size]
+    filled = [each for each in receipts if each.charged_j.size]
     if not filled:
         return None
-    grades = " and ".join(sorted({cell.weak_grade for cell in filled} - {""}))
+    grades = " and ".join(sorted({each.weak_grade for each in filled} - {""}))
     plot = go.Figure(layout=page.layout(f"energy of a request (J{grades and ', ' + grades})", "share of requests"))
-    policies = len({cell.policy for cell in filled})
-    for index, cell in enumerate(filled):
-        label = cell.label + (f", by {cell.policy}" if policies > 1 else "")
-        add_ecdf(plot, label, cell.charged_j, index, visible=True, unit=" J")
+    policies = len({each.policy for each in filled})
+    for index, each in enumerate(filled):
+        label = each.label + (f", by {each.policy}" if policies > 1 else "")
+        add_ecdf(plot, label, each.charged_j, index, visible=True, unit=" J")
     share_axis(plot)
     plot.update_xaxes(rangemode="tozero")
     return plot
 
 
-def receipts_table(cells: Sequence[Receipts]) -> Table:
+def receipts_table(receipts: Sequence[Receipts]) -> Table:
     """Tabulate mean and percentiles of each window's receipts, and their sum over the window's energy."""
-    scale = scale_for([float(np.median(cell.charged_j)) for cell in cells if cell.charged_j.size], "J")
+    scale = scale_for([float(np.median(each.charged_j)) for each in receipts if each.charged_j.size], "J")
     ranks = [f"p{rank} ({scale.unit})" for rank in RECEIPT_PERCENTILES]
     table = Table(
         ["load", "charged by", "requests", f"mean ({scale.unit})", *ranks, "sum / window energy", "± of the energy"]
     )
-    for cell in cells:
-        head, policy = TableCell(cell.label, "head"), TableCell(cell.policy.replace("_", " "))
-        if not cell.charged_j.size:
-            why = format_figure(cell.window).why or "No request has a token in the window."
+    for each in receipts:
+        head, policy = TableCell(each.label, "head"), TableCell(each.policy.replace("_", " "))
+        if not each.charged_j.size:
+            why = format_figure(each.window).why or "No request has a token in the window."
             table.add(head, policy, TableCell(f"not given: {why}", "missing", span=len(table.columns) - 2))
             continue
-        shown = [float(cell.charged_j.mean()), *np.percentile(cell.charged_j, RECEIPT_PERCENTILES).tolist()]
-        whole_j = cell.window["value"] if cell.window else None
-        bounds = (cell.window or {}).get("interval_95")
+        shown = [float(each.charged_j.mean()), *np.percentile(each.charged_j, RECEIPT_PERCENTILES).tolist()]
+        whole_j = each.window.value if each.window else None
+        bounds = each.window.interval_95 if each.window else None
         off = f"{significant(50 * (bounds[1] - bounds[0]) / whole_j, 2)}\u00a0%" if bounds and whole_j else "–"
         table.add(
             head,
             policy,
-            TableCell(whole(cell.charged_j.size), "number"),
-            *[TableCell(significant(value * scale.factor), "number", tag=cell.weak_grade) for value in shown],
-            TableCell(f"{cell.energies_j.sum() / whole_j:.6f}" if whole_j else "–", "number"),
+            TableCell(whole(each.charged_j.size), "number"),
+            *[TableCell(significant(value * scale.factor), "number", tag=each.weak_grade) for value in shown],
+            TableCell(f"{each.energies_j.sum() / whole_j:.6f}" if whole_j else "–", "number"),
             TableCell(off, "number"),
         )
     return table

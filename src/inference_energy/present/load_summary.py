@@ -1,12 +1,14 @@
 """Terminal tables of a load test: rates, latencies with intervals, energy, and the reasons for missing figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from inference_energy.contracts.figure import Figure
 from inference_energy.present.figures_text import (
     NOT_GIVEN,
     PERCENT,
@@ -54,10 +56,12 @@ COUNTED = {"generated": "output tokens", "prompt": "prompt tokens", "cached": "c
 
 def load_summary(summary: dict[str, Any]) -> RenderableType:
     """Return the tables of a summary that `load-test --json` writes."""
-    parts: list[RenderableType] = [_facts(summary)]
-    if summary["figures"]:
-        parts.append(_latencies(summary))
-    notes = [f"{subject}: {text}" if subject else text for subject, text in _notes(summary)]
+    figures = msgspec.convert(summary["figures"], dict[str, Figure])
+    energies = msgspec.convert((summary.get("energy") or {}).get("figures") or {}, dict[str, Figure])
+    parts: list[RenderableType] = [_facts(summary, figures, energies)]
+    if figures:
+        parts.append(_latencies(figures, summary["samples"]))
+    notes = [f"{subject}: {text}" if subject else text for subject, text in _notes(summary, figures, energies)]
     parts += [Text(note, style="yellow") for note in notes]
     return Group(*parts)
 
@@ -83,7 +87,7 @@ def _closed(plan: dict[str, Any]) -> str:
     return f"{whole(plan['requests'])} for {whole(plan['users'])} user(s), and again from the first when used up"
 
 
-def _facts(summary: dict[str, Any]) -> RenderableType:
+def _facts(summary: dict[str, Any], figures: Mapping[str, Figure], energies: Mapping[str, Figure]) -> RenderableType:
     table = _grid()
     counts = summary["requests"]
     outcomes = [f"{whole(counts[name])} {name}" for name in ("ok", "failed", "aborted", "skipped") if counts[name]]
@@ -91,22 +95,23 @@ def _facts(summary: dict[str, Any]) -> RenderableType:
     took = f"{summary['sent_s']:.1f} s, then {summary['drained_s']:.1f} s until the last had ended"
     table.add_row("sending", f"{took}{' (interrupted)' if summary['interrupted'] else ''}")
     for name, label in RATES.items():
-        figure = summary["figures"].get(name)
+        figure = figures.get(name)
         if figure is not None and not _unscheduled(figure):
             table.add_row(label, format_figure(figure, PERCENT if name == "goodput_share" else None).text)
     table.add_row("lateness of sending", _lateness(summary["lateness_s"]))
     if client := summary["client"]:
-        cost = format_figure(client["figures"]["cpu_s_per_1k_output_tokens"])
+        costs = msgspec.convert(client["figures"], dict[str, Figure])
+        cost = format_figure(costs["cpu_s_per_1k_output_tokens"])
         table.add_row("client's CPU time", f"{cost.text}, {significant(client['cpu_s'])} s in all")
-        table.add_row("client's share", _share(client["figures"]))
-    if queue := summary["figures"].get("queue_mean_s"):
+        table.add_row("client's share", _share(costs))
+    if queue := figures.get("queue_mean_s"):
         table.add_row(
             "queueing at the server",
-            f"mean {format_figure(queue).text}" if queue["valid"] else format_figure(queue).why,
+            f"mean {format_figure(queue).text}" if queue.valid else format_figure(queue).why,
         )
     for label, text in _counters(summary):
         table.add_row(label, text)
-    for name, figure in ((summary.get("energy") or {}).get("figures") or {}).items():
+    for name, figure in energies.items():
         shown = format_figure(figure)
         table.add_row(ENERGIES[name], f"{shown.text} ({', '.join(shown.qualifiers)})")
     for name, path in summary["files"].items():
@@ -114,7 +119,7 @@ def _facts(summary: dict[str, Any]) -> RenderableType:
     return table
 
 
-def _latencies(summary: dict[str, Any]) -> RenderableType:
+def _latencies(figures: Mapping[str, Figure], samples: Mapping[str, int]) -> RenderableType:
     """Return the table of percentiles, each above its 95 % interval."""
     table = Table(box=None, padding=(0, 2, 0, 0), caption="below each: its 95 % interval", caption_justify="left")
     table.add_column("latency", no_wrap=True)
@@ -122,12 +127,13 @@ def _latencies(summary: dict[str, Any]) -> RenderableType:
         table.add_column(shown, justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     for name, (label, since) in LATENCIES.items():
-        figures = [summary["figures"].get(f"{name}_p{percentile}_s") for percentile in PERCENTILES]
-        if not any(figures) or _unscheduled(figures[0]):
+        row = [figures.get(f"{name}_p{percentile}_s") for percentile in PERCENTILES]
+        present = [figure for figure in row if figure is not None]
+        if not present or _unscheduled(row[0]):
             continue
-        scale = scale_for([figure["value"] for figure in figures if figure], figures[0]["unit"])
-        cells = [_cell(format_figure(figure, scale, per=None), scale) for figure in figures]
-        table.add_row(_lines(label, since), *cells, whole(summary["samples"].get(name, 0)))
+        scale = scale_for([figure.value for figure in present], present[0].unit)
+        cells = [_cell(format_figure(figure, scale, per=None), scale) for figure in row]
+        table.add_row(_lines(label, since), *cells, whole(samples.get(name, 0)))
     return table
 
 
@@ -141,7 +147,7 @@ def _lines(first: str, second: str) -> Text:
     return Text.assemble(first, *(("\n", (second, "dim")) if second else ()))
 
 
-def _share(figures: dict[str, Any]) -> str:
+def _share(figures: Mapping[str, Figure]) -> str:
     """Return the client's share of the machine's CPU time and, if measured, of its energy."""
     busy = format_figure(figures["share_of_busy_cpu"], PERCENT)
     parts = [f"{busy.text} of this machine's busy CPU time" if busy.has_value else busy.why]
@@ -181,21 +187,23 @@ def _counters(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield label, f"{text}the server counted {whole(abs(row['difference']))} {more}{causes_text}"
 
 
-def _notes(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _notes(
+    summary: dict[str, Any], figures: Mapping[str, Figure], energies: Mapping[str, Figure]
+) -> Iterator[tuple[str, str]]:
     """Yield the notes below the tables: missing figures with their reasons, errors, and faults."""
-    for why, percentiles in _not_given(summary["figures"]).items():
+    for why, percentiles in _not_given(figures).items():
         parts = [f"{PERCENTILES[percentile]} of {', '.join(names)}" for percentile, names in percentiles.items()]
         yield f"not given: {'; '.join(parts)}", why
     for name, label in RATES.items():
-        figure = summary["figures"].get(name)
-        if figure is not None and not figure["valid"] and not _unscheduled(figure):
+        figure = figures.get(name)
+        if figure is not None and not figure.valid and not _unscheduled(figure):
             yield f"not given: {label}", format_figure(figure).why
     for error in summary["errors"]:
         yield f"{whole(error['count'])} failed", sentence(error["error"])
     energy = summary.get("energy") or {}
     if energy.get("why"):
         yield "energy not given", sentence(energy["why"])
-    for why, named in _energies_not_given(energy.get("figures") or {}).items():
+    for why, named in _energies_not_given(energies).items():
         yield f"not given: {', '.join(named)}", why
     for fault in energy.get("faults", []):
         yield "power", sentence(fault)
@@ -206,16 +214,16 @@ def _notes(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", reason["detail"]
 
 
-def _energies_not_given(figures: dict[str, Any]) -> dict[str, list[str]]:
+def _energies_not_given(figures: Mapping[str, Figure]) -> dict[str, list[str]]:
     """Return the names of the missing energies by reason."""
     names_by_reason: dict[str, list[str]] = {}
     for name, figure in figures.items():
-        if not figure["valid"]:
+        if not figure.valid:
             names_by_reason.setdefault(format_figure(figure).why, []).append(ENERGIES[name])
     return names_by_reason
 
 
-def _not_given(figures: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+def _not_given(figures: Mapping[str, Figure]) -> dict[str, dict[str, list[str]]]:
     """Return the missing latencies: by reason and percentile, their names.
 
     If a percentile is missing for all latencies, and for one kind of reason, the first reason stands for all.
@@ -224,7 +232,7 @@ def _not_given(figures: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
     for percentile in PERCENTILES:
         there = [(label, figures.get(f"{name}_p{percentile}_s")) for name, (label, _) in LATENCIES.items()]
         shown = [(label, figure) for label, figure in there if figure is not None and not _unscheduled(figure)]
-        missing = [(label, figure) for label, figure in shown if not figure["valid"]]
+        missing = [(label, figure) for label, figure in shown if not figure.valid]
         if len({label for label, _ in missing}) > 1 and len(missing) == len(shown) and len(_codes(missing)) == 1:
             missing = [("all latencies", missing[0][1])]
         for label, figure in missing:
@@ -233,14 +241,14 @@ def _not_given(figures: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
     return percentiles_by_reason
 
 
-def _codes(figures: list[tuple[str, dict[str, Any]]]) -> set[tuple[str, ...]]:
+def _codes(figures: list[tuple[str, Figure]]) -> set[tuple[str, ...]]:
     """Return the combinations of reason codes of figures."""
-    return {tuple(reason["code"] for reason in figure["reasons"]) for _, figure in figures}
+    return {tuple(reason.code for reason in figure.reasons) for _, figure in figures}
 
 
-def _unscheduled(figure: dict[str, Any] | None) -> bool:
+def _unscheduled(figure: Figure | None) -> bool:
     """Return whether a figure is missing because a closed loop has no schedule."""
-    return figure is not None and any(reason["code"] == "no_schedule" for reason in figure["reasons"])
+    return figure is not None and any(reason.code == "no_schedule" for reason in figure.reasons)
 
 
 def _grid() -> Table:

@@ -1,19 +1,15 @@
 """The report's section on load: offered and sent rates, counts against the server's, and the client's own cost."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from inference_energy.present.cell_tables import cell_title, send_lag
+from inference_energy.contracts.documents.windows import CellTokens, PromptLengths
 from inference_energy.present.figures_text import PERCENT, Scale, format_figure, whole
+from inference_energy.present.report_inputs import Windows
 from inference_energy.present.tables import Table, TableCell
+from inference_energy.present.window_tables import send_lag, window_title
 
-Cells = Sequence[dict[str, Any]]
-
-KINDS = {"generated": "generated tokens", "prompt": "prompt tokens", "cached": "cached tokens"}
 MILLISECONDS = Scale(1000.0, "ms")
 
 
-def rates_table(cells: Cells) -> Table:
+def rates_table(windows: Windows) -> Table:
     """Tabulate offered, sent and ended requests per second of each window, and the send lag."""
     table = Table(
         [
@@ -25,51 +21,53 @@ def rates_table(cells: Cells) -> Table:
             "sent late",
         ]
     )
-    for cell in cells:
-        figures = cell["figures"]
-        rates = ("offered_requests_per_s", "sent_requests_per_s", "achieved_share", "requests_per_s")
-        shown = [format_figure(figures.get(name), PERCENT if name == "achieved_share" else None) for name in rates]
-        send_lag_cell = send_lag((cell.get("checks") or {}).get("client_lag_s"))
+    rates = ("offered_requests_per_s", "sent_requests_per_s", "achieved_share", "requests_per_s")
+    for window in windows:
+        shown = [
+            format_figure(window.figures.get(name), PERCENT if name == "achieved_share" else None) for name in rates
+        ]
         table.add(
-            TableCell(cell_title(cell, cells), "head"), *[table.number(figure) for figure in shown], send_lag_cell
+            TableCell(window_title(window, windows), "head"),
+            *[table.number(figure) for figure in shown],
+            send_lag(window.checks.client_lag_s),
         )
     return table
 
 
-def counts_table(cells: Cells) -> Table:
+def counts_table(windows: Windows) -> Table:
     """Tabulate the token and request totals of each whole window against the increase of the server's counters."""
     table = Table(["counted", "client", "server", "client − server", "because"])
-    for cell in cells:
-        comparison = (cell.get("checks") or {}).get("whole_cell")
-        table.heading(cell_title(cell, cells))
-        if not comparison or comparison.get("why"):
-            why = comparison["why"] if comparison else "the summary has no such comparison"
-            table.add(TableCell("totals", "head"), TableCell(f"not compared: {why}", "missing", span=4))
+    for window in windows:
+        totals = window.checks.whole_cell
+        table.heading(window_title(window, windows))
+        if totals.tokens is None or totals.finished is None:
+            table.add(TableCell("totals", "head"), TableCell(f"not compared: {totals.why}", "missing", span=4))
             continue
-        for kind, label in KINDS.items():
-            row = comparison["tokens"].get(kind)
+        for label, row in (
+            ("generated tokens", totals.tokens.generated),
+            ("prompt tokens", totals.tokens.prompt),
+            ("cached tokens", totals.tokens.cached),
+        ):
+            head = TableCell(label, "head")
             if row is None:
-                table.add(
-                    TableCell(label, "head"), TableCell("not told by the server or in its answers", "missing", span=4)
-                )
+                table.add(head, TableCell("not told by the server or in its answers", "missing", span=4))
+            else:
+                table.add(head, *_both_counts(row.client, row.server), _because(row))
+        for finish, count in totals.finished.items():
+            if count.server is None:
                 continue
-            table.add(TableCell(label, "head"), *_counted(row["client"], row["server"]), _because(row))
-        for finish, row in comparison["finished"].items():
-            if row["server"] is None:
-                continue
-            same = row["client"] == row["server"]
+            same = count.client == count.server
             verdict = TableCell("agree exactly", "good") if same else TableCell("differ")
             label = f"requests: {finish.replace('_', ' ')}"
-            table.add(TableCell(label, "head"), *_counted(row["client"], row["server"]), verdict)
-        lengths = (cell.get("checks") or {}).get("prompt_lengths")
-        if lengths:
-            table.add(TableCell("prompt lengths", "head"), _lengths(lengths))
+            table.add(TableCell(label, "head"), *_both_counts(count.client, count.server), verdict)
+        if window.checks.prompt_lengths:
+            table.add(TableCell("prompt lengths", "head"), _prompt_lengths(window.checks.prompt_lengths))
     return table
 
 
-def client_table(cells: Cells) -> Table | None:
+def client_table(windows: Windows) -> Table | None:
     """Tabulate the load client's share of the machine; None if no session recorded it."""
-    with_client = [cell for cell in cells if cell.get("client")]
+    with_client = [(window, window.client) for window in windows if window.client]
     if not with_client:
         return None
     headings = [
@@ -82,12 +80,11 @@ def client_table(cells: Cells) -> Table | None:
         "of the node's energy (%), modelled",
     ]
     table = Table(headings)
-    for cell in with_client:
-        client = cell["client"]
-        figures, memory = client["figures"], client["peak_rss_bytes"]
+    for window, client in with_client:
+        figures, memory = client.figures, client.peak_rss_bytes
         table.add(
-            TableCell(cell_title(cell, cells), "head"),
-            TableCell(f"{client['cpu_s']:.2f}", "number"),
+            TableCell(window_title(window, windows), "head"),
+            TableCell(f"{client.cpu_s:.2f}", "number"),
             table.number(format_figure(figures.get("cpu_s_per_1k_output_tokens"), MILLISECONDS)),
             table.number(format_figure(figures.get("share_of_busy_cpu"), PERCENT)),
             TableCell("–" if memory is None else whole(memory / 1e6), "number"),
@@ -101,26 +98,26 @@ def client_table(cells: Cells) -> Table | None:
     return table
 
 
-def _counted(client: int, server: int) -> list[TableCell]:
+def _both_counts(client: int, server: int) -> list[TableCell]:
     difference = client - server
     text = f"{difference:+,}".replace("-", "−") if difference else "0"
     return [TableCell(whole(client), "number"), TableCell(whole(server), "number"), TableCell(text, "number")]
 
 
-def _because(row: dict[str, Any]) -> TableCell:
-    if not row["difference"]:
+def _because(row: CellTokens) -> TableCell:
+    if not row.difference:
         return TableCell("agree exactly", "good")
-    if not row["causes"]:
+    if not row.causes:
         return TableCell("nothing recorded explains it", "bad")
-    text = "; ".join(row["causes"])
-    if row["unexplained"]:
-        return TableCell(f"{text}; not explained: {whole(abs(row['unexplained']))}", "bad")
+    text = "; ".join(row.causes)
+    if row.unexplained:
+        return TableCell(f"{text}; not explained: {whole(abs(row.unexplained))}", "bad")
     return TableCell(text)
 
 
-def _lengths(lengths: dict[str, Any]) -> TableCell:
+def _prompt_lengths(lengths: PromptLengths) -> TableCell:
     """Return how many prompts had the requested length."""
-    if not lengths["different"]:
-        return TableCell(f"all {whole(lengths['compared'])} as asked for", "good", span=4)
-    share = f"{whole(lengths['different'])} of {whole(lengths['compared'])} ({100 * lengths['share']:.1f} %)"
-    return TableCell(f"{share} other than asked for, {lengths['mean_difference']:+.1f} tokens on average", span=4)
+    if not lengths.different:
+        return TableCell(f"all {whole(lengths.compared)} as asked for", "good", span=4)
+    share = f"{whole(lengths.different)} of {whole(lengths.compared)} ({100 * lengths.share:.1f} %)"
+    return TableCell(f"{share} other than asked for, {lengths.mean_difference:+.1f} tokens on average", span=4)

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from inference_energy.present.cell_tables import model_name
+from inference_energy.contracts.documents.energy import CalibrationEntry
+from inference_energy.contracts.documents.experiment import SummaryDocument, SummarySession
 from inference_energy.present.figures_text import plain
 from inference_energy.present.report_inputs import SessionData
 
@@ -37,22 +38,22 @@ class Subject:
 
 
 def subject(
-    sessions: Sequence[SessionData], environments: Sequence[dict[str, Any]], summary: dict[str, Any]
+    sessions: Sequence[SessionData], environments: Sequence[dict[str, Any]], summary: SummaryDocument
 ) -> Subject:
     """Return models, server version, hardware and dates; each falls back to the names in the summary."""
     models = _unique([str(s.model["name"]) for s in sessions if s.model.get("name")]) or _unique(
-        [name for cell in summary["cells"] if (name := model_name(cell))]
+        [window.model for window in summary.cells if window.model]
     )
-    launches = [row.get("launch") or {} for row in summary["sessions"]]
+    launches = [session.launch for session in summary.sessions]
     versions = _unique([str(v) for s in sessions if (v := s.server_environment.get("vllm_version"))])
-    versions = versions or _unique([str(v) for row in launches if (v := row.get("server_version"))])
-    attached = any(row.get("mode") == "attach" for row in launches)
+    versions = versions or _unique([launch.server_version for launch in launches if launch.server_version])
+    attached = any(launch.mode == "attach" for launch in launches)
     server = f"vLLM {' and '.join(versions)}" if versions else ("a running endpoint" if attached else "a server")
     machines = _unique([text for e in environments if (text := hardware(e))])
     return Subject(
         models=models,
         server=server,
-        machines=machines or _unique([str(cell["machine"]) for cell in summary["cells"] if cell.get("machine")]),
+        machines=machines or _unique([window.machine for window in summary.cells if window.machine]),
         dates=_dates(sessions),
         dummy_weights=any(s.model.get("weights") == "dummy" for s in sessions),
     )
@@ -185,54 +186,55 @@ def _commands(content: dict[str, Any]) -> Iterator[list[str]]:
             yield from _commands(value)
 
 
-def calibration_texts(sessions: Sequence[dict[str, Any]]) -> list[str]:
+def calibration_texts(sessions: Sequence[SummarySession]) -> list[str]:
     """Return a sentence for each calibration that was applied, and for each that was not; each once.
 
     Args:
         sessions: sessions of the summary.
     """
     texts = []
-    for row in sessions:
-        calibration = row.get("calibration") or {}
+    for session in sessions:
+        if session.calibration is None:
+            continue
         texts += [
-            f"{row['session']}: the power of {entry['name']} is calibrated against {entry['meter']}, "
-            f"{entry['date'][:10]}: {_gain_text(entry)}."
-            for entry in calibration.get("applied", [])
+            f"{session.session}: the power of {entry.name} is calibrated against {entry.meter}, "
+            f"{entry.date[:10]}: {_gain_text(entry)}."
+            for entry in session.calibration.applied
         ]
-        texts += [f"{row['session']}: {note['detail']}" for note in calibration.get("notes", [])]
+        texts += [f"{session.session}: {note.detail}" for note in session.calibration.notes]
     return list(dict.fromkeys(texts))
 
 
-def calibration_facts(row: dict[str, Any]) -> list[Facts]:
+def calibration_facts(session: SummarySession | None) -> list[Facts]:
     """Return the facts about the calibration of one session; none if the configuration names no file.
 
     Args:
-        row: the session in the summary.
+        session: the session in the summary; None if it is not in there.
     """
-    calibration = row.get("calibration")
-    if not calibration:
+    calibration = session.calibration if session else None
+    if calibration is None:
         return []
     facts = [
         (
-            str(entry["name"]),
-            f"{_gain_text(entry)}; against {entry['meter']} ({entry['grade']}), {entry['date']}, {entry['phases']} "
-            f"phases, chi² per degree of freedom {entry['chi2_per_dof']:.2g}; sum of {', '.join(entry['channels'])}",
+            entry.name,
+            f"{_gain_text(entry)}; against {entry.meter} ({entry.grade}), {entry.date}, {entry.phases} phases, "
+            f"chi² per degree of freedom {entry.chi2_per_dof:.2g}; sum of {', '.join(entry.channels)}",
         )
-        for entry in calibration["applied"]
+        for entry in calibration.applied
     ]
-    missing = [("not applied", str(note["detail"])) for note in calibration["notes"]]
-    return [Facts("Calibration", [*facts, ("sha256 of the file", str(calibration["sha256"]))], missing)]
+    missing = [("not applied", note.detail) for note in calibration.notes]
+    return [Facts("Calibration", [*facts, ("sha256 of the file", calibration.sha256)], missing)]
 
 
-def meters(sessions: Sequence[dict[str, Any]]) -> list[str]:
+def meters(sessions: Sequence[SummarySession]) -> list[str]:
     """Return the meters of the calibrations that were applied, each once."""
-    names = [str(entry["meter"]) for row in sessions for entry in (row.get("calibration") or {}).get("applied", [])]
-    return list(dict.fromkeys(names))
+    calibrations = [session.calibration for session in sessions if session.calibration]
+    return list(dict.fromkeys(entry.meter for calibration in calibrations for entry in calibration.applied))
 
 
-def _gain_text(entry: dict[str, Any]) -> str:
+def _gain_text(entry: CalibrationEntry) -> str:
     """Return gain and offset with their standard uncertainties."""
     return (
-        f"gain {entry['gain']:.4f}, offset {entry['offset_w']:.1f} W, standard uncertainties "
-        f"{entry['u_gain']:.2g} and {entry['u_offset_w']:.2g} W"
+        f"gain {entry.gain:.4f}, offset {entry.offset_w:.1f} W, standard uncertainties "
+        f"{entry.u_gain:.2g} and {entry.u_offset_w:.2g} W"
     )

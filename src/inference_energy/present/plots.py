@@ -8,38 +8,48 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
+from inference_energy.contracts.documents.experiment import SummaryWindow
+from inference_energy.contracts.figure import Figure
 from inference_energy.present import page
 from inference_energy.present.figures_text import UNTRUSTED_GRADES, Scale, format_figure, significant
-from inference_energy.present.report_inputs import cell_load_text
+from inference_energy.present.report_inputs import Windows
 
 Floats = npt.NDArray[np.float64]
 
+RATE = "output_tokens_per_s"
 
-def plot_energy_vs_load(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
+
+def plot_energy_vs_load(windows: Windows) -> go.Figure | None:
     """Plot energy per output token against throughput, by server and basis; None with fewer than two loads.
 
     Points are joined only if they share one arrival process and one workload.
     """
     plot = go.Figure(layout=page.layout("output tokens / s", "J / output token"))
-    owners = list(dict.fromkeys((str(cell.get("server")), str(cell.get("machine"))) for cell in cells))
-    for number, owner in enumerate(owners):
-        server_cells = [cell for cell in cells if (str(cell.get("server")), str(cell.get("machine"))) == owner]
+    servers = list(dict.fromkeys((window.server, window.machine) for window in windows))
+    for number, server in enumerate(servers):
         for index, basis in enumerate(("active", "total", "marginal")):
-            name = _ENERGY.format(basis)
-            values = [(_value(cell, _RATE), _value(cell, name), cell) for cell in server_cells]
-            points = sorted(((x, y, cell) for x, y, cell in values if x is not None and y is not None), key=_first)
+            name = f"energy_{basis}_per_output_token_j"
+            points = sorted(
+                (rate, energy_j, place)
+                for place, window in enumerate(windows)
+                if (window.server, window.machine) == server
+                and (rate := _value(window, RATE)) is not None
+                and (energy_j := _value(window, name)) is not None
+            )
             if len(points) < 2:
                 continue
-            grades = sorted({cell["figures"][name]["grade"] for *_, cell in points} & set(UNTRUSTED_GRADES))
-            label = basis + (f", {' on '.join(owner)}" if len(owners) > 1 else "")
-            color = page.SERIES[(number if len(owners) > 1 else index) % len(page.SERIES)]
+            plotted = [windows[place] for *_, place in points]
+            figures = [window.figures[name] for window in plotted]
+            grades = sorted({figure.grade for figure in figures} & set(UNTRUSTED_GRADES))
+            label = basis + (f", {' on '.join(server)}" if len(servers) > 1 else "")
+            color = page.SERIES[(number if len(servers) > 1 else index) % len(page.SERIES)]
             plot.add_scatter(
-                x=[x for x, _, _ in points],
-                y=[y for _, y, _ in points],
-                error_y=error_bars([cell["figures"][name] for *_, cell in points], color),
-                text=[escape(_tooltip(cell, name)) for *_, cell in points],
+                x=[rate for rate, *_ in points],
+                y=[energy_j for _, energy_j, _ in points],
+                error_y=error_bars(figures, color),
+                text=[escape(_tooltip(window, name)) for window in plotted],
                 name=escape(label) + "".join(f" ({grade})" for grade in grades),
-                mode="lines+markers" if len({_kind_of_load(cell) for *_, cell in points}) == 1 else "markers",
+                mode="lines+markers" if len({_kind_of_load(window) for window in plotted}) == 1 else "markers",
                 line={"color": color, "dash": page.DASHES[index], "width": 2},
                 marker={"size": 9, "symbol": page.SYMBOLS[index]},
                 hovertemplate="%{text}",
@@ -48,21 +58,30 @@ def plot_energy_vs_load(cells: Sequence[dict[str, Any]]) -> go.Figure | None:
     return plot if plot.data else None
 
 
-_RATE = "output_tokens_per_s"
-_ENERGY = "energy_{}_per_output_token_j"
-
-
-def _tooltip(cell: dict[str, Any], name: str) -> str:
+def _tooltip(window: SummaryWindow, name: str) -> str:
     """Return the tooltip of a point: load, energy per output token with its interval, and throughput."""
-    shown = format_figure(cell["figures"][name], Scale(1.0, "J / token"), per="output token")
+    shown = format_figure(window.figures[name], Scale(1.0, "J / token"), per="output token")
     level = " (95 %)" if shown.interval else ""
-    return f"{cell_load_text(cell)}: {shown.text}{level} at {significant(cell['figures'][_RATE]['value'], 4)} tokens/s"
+    return f"{window.load.text}: {shown.text}{level} at {significant(_value(window, RATE) or 0.0, 4)} tokens/s"
 
 
-def error_bars(figures: Sequence[dict[str, Any]], color: str, factor: float = 1.0) -> dict[str, Any] | None:
+def _kind_of_load(window: SummaryWindow) -> tuple[str, str]:
+    """Return the arrival process and workload of a window."""
+    return str(window.load.arrival.get("process")), window.load.workload
+
+
+def _value(window: SummaryWindow, name: str) -> float | None:
+    figure = window.figures.get(name)
+    return figure.value if figure else None
+
+
+def error_bars(figures: Sequence[Figure], color: str, factor: float = 1.0) -> dict[str, Any] | None:
     """Return bars from each value to the bounds of its interval, times a factor; None if no value has an interval."""
-    values_and_bounds = [(f["value"], *(f.get("interval_95") or (f["value"], f["value"]))) for f in figures]
-    bounds = [tuple(factor * bound for bound in row) for row in values_and_bounds]
+    bounds = []
+    for figure in figures:
+        value = figure.value or 0.0
+        low, high = figure.interval_95 or (value, value)
+        bounds.append((factor * value, factor * low, factor * high))
     if all(low == high for _, low, high in bounds):
         return None
     return {
@@ -74,21 +93,6 @@ def error_bars(figures: Sequence[dict[str, Any]], color: str, factor: float = 1.
         "thickness": 1.4,
         "width": 5,
     }
-
-
-def _kind_of_load(cell: dict[str, Any]) -> tuple[str, str]:
-    """Return the arrival process and workload of a window."""
-    load = cell.get("load") or {}
-    return str((load.get("arrival") or {}).get("process")), str(load.get("workload"))
-
-
-def _first(point: tuple[float, float, dict[str, Any]]) -> tuple[float, float]:
-    return point[:2]
-
-
-def _value(cell: dict[str, Any], name: str) -> float | None:
-    figure = cell["figures"].get(name)
-    return figure["value"] if figure and figure["valid"] else None
 
 
 def buttons_menu(buttons: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,8 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from inference_energy.contracts import phases, power, receipts, requests
+from inference_energy.contracts.documents.experiment import SummaryDocument, SummaryWindow
+from inference_energy.contracts.figure import Figure
 from inference_energy.contracts.io import read_json, read_metadata, read_table
 from inference_energy.errors import InputError
+
+Windows = Sequence[SummaryWindow]
 
 
 @dataclass(frozen=True)
@@ -77,43 +81,16 @@ def read_session_files(files: SessionFiles) -> SessionData:
     )
 
 
-def read_summary(path: Path) -> dict[str, Any]:
-    """Read summary.json; lists that a report needs and the file lacks are empty.
-
-    Raises:
-        InputError: no such file, not JSON, or not a summary.
-    """
-    content = read_json(path)
-    if not isinstance(content, dict) or "cells" not in content:
-        raise InputError(f"{path}: not a summary: it has no `cells`")
-    return {
-        "experiment": path.parent.name,
-        "idle": [],
-        "fits": [],
-        "notes": [],
-        "machines": [],
-        "sessions": [],
-        **content,
-    }
-
-
-def steady_cells(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def steady_windows(summary: SummaryDocument) -> list[SummaryWindow]:
     """Return the windows with realistic load, whose figures are headlines; other windows only feed the fit."""
-    return [cell for cell in summary["cells"] if cell.get("kind", "steady") == "steady"]
+    return [window for window in summary.cells if window.kind == "steady"]
 
 
-def all_figures(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def all_figures(summary: SummaryDocument) -> list[Figure]:
     """Return every figure of windows and idle baselines."""
-    figures = [figure for cell in summary["cells"] for figure in cell["figures"].values()]
-    idle = [value for row in summary["idle"] for value in row.values() if isinstance(value, dict) and "grade" in value]
+    figures = [figure for window in summary.cells for figure in window.figures.values()]
+    idle = [figure for row in summary.idle for figure in (row.cold_power_w, row.loaded_power_w, row.post_power_w)]
     return figures + idle
-
-
-def cell_load_text(cell: dict[str, Any]) -> str:
-    """Return the window's load in words, or its name."""
-    load = cell.get("load")
-    text = load.get("text") if isinstance(load, dict) else load
-    return str(text or cell["cell"])
 
 
 def device_label(domain: str, device: str) -> str:
@@ -126,14 +103,12 @@ def short_device(device: str) -> str:
     return device[:12] if device.upper().startswith("GPU-") else device
 
 
-def labels(cells: Sequence[dict[str, Any]]) -> list[str]:
+def labels(windows: Windows) -> list[str]:
     """Return a label for each window: its load, and if needed to tell windows apart, its name and machine."""
-    texts = [cell_load_text(cell) for cell in cells]
-    for key in ("cell", "machine"):
+    texts = [window.load.text for window in windows]
+    for names in ([window.cell for window in windows], [window.machine for window in windows]):
         uses = Counter(texts)
-        texts = [
-            text if uses[text] == 1 else f"{text}, {cell.get(key, '')}" for text, cell in zip(texts, cells, strict=True)
-        ]
+        texts = [text if uses[text] == 1 else f"{text}, {name}" for text, name in zip(texts, names, strict=True)]
     return texts
 
 

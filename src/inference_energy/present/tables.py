@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from inference_energy.contracts.documents.experiment import SummaryWindow
 from inference_energy.present.figures_text import FormattedFigure, Scale, format_figure, scale_for
 
 
@@ -127,27 +127,27 @@ class Column:
     scale: Scale | None
     digits: int
 
-    def read(self, cell: dict[str, Any]) -> FormattedFigure:
+    def read(self, window: SummaryWindow) -> FormattedFigure:
         """Format the window's figure."""
-        return format_figure(cell["figures"].get(self.name), self.scale, digits=self.digits)
+        return format_figure(window.figures.get(self.name), self.scale, digits=self.digits)
 
 
-def column(cells: Sequence[dict[str, Any]], heading: str, *names: str, digits: int = 3) -> list[Column]:
+def column(windows: Sequence[SummaryWindow], heading: str, *names: str, digits: int = 3) -> list[Column]:
     """Return columns (or rows) of figures in one unit, so that they can be compared.
 
     Args:
-        cells: the summary's windows.
+        windows: the summary's windows.
         heading: the heading, to which the part of the unit before the slash is added.
         names: names of the windows' figures.
         digits: significant digits.
     """
-    figures = [figure for cell in cells for name in names if (figure := cell["figures"].get(name))]
+    figures = [figure for window in windows for name in names if (figure := window.figures.get(name))]
     if not figures:
         return [Column(name, heading, None, digits) for name in names]
-    units = {figure["unit"] for figure in figures}
+    units = {figure.unit for figure in figures}
     if len(units) > 1:
         return [Column(name, heading, None, digits) for name in names]
-    scale = scale_for([figure["value"] for figure in figures], units.pop())
+    scale = scale_for([figure.value for figure in figures], units.pop())
     # The heading already has the part after the slash: "per request (J)", "output tokens / s".
     unit = scale.unit.split(" / ")[0]
     unit_in_heading = unit in heading or unit in COUNTED or unit.startswith("per ")

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from inference_energy.contracts.documents.energy import CalibrationRecord
+from inference_energy.contracts.figure import Figure
 from inference_energy.contracts.power import summed_domains
 from inference_energy.present import page
 from inference_energy.present.figures_text import UNTRUSTED_GRADES, Scale, format_figure
@@ -99,7 +101,7 @@ def thin(time_s: Floats, power_w: Floats, spans: int = SPANS) -> tuple[Floats, F
     return time_s[index], power_w[index]
 
 
-def plot_power_trace(data: SessionData, cold_idle: dict[str, Any] | None = None) -> go.Figure | None:
+def plot_power_trace(data: SessionData, cold_idle: Figure | None = None) -> go.Figure | None:
     """Plot the power of every channel and their sum; None without a power log or without readings.
 
     Args:
@@ -136,7 +138,7 @@ def plot_power_trace(data: SessionData, cold_idle: dict[str, Any] | None = None)
         end = max(float(part.time_s[-1]) for part in parts)
         plot.add_scatter(
             x=[0, end],
-            y=[cold_idle["value"]] * 2,
+            y=[cold_idle.value] * 2,
             name=f"cold idle, {cold.text}" + (f" ({cold.grade})" if cold.untrusted else ""),
             mode="lines",
             line={"color": page.LIGHT["soft"], "width": 1.2, "dash": "dash"},
@@ -153,12 +155,12 @@ def source_grades(data: SessionData) -> dict[str, str]:
     return {str(s["name"]): str(s.get("grade", "")) for s in sources if isinstance(s, dict) and "name" in s}
 
 
-def uncalibrated_idle(cold_idle: dict[str, Any] | None, calibration: dict[str, Any] | None) -> dict[str, Any] | None:
+def uncalibrated_idle(cold_idle: Figure, calibration: CalibrationRecord | None) -> Figure | None:
     """Return the cold idle power unless it is calibrated: readings are not, so its scale differs from theirs."""
-    return None if (calibration or {}).get("applied") else cold_idle
+    return None if calibration and calibration.applied else cold_idle
 
 
-def write_trace_page(output: Path, files: SessionFiles, *, cold_idle: dict[str, Any] | None = None) -> None:
+def write_trace_page(output: Path, files: SessionFiles, *, cold_idle: Figure | None = None) -> None:
     """Write a page with one session's power trace, for `snakemake --report`.
 
     Raises:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference_energy.analysis.session_facts import read_session
 from inference_energy.analysis.summary import SessionParts
 from inference_energy.config.analysis import AnalysisConfig, ImpactConfig
 from inference_energy.contracts.calibration import KEY
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.figure import json_values
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import SHIPPED
 from inference_energy.plan.stage_configs import ExperimentSettings, SessionNames
@@ -79,7 +80,7 @@ class Chain:
     def session_parts(self, owner: SessionNames) -> SessionParts:
         """Return the computed files of a session."""
         return SessionParts(
-            session=read_json(self.result(registry.SESSION, owner)),
+            session=read_session(self.result(registry.SESSION, owner)),
             launch=self.result(registry.LAUNCH, owner),
             warmup=self.result(registry.WARMUP, owner),
             steady=self.result(registry.STEADY_LOAD, owner),
@@ -137,7 +138,8 @@ def recompute_summary(
 ) -> dict[str, Any]:
     """Return summary.json of an experiment, from its raw files alone; see `Chain`."""
     chain = Chain(raw_root, ExperimentSettings.model_validate(plan), calibration, estimate_calibration)
-    return dict(chain.result(registry.SUMMARY))
+    content: dict[str, Any] = json_values(chain.result(registry.SUMMARY))
+    return content
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,11 @@ from inference_energy.config.analysis import (
 )
 from inference_energy.config.base import Section
 from inference_energy.config.stage_model import part_of
+from inference_energy.contracts.documents.document import Document, read_document, write_document
+from inference_energy.contracts.documents.energy import CarbonDocument, EnergyDocument, FitDocument
+from inference_energy.contracts.documents.estimates import EstimatesDocument
+from inference_energy.contracts.documents.experiment import ExperimentDocument, MetricsDocument, SummaryDocument
+from inference_energy.contracts.documents.windows import LaunchDocument, SteadyLoadDocument, WarmupDocument
 from inference_energy.plan.stage_configs import (
     ExperimentConfig,
     ExperimentSettings,
@@ -46,12 +51,14 @@ class File:
         path: its path below the results folder, with {machine}, {server}, {session} and {experiment}.
         owner: what there is one of it for.
         computed: whether a stage computes it from other results; its content is passed on, not its path.
+        document: type of its content; None for a table, and for a file that is passed as a path.
     """
 
     name: str
     path: str
     owner: Owner
     computed: bool = False
+    document: type[Document] | None = None
 
     @property
     def file_name(self) -> str:
@@ -62,10 +69,12 @@ class File:
         """Return what a stage gets of the file at a path."""
         if not self.computed:
             return path
+        if self.document is not None:
+            return read_document(path, self.document)
         from inference_energy.contracts import receipts
-        from inference_energy.contracts.io import read_json, read_table
+        from inference_energy.contracts.io import read_table
 
-        return read_table(path, receipts.SCHEMA) if self == RECEIPTS else read_json(path)
+        return read_table(path, receipts.SCHEMA)
 
     def write(self, path: Path, content: Any) -> None:
         """Write the content that a stage returned."""
@@ -74,6 +83,8 @@ class File:
 
         if self == RECEIPTS:
             write_table(path, content, receipts.SCHEMA)
+        elif isinstance(content, Document):
+            write_document(path, content)
         else:
             write_json(path, content)
 
@@ -82,8 +93,8 @@ def _raw_session(name: str, file_name: str) -> File:
     return File(name, f"raw/{{machine}}/sessions/{{session}}/{file_name}", "session")
 
 
-def _derived(name: str, file_name: str) -> File:
-    return File(name, f"derived/{{machine}}/{{session}}/{file_name}", "session", computed=True)
+def _derived(name: str, document: type[Document]) -> File:
+    return File(name, f"derived/{{machine}}/{{session}}/{document.FILE}", "session", computed=True, document=document)
 
 
 SERVER_ENVIRONMENT = File("server_environment", "raw/{machine}/servers/{server}/server_environment.json", "server")
@@ -98,17 +109,19 @@ PHASES = _raw_session("phases", "phases.parquet")
 REQUESTS = _raw_session("requests", "requests.parquet")
 SERVER_METRICS = _raw_session("server_metrics", "server_metrics.parquet")
 POWER = _raw_session("power", "power.parquet")
-LAUNCH = _derived("launch", "launch.json")
-WARMUP = _derived("warmup", "warmup.json")
-STEADY_LOAD = _derived("steady_load", "steady_load.json")
-ENERGY = _derived("energy", "energy.json")
-RECEIPTS = _derived("receipts", "receipts.parquet")
-CARBON = _derived("carbon", "carbon.json")
-ESTIMATE = _derived("estimate", "estimates.json")
-FIT = File("fit", "derived/{machine}/fits/{server}.json", "server", computed=True)
-METRICS = File("metrics", "{experiment}/metrics.json", "experiment", computed=True)
-EXPERIMENT = File("experiment", "{experiment}/experiment.json", "experiment", computed=True)
-SUMMARY = File("summary", "{experiment}/summary.json", "experiment", computed=True)
+LAUNCH = _derived("launch", LaunchDocument)
+WARMUP = _derived("warmup", WarmupDocument)
+STEADY_LOAD = _derived("steady_load", SteadyLoadDocument)
+ENERGY = _derived("energy", EnergyDocument)
+RECEIPTS = File("receipts", "derived/{machine}/{session}/receipts.parquet", "session", computed=True)
+CARBON = _derived("carbon", CarbonDocument)
+ESTIMATE = _derived("estimate", EstimatesDocument)
+FIT = File("fit", "derived/{machine}/fits/{server}.json", "server", computed=True, document=FitDocument)
+METRICS = File("metrics", "{experiment}/metrics.json", "experiment", computed=True, document=MetricsDocument)
+EXPERIMENT = File(
+    "experiment", "{experiment}/experiment.json", "experiment", computed=True, document=ExperimentDocument
+)
+SUMMARY = File("summary", "{experiment}/summary.json", "experiment", computed=True, document=SummaryDocument)
 
 CALIBRATION = File("calibration", "{experiment}/calibration.json", "experiment")
 """The file that `analysis.calibration` names, under the name that it has in an archive."""

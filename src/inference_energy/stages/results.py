@@ -4,7 +4,6 @@ The other stages of the analysis have the function that does their work in `stag
 """
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -14,15 +13,18 @@ from inference_energy.analysis.fit.models import fit_server
 from inference_energy.analysis.session_facts import read_session
 from inference_energy.config.analysis import EnergyConfig, EstimateConfig, FitConfig
 from inference_energy.contracts.calibration import read_calibrations
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.documents.document import read_document
+from inference_energy.contracts.documents.energy import CarbonDocument, EnergyDocument, FitDocument
+from inference_energy.contracts.documents.estimates import EstimatesDocument
+from inference_energy.contracts.documents.experiment import MetricsDocument, PlannedSession, SummaryDocument
+from inference_energy.contracts.documents.machine import ModelDocument
+from inference_energy.contracts.documents.windows import LaunchDocument, SteadyLoadDocument, WarmupDocument
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import read_calibration
 from inference_energy.estimate.session_estimates import estimate_session
 from inference_energy.metrics.stage import SessionResults, Settings
 from inference_energy.metrics.stage import metrics as metric_family
 from inference_energy.plan.stage_configs import MetricsStageConfig, SummaryConfig
-
-Json = dict[str, Any]
 
 
 def integrate(
@@ -32,10 +34,10 @@ def integrate(
     power: Path,
     idle: Path,
     idle_power: Path,
-    steady_load: Json,
+    steady_load: SteadyLoadDocument,
     config: EnergyConfig,
     calibration: Path | None = None,
-) -> Json:
+) -> EnergyDocument:
     """Return energy.json."""
     return energy_of_session(
         session=session,
@@ -49,18 +51,18 @@ def integrate(
     )
 
 
-def fit(*, energy: list[Json], steady_load: list[Json], config: FitConfig) -> Json:
+def fit(*, energy: list[EnergyDocument], steady_load: list[SteadyLoadDocument], config: FitConfig) -> FitDocument:
     """Return fit.json of the sessions of one server, given in any order.
 
     Raises:
         InputError: steady_load.json of a session is missing.
     """
-    loads = {(load["machine"], load["session"]): load for load in steady_load}
+    loads = {(load.machine, load.session): load for load in steady_load}
     sessions = []
     for energies in energy:
-        load = loads.get((energies["machine"], energies["session"]))
+        load = loads.get((energies.machine, energies.session))
         if load is None:
-            raise InputError(f"--steady-load: that of session {energies['session']} is not given")
+            raise InputError(f"--steady-load: that of session {energies.session} is not given")
         sessions.append((energies, load))
     return fit_server(sessions, config.uncertainty)
 
@@ -72,11 +74,11 @@ def estimate(
     environment: Path,
     requests: Path,
     server_metrics: Path,
-    steady_load: Json,
-    energy: Json,
+    steady_load: SteadyLoadDocument,
+    energy: EnergyDocument,
     config: EstimateConfig,
     calibration: Path | None = None,
-) -> Json:
+) -> EstimatesDocument:
     """Return estimates.json; `calibration` is the file that `config.calibration` names, if it names no shipped one."""
     source = str(calibration) if calibration else config.calibration
     return estimate_session(
@@ -94,23 +96,23 @@ def estimate(
 
 def metrics(
     *,
-    steady_load: list[Json],
-    energy: list[Json],
-    carbon: list[Json],
+    steady_load: list[SteadyLoadDocument],
+    energy: list[EnergyDocument],
+    carbon: list[CarbonDocument],
     receipts: list[pd.DataFrame],
     requests: list[Path],
     prompts: list[Path],
     model: list[Path],
-    fit: list[Json],
+    fit: list[FitDocument],
     config: MetricsStageConfig,
-) -> Json:
+) -> MetricsDocument:
     """Return metrics.json; every list but the fits has one file of each session, in the same order."""
     sessions = [
         SessionResults(
             energy=energies,
             steady=steady,
             carbon=footprint,
-            model=read_json(model_path),
+            model=read_document(model_path, ModelDocument),
             requests=requests_path,
             prompts=prompts_path,
             receipts=charged,
@@ -126,16 +128,16 @@ def metrics(
 def summary(
     *,
     session: list[Path],
-    launch: list[Json],
-    warmup: list[Json],
-    steady_load: list[Json],
-    energy: list[Json],
-    carbon: list[Json],
-    fit: list[Json],
+    launch: list[LaunchDocument],
+    warmup: list[WarmupDocument],
+    steady_load: list[SteadyLoadDocument],
+    energy: list[EnergyDocument],
+    carbon: list[CarbonDocument],
+    fit: list[FitDocument],
     config: SummaryConfig,
-    estimate: list[Json] | None = None,
-    metrics: Json | None = None,
-) -> Json:
+    estimate: list[EstimatesDocument] | None = None,
+    metrics: MetricsDocument | None = None,
+) -> SummaryDocument:
     """Return summary.json; the files of the sessions may be in any order."""
     parts = summaries.match_parts(
         session=[read_session(path) for path in session],
@@ -145,5 +147,5 @@ def summary(
         energy=energy,
         carbon=carbon,
     )
-    ordered = summaries.in_order(parts, [names.model_dump() for names in config.sessions])
+    ordered = summaries.in_order(parts, [PlannedSession(**names.model_dump()) for names in config.sessions])
     return summaries.summary(config.experiment, ordered, fit, estimate, metrics)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,9 @@ from inference_energy.analysis.fit.models import MODELS, WEIGHTING, fit_model, f
 from inference_energy.bench.offline.raw_files import write_session
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.config.analysis import AnalysisConfig, ImpactConfig, Uncertainty
+from inference_energy.contracts.documents.energy import EnergyDocument, EnergyWindow
+from inference_energy.contracts.documents.windows import LoadWindow, SteadyLoadDocument
+from inference_energy.contracts.figure import Figure
 from inference_energy.stages.chain import RawSession, session_parts
 from inference_energy.validation.scenarios import (
     GAIN_STD,
@@ -117,13 +119,13 @@ def _compare(scenario: Scenario, seed: int, session: SimulatedSession, raw_root:
     true_cells = tuple(_true_cell(cell, parts.energy, session) for cell in cells)
     outcomes = [
         *_idle(parts.energy, session),
-        *_window(parts.energy["windows"][scenario.reported], parts.steady["windows"][scenario.reported], session),
+        *_window(parts.energy.windows[scenario.reported], parts.steady.windows[scenario.reported], session),
         *_fit(parts.energy, parts.steady, true_cells),
     ]
     receipts = attribute_session(requests=files.requests, energy=parts.energy, config=config)
     differences = [0.0]
-    for name, window in parts.energy["windows"].items():
-        energy_j = window["figures"]["energy_total_j"]["value"]
+    for name, window in parts.energy.windows.items():
+        energy_j = window.figures["energy_total_j"].value
         if energy_j is not None:
             differences.append(abs(receipts.loc[receipts["cell"] == name, "energy_j"].sum() / energy_j - 1))
     true_differences = [
@@ -133,51 +135,53 @@ def _compare(scenario: Scenario, seed: int, session: SimulatedSession, raw_root:
     return Trial(scenario.name, seed, tuple(outcomes), max(differences), max(true_differences), true_cells)
 
 
-def _idle(energy: dict[str, Any], session: SimulatedSession) -> list[TrialOutcome]:
+def _idle(energy: EnergyDocument, session: SimulatedSession) -> list[TrialOutcome]:
     loaded = next(row for row in session.phases if row["phase"] == "loaded_idle")
     times = {"cold": session.cold_ns, "loaded": (loaded["start_ns"], loaded["end_ns"])}
     return [
-        outcome(f"idle power, {kind}", session.truth.power_w(*span), energy["idle"][f"{kind}_power_w"])
-        for kind, span in times.items()
+        outcome(f"idle power, {kind}", session.truth.power_w(*span), idle)
+        for (kind, span), idle in zip(
+            times.items(), (energy.idle.cold_power_w, energy.idle.loaded_power_w), strict=True
+        )
     ]
 
 
-def _window(energy: dict[str, Any], steady: dict[str, Any], session: SimulatedSession) -> list[TrialOutcome]:
-    truth, start_ns, end_ns = session.truth, energy["start_ns"], energy["end_ns"]
+def _window(energy: EnergyWindow, steady: LoadWindow, session: SimulatedSession) -> list[TrialOutcome]:
+    truth, start_ns, end_ns = session.truth, energy.start_ns, energy.end_ns
     total_j = truth.energy_j(start_ns, end_ns)
     seconds = (end_ns - start_ns) / 1e9
     active_j = total_j - truth.power_w(*session.cold_ns) * seconds
     tokens = truth.output_tokens(start_ns, end_ns)
-    figures = energy["figures"]
+    figures = energy.figures
     return [
         outcome("energy, total", total_j, figures["energy_total_j"]),
         outcome("energy, active", active_j, figures["energy_active_j"]),
-        outcome("output tokens", tokens, steady["figures"]["output_tokens"]),
+        outcome("output tokens", tokens, steady.figures["output_tokens"]),
         outcome("mean power", total_j / seconds, figures["power_mean_w"], of_load=True),
         outcome("J/output token, total", total_j / tokens, figures["energy_total_per_output_token_j"], of_load=True),
         outcome("J/output token, active", active_j / tokens, figures["energy_active_per_output_token_j"], of_load=True),
     ]
 
 
-def _fit(energy: dict[str, Any], steady: dict[str, Any], true_cells: tuple[FitCell, ...]) -> list[TrialOutcome]:
+def _fit(energy: EnergyDocument, steady: SteadyLoadDocument, true_cells: tuple[FitCell, ...]) -> list[TrialOutcome]:
     """Return the terms of each model; their truth is the same fit to true energies and tokens of the same windows."""
     fitted = fit_server([(energy, steady)], UNCERTAINTY)
     outcomes = []
     for model in MODELS:
-        true_terms = fit_model(model, list(true_cells), WEIGHTING)["coefficients"]
-        fitted_to = tuple(fitted["models"][model.name]["cells"])
-        for term, figure in fitted["models"][model.name]["coefficients"].items():
-            true_value = true_terms.get(term, {}).get("value")
+        true_terms = fit_model(model, list(true_cells), WEIGHTING).coefficients
+        fitted_to = tuple(fitted.models[model.name].cells)
+        for term, figure in fitted.models[model.name].coefficients.items():
+            true_value = true_terms[term].value if term in true_terms else None
             term_outcome = outcome(f"{model.name}: {term}", true_value, figure, of_load=True)
             outcomes.append(replace(term_outcome, fitted_to=fitted_to))
     return outcomes
 
 
-def _true_cell(cell: FitCell, energy: dict[str, Any], session: SimulatedSession) -> FitCell:
+def _true_cell(cell: FitCell, energy: EnergyDocument, session: SimulatedSession) -> FitCell:
     """Return a cell with true energies and tokens, and without its bins, which the truth does not need."""
     truth = session.truth
-    window = energy["windows"][cell.name.removeprefix(f"{SESSION}.")]
-    start_ns, end_ns = window["start_ns"], window["end_ns"]
+    window = energy.windows[cell.name.removeprefix(f"{SESSION}.")]
+    start_ns, end_ns = window.start_ns, window.end_ns
     total_j = truth.energy_j(start_ns, end_ns)
     cold_w = truth.power_w(*session.cold_ns)
     return replace(
@@ -190,17 +194,16 @@ def _true_cell(cell: FitCell, energy: dict[str, Any], session: SimulatedSession)
     )
 
 
-def outcome(quantity: str, truth: float | None, figure: dict[str, Any], *, of_load: bool = False) -> TrialOutcome:
+def outcome(quantity: str, truth: float | None, figure: Figure, *, of_load: bool = False) -> TrialOutcome:
     """Return one figure of the pipeline beside its truth."""
-    interval = figure.get("interval_95")
     return TrialOutcome(
         quantity=quantity,
-        unit=figure["unit"],
+        unit=figure.unit,
         truth=truth,
-        measured=figure["value"],
-        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        measured=figure.value,
+        interval=figure.interval_95,
         of_load=of_load,
-        reasons=() if figure["valid"] else tuple(reason["code"] for reason in figure["reasons"]),
+        reasons=() if figure.valid else tuple(reason.code for reason in figure.reasons),
     )
 
 
@@ -227,8 +230,8 @@ class FitTruth:
             true_cells = {cell.name: cell for cell in trial.true_cells}
             if not all(cell in true_cells for cell in fitted_to):
                 continue
-            fitted = fit_model(model, [true_cells[cell] for cell in fitted_to], WEIGHTING)["coefficients"]
+            fitted = fit_model(model, [true_cells[cell] for cell in fitted_to], WEIGHTING).coefficients
             for term, figure in fitted.items():
-                if figure["value"] is not None:
-                    values.setdefault(term, []).append(figure["value"])
-        return {term: float(np.mean(terms)) for term, terms in values.items()}
+                if figure.value is not None:
+                    values.setdefault(term, []).append(figure.value)
+        return {term: float(np.mean(found)) for term, found in values.items()}

@@ -11,10 +11,10 @@ import pytest
 from inference_energy.acquire.load.standalone import CELL
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
-from inference_energy.analysis.counts import Span, compare_totals
 from inference_energy.analysis.server_metrics import ServerMetrics
+from inference_energy.analysis.token_reconciliation import CellSpan, compare_cell
 from inference_energy.contracts import schedule, server_metrics
-from inference_energy.contracts.figure import Reason
+from inference_energy.contracts.figure import Reason, json_values
 from inference_energy.contracts.io import read_table
 from tests.bench.live_server.servers import LiveServer
 from tests.load.plans import load_spec, logged, open_rows, write_plan
@@ -22,7 +22,7 @@ from tests.load.plans import load_spec, logged, open_rows, write_plan
 pytestmark = pytest.mark.slow
 
 
-async def send(server: LiveServer, folder: Path, duration_s: float, drain_s: float) -> tuple[Any, Span]:
+async def send(server: LiveServer, folder: Path, duration_s: float, drain_s: float) -> tuple[Any, CellSpan]:
     spec = load_spec(server.url, "m", folder, {CELL: (duration_s, {"ignore_eos": True})}, drain_s=drain_s)
     poller = MetricsPoller(server.url, 0.1, folder / "metrics.arrows")
     async with WorkerPool(spec) as team:
@@ -33,7 +33,7 @@ async def send(server: LiveServer, folder: Path, duration_s: float, drain_s: flo
         await team.finish()
     await poller.stop()
     compact_metrics_log(folder / "metrics.arrows", folder / "server_metrics.parquet")
-    return logged(folder), Span(times.start_ns, max(times.drained_ns, 0), time.monotonic_ns())
+    return logged(folder), CellSpan(times.start_ns, max(times.drained_ns, 0), time.monotonic_ns())
 
 
 def compared(
@@ -42,10 +42,8 @@ def compared(
     write_plan(folder, rows, prompts)
     sent, span = asyncio.run(send(server, folder, duration_s, drain_s))
     metrics = ServerMetrics(read_table(folder / "server_metrics.parquet", server_metrics.SCHEMA))
-    table, reasons = compare_totals(
-        sent, read_table(folder / "schedule.parquet", schedule.SCHEDULE), metrics, span, 0.0
-    )
-    return sent, table, reasons
+    table, reasons = compare_cell(sent, read_table(folder / "schedule.parquet", schedule.SCHEDULE), metrics, span, 0.0)
+    return sent, json_values(table), reasons
 
 
 def prompt(tokens: int) -> dict[str, list[int]]:
@@ -98,7 +96,7 @@ def test_requests_of_others_are_counted(start: Callable[..., LiveServer], tmp_pa
     folder = tmp_path / "load"
     write_plan(folder, open_rows(10, 0.02, prompt_tokens=20, max_tokens=10), [prompt(20)])
 
-    async def both() -> tuple[Any, Span]:
+    async def both() -> tuple[Any, CellSpan]:
         ask = asyncio.to_thread(meddle)
         sent, _ = await asyncio.gather(send(server, folder, 1.5, 30.0), ask)
         return sent
@@ -113,7 +111,8 @@ def test_requests_of_others_are_counted(start: Callable[..., LiveServer], tmp_pa
 
     sent, span = asyncio.run(both())
     metrics = ServerMetrics(read_table(folder / "server_metrics.parquet", server_metrics.SCHEMA))
-    table, reasons = compare_totals(sent, None, metrics, span, 0.02)
+    totals, reasons = compare_cell(sent, None, metrics, span, 0.02)
+    table = json_values(totals)
     assert table["requests"]["of_others"] == others
     assert table["tokens"]["generated"]["unexplained"] == others * 4
     assert reasons[0].code == "token_mismatch"

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import pytest
 
-from inference_energy.analysis.figures import CODES
 from inference_energy.bench.config import Faults, SensorFault, ServerFaults
+from inference_energy.contracts.reason_codes import CODES
 from tests.bench.offline.test_faults_in_analysis import LASTS_S, NEVER_S, NO_COUNTER, analysed, fault, opening_s
 
 pytestmark = pytest.mark.slow

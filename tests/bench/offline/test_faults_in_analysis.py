@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from inference_energy.analysis.figures import CODES
 from inference_energy.bench.hardware import DEVICES, H100
 from inference_energy.bench.offline.session import SimulatedSession, simulate
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts.figure import json_values
+from inference_energy.contracts.reason_codes import CODES
 from inference_energy.stages.chain import session_parts
 from inference_energy.validation.bench_trial import IMPACT
 from tests.bench.offline.plans import Load, node, phase, plan, written
@@ -86,9 +87,10 @@ def analysed(
     with tempfile.TemporaryDirectory() as folder:
         files = written(session, Path(folder))
         parts = session_parts(files, AnalysisConfig(trim_start_s=TRIM_S, **(config or {})), IMPACT)
-    window = parts.energy["windows"]["load"]
+    energy = json_values(parts.energy)
+    window = energy["windows"]["load"]
     true_j = session.truth.energy_j(window["start_ns"], window["end_ns"])
-    return Analysed(session, parts.energy, window, true_j, parts.steady["windows"]["load"])
+    return Analysed(session, energy, window, true_j, json_values(parts.steady)["windows"]["load"])
 
 
 def test_without_a_fault_the_figure_is_right_and_nothing_is_said(opens_s: float) -> None:

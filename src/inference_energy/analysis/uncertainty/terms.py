@@ -84,18 +84,18 @@ def edge_term(channel: PowerSeries, start_ns: int, end_ns: int) -> Term:
 
 
 def _bound_j(channel: PowerSeries, start_ns: int, end_ns: int) -> float:
-    times_ns = channel.main_times_ns()
+    times_ns = channel.energy_times_ns
     u2 = 0.0
     before_w, updates_s = [], []
-    held_s = 0.0 if channel.counted else min(channel.power_period_s, (end_ns - start_ns) / 1e9)
+    held_s = 0.0 if channel.uses_counter else min(channel.power_period_s, (end_ns - start_ns) / 1e9)
     for edge_ns in (start_ns, end_ns):
         place = int(np.clip(np.searchsorted(times_ns, edge_ns), 1, len(times_ns) - 1))
         spacing_s = float(times_ns[place] - times_ns[place - 1]) / 1e9
         around_w = [channel.power_near_w(edge_ns, side_s) for side_s in (-1.0, 1.0)]
         # At the first or last reading of a log there is nothing on one side.
         around_w = [one or other for one, other in zip(around_w, reversed(around_w), strict=True)]
-        update_s = COUNTER_UPDATE_S.get(channel.source, spacing_s) if channel.counted else 0.0
-        call_s = channel.counter_call_s if channel.counted else 0.0
+        update_s = COUNTER_UPDATE_S.get(channel.source, spacing_s) if channel.uses_counter else 0.0
+        call_s = channel.counter_call_s if channel.uses_counter else 0.0
         u2 += around_w[0] ** 2 * (update_s**2 + call_s**2) / 12
         if times_ns[place] != edge_ns and times_ns[place - 1] != edge_ns:
             u2 += ((around_w[1] - around_w[0]) * spacing_s) ** 2 / 12
@@ -108,7 +108,7 @@ def _bound_j(channel: PowerSeries, start_ns: int, end_ns: int) -> float:
 
 def _seen(channel: PowerSeries, start_ns: int, end_ns: int) -> Term | None:
     """u_A; None where there is no integral of power to hold against the counter, or too few readings of it."""
-    if not channel.counted or channel.reading is None:
+    if not channel.uses_counter or channel.reading is None:
         return None
     counted_ns, read_ns = channel.counter_times_ns, channel.times_ns
     if any(shortfall_s(times_ns, start_ns, end_ns) != (0.0, 0.0) for times_ns in (counted_ns, read_ns)):
@@ -186,7 +186,7 @@ def gap_term(channel: PowerSeries, start_ns: int, end_ns: int, longest_s: float)
 
     A counter counts through a hole, so it has none.
     """
-    if channel.counted:
+    if channel.uses_counter:
         return Term("holes", "B", 0.0, math.inf, "")
     times_ns = channel.times_ns
     inside = (times_ns > start_ns) & (times_ns < end_ns)
@@ -203,7 +203,7 @@ def sampling_term(channel: PowerSeries, start_ns: int, end_ns: int) -> Term:
 
     u = dt s sqrt(n / 2), with s the standard deviation of the difference between neighbouring readings.
     """
-    if channel.counted:
+    if channel.uses_counter:
         return Term("sampling", "A", 0.0, math.inf, "")
     inside = (channel.times_ns >= start_ns) & (channel.times_ns <= end_ns)
     power_w = channel.power_w[inside]

@@ -8,20 +8,25 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from inference_energy.acquire.load.standalone import CELL
 from inference_energy.analysis.client_cost import client_cost
-from inference_energy.analysis.counts import Span, compare_totals, prompt_lengths
-from inference_energy.analysis.figures import make_figure, reason
-from inference_energy.analysis.latency import goodput, lag_s, latency_figures, samples
+from inference_energy.analysis.counts import send_lag
+from inference_energy.analysis.figures import make_figure
+from inference_energy.analysis.latency import goodput, latency_figures, samples
 from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
-from inference_energy.analysis.token_times import arrivals
-from inference_energy.analysis.windows import TokenTimes, Window
+from inference_energy.analysis.token_reconciliation import CellSpan, compare_cell, prompt_lengths
+from inference_energy.analysis.token_times import TokenTimes, chunk_times
+from inference_energy.analysis.windows import Window
 from inference_energy.api.load_test.settings import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
-from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.documents.session import LoadClient
+from inference_energy.contracts.documents.windows import ClientLag
+from inference_energy.contracts.figure import Figure, Reason, json_values
+from inference_energy.contracts.reason_codes import reason
 
 ERRORS_SHOWN = 5
 
@@ -95,33 +100,41 @@ def summary_of(
         "figures": {},
         "samples": {},
         "limits": None,
-        "client": client_cost(
-            {"client": test.sent.client, "machine_cpu": {CELL: {"busy_s": test.sent.machine_busy_s}}},
-            CELL,
-            int(requests["completion_tokens"].fillna(0).sum()),
+        "client": json_values(
+            client_cost(
+                msgspec.convert(test.sent.client, LoadClient) if test.sent.client else None,
+                test.sent.machine_busy_s,
+                CELL,
+                int(requests["completion_tokens"].fillna(0).sum()),
+            )
         ),
         "counters": _against_counters(test, counters, config),
         "prompt_lengths": _prompt_lengths(test),
     }
     if window is None or window.duration_s <= 0:
         return summary
-    lag = lag_s(requests) if test.scheduled else None
+    lag = send_lag(requests) if test.scheduled else None
     late = _late(lag, config)
     no_schedule = [] if test.scheduled else [reason("no_schedule", "A closed loop has no schedule.")]
-    arrived = arrivals(ok, test.chunks)
-    latencies = samples(ok, arrived)
+    latencies = samples(ok, chunk_times(ok, test.chunks))
     figures = _rates(requests, ok, window, late, no_schedule)
     figures |= latency_figures(latencies, window, late, [], no_schedule)
     figures |= _queueing(test, counters[0])
     if limits is not None:
         slo = goodput(
-            requests, arrivals(requests, test.chunks), limits, window, scheduled=test.scheduled, reasons=late, notes=[]
+            requests,
+            chunk_times(requests, test.chunks),
+            limits,
+            window,
+            scheduled=test.scheduled,
+            reasons=late,
+            notes=[],
         )
         figures |= slo.figures
-        summary["limits"] = slo.table
+        summary["limits"] = json_values(slo.limits)
     return {
         **summary,
-        "lateness_s": lag,
+        "lateness_s": json_values(lag),
         "figures": {name: figure.as_dict() for name, figure in figures.items()},
         "samples": {name: len(sample.values_s) for name, sample in latencies.items()},
     }
@@ -149,12 +162,12 @@ def _drained_s(test: LoadRunRecord, window: Window | None) -> float:
     return max(0.0, (test.around_ns[1] - 1 - window.end_ns) / 1e9) if window else 0.0
 
 
-def _late(lag: dict[str, float] | None, config: AnalysisConfig) -> list[Reason]:
+def _late(lag: ClientLag | None, config: AnalysisConfig) -> list[Reason]:
     """Return the reason against a client that was too late to offer the planned load; the rule of the pipeline."""
-    if lag is None or lag["p99"] <= config.max_client_lag_s:
+    if lag is None or lag.p99 <= config.max_client_lag_s:
         return []
     text = (
-        f"The client sent 1 % of the requests {lag['p99']:.3f} s or more after schedule; at most "
+        f"The client sent 1 % of the requests {lag.p99:.3f} s or more after schedule; at most "
         f"{config.max_client_lag_s:g} s is allowed. Write more --workers, or give the client a core of its own."
     )
     return [reason("client_lag", text)]
@@ -167,7 +180,7 @@ def _rates(
     due = int(requests["scheduled_ns"].between(window.start_ns, window.end_ns, inclusive="left").sum())
     ends_ns = ok["last_token_ns"].fillna(ok["end_ns"]).to_numpy(dtype=np.int64)
     ended = int(((ends_ns >= window.start_ns) & (ends_ns < window.end_ns)).sum())
-    tokens = int(TokenTimes.of(requests).completion_inside(window.start_ns, window.end_ns).sum())
+    tokens = int(TokenTimes.from_requests(requests).completion_inside(window.start_ns, window.end_ns).sum())
 
     def rate(count: int, unit: str, reasons: list[Reason]) -> Figure:
         return make_figure(count / window.duration_s, unit, boundary="client", grade="counted", reasons=reasons)
@@ -189,7 +202,7 @@ def _queueing(test: LoadRunRecord, rows: pd.DataFrame | None) -> dict[str, Figur
 def _prompt_lengths(test: LoadRunRecord) -> dict[str, Any] | None:
     """Return planned prompt lengths against the server's count; None if none was planned."""
     lengths, reasons = prompt_lengths(test.measured, test.schedule)
-    return None if lengths is None else {**lengths, "note": reasons[0].detail if reasons else None}
+    return None if lengths is None else {**json_values(lengths), "note": reasons[0].detail if reasons else None}
 
 
 def _against_counters(
@@ -200,6 +213,6 @@ def _against_counters(
     if rows is None:
         return {"why": why}
     before_ns, after_ns = test.around_ns
-    span = Span(before_ns + 1, after_ns - 1, None)
-    table, reasons = compare_totals(test.requests, test.schedule, ServerMetrics(rows), span, config.token_tolerance)
-    return {**table, "reasons": [{"code": one.code, "detail": one.detail} for one in reasons]}
+    span = CellSpan(before_ns + 1, after_ns - 1, None)
+    table, reasons = compare_cell(test.requests, test.schedule, ServerMetrics(rows), span, config.token_tolerance)
+    return {**json_values(table), "reasons": json_values(reasons)}

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -19,6 +20,7 @@ from inference_energy.api.load_test.figures import LoadRunRecord, summary_of
 from inference_energy.api.load_test.prepare import BEFORE, read_counters, scrape
 from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.contracts.documents.windows import ClientCost
 from inference_energy.contracts.io import copy_file, read_table
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
@@ -124,5 +126,5 @@ def _client_energy(cost: dict[str, Any], energy: dict[str, Any], power: Path) ->
     """Return the client's own part of the energy, modelled as in the pipeline, or why it is not known."""
     series, _ = read_power_log(power, AnalysisConfig().power_reading)
     window, total = energy["window"], figure_from_dict(energy["figures"]["energy_total_j"])
-    figures = client_energy(cost, series, window["start_ns"], window["end_ns"], total)
+    figures = client_energy(msgspec.convert(cost, ClientCost), series, window["start_ns"], window["end_ns"], total)
     return {name: figure.as_dict() for name, figure in figures.items()}

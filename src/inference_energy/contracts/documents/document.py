@@ -8,6 +8,7 @@ without a new version. A key that a type needs and a document lacks is an error.
 reads as None and is then not written.
 """
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -115,8 +116,9 @@ def document_from_dict(content: Any, kind: type[D], name: str) -> D:
 
     Raises:
         InputError: as in `read_document`.
+        ValueError: a number is NaN or infinite.
     """
-    return decode_document(msgspec.json.encode(content), kind, name)
+    return decode_document(json.dumps(content, allow_nan=False).encode(), kind, name)
 
 
 def write_document(path: Path, document: Document) -> None:

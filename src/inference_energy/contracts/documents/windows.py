@@ -123,7 +123,7 @@ class WindowCounts(Part, frozen=True, kw_only=True):
     failed: int
     aborted: int
     without_usage: int
-    engine_steps: float | None = None
+    engine_steps: float | None
 
 
 class Trend(Part, frozen=True, kw_only=True):

@@ -5,11 +5,11 @@ One multiply-accumulate is 2 FLOPs, so a token takes 2 FLOPs for each weight it 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inference_energy.contracts.documents.estimates import ModelShapeFacts
 from inference_energy.estimate.shapes.precision import WeightPrecision
 
 Array = NDArray[np.float64]
@@ -139,22 +139,22 @@ class ModelShape:
             + self.windowed.pair_flops * windowed_pairs(count, self.window)
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """The shape as JSON shows it."""
-        return {
-            "name": self.name,
-            "model_type": self.model_type,
-            "parameters": self.parameters,
-            "active_parameters": self.active_parameters,
-            "layers": self.layers,
-            "experts": f"{self.experts_per_token} of {self.experts_per_layer}" if self.is_moe else None,
-            "window_tokens": self.window or None,
-            "windowed_layers": self.windowed.layers,
-            "weights": self.weights.name,
-            "weight_bytes": self.resident_bytes,
-            "kv_bytes_per_token": self.kv_bytes_per_token,
-            "notes": list(self.notes),
-        }
+    def facts(self) -> ModelShapeFacts:
+        """Return the shape as documents hold it."""
+        return ModelShapeFacts(
+            name=self.name,
+            model_type=self.model_type,
+            parameters=self.parameters,
+            active_parameters=self.active_parameters,
+            layers=self.layers,
+            experts=f"{self.experts_per_token} of {self.experts_per_layer}" if self.is_moe else None,
+            window_tokens=self.window or None,
+            windowed_layers=self.windowed.layers,
+            weights=self.weights.name,
+            weight_bytes=self.resident_bytes,
+            kv_bytes_per_token=self.kv_bytes_per_token,
+            notes=list(self.notes),
+        )
 
 
 def touched_share(expert_share: ArrayLike, batch: ArrayLike) -> Array:

@@ -7,36 +7,38 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from inference_energy.contracts.documents.experiment import MetricsDocument, SummaryDocument
 from inference_energy.present.figures_text import NOT_GIVEN, UNTRUSTED_GRADES
 from inference_energy.present.metrics import tables
 from inference_energy.present.tables import Row, Table
 
 WIDTH = 240
-"""Columns of text that goes into a file or a pipe."""
-MOST_WORDS = 20
+"""Columns of text in a file or a pipe."""
+MAX_HEADING = 20
 """Longer headings are broken into lines."""
 
 
-def print_metrics(summary: dict[str, Any], console: Console | None = None) -> None:
-    """Print every table of the family, each with the reasons that its numbers point to.
+def print_metrics(summary: SummaryDocument, metrics: MetricsDocument, console: Console | None = None) -> None:
+    """Print every table of the metric family, each with its numbered reasons.
 
     Args:
-        summary: summary.json with its `metrics`.
-        console: where to; by default standard output.
+        summary: the experiment's summary.
+        metrics: its metrics.
+        console: the console; by default standard output.
     """
     out = console or Console()
     if not out.is_terminal:
         out = Console(file=out.file, width=max(out.width, WIDTH))
-    cells = tables.metric_cells(summary)
-    sweeps = summary["metrics"]["sweeps"]
-    grades = {figure["grade"] for cell in cells for figure in cell["figures"].values()}
+    windows = tables.metric_windows(summary, metrics)
+    sweeps = metrics.sweeps
+    grades = {figure.grade for window in windows for figure in window.figures.values()}
     for grade in UNTRUSTED_GRADES:
         if grade in grades:
             out.print(f"Power is {grade}, not measured.", style="bold", markup=False)
-    _show(out, "Work for energy", tables.efficiency_table(cells))
-    _show(out, "Goodput for energy, and energy-delay products", tables.served_table(cells))
-    _show(out, "Energy of a request, total", tables.request_table(cells))
-    _show(out, "What a token costs", tables.cost_table(summary))
+    _show(out, "Work for energy", tables.efficiency_table(windows))
+    _show(out, "Goodput for energy, and energy-delay products", tables.served_table(windows))
+    _show(out, "Energy of a request, total", tables.request_table(windows))
+    _show(out, "What a token costs", tables.cost_table(summary, metrics))
     _show(out, "Load proportionality", tables.sweep_table(sweeps))
     for cell, why in tables.left_out(sweeps):
         out.print(f"  not in a sweep: {cell}: {why}", markup=False, highlight=False)
@@ -44,14 +46,14 @@ def print_metrics(summary: dict[str, Any], console: Console | None = None) -> No
     hours = tables.hours_table(sweeps)
     if hours:
         _show(out, "The day, hour by hour", hours)
-    _show(out, "Carbon and water, total", tables.impact_table(cells))
-    _show(out, "Quality", tables.quality_table(cells))
-    for title, front in tables.front_tables(summary, cells):
+    _show(out, "Carbon and water, total", tables.impact_table(windows))
+    _show(out, "Quality", tables.quality_table(windows))
+    for title, front in tables.front_tables(metrics, windows):
         _show(out, f"Pareto front: {title}", front)
 
 
 def _show(out: Console, title: str, content: Table) -> None:
-    """One table; its groups stand below each other in columns of the same width."""
+    """Print one table, whose groups have columns of the same widths."""
     if not content.rows:
         return
     rows = [[_texts(content, row)] if row.group else _texts(content, row) for row in content.rows]
@@ -79,8 +81,8 @@ def _show(out: Console, title: str, content: Table) -> None:
 
 
 def _least(heading: str) -> int:
-    """Columns that a heading needs: it is broken between words where it is long."""
-    return max(min(len(heading), MOST_WORDS), *map(len, heading.split()))
+    """Return the columns that a heading needs; a long one is broken between words."""
+    return max(min(len(heading), MAX_HEADING), *map(len, heading.split()))
 
 
 def _empty(content: Table, headings: Sequence[str], widths: Sequence[int], *, heads: bool) -> RichTable:
@@ -92,18 +94,18 @@ def _empty(content: Table, headings: Sequence[str], widths: Sequence[int], *, he
 
 
 def _flush(out: Console, shown: RichTable) -> None:
-    # The header stands alone where the first row is that of a group.
+    # The header is printed alone if a group's heading comes first.
     if shown.row_count or shown.show_header:
         out.print(shown)
 
 
 def _texts(content: Table, row: Row) -> list[Any]:
-    """The row's cells as text, one a column."""
+    """Return the row's cells as text, one per column."""
     texts: list[str] = []
     for cell in row.cells:
         if row.group:
             return [cell.text]
-        # What a cell over several columns says would make its column as wide as itself.
+        # The text of a cell over several columns would widen its first column.
         if cell.span > 1:
             texts += [_footnote(content, cell.text), *[""] * (cell.span - 1)]
         else:
@@ -112,7 +114,7 @@ def _texts(content: Table, row: Row) -> list[Any]:
 
 
 def _footnote(content: Table, text: str) -> str:
-    """The words `not given` with a note, where a cell says a whole sentence."""
+    """Return the words `not given` with a note in place of a whole sentence."""
     reason = text.removeprefix(f"{NOT_GIVEN}: ")
     if reason not in content.reasons:
         content.reasons.append(reason)

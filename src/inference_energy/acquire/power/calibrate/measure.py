@@ -1,14 +1,7 @@
-"""Reads channels for the length of a block, each in a thread of its own, and keeps what they gave.
+"""Comparison of a node's own power with an external meter: phases of idle, full and half load, read by both at once.
 
-Reads channels for the length of a block, each in a thread of its own, and keeps what they gave.
-
-Mean powers of phases, with their standard uncertainty, from the readings of channels.
-
-The external meters that a node can be compared with, by the names of their sources.
-
-Writing calibration.json, whose format `contracts.calibration` defines.
-
-Comparing a node with an external meter: phases of idle, full and half load, read by both sides at once.
+Each channel is read in a thread of its own. The mean power of each phase gets a standard uncertainty from blocks of the
+phase; a line through the phases' means gives gain and offset, which go to calibration.json (`contracts.calibration`).
 """
 
 import json
@@ -50,10 +43,10 @@ PERIOD_S = 0.1
 
 
 class ChannelReader:
-    """Follows channels.
+    """Reads channels for the length of a `with` block, each in a thread of its own.
 
     Attributes:
-        readings: of each channel, in the order in which they came; complete after the block.
+        readings: of each channel in order of time; complete after the block.
         errors: the last error of each channel that had one.
     """
 
@@ -130,8 +123,10 @@ def track_of(name: str, readings: Sequence[PowerSample], *, counted: bool) -> Tr
     Raises:
         RunError: there are fewer than `FEWEST_READINGS` readings.
     """
-    counts = [(r.timestamp_ns, r.energy_counter_j) for r in readings if r.energy_counter_j is not None]
-    powered = [(r.timestamp_ns, r.power_w) for r in readings if r.power_w is not None]
+    counts = [
+        (sample.timestamp_ns, sample.energy_counter_j) for sample in readings if sample.energy_counter_j is not None
+    ]
+    powered = [(sample.timestamp_ns, sample.power_w) for sample in readings if sample.power_w is not None]
     chosen = counts if counts and (counted or not powered) else powered
     if len(chosen) < FEWEST_READINGS:
         raise RunError(f"{name} gave {len(chosen)} readings: too few to compare")
@@ -236,35 +231,35 @@ def record(
 
 
 def save(path: Path, name: str, calibration: Calibration) -> None:
-    """Put one calibration into the file; those of other names stay.
+    """Add one calibration to the file; calibrations of other names are kept.
 
     Raises:
         InputError: the file is there and holds something else.
     """
-    others: dict[str, Calibration] = {}
+    present: dict[str, Calibration] = {}
     if path.exists():
         try:
-            others = CalibrationFile.model_validate(read_json(path)).calibrations
+            present = CalibrationFile.model_validate(read_json(path)).calibrations
         except ValidationError as error:
             raise InputError(f"--output {path}: holds something else; name a new file") from error
-    content = CalibrationFile(version=VERSION, calibrations={**others, name: calibration})
+    content = CalibrationFile(version=VERSION, calibrations={**present, name: calibration})
     write_json(path, content.model_dump(mode="json"))
 
 
 SETTLE_S = 5.0
 END_S = 2.0
-"""Left out at the end of a phase, lest a slow meter's last reading reach into the next."""
+"""Left out at the end of a phase, so that a slow meter's last reading does not reach into the next phase."""
 
 SHORTEST_PHASE_S = 15.0
 HALF_S = 0.2
-"""Half load switches so fast that every meter shows a mean."""
+"""Half load switches this fast, so that every meter shows a mean."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: `device` names one whose power alone the meter sees; the load runs on GPU `gpu`."""
+    """The measurement: `device` names the only device that the meter covers; the load runs on GPU `gpu`."""
 
     device: str | None
     gpu: int
@@ -309,7 +304,7 @@ def _cold_idle(plan: Plan, say: Say) -> Phase:
 
 
 def _check_all_speak(follower: ChannelReader) -> None:
-    """Before the load, so that a meter that does not answer costs no more than the idle phase."""
+    """Check before the load, so that a meter that does not answer costs no more than the idle phase."""
     for channel, readings in follower.readings.items():
         if not readings:
             name = f"{channel.source} {channel.device}"
@@ -333,7 +328,7 @@ def _under_load(command: Sequence[str], gpu: str, plan: Plan, say: Say) -> list[
     each = 2 + len(pulses)
     for repeat in range(plan.repeats):
         first = repeat * each
-        full_ns, half_ns, rest_ns = (edges[first + place][0] for place in (0, 1, 1 + len(pulses)))
+        full_ns, half_ns, rest_ns = (edges[first + index][0] for index in (0, 1, 1 + len(pulses)))
         last = first + each
         after_ns = edges[last][0] if last < len(edges) else ended_ns
         phases.append(_phase(f"full load {repeat + 1}", full_ns, half_ns))
@@ -348,7 +343,7 @@ def _phase(name: str, start_ns: int, end_ns: int) -> Phase:
 
 @contextmanager
 def _open_own(device: str | None) -> Iterator[list[SensorChannel]]:
-    """The node's own channels that add up without counting anything twice, or those of one device."""
+    """Open the node's own channels that add up without counting anything twice, or the channels of one device."""
     node = simulated_node()
     sources = [labelled(NvmlSource()), labelled(RaplSource(node / "powercap" if node else POWERCAP))]
     working = [source for source in sources if source.probe().available]
@@ -384,20 +379,20 @@ def _open(source: PowerSource, option: str) -> Iterator[list[SensorChannel]]:
 
 
 def _tracks(channels: Sequence[SensorChannel], follower: ChannelReader, *, counted: bool) -> list[Track]:
-    """The energy of each (source, device, domain): a GPU's counter and its power are one."""
+    """Return the energy of each (source, device, domain), with a GPU's counter and its power as one."""
     by_key: dict[tuple[str, str, str], list[SensorChannel]] = {}
     for channel in channels:
         by_key.setdefault((channel.source, channel.device, channel.domain), []).append(channel)
-    found = []
-    for key, mine in by_key.items():
-        readings = [reading for channel in mine for reading in follower.readings[channel]]
+    tracks = []
+    for key, group in by_key.items():
+        readings = [reading for channel in group for reading in follower.readings[channel]]
         readings.sort(key=lambda reading: reading.timestamp_ns)
         try:
-            found.append(track_of(channel_text(*key), readings, counted=counted))
+            tracks.append(track_of(channel_text(*key), readings, counted=counted))
         except RunError as error:
-            last = next((follower.errors[channel] for channel in mine if channel in follower.errors), None)
+            last = next((follower.errors[channel] for channel in group if channel in follower.errors), None)
             raise RunError(f"{error}{f', at last with: {last}' if last else ''}") from error
-    return found
+    return tracks
 
 
 def _columns(means: Sequence[PhaseMeans]) -> Any:

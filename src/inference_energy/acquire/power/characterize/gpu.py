@@ -1,11 +1,8 @@
-"""GPUs to oneself: locked, and free of other processes before and after.
+"""The GPU that is characterized: opened, locked and free of other processes, and the calls under test.
 
-GPUs to oneself: locked, and free of other processes before and after.
-
-The one GPU that is characterised, through the calls whose behaviour is in question.
-
-`average` is field 185 (POWER_AVERAGE), `instant` field 186 (POWER_INSTANT), both from one call; where a driver does not
-know them, `average` is nvmlDeviceGetPowerUsage, whatever that is on the card. Source: NVML API reference.
+`average` is field 185 (POWER_AVERAGE), `instant` field 186 (POWER_INSTANT), both from one call; if a driver does not
+know them, `average` is nvmlDeviceGetPowerUsage, which averages or not depending on the card. Source: NVML API
+reference.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +34,7 @@ def exclusive(gpus: Sequence[str], nvml: Any = None) -> Iterator[None]:
     try:
         locks = acquire_locks(gpus)
     except InputError as error:
-        raise _renamed(error) from error
+        raise _with_option(error) from error
     with locks:
         _check(gpus, nvml)
         yield
@@ -51,16 +48,16 @@ def _check(gpus: Sequence[str], nvml: Any) -> None:
     try:
         check_gpus(gpus) if nvml is None else check_gpus(gpus, nvml=nvml)
     except InputError as error:
-        raise _renamed(error) from error
+        raise _with_option(error) from error
 
 
-def _renamed(error: InputError) -> InputError:
-    """With the option in place of the key under which a server's GPUs are named."""
+def _with_option(error: InputError) -> InputError:
+    """Return the error with the command's option instead of a server's configuration key."""
     return InputError(str(error).replace("server.gpus:", "--gpu:", 1))
 
 
 MISSING = -1
-"""Stands for a value that the call did not give."""
+"""Marks a value that the call did not give."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +103,16 @@ class GpuUnderTest:
         return int(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle))
 
     def calls(self) -> dict[str, Callable[[], Any]]:
-        """The quick calls whose cost is of interest, by NVML's names."""
-        found: dict[str, Callable[[], Any]] = {"nvmlDeviceGetPowerUsage": self.usage_mw}
+        """Return the quick calls whose cost is measured, by NVML's names."""
+        calls: dict[str, Callable[[], Any]] = {"nvmlDeviceGetPowerUsage": self.usage_mw}
         if self.has_fields:
-            found["nvmlDeviceGetFieldValues (185, 186)"] = self._fields
+            calls["nvmlDeviceGetFieldValues (185, 186)"] = self._fields
         if self.has_samples:
-            found["nvmlDeviceGetSamples (power)"] = self._samples
-        return found
+            calls["nvmlDeviceGetSamples (power)"] = self._samples
+        return calls
 
     def facts(self) -> dict[str, Any]:
-        """Name, driver and the like, for the profile; what cannot be had is null."""
+        """Return name, driver and the like for the profile; unavailable facts are null."""
         nvml, handle = self.nvml, self.handle
         questions: dict[str, Callable[[], Any]] = {
             "name": lambda: str(nvml.nvmlDeviceGetName(handle)),
@@ -123,13 +120,13 @@ class GpuUnderTest:
             "vbios": lambda: str(nvml.nvmlDeviceGetVbiosVersion(handle)),
             "power_limit_w": lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3,
         }
-        found: dict[str, Any] = {"uuid": self.uuid}
+        facts: dict[str, Any] = {"uuid": self.uuid}
         for name, question in questions.items():
             try:
-                found[name] = question()
+                facts[name] = question()
             except (nvml.NVMLError, AttributeError):
-                found[name] = None
-        return found
+                facts[name] = None
+        return facts
 
     def _fields(self) -> Any:
         nvml = self.nvml
@@ -142,11 +139,11 @@ class GpuUnderTest:
 
 
 @contextmanager
-def open_gpu(wanted: str, nvml: Any = None) -> Iterator[GpuUnderTest]:
+def open_gpu(name: str, nvml: Any = None) -> Iterator[GpuUnderTest]:
     """Open NVML and one GPU of this machine.
 
     Args:
-        wanted: an NVML index or a UUID (a beginning is enough).
+        name: an NVML index or a UUID (a beginning is enough).
         nvml: the module to use in place of pynvml.
 
     Raises:
@@ -167,7 +164,7 @@ def open_gpu(wanted: str, nvml: Any = None) -> Iterator[GpuUnderTest]:
             with mapped(nvml, "listing the GPUs"):
                 handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
                 present = {str(nvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
-            uuid = select_gpus([wanted], list(present))[0]
+            uuid = select_gpus([name], list(present))[0]
         except SourceError as error:
             raise InputError(f"--gpu: {error}") from error
         yield _opened(nvml, present[uuid], uuid)
@@ -180,7 +177,7 @@ def _opened(nvml: Any, handle: Any, uuid: str) -> GpuUnderTest:
     has_fields = any(not unsupported(nvml, code) for code in codes)
     has_usage = supported(nvml, partial(nvml.nvmlDeviceGetPowerUsage, handle))
     if not has_fields and not has_usage:
-        raise RunError(f"GPU {uuid} reports no power: there is nothing to characterise")
+        raise RunError(f"GPU {uuid} reports no power: there is nothing to characterize")
     return GpuUnderTest(
         nvml,
         handle,

@@ -1,4 +1,4 @@
-"""Characterising, phase by phase: calls, idle, the counter, and a step load."""
+"""The measurement of a GPU's sensors, phase by phase: calls, idle, the counter, and a step load."""
 
 import threading
 import time
@@ -15,12 +15,12 @@ from inference_energy.errors import InputError
 POLL_PERIOD_S = 0.002
 COUNTER_PERIOD_S = 0.004
 SLOW_COUNTER_PERIOD_S = 0.02
-"""Beside a load the counter only gives edges to cut at, and its calls should not disturb the others."""
+"""During a load the counter only marks where energies are cut, and its calls must not disturb the others."""
 
 SHORTEST_S = 15.0
 CALLS_SHARE, IDLE_SHARE, COUNTER_SHARE, LOAD_SHARE = 0.03, 0.27, 0.15, 0.55
 SETTLE_S = 3.0
-"""From the load's readiness to the first poll: longer than any averaging window that is known."""
+"""From the load's readiness to the first poll: longer than any known averaging time."""
 
 Say = Callable[[str], None]
 
@@ -46,8 +46,8 @@ class StepResponse:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All that was polled; `load` and `counter` are None where there was none."""
+class Characterization:
+    """All polls of one GPU; `load` and `counter` are None if there was none."""
 
     gpu: GpuUnderTest
     facts: dict[str, Any]
@@ -66,8 +66,8 @@ def measure(
     load_python: Path | None = None,
     nvml: Any = None,
     say: Say = lambda _: None,
-) -> Measured:
-    """Characterise a GPU that nobody else uses; holds its lock all the while.
+) -> Characterization:
+    """Characterize a GPU that nobody else uses, while holding its lock.
 
     Args:
         gpu: NVML index or UUID.
@@ -83,7 +83,7 @@ def measure(
     """
     if duration_s < SHORTEST_S:
         raise InputError(f"--duration {duration_s:g}: write at least {SHORTEST_S:g} s")
-    # A Python that was named is looked at first; one that must be found only where there is a GPU to load.
+    # A named Python is checked first; one is searched for only if there is a GPU to load.
     command = load_command(load_python) if with_load and load_python else None
     with open_gpu(gpu, nvml) as opened, exclusive([opened.uuid], nvml):
         if with_load and command is None:
@@ -91,7 +91,7 @@ def measure(
         return _phases(opened, duration_s, command, say)
 
 
-def _phases(gpu: GpuUnderTest, duration_s: float, command: list[str] | None, say: Say) -> Measured:
+def _phases(gpu: GpuUnderTest, duration_s: float, command: list[str] | None, say: Say) -> Characterization:
     error = gpu.nvml.NVMLError
     begun_s = time.monotonic()
     say(f"{gpu.uuid}: cost of calls, {CALLS_SHARE * duration_s:.0f} s")
@@ -105,7 +105,7 @@ def _phases(gpu: GpuUnderTest, duration_s: float, command: list[str] | None, say
         counter = _poll_for(lambda: [gpu.counter_mj()], COUNTER_PERIOD_S, COUNTER_SHARE * duration_s, error)
         calls_us["nvmlDeviceGetTotalEnergyConsumption"] = counter.latency_us
     load = _step_response(gpu, LOAD_SHARE * duration_s, command, say) if command else None
-    return Measured(gpu, gpu.facts(), calls_us, idle, counter, load, time.monotonic() - begun_s)
+    return Characterization(gpu, gpu.facts(), calls_us, idle, counter, load, time.monotonic() - begun_s)
 
 
 def _poll_for(read: Any, period_s: float, duration_s: float, error: type[Exception]) -> Polls:

@@ -1,11 +1,8 @@
-"""The profile of a GPU's sensors: every number with its unit, and those that cannot be trusted with the reason.
+"""The profile of a GPU's sensors: each number with its unit, or the reason why it cannot be trusted.
 
-The profile of a GPU's sensors: every number with its unit, and those that cannot be trusted with the reason.
-
-A number is {value, unit} with, where known, `interval_95`, `standard_error` or `count`; where `value` is null, `why`
-says so. `series` holds what the page draws.
-
-Profiles on disk: `<folder>/<uuid>.json`, as `inference-energy characterize` writes them, for later runs to cite.
+A number is {value, unit} with `interval_95`, `standard_error` or `count` where known; if `value` is null, `why` gives
+the reason. `series` holds the points of the page's plots. `inference-energy characterize` writes
+`<folder>/<uuid>.json`, which later runs cite.
 """
 
 import hashlib
@@ -20,7 +17,7 @@ import numpy as np
 from inference_energy import __version__
 from inference_energy.acquire.power.characterize.averaging_window import FEWEST_READINGS, WindowFit, fit_window
 from inference_energy.acquire.power.characterize.gpu import MISSING
-from inference_energy.acquire.power.characterize.measure import POLL_PERIOD_S, Measured, StepResponse
+from inference_energy.acquire.power.characterize.measure import POLL_PERIOD_S, Characterization, StepResponse
 from inference_energy.acquire.power.characterize.sensor_timing import (
     FEWEST_UPDATES,
     FEWEST_VALUES,
@@ -54,7 +51,7 @@ NO_LOAD = "no step load was made"
 Number = dict[str, Any]
 
 
-def profile(measured: Measured) -> dict[str, Any]:
+def profile(measured: Characterization) -> dict[str, Any]:
     """The profile as it is written, JSON-able."""
     series: dict[str, Any] = {"calls_us": {name: _thinned(cost) for name, cost in measured.calls_us.items()}}
     load = measured.load
@@ -81,13 +78,13 @@ def profile(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _grade(measured: Measured) -> str:
+def _grade(measured: Characterization) -> str:
     if simulated_node() is not None:
         return GRADE
     return "counter" if measured.gpu.has_counter else "sampled"
 
 
-def _reading(name: str, index: int, measured: Measured, series: dict[str, Any]) -> dict[str, Any]:
+def _reading(name: str, index: int, measured: Characterization, series: dict[str, Any]) -> dict[str, Any]:
     idle_ns, idle_mw = column(measured.idle, index)
     if not len(idle_ns):
         return {"why": "every call failed"}
@@ -134,14 +131,14 @@ def _window(fit: WindowFit | None, readings: int) -> dict[str, Number]:
         return {"window": missing, "delay": missing, "step": missing}
     no_response, no_window = fit.why_no_response(), fit.why_no_window()
     step = _number(fit.step_w, "W", misfit_w=fit.misfit_w, readings=fit.readings)
-    found = {"step": step if no_response is None else _absent(no_response)}
+    step_part = {"step": step if no_response is None else _absent(no_response)}
     if no_window is not None:
-        return {"window": _absent(no_window), "delay": _absent(no_window), **found}
+        return {"window": _absent(no_window), "delay": _absent(no_window), **step_part}
     factor = fit.coverage_factor
     return {
         "window": _number(fit.window_s, "s", error=fit.u_window_s, factor=factor, between=fit.between),
         "delay": _number(fit.delay_s, "s", error=fit.u_delay_s, factor=factor),
-        **found,
+        **step_part,
     }
 
 
@@ -161,7 +158,7 @@ def _ratio(load: StepResponse, times_s: Floats, power_w: Floats, fit: WindowFit 
     return _mean_number(mean, "1", cycles=mean.parts, shift_s=shift_s)
 
 
-def _counter(measured: Measured, series: dict[str, Any]) -> dict[str, Any]:
+def _counter(measured: Characterization, series: dict[str, Any]) -> dict[str, Any]:
     if measured.counter is None:
         return {"why": "this GPU or driver has no energy counter"}
     updates = updates_of(*column(measured.counter, 0))
@@ -192,15 +189,15 @@ def _spread(values: Floats, unit: str) -> Number:
 
 
 def _stamp_period(polls: Sequence[Polls]) -> Number:
-    """The period of the driver's timestamps, where they tell of the sensor's updates and not of our calls."""
-    stamped = [each.values[each.values[:, STAMP] != MISSING, STAMP] for each in polls]
-    intervals = np.concatenate([intervals_s(stamps(each)) for each in stamped])
-    found = _spread(intervals, "s")
-    if found["value"] is None:
-        return _absent("the call gives no timestamps") if not sum(map(len, stamped)) else found
+    """Return the period of the driver's timestamps, if they stamp the sensor's updates and not the calls."""
+    stamped = [stamped_polls.values[stamped_polls.values[:, STAMP] != MISSING, STAMP] for stamped_polls in polls]
+    intervals = np.concatenate([intervals_s(stamps(stamped_polls)) for stamped_polls in stamped])
+    period = _spread(intervals, "s")
+    if period["value"] is None:
+        return _absent("the call gives no timestamps") if not sum(map(len, stamped)) else period
     if len(intervals) > 0.5 * sum(map(len, stamped)):
         return _absent("the driver's timestamp is that of the call, not that of the sensor's update")
-    return found
+    return period
 
 
 def _resolution(values: Integers, unit: str) -> Number:
@@ -275,28 +272,28 @@ PROFILES = Path("results/characterisation")
 
 
 def profile_path(folder: Path, uuid: str) -> Path:
-    """Where the profile of a GPU lies."""
+    """Return the path of a GPU's profile."""
     return folder / f"{uuid.replace('/', '_')}.json"
 
 
 def profiles_of(gpus: Sequence[str], folder: Path = PROFILES) -> dict[str, dict[str, str]]:
-    """For each GPU (UUID) that has a profile: `file`, below the folder of results, and its `sha256`."""
-    found = {}
+    """Return `file`, below the folder of results, and `sha256` of each GPU's profile, by UUID."""
+    profiles = {}
     for uuid in gpus:
         path = profile_path(folder, uuid)
         if path.is_file():
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[uuid] = {"file": f"{folder.name}/{path.name}", "sha256": digest}
-    return found
+            profiles[uuid] = {"file": f"{folder.name}/{path.name}", "sha256": digest}
+    return profiles
 
 
 def averaging_windows_s(gpus: Sequence[str], folder: Path = PROFILES) -> dict[str, float]:
-    """What the average power of each GPU (UUID) was found to average over [s], where its profile gives that."""
-    found = {}
+    """Return the averaging time of average power [s] by UUID, for GPUs whose profile gives it."""
+    windows_s = {}
     for uuid in gpus:
         try:
             window = json.loads(profile_path(folder, uuid).read_text())["readings"]["average"]["window"]
-            found[uuid] = float(window["value"])
+            windows_s[uuid] = float(window["value"])
         except (OSError, ValueError, KeyError, TypeError):  # none, of another version, or without this number
             continue
-    return found
+    return windows_s

@@ -1,10 +1,7 @@
-"""Polling as fast as is sensible: a call on a grid of deadlines, with the time of each and what it gave.
+"""Fast polls of a sensor: when it updates, on which grid its values lie, and what a call costs.
 
-Polling as fast as is sensible: a call on a grid of deadlines, with the time of each and what it gave.
-
-Means with their uncertainty: of readings at idle, and of an integral over the counter's energy.
-
-When a sensor shows something new, and on what grid its values lie.
+A call is made on a grid of deadlines, with the time and values of each. Means have their uncertainty: of readings at
+idle, and of an integral over the counter's energy.
 """
 
 import threading

@@ -26,9 +26,9 @@ from inference_energy.contracts.power import AVERAGING_WINDOW_S
 COUNTER_PERIOD_S = 0.5
 EXTRAS_PERIOD_S = 1.0
 COUNTER_BITS = (32, 64)
-"""Widths that the accumulator has had."""
+"""Widths of the accumulator in different versions."""
 WRAP_MARGIN = 0.05
-"""A counter that falls from the last to the first twentieth of its range has started again from zero by itself."""
+"""A counter that falls from the last to the first twentieth of its range has wrapped."""
 
 _HINTS = {
     "NO_PERM": "this user may not use the GPU: put it into the groups video and render",
@@ -55,7 +55,7 @@ class AmdSmiSource(PowerSource):
         self._opened = False
 
     def find_devices(self) -> tuple[str, list[str]]:
-        """Name the GPUs that give power, or say why there are none."""
+        """Name the GPUs that give power."""
         with self._session() as smi:
             alive, dead = self._alive(smi)
         reason = f"{len(alive)} AMD GPU(s)"
@@ -79,7 +79,7 @@ class AmdSmiSource(PowerSource):
         self.grade = "counter" if counted else "sampled"
         fast: list[SensorChannel] = [_GpuChannel(smi, handle, uuid) for uuid, handle in alive.items()]
         for channel, handle in zip(fast, alive.values(), strict=True):
-            # Over what `average_socket_power` averages AMD does not say.
+            # AMD does not document the averaging time of `average_socket_power`.
             channel.metadata = {AVERAGING_WINDOW_S: None if _averages(smi, handle) else 0.0}
         return [*fast, *(_CounterChannel(smi, alive[uuid], uuid) for uuid in counted)]
 
@@ -121,9 +121,11 @@ class AmdSmiSource(PowerSource):
                 smi.amdsmi_shut_down()
 
     def _alive(self, smi: Any) -> tuple[dict[str, Any], list[str]]:
-        """The selected GPUs that give power, with their handles, and the UUIDs of those that do not."""
+        """Return the handles of the selected GPUs that give power by UUID, and the UUIDs of the other selected GPUs."""
         with _mapped(smi, "listing the GPUs"):
-            present = {str(smi.amdsmi_get_gpu_device_uuid(one)): one for one in smi.amdsmi_get_processor_handles()}
+            present = {
+                str(smi.amdsmi_get_gpu_device_uuid(handle)): handle for handle in smi.amdsmi_get_processor_handles()
+            }
         if not present:
             raise SourceError("AMD SMI works but shows no GPU")
         selected = select_gpus(self._gpus, list(present))
@@ -134,7 +136,7 @@ class AmdSmiSource(PowerSource):
 
 
 class _GpuChannel(SensorChannel):
-    """Socket power, and now and then the state that explains it."""
+    """Socket power, and every second the state that explains it."""
 
     def __init__(self, smi: Any, handle: Any, device: str) -> None:
         super().__init__("amd-smi", device, "gpu", "sampled")
@@ -159,7 +161,7 @@ class _GpuChannel(SensorChannel):
 
 
 class _CounterChannel(SensorChannel):
-    """The energy since the driver was loaded, in J. After a reset of the GPU it starts again, lower than before."""
+    """Energy in J since the driver was loaded. After a reset of the GPU it starts again, lower than before."""
 
     def __init__(self, smi: Any, handle: Any, device: str) -> None:
         super().__init__("amd-smi", device, "gpu", "counter", period_s=COUNTER_PERIOD_S)
@@ -187,7 +189,7 @@ class _CounterChannel(SensorChannel):
 
 
 def _range_passed(last: int, counter: int) -> int:
-    """What a wrap from `last` to `counter` took away; 0 where it was no wrap but a reset."""
+    """Return the range that a wrap from `last` to `counter` passed; 0 if it was a reset."""
     for bits in COUNTER_BITS:
         size = 1 << bits
         if size * (1 - WRAP_MARGIN) <= last < size and counter < size * WRAP_MARGIN:
@@ -196,14 +198,14 @@ def _range_passed(last: int, counter: int) -> int:
 
 
 def _powers_w(info: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Average and instantaneous socket power in W; "N/A" and the greatest 16- or 32-bit number are none."""
+    """Return average and instantaneous socket power in W; "N/A" and the largest 16- or 32-bit number mean none."""
     powers = [sanity.number(info.get(f"{kind}_socket_power")) for kind in ("average", "current")]
     average_w, instant_w = (None if power in (0xFFFF, 0xFFFFFFFF) else power for power in powers)
     return average_w, instant_w
 
 
 def _counter(count: dict[str, Any]) -> tuple[int | None, float | None]:
-    """Accumulator and its resolution in uJ; older versions call the first `power`."""
+    """Return the accumulator and its resolution in uJ; older versions call the accumulator `power`."""
     counter = count.get("energy_accumulator", count.get("power"))
     resolution_uj = sanity.number(count.get("counter_resolution"))
     if sanity.number(counter) is None or counter == (1 << 64) - 1:
@@ -212,7 +214,7 @@ def _counter(count: dict[str, Any]) -> tuple[int | None, float | None]:
 
 
 def _gives_power(smi: Any, handle: Any) -> bool:
-    """False only where the GPU says that it has none; a passing error means that it is worth asking again."""
+    """Return False only if the GPU gives no power; after a passing error it is worth trying again."""
     try:
         return any(_powers_w(smi.amdsmi_get_power_info(handle)))
     except smi.AmdSmiException as error:
@@ -222,7 +224,7 @@ def _gives_power(smi: Any, handle: Any) -> bool:
 def _averages(smi: Any, handle: Any) -> bool:
     try:
         return _powers_w(smi.amdsmi_get_power_info(handle))[0] is not None
-    except smi.AmdSmiException:  # it is there, but not now
+    except smi.AmdSmiException:  # it exists, but cannot be read now
         return True
 
 
@@ -238,9 +240,9 @@ def _unsupported(error: Exception) -> bool:
 
 
 def _extras(smi: Any, handle: Any) -> dict[str, Any]:
-    """The GPU's state. What cannot be had stays null: it must not cost the power reading beside it.
+    """Read the GPU's state. Unavailable parts stay null, so that the power reading beside them is kept.
 
-    AMD's throttle bits mean other things than NVML's, so that column stays empty.
+    AMD's throttle bits differ from NVML's, so that column stays empty.
     """
     hot, now = smi.AmdSmiTemperatureType.HOTSPOT, smi.AmdSmiTemperatureMetric.CURRENT
     calls: dict[str, Callable[[], Any]] = {
@@ -249,13 +251,13 @@ def _extras(smi: Any, handle: Any) -> dict[str, Any]:
         "sm_clock_mhz": lambda: int(smi.amdsmi_get_clock_info(handle, smi.AmdSmiClkType.GFX)["clk"]),
         "temperature_c": lambda: float(smi.amdsmi_get_temp_metric(handle, hot, now)),
     }
-    found: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     for column, call in calls.items():
         try:
-            found[column] = call()
+            state[column] = call()
         except (smi.AmdSmiException, KeyError, TypeError, ValueError):  # "N/A" is no number
-            found[column] = None
-    return found
+            state[column] = None
+    return state
 
 
 @contextmanager
@@ -264,6 +266,6 @@ def _mapped(smi: Any, doing: str) -> Iterator[None]:
     try:
         yield
     except smi.AmdSmiException as error:
-        said = " ".join(str(error).split())
-        hint = next((text for name, text in _HINTS.items() if name in said), None)
-        raise SourceError(hint or f"{doing}: AMD SMI says {said!r}") from error
+        message = " ".join(str(error).split())
+        hint = next((text for name, text in _HINTS.items() if name in message), None)
+        raise SourceError(hint or f"{doing}: AMD SMI says {message!r}") from error

@@ -26,7 +26,7 @@ from inference_energy.config.power import DcgmSettings
 
 KEY = "power.dcgm"
 STILL_UPDATES = 10
-"""So many updates with the same power are a fault, however slow they are."""
+"""Number of updates with the same power that count as a fault, however slow they are."""
 
 _INSTANT_MODELS = re.compile(
     r"\b(A100X?|A30X?|A800|CMP 170HX|V100\w*|T4G?|P100|P40|P6|P4|M60|M40|M10|M6|M4|K\d+\w*|"
@@ -43,7 +43,7 @@ class DcgmSource(MeterSource[DcgmSettings]):
     Args:
         settings: where it is; None where none is set up.
         gpus: UUIDs (a beginning is enough) or indices; None for all that match the settings' labels.
-        windows_s: by UUID, what a GPU's average power was found to average over.
+        windows_s: measured averaging times by UUID.
     """
 
     name = "dcgm"
@@ -63,30 +63,30 @@ class DcgmSource(MeterSource[DcgmSettings]):
         self._counters: dict[str, sanity.GrowingCounter] = {}
 
     def find_devices(self) -> tuple[str, list[str]]:
-        """Look once, and name the GPUs."""
+        """Read the feed once, and name the GPUs."""
         feed = self._feed()
         try:
-            found = self._select(feed.look())
+            gpus = self._select(feed.look())
         finally:
             feed.close()
-        without = sum(feeds.ENERGY not in values.fields for values in found.values())
-        reason = f"{len(found)} NVIDIA GPU(s)"
+        without = sum(feeds.ENERGY not in values.fields for values in gpus.values())
+        reason = f"{len(gpus)} NVIDIA GPU(s)"
         if without:
             reason += f", {without} without an energy counter: add {feeds.ENERGY} to the exporter's list of fields"
         reason += unchecked(self.settings.url, self.settings.verify, f"{KEY}.verify")
-        return reason, list(found)
+        return reason, list(gpus)
 
     def channels(self) -> list[SensorChannel]:
         """A channel for each GPU's power and state, and one for its energy counter."""
         settings, feed = self.settings, self._feed()
         self._connections.append(feed)
         try:
-            found = self._select(feed.look())
+            gpus = self._select(feed.look())
         except SourceError:
             self.close()
             raise
         channels: list[SensorChannel] = []
-        for uuid, values in found.items():
+        for uuid, values in gpus.items():
             if feeds.POWER in values.fields or feeds.INSTANT in values.fields:
                 channels.append(_PowerChannel(feed, uuid, settings))
                 channels[-1].metadata = averaging(uuid, _window_s(values), self._windows_s)
@@ -97,7 +97,7 @@ class DcgmSource(MeterSource[DcgmSettings]):
         return channels
 
     def describe(self) -> dict[str, Any]:
-        """Adds how the values come."""
+        """Add the kind of feed."""
         return {**super().describe(), "kind": self._settings.kind if self._settings else None}
 
     def _feed(self) -> feeds.Feed:
@@ -112,7 +112,7 @@ class DcgmSource(MeterSource[DcgmSettings]):
         return kind(settings, self.login(), () if any(uuid.isdigit() for uuid in uuids) else uuids)
 
     def _select(self, look: Look) -> dict[str, GpuValues]:
-        """The GPUs asked for, each once."""
+        """Return the selected GPUs, each once."""
         shown = {uuid: values for uuid, values in sorted(look.gpus.items()) if _has_power(values)}
         if not shown:
             raise SourceError(
@@ -123,7 +123,7 @@ class DcgmSource(MeterSource[DcgmSettings]):
             )
         if self._gpus is None:
             return shown
-        picked = [_pick(wanted, shown) for wanted in self._gpus]
+        picked = [_pick(name, shown) for name in self._gpus]
         if not picked:
             raise SourceError("power.gpus is an empty list, which asks for no GPU: write null for all")
         return {uuid: shown[uuid] for uuid in dict.fromkeys(picked)}
@@ -133,16 +133,16 @@ def _has_power(values: GpuValues) -> bool:
     return any(name in values.fields for name in (feeds.POWER, feeds.INSTANT, feeds.ENERGY))
 
 
-def _pick(wanted: str | int, shown: dict[str, GpuValues]) -> str:
-    if str(wanted).isdigit():
-        found = [uuid for uuid, values in shown.items() if values.labels.get("gpu") == str(wanted)]
+def _pick(name: str | int, shown: dict[str, GpuValues]) -> str:
+    if str(name).isdigit():
+        matches = [uuid for uuid, values in shown.items() if values.labels.get("gpu") == str(name)]
     else:
-        found = [uuid for uuid in shown if uuid.startswith(str(wanted))]
-    if len(found) != 1:
+        matches = [uuid for uuid in shown if uuid.startswith(str(name))]
+    if len(matches) != 1:
         raise SourceError(
-            f"{len(found)} GPUs there match {wanted!r} of power.gpus; write a UUID of: {', '.join(shown)}"
+            f"{len(matches)} GPUs there match {name!r} of power.gpus; write a UUID of: {', '.join(shown)}"
         )
-    return found[0]
+    return matches[0]
 
 
 class _GpuChannel(SensorChannel):

@@ -106,24 +106,24 @@ class _Bmc:
         self._command = [*settings.command, *network, "dcmi", "power", "reading"]
 
     def read(self) -> tuple[float, str | None]:
-        """Power in W, and the BMC's clock as it writes it.
+        """Read power in W, and the BMC's clock as text.
 
         Raises:
             SourceError: there is no power in the answer, or none that can be true.
         """
         answer = run_tool(self._command, timeout_s=ANSWER_TIMEOUT_S, install=_INSTALL, environment=self._environment)
-        found = _POWER.search(answer.output)
-        if found is None:
+        power = _POWER.search(answer.output)
+        if power is None:
             raise SourceError(self._trouble(answer))
         state = _STATE.search(answer.output)
         if state is not None and state[1] != "activated":
             raise SourceError(f"{self.what} says that its power measurement is {state[1]}: switch it on in the BMC")
         clock = _CLOCK.search(answer.output)
-        return sanity.power_w(float(found[1]), self.what), clock[1] if clock else None
+        return sanity.power_w(float(power[1]), self.what), clock[1] if clock else None
 
     def _trouble(self, answer: ToolOutput) -> str:
-        said = f"{answer.errors} {answer.output}"
-        if hint := next((hint for sign, hint in _HINTS if sign in said), None):
+        text = f"{answer.errors} {answer.output}"
+        if hint := next((hint for sign, hint in _HINTS if sign in text), None):
             return hint
         # Before the words are cut, since half a password would not be found.
         clean = ToolOutput(answer.code, self._without_secrets(answer.output), self._without_secrets(answer.errors))
@@ -136,7 +136,7 @@ class _Bmc:
 
 
 class _NodeChannel(SensorChannel):
-    """The power that the BMC read last. A reading that the BMC dates is given once."""
+    """The BMC's newest power. A reading that carries the BMC's time is given once."""
 
     def __init__(self, bmc: _Bmc, period_s: float) -> None:
         super().__init__("ipmi", bmc.device, "node", "sampled", period_s)
@@ -154,7 +154,7 @@ class _NodeChannel(SensorChannel):
                 self._clock_runs = True
                 break
             if not self._clock_runs:
-                break  # it dates nothing, so nobody can tell a held reading from a new one
+                break  # its readings carry no time, so a held one cannot be told from a new one
             if time.monotonic() >= until_s:
                 self._clock_runs = False
                 break
@@ -164,7 +164,7 @@ class _NodeChannel(SensorChannel):
 
 
 def _epoch_us(clock: str | None) -> int | None:
-    """The BMC's clock, which it keeps in a zone of its own; None where it is not set or written otherwise."""
+    """Return the BMC's clock, in the BMC's own time zone, in us; None if it is not set or of another format."""
     for written in _CLOCK_FORMATS:
         with contextlib.suppress(ValueError):
             moment = datetime.strptime(clock or "", written).replace(tzinfo=UTC)

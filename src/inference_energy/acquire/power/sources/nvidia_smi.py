@@ -1,7 +1,7 @@
 """GPU power through the tool nvidia-smi, for machines where Python cannot load NVIDIA's management library.
 
-One nvidia-smi in loop mode (`--query-gpu=... --format=csv,noheader,nounits -lms N`) writes a line a GPU and period;
-each GPU's channel gives the lines that it has not given yet, each at the time of its arrival. Fields and their
+One nvidia-smi in loop mode (`--query-gpu=... --format=csv,noheader,nounits -lms N`) writes a line per GPU and period;
+each GPU's channel gives its new lines, each at the time of its arrival. Fields and their
 meaning: `nvidia-smi --help-query-gpu`; options and exit codes: the manual page nvidia-smi(1).
 """
 
@@ -14,7 +14,14 @@ from typing import Any
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
 from inference_energy.acquire.power.sources.gpu_selection import select_gpus
 from inference_energy.acquire.power.sources.sanity import Capability, average_window_s, averaging, usage_window_s
-from inference_energy.acquire.power.sources.tools import Key, LineStream, StreamChannel, ToolOutput, Unread, run_tool
+from inference_energy.acquire.power.sources.tools import (
+    Key,
+    LineStream,
+    StreamChannel,
+    ToolOutput,
+    UnreadSamples,
+    run_tool,
+)
 from inference_energy.config.power import NvidiaSmiSettings
 
 DOMAIN = "gpu"
@@ -28,10 +35,10 @@ class NvidiaSmiSource(PowerSource):
     """The NVIDIA GPUs that nvidia-smi shows.
 
     Args:
-        settings: how it is called here.
+        settings: how the tool is called.
         gpus: UUIDs (a beginning is enough) or indices; None for all.
         interval_s: time between its lines.
-        windows_s: by UUID, what a GPU's average power was found to average over.
+        windows_s: measured averaging times by UUID.
     """
 
     name = "nvidia-smi"
@@ -51,7 +58,7 @@ class NvidiaSmiSource(PowerSource):
         self._stream: LineStream | None = None
 
     def find_devices(self) -> tuple[str, list[str]]:
-        """Name the GPUs that give power, or say why there are none."""
+        """Name the GPUs that give power."""
         layout = self._layout()
         alive, dead = self._alive(layout, self._values(layout))
         reason = f"{len(alive)} NVIDIA GPU(s), {' and '.join(layout.powers)}"
@@ -63,16 +70,16 @@ class NvidiaSmiSource(PowerSource):
         """Start nvidia-smi and make a channel for each GPU, once all have given a line."""
         self.close()
         layout = self._layout()
-        found = self._values(layout)
-        alive, _ = self._alive(layout, found)
-        unread = Unread()
+        values = self._values(layout)
+        alive, _ = self._alive(layout, values)
+        unread = UnreadSamples()
 
         def take(line: str, arrived_ns: int) -> bool:
-            found = layout.parse(line, arrived_ns)
-            if found is not None:
-                uuid, reading = found
+            parsed = layout.parse(line, arrived_ns)
+            if parsed is not None:
+                uuid, reading = parsed
                 unread.put((uuid, DOMAIN), reading)
-            return found is not None
+            return parsed is not None
 
         period_ms = max(1, round(1000 * self._interval_s))
         command = [*self._command, *layout.query, "-lms", str(period_ms)]
@@ -88,7 +95,7 @@ class NvidiaSmiSource(PowerSource):
         for key in keys:
             channel = StreamChannel(self.name, key, self.grade, unread, stream, line_period_s=self._interval_s)
             uuid = key[0]
-            channel.metadata = averaging(uuid, layout.window_s(uuid, found[uuid]), self._windows_s)
+            channel.metadata = averaging(uuid, layout.averaging_time_s(uuid, values[uuid]), self._windows_s)
             channels.append(channel)
         return channels
 
@@ -100,33 +107,33 @@ class NvidiaSmiSource(PowerSource):
 
     def _layout(self) -> "_Layout":
         answer = self._ask("--help-query-gpu")
-        known = set(re.findall(r'"([a-z0-9_.]+)"', answer.output))
-        if "uuid" not in known:
+        fields = set(re.findall(r'"([a-z0-9_.]+)"', answer.output))
+        if "uuid" not in fields:
             raise SourceError(f"nvidia-smi does not say what it can be asked for: {answer.words}")
-        return _Layout(known, self._capabilities() if "compute_cap" in known else {})
+        return _Layout(fields, self._capabilities() if "compute_cap" in fields else {})
 
     def _capabilities(self) -> dict[str, Capability]:
-        """Compute capability by UUID; without those that the tool does not know."""
+        """Return compute capabilities by UUID, as far as the tool knows them."""
         answer = self._ask("--query-gpu=uuid,compute_cap", "--format=csv,noheader,nounits")
         lines = [[text.strip() for text in line.split(",")] for line in answer.output.splitlines()]
-        found = {}
+        capabilities = {}
         for uuid, version in (line for line in lines if len(line) == 2):
             if match := re.fullmatch(r"(\d+)\.(\d+)", version):
-                found[uuid] = (int(match[1]), int(match[2]))
-        return found
+                capabilities[uuid] = (int(match[1]), int(match[2]))
+        return capabilities
 
     def _values(self, layout: "_Layout") -> dict[str, PowerSample]:
-        """What it shows of each GPU now."""
+        """Read each GPU once."""
         answer = self._ask(*layout.query)
-        found = dict(filter(None, (layout.parse(line, 0) for line in answer.output.splitlines())))
-        if not found:
+        values = dict(filter(None, (layout.parse(line, 0) for line in answer.output.splitlines())))
+        if not values:
             raise SourceError(f"nvidia-smi shows no GPU, it says: {answer.words}")
-        return found
+        return values
 
-    def _alive(self, layout: "_Layout", found: Mapping[str, PowerSample]) -> tuple[list[str], list[str]]:
-        """The selected GPUs that give power, and those that do not."""
-        selected = select_gpus(self._gpus, list(found))
-        alive = [uuid for uuid in selected if found[uuid].power_w]
+    def _alive(self, layout: "_Layout", values: Mapping[str, PowerSample]) -> tuple[list[str], list[str]]:
+        """Return the selected GPUs that give power, and the selected GPUs that do not."""
+        selected = select_gpus(self._gpus, list(values))
+        alive = [uuid for uuid in selected if values[uuid].power_w]
         if not alive:
             raise SourceError(f"nvidia-smi gives no power of {', '.join(selected)}: the board or its driver lacks it")
         return alive, [uuid for uuid in selected if uuid not in alive]
@@ -136,39 +143,39 @@ class NvidiaSmiSource(PowerSource):
 
 
 class _Layout:
-    """What is asked for, and how a line of the answer is read.
+    """The fields of a query, and how a line of the answer is read.
 
     `power.draw`, which older tools have alone, is the mean of 1 s or instantaneous by the GPU's architecture, and
     instantaneous in tools from before the compute capability could be asked for (--help-query-gpu).
 
     Args:
-        known: the fields that this nvidia-smi knows.
+        fields: names of the fields of this nvidia-smi.
         capabilities: compute capability by UUID, as far as it tells.
     """
 
-    def __init__(self, known: set[str], capabilities: Mapping[str, Capability]) -> None:
+    def __init__(self, fields: set[str], capabilities: Mapping[str, Capability]) -> None:
         columns: list[tuple[str, str]] = []
         for column, names in _COLUMNS.items():
-            if name := next((name for name in names if name in known), None):
+            if name := next((name for name in names if name in fields), None):
                 columns.append((column, name))
         self._usage = not any(column.startswith("power_") for column, _ in columns)
         if self._usage:
             columns.append((_USAGE, "power.draw"))
-        self._can_tell = "compute_cap" in known
+        self._can_tell = "compute_cap" in fields
         self._capabilities = capabilities
         self._columns = [column for column, _ in columns]
         self.powers = [name for _, name in columns if name.startswith("power.draw")]
         self.query = [f"--query-gpu={','.join(name for _, name in columns)}", "--format=csv,noheader,nounits"]
 
-    def window_s(self, uuid: str, reading: PowerSample) -> float | None:
-        """What a GPU's power averages over; 0 where it is instantaneous, None where nobody says."""
+    def averaging_time_s(self, uuid: str, reading: PowerSample) -> float | None:
+        """Return the averaging time of a GPU's power; 0 if it is instantaneous, None if it is unknown."""
         if reading.power_average_w is None:
             return 0.0
         capability = self._capabilities.get(uuid)
         return usage_window_s(capability) if self._usage else average_window_s(capability)
 
     def parse(self, line: str, arrived_ns: int) -> tuple[str, PowerSample] | None:
-        """The UUID and reading of a line; None where it is not a line of values."""
+        """Return UUID and reading of a line; None for a line without values."""
         texts = [text.strip() for text in line.split(",")]
         if len(texts) != len(self._columns):
             return None
@@ -185,12 +192,12 @@ class _Layout:
         if _USAGE in values:
             instant = not self._can_tell or usage_window_s(self._capabilities.get(uuid)) == 0.0
             values["power_instant_w" if instant else "power_average_w"] = values.pop(_USAGE)
-        # The read itself happened inside the tool: its duration is not known, and no time of ours was spent.
+        # The read happened inside the tool: its duration is unknown.
         return uuid, PowerSample(timestamp_ns=arrived_ns, read_latency_us=0.0, **values)
 
 
 def _missing(text: str) -> bool:
-    """[N/A], [Not Supported], [Unknown Error], [GPU requires reset], ...: whatever stands in brackets is no value."""
+    """Return whether a text is no value: [N/A], [Not Supported], [GPU requires reset] or anything else in brackets."""
     return text.startswith("[") or text in ("", "N/A")
 
 
@@ -202,7 +209,7 @@ def _finite(text: str) -> float:
 
 
 def _epoch_us(text: str) -> int:
-    """The tool's wall-clock time, written in UTC because the tool runs with TZ=UTC."""
+    """Return the tool's wall-clock time in Unix us; it is in UTC because the tool runs with TZ=UTC."""
     moment = datetime.strptime(text, "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=UTC)
     return round(moment.timestamp() * 1e6)
 
@@ -219,7 +226,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "temperature_c": ("temperature.gpu",),
     "clocks_event_reasons": ("clocks_event_reasons.active", "clocks_throttle_reasons.active"),
 }
-"""Where each column comes from: the first of these names that the tool knows."""
+"""Field of each column: the first of these names that the tool knows."""
 
 _CONVERT: dict[str, Callable[[str], int | float]] = {
     "driver_timestamp_us": _epoch_us,

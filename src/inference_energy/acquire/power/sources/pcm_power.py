@@ -14,7 +14,14 @@ import re
 from dataclasses import dataclass
 
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
-from inference_energy.acquire.power.sources.tools import Key, LineStream, StreamChannel, ToolOutput, Unread, run_tool
+from inference_energy.acquire.power.sources.tools import (
+    Key,
+    LineStream,
+    StreamChannel,
+    ToolOutput,
+    UnreadSamples,
+    run_tool,
+)
 from inference_energy.config.power import PcmPowerSettings
 
 PROBE_S = 0.5
@@ -64,7 +71,7 @@ class PcmPowerSource(PowerSource):
         self._stream: LineStream | None = None
 
     def find_devices(self) -> tuple[str, list[str]]:
-        """Let pcm-power write one block; name what it counts, or say why it counts nothing."""
+        """Let pcm-power write one block, and name its counters."""
         alive, dead = self._alive()
         reason = f"{len(alive)} energy counter(s)"
         if dead:
@@ -106,12 +113,12 @@ class PcmPowerSource(PowerSource):
             self._stream = None
 
     def _alive(self) -> tuple[list[Key], list[Key]]:
-        """The counters that count, and those that read zero."""
+        """Return the counters that count, and the counters that read zero."""
         answer = self._probe()
         lines = [line for line in map(_parse, answer.output.splitlines()) if line is not None]
         if not lines:
-            everything = f"{answer.errors} {answer.output}"
-            raise SourceError(_hint(everything) or f"pcm-power gives no energy, it says: {answer.words}")
+            output = f"{answer.errors} {answer.output}"
+            raise SourceError(_hint(output) or f"pcm-power gives no energy, it says: {answer.words}")
         alive = list(dict.fromkeys(line.key for line in lines if line.energy_j > 0))
         if not alive:
             raise SourceError(
@@ -125,47 +132,47 @@ class PcmPowerSource(PowerSource):
 
 
 class _Blocks:
-    """Follows the blocks and adds up each counter's energy.
+    """Reads the blocks and adds up each counter's energy.
 
-    The sum starts again from zero where a block or a line of it was lost: the energy in between is unknown, and a sum
-    that goes back is known to be broken, while one that is merely too small is not.
+    The sum starts again from zero after a lost block or line: the energy in between is unknown, and a sum that
+    decreases is recognized as broken, while a sum that is only too small is not.
     """
 
     def __init__(self) -> None:
-        self.unread = Unread()
+        self.unread = UnreadSamples()
         self._block = 0
         self._sums: dict[Key, tuple[int, float]] = {}
 
     def restart(self) -> None:
-        """The tool was started: what flowed since its last block is lost."""
+        """Note a start of the tool: the energy since its last block is lost."""
         self._block += 1
 
     def take(self, line: str, arrived_ns: int) -> bool:
-        """Use one line, if it is one of the format above."""
+        """Use a line of the format above; return whether it is one."""
         if _BLOCK.match(line):
             self._block += 1
             return True
-        found = _parse(line)
-        if found is None:
+        parsed = _parse(line)
+        if parsed is None:
             return False
-        if found.key not in self._sums:
-            energy_j = found.energy_j
+        if parsed.key not in self._sums:
+            energy_j = parsed.energy_j
         else:
-            block, sum_j = self._sums[found.key]
-            energy_j = sum_j + found.energy_j if block == self._block - 1 else 0.0
-        self._sums[found.key] = (self._block, energy_j)
-        reading = PowerSample(arrived_ns, 0.0, power_average_w=found.power_w, energy_counter_j=energy_j)
-        self.unread.put(found.key, reading)
+            block, sum_j = self._sums[parsed.key]
+            energy_j = sum_j + parsed.energy_j if block == self._block - 1 else 0.0
+        self._sums[parsed.key] = (self._block, energy_j)
+        reading = PowerSample(arrived_ns, 0.0, power_average_w=parsed.power_w, energy_counter_j=energy_j)
+        self.unread.put(parsed.key, reading)
         return True
 
 
 def _parse(line: str) -> _Line | None:
-    found = _ENERGY.match(line)
-    if found is None:
+    match = _ENERGY.match(line)
+    if match is None:
         return None
-    domain = "dram" if found["dram"] else "cpu_package"
+    domain = "dram" if match["dram"] else "cpu_package"
     # Named as powercap names them, so that a package that both sources see counts once.
-    return _Line((f"package-{found['socket']}", domain), float(found["joules"]), float(found["watts"]))
+    return _Line((f"package-{match['socket']}", domain), float(match["joules"]), float(match["watts"]))
 
 
 def _named(key: Key) -> str:
@@ -173,8 +180,8 @@ def _named(key: Key) -> str:
     return f"{device} ({domain})"
 
 
-def _hint(said: str) -> str | None:
-    return next((hint for sign, hint in _HINTS if sign in said), None)
+def _hint(text: str) -> str | None:
+    return next((hint for sign, hint in _HINTS if sign in text), None)
 
 
 def _explained(stream: LineStream) -> str:

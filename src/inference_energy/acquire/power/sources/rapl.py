@@ -26,9 +26,9 @@ _PERMISSION = (
 
 
 class CounterAccumulator:
-    """Adds up a counter that starts again from zero after `range_uj`.
+    """Adds up a counter that wraps to zero after `range_uj`.
 
-    Right as long as it is read more than once a turn: a range of 262 kJ lasts 17 minutes at 250 W.
+    It must be read more than once per wrap: a range of 262 kJ lasts 17 minutes at 250 W.
     """
 
     def __init__(self, range_uj: int) -> None:
@@ -37,7 +37,7 @@ class CounterAccumulator:
         self._total_uj = 0
 
     def add(self, counter_uj: int) -> float:
-        """Take the next value of the counter in uJ; returns the energy since the first one in J."""
+        """Add the next value of the counter in uJ; return the energy in J since the first one."""
         if self._last_uj is not None:
             step_uj = counter_uj - self._last_uj
             self._total_uj += step_uj if step_uj >= 0 else step_uj + self._range_uj
@@ -71,8 +71,8 @@ class RaplSource(PowerSource):
 
     Args:
         root: the powercap folder.
-        settle_s: how long a counter has to show that it moves.
-        sleep: waits between two looks at the counters.
+        settle_s: time within which a counter must move.
+        sleep: waits between two reads of the counters.
     """
 
     name = "rapl"
@@ -86,7 +86,7 @@ class RaplSource(PowerSource):
         self._sleep = sleep
 
     def find_devices(self) -> tuple[str, list[str]]:
-        """Name the counters that move, or say why there are none."""
+        """Name the counters that move."""
         alive, dead = self._alive()
         devices = [f"{zone.device} ({zone.domain})" for zone in alive]
         left_out = [f"{zone.device} ({zone.domain})" for zone in dead]
@@ -101,28 +101,28 @@ class RaplSource(PowerSource):
         return [_ZoneChannel(zone) for zone in alive]
 
     def _alive(self) -> tuple[list[Zone], list[Zone]]:
-        """The zones whose counter moves, and the others: a frozen counter is an error, not a zero."""
+        """Return the zones whose counter moves, and the others: a frozen counter is an error, not a zero."""
         zones = find_zones(self._root)
         first = [zone.counter_uj() for zone in zones]
         moved = [False] * len(zones)
-        looks = 10
-        for _ in range(looks):
-            self._sleep(self._settle_s / looks)
+        reads = 10
+        for _ in range(reads):
+            self._sleep(self._settle_s / reads)
             moved = [was or zone.counter_uj() != start for was, zone, start in zip(moved, zones, first, strict=True)]
             if all(moved):
                 break
         alive = [zone for zone, moves in zip(zones, moved, strict=True) if moves]
         if not alive:
-            zero = not any(first)
+            all_zero = not any(first)
             raise SourceError(
-                f"the RAPL counters {'read zero' if zero else 'do not move'}, as in a virtual machine whose host "
+                f"the RAPL counters {'read zero' if all_zero else 'do not move'}, as in a virtual machine whose host "
                 "hides them: measure on the host"
             )
         return alive, [zone for zone, moves in zip(zones, moved, strict=True) if not moves]
 
 
 def find_zones(root: Path) -> list[Zone]:
-    """The zones to log, none inside another of the same domain and none twice, in the order of their numbers.
+    """Return the zones to log by number, each once and none inside another of the same domain.
 
     Raises:
         SourceError: there are none.

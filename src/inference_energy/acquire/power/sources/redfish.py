@@ -1,18 +1,15 @@
-"""A BMC that is logged in to: HTTP basic authentication, or a session where the BMC refuses that.
+"""Power of the whole machine from its baseboard management controller (BMC), by Redfish.
 
-A BMC that is logged in to: HTTP basic authentication, or a session where the BMC refuses that.
+Each chassis gives one of: `EnvironmentMetrics` (`PowerWatts.Reading`, `EnergykWh.Reading` or `EnergyJoules.Reading`),
+the older `Power` (`PowerControl[].PowerConsumedWatts`), or the sum of `InputPowerWatts.Reading` over the power supplies
+of `PowerSubsystem`. Source: DMTF DSP0268, Redfish Data Model Specification.
 
-Basic authentication leaves nothing behind when the sampler is killed; a BMC has few sessions, so one is opened only
-where it must be, and closed at the end. Source: DMTF DSP0266, Redfish Specification, "Authentication".
-
-Power of the machine from its baseboard management controller (BMC), by Redfish.
-
-Of each chassis one of: `EnvironmentMetrics` (`PowerWatts.Reading`, `EnergykWh.Reading` or `EnergyJoules.Reading`), the
-older `Power` (`PowerControl[].PowerConsumedWatts`), or the sum of `InputPowerWatts.Reading` over the power supplies of
-`PowerSubsystem`. Source: DMTF DSP0268, Redfish Data Model Specification; DSP0266 for logging in.
-
-A BMC is no calibrated meter, and updates its reading every one to several seconds without saying when: the grade is
+A BMC is no calibrated meter, and updates its reading every one to several seconds without a timestamp, so the grade is
 `sampled`. A chassis within another, such as a GPU tray, is measured by the outer one too: the two must not be added.
+
+Login is by HTTP basic authentication, or by a session if the BMC refuses that. Basic authentication leaves nothing
+behind when the sampler is killed; a BMC has few sessions, so one is opened only if it must be, and closed at the end.
+Source: DMTF DSP0266, Redfish Specification, "Authentication".
 """
 
 import math
@@ -37,17 +34,17 @@ REFUSED_S = 300.0
 
 
 class Refusal:
-    """When a BMC last refused the credentials; one for all connections to it."""
+    """The time of a BMC's last refusal of the credentials, shared by all connections to it."""
 
     def __init__(self) -> None:
         self._until_s = 0.0
 
     def note(self) -> None:
-        """It refused them now."""
+        """Note a refusal now."""
         self._until_s = time.monotonic() + REFUSED_S
 
     def holds(self) -> bool:
-        """Whether it is too early to try again."""
+        """Return whether it is too early to try again."""
         return time.monotonic() < self._until_s
 
 
@@ -90,7 +87,7 @@ class Bmc:
         return decoded(answer, self._client.where(path))
 
     def hurry(self, seconds: float) -> None:
-        """Let all requests from now on, together, take this long, until told anew."""
+        """Limit the total time of all following requests, until the next call."""
         self._until_s = time.monotonic() + seconds
 
     def close(self) -> None:
@@ -143,9 +140,9 @@ KEY = "power.redfish"
 CHASSIS = "/redfish/v1/Chassis"
 LONGEST_READ_S = 4.0
 STILL_LIMIT_S = 600.0
-"""A BMC tells whole watts, some of them smoothed and updated every ten seconds."""
+"""A BMC gives whole watts, which some smooth and update every ten seconds."""
 _PARTS = ("CPU", "Memory", "GPU", "Accelerator", "ASIC", "FPGA", "StorageDevice", "NetworkingDevice", "Fan")
-"""Physical contexts of a `PowerControl` that stand for a part of the chassis."""
+"""Physical contexts of a `PowerControl` that covers only a part of the chassis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +195,7 @@ class RedfishSource(MeterSource[RedfishSettings]):
         return reason, [chassis.id for chassis in taken]
 
     def channels(self) -> list[SensorChannel]:
-        """One channel a chassis, each with a connection of its own."""
+        """Open one channel per chassis, each with a connection of its own."""
         settings = self.settings
         bmcs = [self._open()]
         try:
@@ -213,7 +210,7 @@ class RedfishSource(MeterSource[RedfishSettings]):
         ]
 
     def describe(self) -> dict[str, Any]:
-        """Adds how each chassis is read, and which lies within which."""
+        """Add how each chassis is read, and which chassis contains it."""
         return {
             **super().describe(),
             "chassis": {chassis.id: {"how": chassis.how, "within": chassis.within} for chassis in self._chassis},
@@ -236,33 +233,33 @@ class RedfishSource(MeterSource[RedfishSettings]):
         return Bmc(settings.endpoint, login, settings.verify, f"{KEY}.verify", self._refusal)
 
 
-def find_chassis(bmc: Bmc, wanted: list[str] | None) -> tuple[list[Chassis], dict[str, str]]:
-    """The chassis to log, and those left out with the one that is logged and holds them.
+def find_chassis(bmc: Bmc, names: list[str] | None) -> tuple[list[Chassis], dict[str, str]]:
+    """Return the chassis to log, and the ids of those left out, each with the id of the logged chassis around it.
 
     Raises:
         SourceError: a named one is missing or gives no power, or none gives any.
     """
     tree = _Tree(bmc)
-    for name in wanted or []:
+    for name in names or []:
         if name not in tree.paths:
             raise SourceError(f"{KEY}.chassis names {name!r}: the BMC has {', '.join(tree.paths)}")
-    around = {name: tree.around(name) for name in wanted or tree.paths}
-    found: dict[str, Chassis] = {}
+    around = {name: tree.around(name) for name in names or tree.paths}
+    chosen: dict[str, Chassis] = {}
     inner: dict[str, str] = {}
     # From the outside in: a BMC of a GPU machine has tens of chassis, and each question takes it long.
     for name in sorted(around, key=lambda name: len(around[name])):
-        within = next((outer for outer in around[name] if outer in found), None)
-        if within is not None and not wanted:
+        within = next((outer for outer in around[name] if outer in chosen), None)
+        if within is not None and not names:
             inner[name] = within
             continue
         meter = _meter(bmc, tree.paths[name], tree.document(name))
         if meter is not None:
-            found[name] = Chassis(name, within, *meter)
-        elif wanted:
+            chosen[name] = Chassis(name, within, *meter)
+        elif names:
             raise SourceError(f"chassis {name} gives no power now: leave it out of {KEY}.chassis, or switch it on")
-    if not found:
+    if not chosen:
         raise SourceError(f"none of the chassis {', '.join(tree.paths)} gives its power now")
-    return list(found.values()), inner
+    return list(chosen.values()), inner
 
 
 class _Tree:
@@ -291,7 +288,7 @@ class _Tree:
 
 
 def _meter(bmc: Bmc, path: str, document: Any) -> tuple[str, Callable[[Bmc], tuple[float, float | None]]] | None:
-    """How a chassis is read: the first way that gives a power now."""
+    """Return how a chassis is read: the first way that gives a power now."""
 
     def environment(bmc: Bmc) -> tuple[float, float | None]:
         metrics = bmc.json(_link(document, "EnvironmentMetrics") or f"{path}/EnvironmentMetrics")

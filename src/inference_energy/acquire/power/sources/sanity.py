@@ -1,13 +1,9 @@
-"""Checks of what an outside device says: a number that cannot be a machine's power or energy does not pass.
+"""Sanity checks of readings from outside devices, and the averaging time of an NVIDIA GPU's power by architecture.
 
-Checks of what an outside device says: a number that cannot be a machine's power or energy does not pass.
-
-What an NVIDIA GPU's power averages over, by its architecture.
-
-"On Ampere (except GA100) or newer GPUs, the API returns power averaged over 1 sec interval. On GA100 and older
-architectures, instantaneous power is returned." (NVML API reference, nvmlDeviceGetPowerUsage.) Of nvidia-smi's
-`power.draw` and of DCGM_FI_DEV_POWER_USAGE the same holds, which are made of that call. POWER_AVERAGE, field 185, is
-documented for the former only.
+Averaging time: "On Ampere (except GA100) or newer GPUs, the API returns power averaged over 1 sec interval. On GA100
+and older architectures, instantaneous power is returned." (NVML API reference, nvmlDeviceGetPowerUsage.) nvidia-smi's
+`power.draw` and DCGM_FI_DEV_POWER_USAGE are made of that call, so the same holds for them. POWER_AVERAGE, field 185, is
+documented for newer GPUs only.
 """
 
 import math
@@ -24,21 +20,21 @@ STUCK_AFTER_S = 150.0
 
 
 def number(value: Any) -> float | None:
-    """The value where it is a finite number, else None; True and "12" are no numbers."""
+    """Return a finite number as float, anything else as None; True and "12" are no numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def power_w(value: Any, what: str) -> float:
-    """A power in W, for a machine or a GPU that is switched on.
+    """Return a plausible power in W of a machine or GPU that is switched on.
 
     Args:
-        value: what the device said, in W.
-        what: names the reading in the message.
+        value: the device's reading in W.
+        what: name of the reading, for messages.
 
     Raises:
-        SourceError: it is no number, or is zero, negative or beyond any machine.
+        SourceError: the reading is no number, or is zero, negative or beyond any machine.
     """
     watts = number(value)
     if watts is None:
@@ -53,13 +49,13 @@ def power_w(value: Any, what: str) -> float:
 
 
 class GrowingCounter:
-    """Passes a device's energy counter on for as long as it only grows.
+    """Passes a device's energy counter through until it decreases.
 
-    Once it went back, the energy in between is unknown and the counter is given up; the power is still good. It belongs
-    to the source, not to the channel: what is opened anew within one log must not begin again.
+    After a decrease the energy in between is unknown, so the counter is given up; the power is still good. The object
+    belongs to the source, not to the channel: a channel that is reopened within one log must not begin again.
 
     Args:
-        what: names the counter in messages.
+        what: name of the counter, for messages.
         watched: whether a counter that stands still while power flows is an error.
     """
 
@@ -70,10 +66,10 @@ class GrowingCounter:
         self._given_up = False
         self._last_ns = 0
         self._moved_ns = 0
-        self._due_j = 0.0
+        self._expected_j = 0.0
 
     def add(self, energy_j: float | None, power_w: float, timestamp_ns: int) -> float | None:
-        """Take the next value in J, with the power in W at the same time; returns it, or None where there is none.
+        """Check the next value in J against the power in W at the same time; return it, or None where there is none.
 
         Raises:
             SourceError: the counter went back, or stands still although power flows.
@@ -89,11 +85,11 @@ class GrowingCounter:
                 "from here on"
             )
         if last_j is None or energy_j > last_j:
-            self._moved_ns, self._due_j = timestamp_ns, 0.0
+            self._moved_ns, self._expected_j = timestamp_ns, 0.0
             return energy_j
-        self._due_j += power_w * (timestamp_ns - last_ns) / 1e9
+        self._expected_j += power_w * (timestamp_ns - last_ns) / 1e9
         still_s = (timestamp_ns - self._moved_ns) / 1e9
-        if self._watched and self._due_j > STUCK_AFTER_J and still_s > STUCK_AFTER_S:
+        if self._watched and self._expected_j > STUCK_AFTER_J and still_s > STUCK_AFTER_S:
             raise SourceError(f"{self._what} has not moved for {still_s:.0f} s at {power_w:g} W: the meter is stuck")
         return energy_j
 
@@ -106,27 +102,27 @@ GA100: Capability = (8, 0)
 
 
 def usage_window_s(capability: Capability | None) -> float | None:
-    """Of the power usage: 1 s, or 0 where it is instantaneous; None where the capability is not known."""
+    """Return the averaging time of the power usage: 1 s, 0 if instantaneous, None if the capability is unknown."""
     if capability is None:
         return None
     return AVERAGE_S if capability > GA100 else 0.0
 
 
 def average_window_s(capability: Capability | None) -> float | None:
-    """Of POWER_AVERAGE: 1 s; None on a GPU that is not documented to have it, and answers all the same."""
+    """Return the averaging time of POWER_AVERAGE: 1 s; None on a GPU that answers without documented support."""
     return None if capability is not None and capability <= GA100 else AVERAGE_S
 
 
-def averaging(device: str, by_architecture_s: float | None, found_s: Mapping[str, float]) -> dict[str, Any]:
-    """What a channel says of its average readings.
+def averaging(device: str, by_architecture_s: float | None, measured_s: Mapping[str, float]) -> dict[str, Any]:
+    """Return the metadata about a channel's averaging time.
 
     Args:
         device: the GPU's UUID.
-        by_architecture_s: what the architecture says.
-        found_s: by UUID, what characterising a GPU found; it goes before.
+        by_architecture_s: averaging time by the GPU's architecture.
+        measured_s: averaging times from `inference-energy characterize`, by UUID; they take precedence.
     """
-    if by_architecture_s != 0.0 and device in found_s:
-        return {AVERAGING_WINDOW_S: found_s[device], "averaging_basis": "characterisation"}
+    if by_architecture_s != 0.0 and device in measured_s:
+        return {AVERAGING_WINDOW_S: measured_s[device], "averaging_basis": "characterisation"}
     if by_architecture_s is None:
         return {AVERAGING_WINDOW_S: None}
     return {AVERAGING_WINDOW_S: by_architecture_s, "averaging_basis": "architecture"}

@@ -1,11 +1,7 @@
-"""One call of a command-line tool, with a time limit; what goes wrong leaves as `SourceError`.
+"""Command line tools as sources: called once with a time limit, or kept running for their stream of lines.
 
-One call of a command-line tool, with a time limit; what goes wrong leaves as `SourceError`.
-
-A command-line tool that writes readings by itself: kept running, its lines handed on with their time of arrival.
-
-The tool is started again when it ends, after a pause that doubles as long as it gives nothing. Its readings wait in
-`Unread` until their `StreamChannel` gives them on.
+A tool that streams is started again when it ends, after a pause that doubles until it gives readings again. Its
+readings wait in `UnreadSamples` for their `StreamChannel`. All that goes wrong leaves as `SourceError`.
 """
 
 import contextlib
@@ -26,7 +22,7 @@ MAX_WORDS = 300
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What the tool wrote and its exit code."""
+    """Output and exit code of a tool."""
 
     code: int
     output: str
@@ -34,7 +30,7 @@ class ToolOutput:
 
     @property
     def words(self) -> str:
-        """What it said, for an error: standard error, else the output."""
+        """The end of its standard error, else of its output, for messages."""
         return shortened(self.errors) or shortened(self.output) or f"nothing, and ended with exit code {self.code}"
 
 
@@ -46,7 +42,7 @@ def run_tool(
     Args:
         command: the tool and its arguments; no secrets, since every user sees them.
         timeout_s: when to kill it.
-        install: what to do where the tool is missing.
+        install: remedy for a missing tool, for the message.
         environment: as for `tool_environment`.
 
     Raises:
@@ -70,9 +66,10 @@ def run_tool(
 
 
 def tool_environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """The environment of a tool whose output is parsed: this process', in English and in UTC.
+    """Return the environment of a tool whose output is parsed: that of this process, in English and in UTC.
 
-    Our own variables stay out: some hold the passwords of other devices. Of `changes`, None removes a variable.
+    The toolkit's own variables are left out, because some hold passwords of other devices. None in `changes` removes a
+    variable.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("INFERENCE_ENERGY_")}
     environment: dict[str, str | None] = {**inherited, "LC_ALL": "C", "TZ": "UTC", **(changes or {})}
@@ -80,7 +77,7 @@ def tool_environment(changes: Mapping[str, str | None] | None = None) -> dict[st
 
 
 def not_started(tool: str, install: str, error: OSError) -> str:
-    """Why a tool did not start, and what to do."""
+    """Return why a tool did not start, and the remedy."""
     if isinstance(error, FileNotFoundError):
         return f"the command {tool} is not here: {install}"
     if isinstance(error, PermissionError):
@@ -89,7 +86,7 @@ def not_started(tool: str, install: str, error: OSError) -> str:
 
 
 def shortened(text: str) -> str:
-    """The text on one line, cut to its end where it is long: tools say last what stopped them."""
+    """Return the text on one line, only its end if it is long, because tools write the cause last."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_WORDS else "..." + line[-MAX_WORDS:]
 
@@ -148,7 +145,7 @@ class LineStream:
 
     @property
     def down(self) -> str | None:
-        """Why the tool ended or did not start; None from its first useful line on."""
+        """Why the tool ended or did not start; None after its first useful line."""
         return self._down
 
     def start(self) -> None:
@@ -156,7 +153,7 @@ class LineStream:
         self._thread.start()
 
     def why_silent(self) -> str:
-        """Why there are no new readings, for an error."""
+        """Return why there are no new readings, for a message."""
         if self._down is not None:
             return f"{self._down}; it is started again"
         words = shortened(" ".join(self._words))
@@ -165,12 +162,12 @@ class LineStream:
         return f"{self._name} runs, but writes nothing about it" + (f"; it said: {words}" if words else "")
 
     def close(self, timeout_s: float = 3.0) -> None:
-        """End the tool. It is asked to first, then killed."""
+        """Terminate the tool; kill it after a timeout."""
         with self._lock:
             self._closing.set()
             process = self._process
         if process is not None:
-            # A tool under sudo cannot be ended from here: it ends at its next line, when nobody reads it any more.
+            # A tool under sudo cannot be signaled from here: it ends at its next line, which nobody reads.
             with contextlib.suppress(PermissionError):
                 process.terminate()
                 try:
@@ -188,7 +185,7 @@ class LineStream:
             self._closing.wait(pause_s)
 
     def _run(self) -> bool:
-        """Run the tool to its end; whether it gave anything."""
+        """Run the tool to its end; return whether it gave a useful line."""
         pipe = subprocess.PIPE
         with self._lock:
             if self._closing.is_set():
@@ -236,7 +233,7 @@ class LineStream:
                 self._words.append(line)
 
 
-class Unread:
+class UnreadSamples:
     """Readings by device and domain, each given once, in order. Safe between threads."""
 
     def __init__(self) -> None:
@@ -245,14 +242,14 @@ class Unread:
         self._changed = threading.Condition()
 
     def put(self, key: Key, reading: PowerSample) -> None:
-        """Add a reading; of more than a thousand that nobody took, the oldest is lost."""
+        """Add a reading; of more than `MOST_UNREAD` readings the oldest is dropped."""
         with self._changed:
             self._readings[key].append(reading)
             self._seen.add(key)
             self._changed.notify_all()
 
     def take(self, key: Key, wait_s: float = 0.0) -> list[PowerSample]:
-        """All readings of a key since the last call, oldest first; waits so long for one where there is none."""
+        """Return the readings of a key since the last call, oldest first; wait up to `wait_s` for a first one."""
         with self._changed:
             self._changed.wait_for(lambda: self._readings[key], wait_s)
             taken = list(self._readings[key])
@@ -260,7 +257,7 @@ class Unread:
             return taken
 
     def wait_for(self, keys: Collection[Key], timeout_s: float, give_up: Callable[[], bool]) -> set[Key]:
-        """Wait until each key had a reading, or until `give_up`; returns the keys that had none."""
+        """Wait until each key had a reading, or until `give_up`; return the keys without one."""
         until_s = time.monotonic() + timeout_s
         with self._changed:
             while not self._seen.issuperset(keys) and time.monotonic() < until_s and not give_up():
@@ -269,17 +266,17 @@ class Unread:
 
 
 class StreamChannel(SensorChannel):
-    """The readings of one device and domain out of a stream.
+    """The readings of one device and domain in a stream.
 
     Args:
         source: name of the source.
         key: device and domain.
-        grade: as of `Channel`.
+        grade: see `SensorChannel`.
         unread: where the stream puts the readings.
         stream: the tool.
         line_period_s: how often the tool gives a reading.
-        period_s: as of `Channel`.
-        why_silent: explains a silence; the stream's own words where it is None.
+        period_s: see `SensorChannel`.
+        why_silent: explains a silence; None uses the stream's own explanation.
     """
 
     def __init__(
@@ -287,7 +284,7 @@ class StreamChannel(SensorChannel):
         source: str,
         key: Key,
         grade: str,
-        unread: Unread,
+        unread: UnreadSamples,
         stream: LineStream,
         *,
         line_period_s: float,
@@ -302,7 +299,7 @@ class StreamChannel(SensorChannel):
         self._last_s = time.monotonic()
 
     def read(self) -> PowerSample:
-        """The newest reading that was not given yet, waiting for one."""
+        """Wait for new readings and return the newest."""
         wait_s = min(self._patience_s, LONGEST_WAIT_S)
         readings = self._unread.take(self._key, wait_s)
         if not readings:
@@ -310,7 +307,7 @@ class StreamChannel(SensorChannel):
         return self._good(readings)[-1]
 
     def read_many(self) -> list[PowerSample]:
-        """All readings that were not given yet, without waiting; none where the next is not due yet."""
+        """Return all new readings without waiting."""
         readings = self._unread.take(self._key)
         now_s = time.monotonic()
         if readings:
@@ -321,7 +318,7 @@ class StreamChannel(SensorChannel):
         return []
 
     def _good(self, readings: list[PowerSample]) -> list[PowerSample]:
-        """Those with a power above zero: a device that is on draws some."""
+        """Return the readings with a power above zero, because a device that is on draws some."""
         good = [reading for reading in readings if reading.power_w]
         if good:
             return good

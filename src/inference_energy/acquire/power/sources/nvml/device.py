@@ -1,14 +1,8 @@
-"""NVML's errors, as the sources that read it tell them: `SourceError` with what to do where that is known.
+"""NVIDIA GPUs as NVML lists them: selection, MIG instances, compute capability, and NVML's errors with their remedies.
 
-NVML's errors, as the sources that read it tell them: `SourceError` with what to do where that is known.
-
-MIG: a GPU partitioned into instances, which have no power of their own.
-
-NVML's power and energy counter are those of the whole card; an instance's UUID leads to its card. Only those instances
-are listed that this process may see, as in a container that was given some. Source: NVML API reference, "Multi Instance
-GPU Management".
-
-Which of the NVIDIA GPUs here are meant, and what has to be known of each before it is read.
+A GPU partitioned into instances (MIG) has power and an energy counter of the whole card only; an instance's UUID leads
+to its card. NVML lists only the instances that this process may see, such as those given to its container. Source: NVML
+API reference, "Multi Instance GPU Management".
 """
 
 import os
@@ -33,12 +27,12 @@ _HINTS = {
 
 
 def unsupported(nvml: Any, code: int) -> bool:
-    """Whether an error code says that this GPU or driver lacks what was asked for."""
+    """Return whether an error code means that this GPU or driver lacks the quantity."""
     return code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_INVALID_ARGUMENT)
 
 
 def supported(nvml: Any, call: Callable[[], Any]) -> bool:
-    """False only where the GPU says that it lacks this; a passing error means that it is worth asking again."""
+    """Return False only if the GPU lacks the quantity; after a passing error it is worth trying again."""
     try:
         call()
     except nvml.NVMLError as error:
@@ -47,7 +41,7 @@ def supported(nvml: Any, call: Callable[[], Any]) -> bool:
 
 
 def source_error(nvml: Any, error: Any, doing: str) -> SourceError:
-    """The `SourceError` for an `NVMLError`."""
+    """Return the `SourceError` for an `NVMLError`."""
     hint = next((text for name, text in _HINTS.items() if getattr(nvml, name) == error.value), None)
     return SourceError(hint or f"{doing}: NVML says {str(error)!r}")
 
@@ -66,15 +60,15 @@ PREFIX = "MIG-"
 
 @dataclass(frozen=True)
 class Instance:
-    """One MIG device: its handle, UUID and profile, such as `1g.10gb`; an unknown profile is `?`."""
+    """A MIG instance: its handle, UUID and profile, such as `1g.10gb`; an unknown profile is `?`."""
 
     handle: Any
     uuid: str
     profile: str
 
 
-def instances_of(nvml: Any, handle: Any) -> tuple[Instance, ...] | None:
-    """The instances of a card that can be seen from here; None where it is not partitioned, or does not say."""
+def list_instances(nvml: Any, handle: Any) -> tuple[Instance, ...] | None:
+    """Return the visible instances of a card; None if it is not partitioned, or its mode cannot be read."""
     try:
         mode, _ = nvml.nvmlDeviceGetMigMode(handle)
         if mode != nvml.NVML_DEVICE_MIG_ENABLE:
@@ -82,31 +76,33 @@ def instances_of(nvml: Any, handle: Any) -> tuple[Instance, ...] | None:
         most = int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))
     except nvml.NVMLError:
         return None
-    found = []
+    instances = []
     for index in range(most):
         try:
-            one = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-            found.append(Instance(one, str(nvml.nvmlDeviceGetUUID(one)), _profile(nvml, one)))
-        except nvml.NVMLError:  # there is none of this number, or it may not be seen
+            instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            instances.append(Instance(instance, str(nvml.nvmlDeviceGetUUID(instance)), _profile(nvml, instance)))
+        except nvml.NVMLError:  # no instance has this number, or it is not visible
             continue
-    return tuple(found)
+    return tuple(instances)
 
 
 def named_in(text: str, instances: Iterable[Instance]) -> list[str]:
-    """The UUIDs of those instances that a value of CUDA_VISIBLE_DEVICES names, by a beginning as there."""
+    """Return the UUIDs of the instances that a value of CUDA_VISIBLE_DEVICES names, if only by a prefix."""
     words = [word.strip() for word in text.split(",")]
     return [
-        one.uuid for one in instances if any(word.startswith(PREFIX) and one.uuid.startswith(word) for word in words)
+        instance.uuid
+        for instance in instances
+        if any(word.startswith(PREFIX) and instance.uuid.startswith(word) for word in words)
     ]
 
 
 def _profile(nvml: Any, handle: Any) -> str:
-    """The end of its name, as in `NVIDIA H100 80GB HBM3 MIG 1g.10gb`."""
+    """Return the end of an instance's name, such as `1g.10gb` of `NVIDIA H100 80GB HBM3 MIG 1g.10gb`."""
     try:
-        _, found, profile = str(nvml.nvmlDeviceGetName(handle)).partition(" MIG ")
+        _, separator, profile = str(nvml.nvmlDeviceGetName(handle)).partition(" MIG ")
     except nvml.NVMLError:
         return "?"
-    return profile if found else "?"
+    return profile if separator else "?"
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,10 @@ class Card:
     """A whole GPU.
 
     Attributes:
-        uuid, handle: its own, never those of an instance.
-        capability: compute capability; None where it cannot be had.
-        instances: where it is partitioned, those that can be seen; else None.
-        used: UUIDs of those instances that the job was given, as far as that is known.
+        uuid, handle: of the whole card, never of an instance.
+        capability: compute capability; None if it cannot be read.
+        instances: visible instances of a partitioned card; None for others.
+        used: UUIDs of the instances that the job was given, as far as known.
     """
 
     uuid: str
@@ -126,28 +122,28 @@ class Card:
     instances: tuple[Instance, ...] | None = None
     used: tuple[str, ...] = ()
 
-    def about(self) -> dict[str, Any]:
-        """What the log's metadata says of the card: see `contracts.power`."""
+    def metadata(self) -> dict[str, Any]:
+        """Return the card's part of the log's metadata, see `contracts.power`."""
         if self.instances is None:
             return {}
-        listed = [{"uuid": one.uuid, "profile": one.profile} for one in self.instances]
+        listed = [{"uuid": instance.uuid, "profile": instance.profile} for instance in self.instances]
         return {MIG: {"instances": listed, "used": list(self.used)}}
 
-    def words(self) -> str | None:
-        """What a partitioned card needs said of it."""
+    def partition_text(self) -> str | None:
+        """Return a sentence about a partitioned card, None for others."""
         if self.instances is None:
             return None
-        profiles = ", ".join(one.profile for one in self.instances) or "none that can be seen from here"
+        profiles = ", ".join(instance.profile for instance in self.instances) or "none that can be seen from here"
         used = f", used: {', '.join(self.used)}" if self.used else ""
         return f"{self.uuid} is partitioned (MIG) and read as the whole card; its instances: {profiles}{used}"
 
 
-def cards(nvml: Any, wanted: Sequence[str | int] | None) -> list[Card]:
-    """The GPUs asked for, each once; an instance stands for its card.
+def cards(nvml: Any, names: Sequence[str | int] | None) -> list[Card]:
+    """Return the selected GPUs, each once; an instance stands for its card.
 
     Args:
-        nvml: pynvml, initialised.
-        wanted: UUIDs (a beginning is enough) or NVML indices; None for all.
+        nvml: pynvml, initialized.
+        names: UUIDs (a beginning is enough) or NVML indices; None for all.
 
     Raises:
         SourceError: there is no GPU, or a name fits none or several; the message says what there is.
@@ -155,30 +151,30 @@ def cards(nvml: Any, wanted: Sequence[str | int] | None) -> list[Card]:
     with mapped(nvml, "listing the GPUs"):
         handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
         present = {str(nvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
-    if not present and wanted != []:
+    if not present and names != []:
         raise SourceError("the NVIDIA driver works but shows no GPU")
-    instances = {uuid: instances_of(nvml, handle) for uuid, handle in present.items()}
-    parents = {one.uuid: uuid for uuid, ones in instances.items() for one in ones or ()}
-    named = {name: _instance(str(name), list(parents)) for name in wanted or () if str(name).startswith(PREFIX)}
-    whole = None if wanted is None else [parents[named[name]] if name in named else name for name in wanted]
-    given = set(named.values())
-    if not given:
+    instances = {uuid: list_instances(nvml, handle) for uuid, handle in present.items()}
+    parents = {instance.uuid: uuid for uuid, group in instances.items() for instance in group or ()}
+    named = {name: _instance(str(name), list(parents)) for name in names or () if str(name).startswith(PREFIX)}
+    whole = None if names is None else [parents[named[name]] if name in named else name for name in names]
+    used = set(named.values())
+    if not used:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        given = {uuid for ones in instances.values() for uuid in named_in(visible, ones or ())}
+        used = {uuid for group in instances.values() for uuid in named_in(visible, group or ())}
     return [
         Card(
             uuid,
             present[uuid],
             capability_of(nvml, present[uuid]),
             instances[uuid],
-            tuple(one.uuid for one in instances[uuid] or () if one.uuid in given),
+            tuple(instance.uuid for instance in instances[uuid] or () if instance.uuid in used),
         )
         for uuid in select_gpus(whole, list(present))
     ]
 
 
 def capability_of(nvml: Any, handle: Any) -> Capability | None:
-    """Its compute capability; None where it does not say."""
+    """Return a GPU's compute capability; None if it cannot be read."""
     try:
         major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     except nvml.NVMLError:
@@ -186,11 +182,11 @@ def capability_of(nvml: Any, handle: Any) -> Capability | None:
     return int(major), int(minor)
 
 
-def _instance(wanted: str, present: Sequence[str]) -> str:
-    found = [uuid for uuid in present if uuid.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
+def _instance(name: str, present: Sequence[str]) -> str:
+    matches = [uuid for uuid in present if uuid.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
     if not present:
-        raise SourceError(f"{wanted} is a MIG instance, and no GPU here shows one: write a GPU's index or UUID")
-    trouble = "no MIG instance" if not found else f"{len(found)} MIG instances"
-    raise SourceError(f"{trouble} here match(es) {wanted!r}; write a UUID of: {', '.join(present)}")
+        raise SourceError(f"{name} is a MIG instance, and no GPU here shows one: write a GPU's index or UUID")
+    trouble = "no MIG instance" if not matches else f"{len(matches)} MIG instances"
+    raise SourceError(f"{trouble} here match(es) {name!r}; write a UUID of: {', '.join(present)}")

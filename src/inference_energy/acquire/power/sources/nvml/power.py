@@ -1,15 +1,12 @@
-"""What is read of one NVIDIA GPU: its power and state, its energy counter, and the power of its memory or superchip.
+"""Power and energy channels of one NVIDIA GPU: its power and state, its energy counter, its memory and superchip.
 
-What is read of one NVIDIA GPU: its power and state, its energy counter, and the power of its memory or superchip.
+Field numbers and scopes: NVML API reference, "Field Value Enums" and nvmlDeviceGetFieldValues. A scope is the GPU (with
+its board), the module, or the memory. If the module's power can be read, the energy counter is the module's too, as on
+GH200 (Zeus, pull request 172).
 
-Field numbers and scopes: NVML API reference, "Field Value Enums" and nvmlDeviceGetFieldValues. A scope is the GPU (its
-board, where it has one), the module, or the memory. Where the module's power can be read, the energy counter is the
-module's too, as found on GH200 (Zeus, pull request 172).
-
-The driver's own ring of power samples: readings every 20 ms that no late poll can lose.
-
-Seen on an H100 with driver 580: 119 samples 20 ms apart, stamped by the driver in us of the wall clock, the newest
-visible within 2 ms of its stamp. Source: NVML API reference, nvmlDeviceGetSamples with NVML_TOTAL_POWER_SAMPLES.
+The driver keeps a ring of power samples, one every 20 ms, that no late poll can lose. Observed on an H100 with driver
+580: 119 samples 20 ms apart, stamped by the driver in us of the wall clock, the newest visible within 2 ms of its
+stamp. Source: NVML API reference, nvmlDeviceGetSamples with NVML_TOTAL_POWER_SAMPLES.
 """
 
 import time
@@ -31,7 +28,7 @@ SCOPE_GPU, SCOPE_MODULE, SCOPE_MEMORY = 0, 1, 2
 class PowerChannel(SensorChannel):
     """The GPU's power, and every second the state that explains it.
 
-    `turn`, from 0 to below 1, sets the GPUs' states apart in time: all in one round of polls would take too long.
+    `turn`, from 0 to below 1, spreads the reads of the GPUs' states over time: all in one poll would take too long.
     """
 
     def __init__(self, nvml: Any, card: Card, turn: float = 0.0) -> None:
@@ -45,11 +42,11 @@ class PowerChannel(SensorChannel):
         self._latency = DriverLatency()
 
     def diagnostics(self) -> dict[str, Any]:
-        """`driver_latency_us`: how long the driver says that it took to get the values, `mean` and `max`."""
+        """Return `driver_latency_us`: `mean` and `max` of the driver's own latency of the values."""
         return self._latency.diagnostics()
 
     def read(self) -> PowerSample:
-        """Both powers, and the state once a second."""
+        """Read both powers, and the state once a second."""
         nvml = self._nvml
         try:
             reading = read_fields(nvml, self._handle, SCOPE_GPU, self._latency) if self._has_fields else None
@@ -67,7 +64,7 @@ class PowerChannel(SensorChannel):
         return reading._replace(**_extras(nvml, self._handle))
 
     def _read_usage(self) -> PowerSample:
-        """Power by the older call, which is an average or not by the architecture."""
+        """Read power by the older call, which averages or not depending on the architecture."""
         milliwatts, timestamp_ns, latency_us = timed(lambda: self._nvml.nvmlDeviceGetPowerUsage(self._handle))
         if self._instant_usage:
             return PowerSample(timestamp_ns, latency_us, power_instant_w=milliwatts / 1e3)
@@ -75,7 +72,7 @@ class PowerChannel(SensorChannel):
 
 
 class ModuleChannel(SensorChannel):
-    """The power of the superchip: GPU and its memory, Grace CPU and its memory. It holds `gpu`: never added to it."""
+    """Power of the superchip: GPU and Grace CPU with their memories. It contains `gpu`, so the two are never added."""
 
     def __init__(self, nvml: Any, card: Card) -> None:
         super().__init__("nvml", card.uuid, GPU_MODULE, "sampled")
@@ -83,7 +80,7 @@ class ModuleChannel(SensorChannel):
         self._handle = card.handle
 
     def read(self) -> PowerSample:
-        """Both powers of the module."""
+        """Read both powers of the module."""
         with mapped(self._nvml, f"module power of {self.device}"):
             reading = read_fields(self._nvml, self._handle, SCOPE_MODULE)
             if reading is None:
@@ -92,7 +89,7 @@ class ModuleChannel(SensorChannel):
 
 
 class CounterChannel(SensorChannel):
-    """Energy since the driver was loaded, in J: the GPU's, or its module's where that has power of its own."""
+    """Energy in J since the driver was loaded: of the GPU, or of its module if the module's power can be read."""
 
     def __init__(self, nvml: Any, card: Card, domain: str) -> None:
         super().__init__("nvml", card.uuid, domain, "counter", period_s=COUNTER_PERIOD_S)
@@ -100,7 +97,7 @@ class CounterChannel(SensorChannel):
         self._handle = card.handle
 
     def read(self) -> PowerSample:
-        """The counter."""
+        """Read the counter."""
         with mapped(self._nvml, f"energy counter of {self.device}"):
             millijoules, timestamp_ns, latency_us = timed(
                 lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
@@ -109,7 +106,7 @@ class CounterChannel(SensorChannel):
 
 
 class MemoryChannel(SensorChannel):
-    """The memory's share of the GPU's power; contained in `gpu`, so never added to it."""
+    """The memory's part of the GPU's power; contained in `gpu`, so never added to it."""
 
     def __init__(self, nvml: Any, card: Card) -> None:
         super().__init__("nvml", card.uuid, "gpu_memory", "sampled")
@@ -117,7 +114,7 @@ class MemoryChannel(SensorChannel):
         self._handle = card.handle
 
     def read(self) -> PowerSample:
-        """The average."""
+        """Read the average."""
         with mapped(self._nvml, f"memory power of {self.device}"):
             power_w, timestamp_ns, latency_us = timed(lambda: memory_power_w(self._nvml, self._handle))
         return PowerSample(timestamp_ns, latency_us, power_average_w=power_w)
@@ -136,14 +133,14 @@ class DriverLatency:
         self._max_us = max(self._max_us, latency_us)
 
     def diagnostics(self) -> dict[str, Any]:
-        """Their mean and largest in us; empty where there was none."""
+        """Return mean and maximum in us; empty if there was none."""
         if not self._count:
             return {}
         return {"driver_latency_us": {"mean": round(self._sum_us / self._count, 3), "max": self._max_us}}
 
 
 def read_fields(nvml: Any, handle: Any, scope: int, latency: DriverLatency | None = None) -> PowerSample | None:
-    """Average and instantaneous power of a scope by field values; None where this driver or GPU does not know them.
+    """Read average and instantaneous power of a scope; None if this driver or GPU does not know the fields.
 
     Args:
         nvml: the library.
@@ -152,7 +149,7 @@ def read_fields(nvml: Any, handle: Any, scope: int, latency: DriverLatency | Non
         latency: counts the driver's latency.
 
     Raises:
-        NVMLError: they are known, but cannot be had now.
+        NVMLError: the fields are known, but cannot be read now.
     """
     fields = [(nvml.NVML_FI_DEV_POWER_AVERAGE, scope), (nvml.NVML_FI_DEV_POWER_INSTANT, scope)]
     before_ns = time.monotonic_ns()
@@ -170,23 +167,23 @@ def read_fields(nvml: Any, handle: Any, scope: int, latency: DriverLatency | Non
         if all(unsupported(nvml, code) for code in codes):
             return None
         raise nvml.NVMLError(next(code for code in codes if not unsupported(nvml, code)))
-    told = average if codes[0] == ok else instant
+    field = average if codes[0] == ok else instant
     if latency is not None:
-        latency.add(int(told.latencyUsec))
+        latency.add(int(field.latencyUsec))
     return PowerSample(
         timestamp_ns=(before_ns + after_ns) // 2,
         read_latency_us=(after_ns - before_ns) / 1e3,
-        driver_timestamp_us=int(told.timestamp),
+        driver_timestamp_us=int(field.timestamp),
         power_average_w=average.value.uiVal / 1e3 if codes[0] == ok else None,
         power_instant_w=instant.value.uiVal / 1e3 if codes[1] == ok else None,
     )
 
 
 def memory_power_w(nvml: Any, handle: Any) -> float:
-    """Average power of the memory in W.
+    """Read the average power of the memory in W.
 
     Raises:
-        NVMLError: it is not reported, or not now.
+        NVMLError: it is not reported, or cannot be read now.
     """
     (value,) = nvml.nvmlDeviceGetFieldValues(handle, [(nvml.NVML_FI_DEV_POWER_AVERAGE, SCOPE_MEMORY)])
     if value.nvmlReturn != nvml.NVML_SUCCESS:
@@ -195,7 +192,7 @@ def memory_power_w(nvml: Any, handle: Any) -> float:
 
 
 def _extras(nvml: Any, handle: Any) -> dict[str, Any]:
-    """The GPU's state. What cannot be had stays null: it must not cost the power reading beside it."""
+    """Read the GPU's state. Unavailable parts stay null, so that the power reading beside them is kept."""
     calls: dict[str, Callable[[], Any]] = {
         "utilization": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
         "memory_used_bytes": lambda: int(nvml.nvmlDeviceGetMemoryInfo(handle).used),
@@ -203,33 +200,33 @@ def _extras(nvml: Any, handle: Any) -> dict[str, Any]:
         "temperature_c": lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
         "clocks_event_reasons": lambda: int(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)),
     }
-    found: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     for column, call in calls.items():
         try:
-            found[column] = call()
+            state[column] = call()
         except nvml.NVMLError:
-            found[column] = None
-    return found
+            state[column] = None
+    return state
 
 
 SAMPLES_PERIOD_S = 0.6
-"""The ring holds over two seconds, so that a read may be a second late before a sample is lost. More often than that,
-because what is still in the ring is lost with a sampler that is killed."""
+"""The ring holds over two seconds, so a read may be a second late before a sample is lost. The period is shorter than
+that because a killed sampler loses the samples that are still in the ring."""
 
 OLDEST_S, NEWEST_S = 2.5, -0.1
-"""How long ago, in s, the newest sample may be from; outside of that the driver's clock is not this machine's."""
+"""Limits for the age of the newest sample [s]; beyond them the driver's clock is not this machine's."""
 
 SAME_NS = 2_000_000
-"""Two samples this near are one, asked for again and placed with a slightly different distance of the clocks."""
+"""Two samples this close are one, read twice and placed with slightly different clock offsets."""
 
 SILENT_LIMIT_S = 5.0
 
 
 class SamplesChannel(SensorChannel):
-    """The samples of one GPU since the read before.
+    """The driver's samples of one GPU since the previous read.
 
-    They describe the same power as the domain `gpu` does, so they have a domain of their own that is never added up.
-    Each has the driver's timestamp, brought to the monotonic clock with the clocks' distance at the time of the read.
+    They show the same power as the domain `gpu`, so they have a domain of their own that is never added up. Each has
+    the driver's timestamp, moved to the monotonic clock by the offset of the clocks at the time of the read.
     """
 
     def __init__(self, nvml: Any, handle: Any, device: str) -> None:
@@ -238,20 +235,20 @@ class SamplesChannel(SensorChannel):
         self._nvml = nvml
         self._handle = handle
         self._after_us = 0
-        self._newest_ns = time.monotonic_ns()  # what the ring holds from before is not ours
+        self._newest_ns = time.monotonic_ns()  # older samples in the ring are left out
 
     def read(self) -> PowerSample:
-        """The newest sample.
+        """Return the newest sample.
 
         Raises:
             SourceError: there is no new one.
         """
-        if found := self.read_many():
-            return found[-1]
-        raise SourceError(f"samples of {self.device}: none since the read before")
+        if samples := self.read_many():
+            return samples[-1]
+        raise SourceError(f"samples of {self.device}: none since the previous read")
 
     def read_many(self) -> list[PowerSample]:
-        """All samples since the read before, without those from before the channel was opened."""
+        """Return all samples since the previous read, and none from before the channel was opened."""
         nvml = self._nvml
         before_ns = time.monotonic_ns()
         with mapped(nvml, f"samples of {self.device}"):
@@ -262,26 +259,26 @@ class SamplesChannel(SensorChannel):
                     raise
                 samples = []
         after_ns = time.monotonic_ns()
-        self._after_us = 0  # where anything below fails, the next read asks for all; none is given twice all the same
-        found = sorted((int(sample.timeStamp), int(sample.sampleValue.uiVal)) for sample in samples)
-        found = [(time_us, milliwatts) for time_us, milliwatts in found if time_us]
-        if not found:
+        self._after_us = 0  # after a failure below the next read asks for all; SAME_NS keeps them from coming twice
+        stamped = sorted((int(sample.timeStamp), int(sample.sampleValue.uiVal)) for sample in samples)
+        stamped = [(time_us, milliwatts) for time_us, milliwatts in stamped if time_us]
+        if not stamped:
             self._check_silence(after_ns)
             return []
         anchor = clock_anchor()
-        apart_ns = anchor["unix_ns"] - anchor["monotonic_ns"]
-        age_s = (after_ns + apart_ns) / 1e9 - found[-1][0] / 1e6
+        offset_ns = anchor["unix_ns"] - anchor["monotonic_ns"]
+        age_s = (after_ns + offset_ns) / 1e9 - stamped[-1][0] / 1e6
         if not NEWEST_S <= age_s <= OLDEST_S:
             raise SourceError(
                 f"samples of {self.device}: the newest is {age_s:.1f} s old by the wall clock, so the driver's clock "
                 "is not this machine's and they cannot be placed in time"
             )
-        self._after_us = found[-1][0]
+        self._after_us = stamped[-1][0]
         latency_us = (after_ns - before_ns) / 1e3
         readings = [
-            PowerSample(time_us * 1000 - apart_ns, latency_us, time_us, power_instant_w=milliwatts / 1e3)
-            for time_us, milliwatts in found
-            if time_us * 1000 - apart_ns > self._newest_ns + SAME_NS
+            PowerSample(time_us * 1000 - offset_ns, latency_us, time_us, power_instant_w=milliwatts / 1e3)
+            for time_us, milliwatts in stamped
+            if time_us * 1000 - offset_ns > self._newest_ns + SAME_NS
         ]
         if readings:
             self._newest_ns = readings[-1].timestamp_ns

@@ -1,14 +1,15 @@
 """GPU power through NVML, NVIDIA's management library (package nvidia-ml-py, module pynvml).
 
 Each GPU has a fast channel (power, and every second utilisation, memory, clock, temperature and throttle reasons), a
-slow one for its energy counter, whose call costs milliseconds, one for its memory's power and one for its superchip's
-where those are reported, one for the driver's own samples, and one that watches for other users where it is known whose
-GPU it is.
+slow one for its energy counter, whose call costs milliseconds, and where they are reported one for its memory's and one
+for its superchip's power. Two more are optional: the driver's own samples, and foreign processes if the GPU's server is
+known.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
@@ -36,9 +37,9 @@ class NvmlSource(PowerSource):
         gpus: UUIDs (a beginning is enough) or NVML indices; None for all, an empty list for none. A MIG instance stands
             for its card.
         nvml: the module to use in place of pynvml.
-        server_pid: gives the server's process, whose GPUs these are while they are sampled; None where there is no
-            saying whose they are, and then other processes are not looked for.
-        windows_s: by UUID, what a GPU's average power was found to average over.
+        server_pid: gives the pid of the server that owns the GPUs; None if no server is known, in which case foreign
+            processes are not searched for.
+        windows_s: measured averaging times by UUID.
     """
 
     name = "nvml"
@@ -63,13 +64,13 @@ class NvmlSource(PowerSource):
         return "power.gpus" if self._gpus else None
 
     def find_devices(self) -> tuple[str, list[str]]:
-        """Name the GPUs, and what is unusual about them, or say why there are none."""
+        """Name the GPUs, and MIG instances and superchips among them."""
         with self._session() as nvml:
-            found = self._select(nvml)
-            superchips = [card.uuid for card in found if _module_reading(nvml, card) is not None]
-        words = [f"{len(found)} NVIDIA GPU(s)", *filter(None, (card.words() for card in found))]
+            gpus = self._select(nvml)
+            superchips = [card.uuid for card in gpus if _module_reading(nvml, card) is not None]
+        words = [f"{len(gpus)} NVIDIA GPU(s)", *filter(None, (card.partition_text() for card in gpus))]
         words += [f"{uuid} is part of a superchip, whose power is read as gpu_module" for uuid in superchips]
-        return "; ".join(words), [card.uuid for card in found]
+        return "; ".join(words), [card.uuid for card in gpus]
 
     def channels(self) -> list[SensorChannel]:
         """Open NVML and make the channels of the selected GPUs."""
@@ -79,11 +80,11 @@ class NvmlSource(PowerSource):
         self._opened = True
         try:
             selected = self._select(nvml)
-            found = [self._of(nvml, card, place / len(selected)) for place, card in enumerate(selected)]
+            by_card = [self._gpu_channels(nvml, card, index / len(selected)) for index, card in enumerate(selected)]
         except SourceError:
             self.close()
             raise
-        channels = [channel for each in found for channel in each]
+        channels = list(chain.from_iterable(by_card))
         self.grade = "counter" if any(isinstance(channel, CounterChannel) for channel in channels) else "sampled"
         return channels
 
@@ -95,32 +96,31 @@ class NvmlSource(PowerSource):
             with mapped(nvml, "nvmlShutdown"):
                 nvml.nvmlShutdown()
 
-    def _of(self, nvml: Any, card: Card, turn: float) -> list[SensorChannel]:
-        """The channels of one GPU."""
-        found: list[SensorChannel] = []
+    def _gpu_channels(self, nvml: Any, card: Card, turn: float) -> list[SensorChannel]:
+        channels: list[SensorChannel] = []
         module = _module_reading(nvml, card)
-        own = self._power(nvml, card, turn, in_module=module is not None)
-        if own is not None:
-            found.append(own)
+        power = self._power(nvml, card, turn, in_module=module is not None)
+        if power is not None:
+            channels.append(power)
         if supported(nvml, partial(nvml.nvmlDeviceGetTotalEnergyConsumption, card.handle)):
-            found.append(CounterChannel(nvml, card, "gpu" if module is None else GPU_MODULE))
+            channels.append(CounterChannel(nvml, card, "gpu" if module is None else GPU_MODULE))
         if supported(nvml, partial(memory_power_w, nvml, card.handle)):
-            found.append(MemoryChannel(nvml, card))
-            found[-1].metadata = self._averaging(card, average_window_s(card.capability))
+            channels.append(MemoryChannel(nvml, card))
+            channels[-1].metadata = self._averaging(card, average_window_s(card.capability))
         if module is not None:
-            found.append(ModuleChannel(nvml, card))
-            found[-1].metadata = self._averaging(card, _fields_window_s(card, module))
-        found += self._optional(nvml, card)
-        for channel in found:
-            channel.metadata = {**channel.metadata, **card.about()}
-        return found
+            channels.append(ModuleChannel(nvml, card))
+            channels[-1].metadata = self._averaging(card, _fields_window_s(card, module))
+        channels += self._optional(nvml, card)
+        for channel in channels:
+            channel.metadata = {**channel.metadata, **card.metadata()}
+        return channels
 
     def _power(self, nvml: Any, card: Card, turn: float, in_module: bool) -> PowerChannel | None:
-        """The fast channel; None where a superchip gives no power of the GPU alone."""
+        """Return the fast channel, or None if a superchip gives no power of the GPU alone."""
         channel = PowerChannel(nvml, card, turn)
         try:
             reading = read_fields(nvml, card.handle, SCOPE_GPU)
-        except nvml.NVMLError:  # it knows them, but not now
+        except nvml.NVMLError:  # the fields exist, but cannot be read now
             window_s = average_window_s(card.capability)
         else:
             if reading is None and in_module:
@@ -133,18 +133,18 @@ class NvmlSource(PowerSource):
         return averaging(card.uuid, window_s, self._windows_s)
 
     def _optional(self, nvml: Any, card: Card) -> list[SensorChannel]:
-        """What helps to judge the power but is not needed to measure it."""
-        found: list[SensorChannel] = []
+        """Return the channels that help to judge the power but are not needed to measure it."""
+        channels: list[SensorChannel] = []
         try:
             nvml.nvmlDeviceGetSamples(card.handle, nvml.NVML_TOTAL_POWER_SAMPLES, 0)
-            found.append(SamplesChannel(nvml, card.handle, card.uuid))
+            channels.append(SamplesChannel(nvml, card.handle, card.uuid))
         except nvml.NVMLError as error:
             if error.value == nvml.NVML_ERROR_NOT_FOUND:
-                found.append(SamplesChannel(nvml, card.handle, card.uuid))
+                channels.append(SamplesChannel(nvml, card.handle, card.uuid))
         tells = card.instances or supported(nvml, partial(nvml.nvmlDeviceGetComputeRunningProcesses, card.handle))
         if self._server_pid is not None and tells:
-            found.append(ProcessesChannel(nvml, card, self._server_pid))
-        return found
+            channels.append(ProcessesChannel(nvml, card, self._server_pid))
+        return channels
 
     def _load(self) -> Any:
         if self._nvml is None:
@@ -171,7 +171,7 @@ class NvmlSource(PowerSource):
 
 
 def _module_reading(nvml: Any, card: Card) -> PowerSample | None:
-    """The superchip's power; None where there is none, which an error is taken for: most GPUs have no such thing."""
+    """Return the superchip's power, or None without a superchip or after an error: most GPUs have no superchip."""
     try:
         return read_fields(nvml, card.handle, SCOPE_MODULE)
     except nvml.NVMLError:
@@ -179,5 +179,5 @@ def _module_reading(nvml: Any, card: Card) -> PowerSample | None:
 
 
 def _fields_window_s(card: Card, reading: PowerSample) -> float | None:
-    """What a reading of field values averages over; 0 where it is instantaneous only."""
+    """Return the averaging time of field values; 0 if they are instantaneous only."""
     return 0.0 if reading.power_average_w is None else average_window_s(card.capability)

@@ -1,6 +1,6 @@
-"""A client with so many requests in flight at once; prints what became of them, and the memory each took.
+"""A client with many requests in flight at once; prints their outcomes and the memory of each.
 
-python many_in_flight.py ENDPOINT REQUESTS
+python in_flight_client.py ENDPOINT REQUESTS
 """
 
 import asyncio

@@ -8,15 +8,15 @@ from made_cells import GPU, UNCERTAINTY, codes, made_cell, without
 
 from inference_energy.config.analysis import Uncertainty
 from inference_energy.contracts.traffic import Traffic
-from inference_energy.metrics.cells import Devices
-from inference_energy.metrics.daily_use import daily_use, hours
+from inference_energy.metrics.daily_use import daily_use, hourly_power
 from inference_energy.metrics.energy_proportionality import (
-    grid,
+    energy_proportionality,
     idle_to_peak,
-    load_proportionality,
     overall,
+    power_at_levels,
     proportionality,
 )
+from inference_energy.metrics.inputs import Devices
 from inference_energy.metrics.sweep import sweeps
 
 LEVELS = ((2, 200.0), (4, 300.0), (8, 400.0))
@@ -32,7 +32,7 @@ def sweep(levels=LEVELS, **more):
 
 
 def test_the_figures_of_a_sweep():
-    found = load_proportionality(sweep(), UNCERTAINTY)
+    found = energy_proportionality(sweep(), UNCERTAINTY)
     # Idle 100 W; at 25, 50 and 100 % of full load 200, 300 and 400 W.
     area = 0.25 * 150 + 0.25 * 250 + 0.5 * 350
     assert found["energy_proportionality"].value == pytest.approx(1 - (area - 200) / 200)
@@ -40,7 +40,7 @@ def test_the_figures_of_a_sweep():
     powers = [100, 140, 180, 220, 260, 300, 320, 340, 360, 380, 400]
     rates = [80.0 * level for level in range(11)]  # tokens/s, 100 a request
     assert found["overall_tokens_per_j"].value == pytest.approx(sum(rates) / sum(powers))
-    assert [row["power_w"] for row in grid(sweep())] == pytest.approx(powers)
+    assert [row.power_w for row in power_at_levels(sweep())] == pytest.approx(powers)
     assert codes(found["energy_proportionality"]) == ["interpolated_levels"]
 
 
@@ -58,7 +58,7 @@ def test_goodput_is_the_load_where_there_are_limits():
 
 
 def test_a_gain_that_all_powers_share_cancels_but_not_in_a_ratio_to_work():
-    found = load_proportionality(sweep(), UNCERTAINTY)
+    found = energy_proportionality(sweep(), UNCERTAINTY)
     assert found["energy_proportionality"].interval_95 is None
     assert found["idle_to_peak_share"].interval_95 is None
     overall_j = found["overall_tokens_per_j"]
@@ -76,14 +76,14 @@ def test_the_gains_of_two_devices_do_not_cancel():
         idle = {"cold": {GPU: 20.0, "dram d (rapl)": 30.0}, "loaded": {GPU: 40.0, "dram d (rapl)": 60.0}}
         apart.append(made_cell(**{**vars(cell), "devices": Devices(energies, idle, {})}))
     (found,) = sweeps(apart)
-    (term,) = load_proportionality(found, UNCERTAINTY)["idle_to_peak_share"].budget.terms
+    (term,) = energy_proportionality(found, UNCERTAINTY)["idle_to_peak_share"].budget.terms
     # R = P0 / P3: of the card d R = g (40 - R 340) / 400, of the memory g (60 - R 60) / 400, with R = 1 / 4.
     card, memory = (40 - 0.25 * 340) / 400, (60 - 0.25 * 60) / 400
     assert (term.name, term.u) == ("sensor gain", pytest.approx(0.03 * np.hypot(card, memory), rel=1e-6))
 
 
 def test_an_offset_does_not_cancel():
-    found = load_proportionality(sweep(), Uncertainty(gain=0.0, offset_w=2.0))["idle_to_peak_share"]
+    found = energy_proportionality(sweep(), Uncertainty(gain=0.0, offset_w=2.0))["idle_to_peak_share"]
     (term,) = found.budget.terms
     # d(P0 / P3) = 2 W (1 - 1/4) / 400 W.
     assert (term.name, term.u) == ("sensor offset", pytest.approx(2 * 0.75 / 400, rel=1e-6))
@@ -99,8 +99,8 @@ def test_an_offset_does_not_cancel():
 )
 def test_a_curve_that_would_be_a_guess_is_not_given(levels, code):
     found = sweep(levels)
-    assert codes(load_proportionality(found, UNCERTAINTY)["energy_proportionality"]) == [code]
-    assert grid(found) is None
+    assert codes(energy_proportionality(found, UNCERTAINTY)["energy_proportionality"]) == [code]
+    assert power_at_levels(found) is None
 
 
 def test_unusable_windows_are_left_out_with_their_reasons():
@@ -108,7 +108,7 @@ def test_unusable_windows_are_left_out_with_their_reasons():
     four[3] = without(four[3], "power_mean_w", "not_steady")
     (found,) = sweeps(four)
     assert [(name, [each.code for each in reasons]) for name, reasons in found.left_out] == [("s.bad", ["not_steady"])]
-    assert load_proportionality(found, UNCERTAINTY)["energy_proportionality"].valid
+    assert energy_proportionality(found, UNCERTAINTY)["energy_proportionality"].valid
 
 
 def test_without_the_idle_server_there_is_no_beginning():
@@ -117,7 +117,7 @@ def test_without_the_idle_server_there_is_no_beginning():
         "i"
     ]
     found = sweep(idle={"cold": cell.idle["cold"], "loaded": absent})
-    assert codes(load_proportionality(found, UNCERTAINTY)["idle_to_peak_share"])[0] == "loaded_idle_missing"
+    assert codes(energy_proportionality(found, UNCERTAINTY)["idle_to_peak_share"])[0] == "loaded_idle_missing"
 
 
 def test_sweeps_cross_sessions_but_not_workloads():
@@ -141,7 +141,7 @@ def test_a_day():
     shared = daily_use(sweep(), profile, 2, UNCERTAINTY)
     # Each has half the rate, and both are on.
     assert shared["daily_energy_kwh"].value == pytest.approx(2 * (12 * 100 + 6 * 150 + 6 * 300) / 1000)
-    assert [row["power_w"] for row in hours(sweep(), profile, 1)][11:13] == [100.0, 200.0]
+    assert [row.power_w for row in hourly_power(sweep(), profile, 1)][11:13] == [100.0, 200.0]
 
 
 def test_a_day_that_asks_more_than_was_measured():

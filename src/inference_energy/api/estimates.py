@@ -1,0 +1,131 @@
+"""Estimates of energy without a run: `estimate_energy`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from inference_energy.contracts.documents.estimates import EstimateRow
+from inference_energy.errors import InputError
+from inference_energy.estimate.calibration import read_calibration
+from inference_energy.estimate.compare import EstimateComparison, EstimateRequest, basis_for, compare_estimates
+from inference_energy.estimate.gpus import find_gpu
+from inference_energy.estimate.reference_rows import MeasuredRow, read_rows
+from inference_energy.estimate.shapes.config_json import shape_of
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """All estimates of one configuration; every figure is modelled, none is a measurement.
+
+    Attributes:
+        comparison: the estimates with model, GPU, load and notes, as `inference-energy estimate --json` prints them.
+    """
+
+    comparison: EstimateComparison
+
+    @property
+    def estimates(self) -> list[EstimateRow]:
+        """One row per estimator; `unavailable` gives the reason for a missing estimate."""
+        return self.comparison.estimates
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row per estimator: `energy_per_output_token_j`, its range, energy per request, and `unavailable`."""
+        rows = [
+            {
+                "energy_per_output_token_j": row.energy_per_output_token_j,
+                "low": row.low,
+                "high": row.high,
+                "energy_per_request_j": row.energy_per_request_j.point,
+                "boundary": row.boundary,
+                "unavailable": row.unavailable,
+            }
+            for row in self.estimates
+        ]
+        return pd.DataFrame(rows, index=pd.Index([row.id for row in self.estimates], name="estimator"))
+
+
+def estimate_energy(
+    model: str,
+    gpu: str,
+    *,
+    batch: float | None = None,
+    input_tokens: float | None = None,
+    output_tokens: float | None = None,
+    throughput: float | None = None,
+    ttft_s: float | None = None,
+    tensor_parallel: int = 1,
+    precision: str | None = None,
+    kv_precision: str | None = None,
+    calibration: str | None = None,
+    baseline: Path | None = None,
+) -> Estimates:
+    """Estimate the energy per token of a configuration by every published method.
+
+    A method whose inputs are missing gives the reason instead of a number; no input is guessed.
+
+    Args:
+        model: path of a config.json or of a folder with one, or a name that `inference-energy estimate models` lists.
+        gpu: a name that `inference-energy estimate gpus` lists.
+        batch: mean running batch: requests in a step.
+        input_tokens: prompt tokens of a request.
+        output_tokens: output tokens of a request.
+        throughput: measured output tokens/s of all these GPUs together.
+        ttft_s: time to first token.
+        tensor_parallel: GPUs that serve one copy of the model together.
+        precision: precision of the weights (bf16, fp8, int8, int4); None: as config.json states.
+        kv_precision: precision of the key-value cache; None: 16 bit, unless config.json states another.
+        calibration: calibration of the energy roofline: a file of `inference-energy estimate fit`, or a shipped name.
+        baseline: table with the one measured row from which the estimator `scale` starts.
+
+    Raises:
+        InputError: model, GPU, a file or a number cannot be used.
+
+    Examples:
+        >>> from inference_energy import estimate_energy
+        >>> result = estimate_energy(
+        ...     "Llama-3.1-8B", "H100-SXM", batch=64, input_tokens=512, output_tokens=256
+        ... )
+        >>> round(float(result.table.loc["energy-roofline", "energy_per_output_token_j"]), 3)
+        0.116
+        >>> result.table.loc["tdp", "unavailable"]
+        'needs the measured throughput in output tokens/s (--throughput)'
+    """
+    for name, value in (
+        ("batch", batch),
+        ("output_tokens", output_tokens),
+        ("throughput", throughput),
+        ("tensor_parallel", tensor_parallel),
+    ):
+        if value is not None and not value > 0:
+            raise InputError(f"{name} {value:g}: write a number above 0")
+    for name, value in (("input_tokens", input_tokens), ("ttft_s", ttft_s)):
+        if value is not None and value < 0:
+            raise InputError(f"{name} {value:g}: write 0 or more")
+    card = find_gpu(gpu)
+    request = EstimateRequest(
+        shape=shape_of(model, precision, kv_precision),
+        gpu=card,
+        tensor_parallel=tensor_parallel,
+        batch=batch,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        throughput=throughput,
+        ttft_s=ttft_s,
+    )
+    fitted = read_calibration(calibration) if calibration else None
+    row = _baseline_row(baseline) if baseline else None
+    return Estimates(compare_estimates(request, basis_for(card, fitted, row)))
+
+
+def _baseline_row(path: Path) -> MeasuredRow:
+    """Return the one row of a table.
+
+    Raises:
+        InputError: the table has no such row, or several.
+    """
+    rows = [row for row in read_rows(path) if row.use == "score" and not row.is_prefill]
+    if len(rows) != 1:
+        raise InputError(f"--baseline {path}: one row with energy_per_output_token_j is expected, not {len(rows)}")
+    return rows[0]

@@ -1,0 +1,219 @@
+"""Results of an experiment as tables, and estimates, by the Python API."""
+
+import doctest
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import inference_energy
+from inference_energy import estimate_energy, read_results
+from inference_energy.api import estimates, results
+from inference_energy.contracts import power, receipts, requests
+from inference_energy.contracts.documents.document import write_document
+from inference_energy.contracts.documents.energy import DeviceEnergy
+from inference_energy.contracts.documents.experiment import (
+    SummaryDocument,
+    SummaryLaunch,
+    SummarySession,
+    SummaryWarmup,
+    SummaryWindow,
+    ToolkitVersion,
+    TrimmedTimes,
+)
+from inference_energy.contracts.documents.windows import (
+    CellTotals,
+    SteadinessVerdict,
+    TokenReconciliation,
+    WarmupThroughput,
+    WindowChecks,
+    WindowCounts,
+    WindowLoad,
+)
+from inference_energy.contracts.figure import Figure, Reason, missing_figure
+from inference_energy.contracts.io import write_table
+from inference_energy.errors import InputError
+from inference_energy.provenance.manifest import NAME, Entry, Manifest
+
+SECOND = 1_000_000_000
+START_NS = 100 * SECOND
+DURATION_S = 10
+POWER_W = 300.0
+FIGURES = {
+    "power_mean_w": Figure(POWER_W, "W", "none", "gpu", "counter", interval_95=(291.0, 309.0)),
+    "energy_total_per_output_token_j": Figure(0.5, "J/token", "total", "gpu", "counter"),
+    "energy_active_per_output_token_j": missing_figure(
+        "J/token", "active", "gpu", "counter", Reason("cold_idle_missing", "No cold idle.")
+    ),
+}
+
+
+def summary() -> SummaryDocument:
+    window = SummaryWindow(
+        cell="main.q2",
+        machine="box",
+        session="main",
+        window=TrimmedTimes(name="q2", start_ns=START_NS, end_ns=START_NS + DURATION_S * SECOND),
+        server="vllm",
+        model="llama",
+        kind="steady",
+        load=WindowLoad(kind="steady", workload="chat", arrival={"process": "poisson"}, text="Poisson 2 req/s, chat"),
+        figures=FIGURES,
+        devices=list[DeviceEnergy](),
+        counts=WindowCounts(
+            output_tokens=300,
+            prompt_tokens=30,
+            cached_tokens=0,
+            cached_tokens_known=True,
+            scheduled=3,
+            started=3,
+            finished=3,
+            failed=0,
+            aborted=0,
+            without_usage=0,
+            engine_steps=None,
+        ),
+        checks=WindowChecks(
+            steadiness=SteadinessVerdict(
+                judged=False,
+                steady=None,
+                blocks=1,
+                why_not_judged="too short",
+                trends={},
+                stationarity={},
+                required=True,
+            ),
+            reconciliation=TokenReconciliation(generated=None, prompt=None, cached=None),
+            whole_cell=CellTotals(why="no counters"),
+            prompt_lengths=None,
+            client_lag_s=None,
+            limits=None,
+            preemptions=None,
+        ),
+        client=None,
+    )
+    session = SummarySession(
+        machine="box",
+        session="main",
+        server="vllm",
+        launch=SummaryLaunch(ok=True, mode="launch", ready_after_s=1.0, server_version="0", reasons=[]),
+        warmup=SummaryWarmup(
+            requests=0, failed=0, throughput=WarmupThroughput(quarters_tokens_per_s=[], settled=None), reasons=[]
+        ),
+        client=None,
+        calibration=None,
+    )
+    return SummaryDocument(
+        version=1,
+        experiment="default",
+        machines=["box"],
+        toolkit=ToolkitVersion(version="0"),
+        factors=None,
+        cells=[window],
+        idle=[],
+        sessions=[session],
+        fits=[],
+        notes=[],
+    )
+
+
+def rows(**columns: Any) -> pd.DataFrame:
+    return pd.DataFrame(columns)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A results folder with one session of one window, with round numbers."""
+    root = tmp_path / "results"
+    write_document(root / "default/summary.json", summary())
+    ends_ns = START_NS + (1 + np.arange(3)) * SECOND
+    raw, derived = root / "raw/box/sessions/main", root / "derived/box/main"
+    write_table(
+        raw / "requests.parquet",
+        rows(request_id=np.arange(3), cell="q2", status="ok", last_token_ns=ends_ns, completion_tokens=100),
+        requests.SCHEMA,
+    )
+    write_table(
+        derived / "receipts.parquet",
+        rows(request_id=np.arange(3), cell="q2", policy="completion_tokens", energy_j=50.0),
+        receipts.SCHEMA,
+    )
+    write_table(
+        raw / "power.parquet",
+        rows(timestamp_ns=ends_ns, source="nvml", device="GPU-0", domain="gpu", power_average_w=POWER_W),
+        power.SCHEMA,
+    )
+    return root
+
+
+def test_the_examples_of_the_docstrings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert doctest.testmod(results, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
+    assert doctest.testmod(estimates).failed == 0
+
+
+def test_the_root_gives_them_again_and_again() -> None:
+    assert inference_energy.read_results is results.read_results
+    assert inference_energy.estimate_energy is inference_energy.estimate_energy is estimates.estimate_energy
+
+
+def test_figures_have_their_interval_or_their_reasons(folder: Path) -> None:
+    table = read_results(folder / "default").figures.set_index("name")
+    assert list(table.loc["power_mean_w", ["value", "low", "high", "unit"]]) == [300.0, 291.0, 309.0, "W"]
+    absent = table.loc["energy_active_per_output_token_j"]
+    assert (absent["valid"], absent["reasons"]) == (False, "cold_idle_missing: No cold idle.")
+    assert np.isnan(absent["value"])
+
+
+def test_tables_name_machine_and_session(folder: Path) -> None:
+    found = read_results(folder / "default")
+    for table in (found.requests, found.receipts, found.power, found.windows, found.figures):
+        assert set(table["machine"]) == {"box"}
+        assert set(table["session"]) == {"main"}
+    assert found.metrics.empty
+
+
+def test_a_folder_without_a_summary_is_no_experiment(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"summary\.json: no such file"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_archive_gives_what_its_folder_gives(folder: Path, tmp_path: Path, damaged: bool) -> None:
+    path = zipped(folder, tmp_path / "default.zip", damaged=damaged)
+    if damaged:
+        with pytest.raises(InputError, match=r"summary\.json: changed"):
+            read_results(path)
+        return
+    archive, plain = read_results(path), read_results(folder / "default")
+    for name in ("windows", "figures", "requests", "receipts", "power"):
+        pd.testing.assert_frame_equal(getattr(archive, name), getattr(plain, name))
+
+
+def test_estimates_have_a_row_for_every_method() -> None:
+    table = estimate_energy("Llama-3.1-8B", "H100-SXM", batch=64, throughput=3000.0).table
+    assert table.loc["tdp", "energy_per_output_token_j"] == pytest.approx(700 / 3000)
+    assert "energy-roofline" in table.index
+    with pytest.raises(InputError, match="batch 0: write a number above 0"):
+        estimate_energy("Llama-3.1-8B", "H100-SXM", batch=0)
+
+
+def zipped(folder: Path, path: Path, *, damaged: bool) -> Path:
+    """An archive of a results folder, in which one file may differ from the manifest."""
+    members = {
+        f"results/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*.*") if file.is_file()
+    }
+    entries = [
+        Entry(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in members.items()
+    ]
+    manifest = Manifest(experiment="default", created_utc="2026-01-01T00:00:00+00:00", code={}, members=entries)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content + (b" " if damaged and name.endswith("summary.json") else b""))
+        archive.writestr(NAME, manifest.text())
+    return path
