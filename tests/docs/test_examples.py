@@ -101,7 +101,7 @@ def test_results_are_read_as_the_page_says(tmp_path: Path) -> None:
         command = [sys.executable, "-c", block.text, str(summary)]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    figures, tables, check = [
+    _, figures, tables, check = [
         block for block in blocks(ROOT / "docs/how-to/read-results.md") if block.language == "python"
     ]
     assert run(figures).stdout.splitlines() == [
