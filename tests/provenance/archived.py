@@ -11,6 +11,7 @@ from pathlib import Path
 import synthetic
 
 from inference_energy.contracts import receipts, schedule
+from inference_energy.contracts.documents.machine import EnvironmentDocument, ModelDocument
 from inference_energy.contracts.io import write_json, write_table
 from inference_energy.provenance.archive import prepare_archive, write_archive
 from inference_energy.stages.chain import recompute_summary
@@ -21,7 +22,9 @@ PLAN = f"results/{EXPERIMENT}/experiment.json"
 POWER = "results/raw/bench/sessions/base/power.parquet"
 Content = dict[str, bytes]
 
-ENVIRONMENT = {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-0", "power_limit_enforced_w": 700.0}]}
+MODEL = {**dict.fromkeys(ModelDocument.__struct_fields__), "source": "hub", "missing": {}}
+UNKNOWN = {**dict.fromkeys(EnvironmentDocument.__struct_fields__), "simulated": False, "missing": {}}
+ENVIRONMENT = UNKNOWN | {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-0", "power_limit_enforced_w": 700.0}]}
 ARCHITECTURE = {
     "model_type": "llama",
     "hidden_size": 4096,
@@ -44,7 +47,7 @@ def build_project(project: Path) -> Path:
     plan = synthetic.plan([truth]) | {"estimate": {"calibration": None, "gpu": None}}
     servers = results / "raw" / "bench" / "servers" / "small"
     write_json(servers / "server_environment.json", {})
-    write_json(servers / "model.json", {"name": "small", "architecture": ARCHITECTURE})
+    write_json(servers / "model.json", {**MODEL, "name": "small", "architecture": ARCHITECTURE})
     for session in ("base", "foreign"):
         write_json(results / "raw" / "bench" / "sessions" / session / "environment.json", ENVIRONMENT)
     experiment = results / EXPERIMENT
