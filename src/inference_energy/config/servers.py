@@ -1,9 +1,4 @@
-"""The model that is served: from the hub, a folder, a Python package, or an architecture with dummy weights.
-
-The model that is served: from the hub, a folder, a Python package, or an architecture with dummy weights.
-
-Servers: what is launched, or which running endpoint is measured.
-"""
+"""Servers and models: what is launched or which running endpoint is measured, and where the model comes from."""
 
 from typing import Annotated, Any, Literal
 

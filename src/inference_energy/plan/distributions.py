@@ -1,14 +1,8 @@
-"""Child random generators, each named, so that adding a draw changes no other.
+"""Draws from distributions, by named random generators: lengths, numbers of turns, and times.
 
-Child random generators, each named, so that adding a draw changes no other.
-
-The draws of a cell are named (cell, draw), with the draws `arrivals`, `prompts`, `lengths`, `outputs`, `think`,
-`turns`, `groups` and `answers`; what the cells of a workload share is named (workload, "prefixes") and (workload,
-"blocks").
-
-Lengths in tokens, and numbers of turns, drawn from a distribution.
-
-Times drawn from a distribution.
+Each generator is a child of the seed, so that adding a draw changes no other. The draws of a cell are named (cell,
+draw), with the draws `arrivals`, `prompts`, `lengths`, `outputs`, `think`, `turns`, `groups` and `answers`; what the
+cells of a workload share is named (workload, "prefixes") and (workload, "blocks").
 """
 
 import hashlib

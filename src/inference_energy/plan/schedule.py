@@ -1,7 +1,5 @@
 """The requests of a session: for each cell which prompt is asked when, by whom, and for how many tokens.
 
-The requests of a session: for each cell which prompt is asked when, by whom, and for how many tokens.
-
 All of it is drawn here from named generators, once for the prompts and once more for the schedule, with the same
 outcome. Contents of prompts are not made here.
 

@@ -1,16 +1,9 @@
-"""The name of this machine in result paths.
+"""Tables of a plan: prompts.parquet and schedule.parquet, and the columns of the CSV files that they are made from.
 
-The name of this machine in result paths.
-
-Whole numbers that may be missing: `NULL` in numpy, null in Arrow.
-
-Reading the columns of a large CSV file, in parts, whatever the spelling of their names.
-
-prompts.parquet and schedule.parquet: written in parts, the same bytes for the same plan.
-
-Unlike measured files they hold no host and no time, so that the same configuration and seed give the same file on every
-machine with the same versions of NumPy and Arrow. Their metadata has the contract's version and the SHA-256 of each
-file that went into the plan.
+Both are written in parts, the same bytes for the same plan. Unlike measured files they hold no host and no time, so
+that the same configuration and seed give the same file on every machine with the same versions of NumPy and Arrow.
+Their metadata has the contract's version and the SHA-256 of each file that went into the plan. A whole number that is
+missing is `NULL` in NumPy and null in Arrow.
 """
 
 import csv

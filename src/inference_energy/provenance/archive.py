@@ -1,7 +1,5 @@
 """README.txt of an archive: what it is, and how to check it with and without the toolkit.
 
-README.txt of an archive: what it is, and how to check it with and without the toolkit.
-
 Packing an experiment into one zip file that others can check.
 """
 

@@ -1,7 +1,5 @@
 """Which files belong to an experiment's archive, and under which names they lie in it.
 
-Which files belong to an experiment's archive, and under which names they lie in it.
-
 The archive keeps the layout of the results folder below `results/`, so that the links of the report still work.
 
 The code behind results: the package's own source, the lock file, and which commit they are.

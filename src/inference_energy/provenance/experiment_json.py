@@ -1,10 +1,6 @@
-"""What git knows of the project's folder.
+"""experiment.json: what an experiment was, its configuration and the code that ran it.
 
-What git knows of the project's folder.
-
-What an experiment was: its configuration, and the code that ran it.
-
-experiment.json: the plan of an experiment, which names what belongs to it and is what a summary is computed from.
+The plan in it names what belongs to the experiment and is what a summary is computed from.
 """
 
 import os

@@ -1,9 +1,4 @@
-"""Comparing a stored summary with one computed anew.
-
-Comparing a stored summary with one computed anew.
-
-Checking an archive: its members against its manifest, its summary against its raw files.
-"""
+"""Checks an archive: its members against its manifest, and its summary against one computed from its raw files."""
 
 import json
 import math
@@ -189,7 +184,7 @@ def verify(path: Path, tick: Callable[[int], None] | None = None) -> Verificatio
         InputError: it is not such an archive.
     """
     with Archive(path) as archive, tempfile.TemporaryDirectory(prefix="inference-energy-verify-") as folder:
-        found = Verification(archive.manifest)
+        result = Verification(archive.manifest)
         stored = f"{RESULTS}/{archive.manifest.experiment}"
         needed = (f"{stored}/{NAME}", f"{stored}/summary.json")
         listed = {entry.path for entry in archive.manifest.members}
@@ -197,33 +192,33 @@ def verify(path: Path, tick: Callable[[int], None] | None = None) -> Verificatio
             if name not in listed:
                 raise InputError(f"{path}: the manifest lists no {name}: this is not the archive of an experiment")
         used = {*needed, f"{stored}/{CALIBRATION}", f"{stored}/{ESTIMATE_CALIBRATION}"}
-        found.members = archive.check(Path(folder), lambda name: name in used or name.startswith(_RAW), tick)
-        _compare_code(found)
-        damaged = sorted(name for name in found.members if name in used or name.startswith(_RAW))
+        result.members = archive.check(Path(folder), lambda name: name in used or name.startswith(_RAW), tick)
+        _compare_code(result)
+        damaged = sorted(name for name in result.members if name in used or name.startswith(_RAW))
         if damaged:
-            found.failure = f"not recomputed, because of {', '.join(damaged)}"
+            result.failure = f"not recomputed, because of {', '.join(damaged)}"
         else:
-            _recompute(found, Path(folder))
-    return found
+            _recompute(result, Path(folder))
+    return result
 
 
-def _recompute(found: Verification, folder: Path) -> None:
-    stored = folder / RESULTS / found.manifest.experiment
+def _recompute(result: Verification, folder: Path) -> None:
+    stored = folder / RESULTS / result.manifest.experiment
     documents = [stored / NAME, stored / "summary.json", *sorted((folder / RESULTS / "raw").rglob("*.json"))]
     try:
         for path in documents:
-            _check_version(path, found.manifest.toolkit)
+            _check_version(path, result.manifest.toolkit)
         plan = plan_of(read_json(stored / NAME), NAME)
         copies = [path if path.is_file() else None for path in (stored / CALIBRATION, stored / ESTIMATE_CALIBRATION)]
         summary = recompute_summary(folder / RESULTS / "raw", plan, *copies)
-        comparison = compare_summaries(read_json(stored / "summary.json"), summary, same_code=not found.changed_code)
+        comparison = compare_summaries(read_json(stored / "summary.json"), summary, same_code=not result.changed_code)
     except Exception as error:  # whatever bad content makes the analysis stumble is a finding about the archive
         words = str(error).replace(f"{folder}/", "")
-        found.failure = f"the summary cannot be recomputed: {type(error).__name__}: {words}"
+        result.failure = f"the summary cannot be recomputed: {type(error).__name__}: {words}"
         return
-    found.figures, found.differences = comparison.figures, comparison.differences
+    result.figures, result.differences = comparison.figures, comparison.differences
     if comparison.reworded:
-        found.warnings.append(f"{len(comparison.reworded)} sentence(s) are worded otherwise by the code here")
+        result.warnings.append(f"{len(comparison.reworded)} sentence(s) are worded otherwise by the code here")
 
 
 def _check_version(path: Path, toolkit: str) -> None:
@@ -236,15 +231,15 @@ def _check_version(path: Path, toolkit: str) -> None:
         )
 
 
-def _compare_code(found: Verification) -> None:
+def _compare_code(result: Verification) -> None:
     archived = {
         entry.path.removeprefix(PACKAGE_MEMBERS): entry.sha256
-        for entry in found.manifest.members
+        for entry in result.manifest.members
         if entry.path.startswith(PACKAGE_MEMBERS)
     }
-    found.changed_code = changed_files(archived)
-    if found.manifest.toolkit != __version__:
-        found.warnings.append(f"made by inference-energy {found.manifest.toolkit}; this is {__version__}")
-    if found.changed_code:
-        shown = ", ".join(found.changed_code[:5]) + (", ..." if len(found.changed_code) > 5 else "")
-        found.warnings.append(f"{len(found.changed_code)} file(s) of the code differ from those here: {shown}")
+    result.changed_code = changed_files(archived)
+    if result.manifest.toolkit != __version__:
+        result.warnings.append(f"made by inference-energy {result.manifest.toolkit}; this is {__version__}")
+    if result.changed_code:
+        shown = ", ".join(result.changed_code[:5]) + (", ..." if len(result.changed_code) > 5 else "")
+        result.warnings.append(f"{len(result.changed_code)} file(s) of the code differ from those here: {shown}")

@@ -1,9 +1,4 @@
-"""Distributions of times, such as how long a user thinks.
-
-Distributions of times, such as how long a user thinks.
-
-Arrival processes: when requests are sent.
-"""
+"""When requests are sent: arrival processes, and distributions of the times between messages of a chat."""
 
 from typing import Annotated, Literal, Self
 

@@ -1,11 +1,4 @@
-"""What a request asks.
-
-What a request asks.
-
-Stretches of load, the sessions they are run in, and the idle time around them.
-
-Whether a stretch of load can be: its size, and whether its arrivals and its workload fit together.
-"""
+"""What requests ask, stretches of load, sessions and idle times, and whether a stretch of load can be."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Self

@@ -1,7 +1,5 @@
 """When the requests, or conversations, of a cell begin, whatever its process is; and what a trace says of them.
 
-When the requests, or conversations, of a cell begin, whatever its process is; and what a trace says of them.
-
 Arrival processes of rate 1, from which all others are made by rescaling time.
 
 - Poisson: independent gaps, exponential with mean 1.

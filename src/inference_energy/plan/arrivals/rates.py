@@ -1,7 +1,5 @@
 """Rates over time, and the time rescaling that makes a process of any rate from one of rate 1.
 
-Rates over time, and the time rescaling that makes a process of any rate from one of rate 1.
-
 With the expected count up to a time, L(t) = integral of the rate from 0 to t, an arrival of the unit process at s is
 sent at t = L^-1(s). For Poisson this is exact: the times L(t) of an inhomogeneous Poisson process are a Poisson process
 of rate 1 (time-rescaling theorem: Papangelou 1972; Brown, Barbieri, Ventura, Kass, Frank, Neural Computation 14, 2002;

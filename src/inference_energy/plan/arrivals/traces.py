@@ -1,7 +1,5 @@
 """What the formats of traces have in common: the rows as they were read, and those that a cell replays.
 
-What the formats of traces have in common: the rows as they were read, and those that a cell replays.
-
 Batches of a trace's columns into rows, reading no further than needed.
 
 Azure LLM inference traces: CSV with TIMESTAMP, ContextTokens, GeneratedTokens.

@@ -1,7 +1,5 @@
 """A text file, one prompt a line.
 
-A text file, one prompt a line.
-
 Conversations in the ShareGPT form: a JSON list of objects with `conversations`, each of `from` and `value`.
 
 A file with a JSON object a line: `prompt`, `token_ids` or `messages`, and if wanted `answer` and `max_tokens`.

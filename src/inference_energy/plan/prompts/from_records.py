@@ -1,7 +1,5 @@
 """Prompts from a file of records: single ones, and conversations cut into their turns.
 
-Prompts from a file of records: single ones, and conversations cut into their turns.
-
 The prompts of an earlier run, from its prompts.parquet.
 """
 

@@ -1,7 +1,5 @@
 """Random token ids, and rows of them.
 
-Random token ids, and rows of them.
-
 Random words, for endpoints whose vocabulary is not known.
 
 Prompts made of named blocks, as Mooncake's traces have them: the same name is the same content, wherever it stands.
