@@ -24,7 +24,7 @@ from typing import Any
 
 from inference_energy.contracts.io import read_json
 from inference_energy.errors import InputError
-from inference_energy.estimate.shapes.precision import asked, kv_bytes, of_config
+from inference_energy.estimate.shapes.precision import kv_bytes, precision_in_config, precision_named
 from inference_energy.estimate.shapes.shape import Attention, ModelShape
 
 
@@ -95,7 +95,7 @@ def shape_from_config(
     full, windowed, window = layers_of(keys)
     mlp, experts, gates = mlp_weights(keys, family)
     tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", family.ties)))
-    weights = asked(precision) if precision else of_config(text)
+    weights = precision_named(precision) if precision else precision_in_config(text)
     kv, kv_source = kv_bytes(text, kv_precision)
     norms = family.norms * hidden * layers + hidden
     notes = [f"weights {weights.name} ({weights.source}); KV cache {kv:g} bytes a number ({kv_source})"]
