@@ -7,11 +7,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import synthetic
-import typer
 from synthetic import recompute
 from typer.testing import CliRunner
 
-from inference_energy.cli.stage import register
+from inference_energy.cli.main import app
 from inference_energy.config.analysis import (
     AnalysisConfig,
     AttributionConfig,
@@ -178,9 +177,6 @@ def test_an_attached_endpoint_lacks_what_needs_the_server_off(tmp_path):
 
 
 def invoke(*arguments):
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    register(app)
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
