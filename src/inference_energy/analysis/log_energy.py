@@ -1,21 +1,16 @@
-"""Power and request logs as a user hands them in: CSV with unix times, or Parquet in the form of the contracts.
+"""Figures from a power log and a request log that come without a pipeline: the commands `log-power` and `analyze`.
 
-Power and request logs as a user hands them in: CSV with unix times, or Parquet in the form of the contracts.
+Both logs may be CSV with unix times, or Parquet in the form of the contracts, whose monotonic times become unix times
+by the clock anchor in the file's metadata. Readers return power series and a table of requests with times in unix ns.
 
-Both become the same thing: channels of power, and a table of requests, with times in unix ns. Monotonic times become
-unix times by the clock anchor in the file's metadata.
-
-The energy of a power log between two times, checked and with its interval: what `log-power` and `analyze` print.
-
-There is no pipeline around such a log, so nothing is known of steadiness and of other processes. What the readings
-themselves show is checked as in a session's window.
-
-`analyze`: figures from one power log and one request log, without a pipeline.
-
-The window is from the first request sent to the last one ended, and the power log must cover it.
+The window of `analyze` begins with the first request that was sent and ends with the last one that ended; the power log
+must cover it.
 
     total  = integral of power over the window
     active = total - P_idle T, with P_idle as the user states it
+
+Without a pipeline nothing is known of steadiness and of other processes. The readings themselves are checked as in a
+session's window.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What is generated from the configuration's models: the comments in YAML files, the JSON schema, the docs page."""
+"""Texts generated from the configuration's models: the comments in YAML files, the JSON schema, the reference page."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Reading a configuration, and saying what is wrong with it in one clear message."""
+"""Loading and validation of a configuration, with one clear message for all its problems."""
 
 import difflib
 import re

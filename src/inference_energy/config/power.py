@@ -1,4 +1,4 @@
-"""Power sources: which are read, how often, and how those are reached that must be set up.
+"""The section `power`: which sources are read, how often, and how to reach those that need settings.
 
 One model per source, for the configuration and for the sampler. None holds a secret: `credentials` names the variables
 that hold the login, or `credentials_file` the file.

@@ -1,4 +1,4 @@
-"""Servers and models: what is launched or which running endpoint is measured, and where the model comes from."""
+"""Servers and models: the server that is launched or the running endpoint, and where a model comes from."""
 
 from typing import Annotated, Any, Literal
 

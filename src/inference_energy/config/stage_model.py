@@ -1,4 +1,4 @@
-"""The models that stages read: parts of the configuration, passed as a dump in which no key is missing."""
+"""The models that stages read: parts of the configuration, passed as a dump that holds every key."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar

@@ -1,7 +1,7 @@
-"""What serving engines call the quantities that the toolkit reads from /metrics: one table of names an engine.
+"""Metric names of the serving engines for the quantities that the toolkit reads from /metrics, one table an engine.
 
-vLLM's names are those of its 0.25 to 0.32, SGLang's those of its documentation (Production Metrics) and of
-`sglang/srt/metrics/collector.py`. Which engine it is shows in the names that are there.
+vLLM's names are those of its versions 0.25 to 0.32, SGLang's those of its documentation (Production Metrics) and of
+`sglang/srt/metrics/collector.py`. The names on the page show which engine it is.
 """
 
 from collections.abc import Iterable

@@ -1,12 +1,12 @@
-"""A day of traffic: a CSV with a row for each hour of a day.
+"""A day of traffic: a CSV with a row for each hour of the day.
 
     hour,requests            or            hour,output_tokens
     0,1200                                 0,240000
     ...                                    ...
     23,2400                                23,480000
 
-`hour` runs from 0 to 23, each once, in any order; the other column is what is asked in that hour. Other columns are not
-read.
+`hour` runs from 0 to 23, each once, in any order; the other column is the amount requested in that hour. Other columns
+are not read.
 """
 
 import csv

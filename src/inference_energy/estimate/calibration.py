@@ -1,15 +1,13 @@
-"""Terms of the calibrated energy roofline, what each is multiplied with, in one place for fit and estimate.
+"""Calibrations of the energy roofline: their terms, the small JSON file that holds the coefficients, and predictions.
 
-Terms of the calibrated energy roofline, what each is multiplied with, in one place for fit and estimate.
+The terms stand in one place for fit and estimate.
 
     E_tok = e_byte * (W / B + KV * ctx) + e_flop * 2 N + e_0                 J per output token
     E_prompt = e_prefill * FLOPs of the prompt / T_in                        J per prompt token
 
 W are the bytes of weights that a step reads (with the experts it is expected to touch), B the mean running batch,
-KV * ctx the bytes of cache that a step reads for a request, N the active parameters. Where a calibration knows the
-prompts apart, an output token of a mixed load also carries its share of the prompt, E_prompt * T_in / T_out.
-
-The small JSON that holds a fitted energy roofline, and predictions from it.
+KV * ctx the bytes of cache that a step reads for a request, N the active parameters. Where the rows of a calibration
+separate the prompts, an output token of a mixed load also carries its share of the prompt, E_prompt * T_in / T_out.
 """
 
 import hashlib

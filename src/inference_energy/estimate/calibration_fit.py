@@ -1,6 +1,4 @@
-"""Fitting the energy roofline to measured rows.
-
-Fitting the energy roofline to measured rows.
+"""Fits of the energy roofline to measured rows: to a user's table, and to the rows that are shipped.
 
 Weighted least squares on relative errors: the rows are divided by their energy, so that a token of 0.07 J counts as
 much as one of 14 J; a row's `weight` multiplies its squared error. Standard errors are those of ordinary least squares
@@ -9,8 +7,6 @@ of the models left out, because rows of one model are not independent.
 
 A term that the rows cannot tell from the others is left out: one model's rows have one N, so 2 N and the constant are
 the same column. A coefficient that comes out negative is left out too, for no byte and no token gives energy back.
-
-Making calibrations: from a user's table, and those that are shipped, from the rows that are shipped.
 """
 
 from collections.abc import Sequence

@@ -1,13 +1,9 @@
-"""The requests of a session: for each cell which prompt is asked when, by whom, and for how many tokens.
+"""The schedule and the prompts of a session, drawn before anything runs.
 
-All of it is drawn here from named generators, once for the prompts and once more for the schedule, with the same
-outcome. Contents of prompts are not made here.
-
-Which requests send again what was sent before in the session, so that a server could answer them from its cache.
-
-The prompts of a session, made before anything runs, so that nothing is tokenised in the timed path.
-
-The schedule of a session: which request when, drawn before anything runs.
+For each cell the schedule says which prompt is sent when, by which user, and with which limit of tokens. It is drawn
+from named generators, once for the prompts and once more for the schedule, with the same outcome. The contents of the
+prompts are made in advance too, so that nothing is tokenised in the timed path. Requests that send again what was sent
+before in the session, so that a server could answer them from its cache, are counted.
 """
 
 import hashlib

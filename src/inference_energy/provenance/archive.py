@@ -1,7 +1,4 @@
-"""README.txt of an archive: what it is, and how to check it with and without the toolkit.
-
-Packing an experiment into one zip file that others can check.
-"""
+"""An experiment packed into one zip file that others can check, with a README.txt that says how."""
 
 import hashlib
 import os

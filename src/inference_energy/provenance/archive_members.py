@@ -1,8 +1,7 @@
-"""Which files belong to an experiment's archive, and under which names they lie in it.
+"""The files that belong to an experiment's archive, and their names in it: results, and the code behind them.
 
-The archive keeps the layout of the results folder below `results/`, so that the links of the report still work.
-
-The code behind results: the package's own source, the lock file, and which commit they are.
+The archive keeps the layout of the results folder below `results/`, so that the links of the report still work. The
+code is the package's own source and the lock file, with their commit.
 """
 
 import hashlib

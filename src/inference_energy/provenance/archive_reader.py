@@ -1,4 +1,4 @@
-"""Reading an archive that may come from anyone: its members against its manifest."""
+"""Reading of archives that may come from anyone, each member checked against the manifest."""
 
 import hashlib
 import zipfile

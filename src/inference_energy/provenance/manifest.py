@@ -1,4 +1,4 @@
-"""manifest.json of an archive: what it is, and size and SHA-256 of each of its members."""
+"""manifest.json of an archive: its origin, and the size and SHA-256 of each member."""
 
 import os
 import re

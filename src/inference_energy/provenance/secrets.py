@@ -1,4 +1,4 @@
-"""Values of secret environment variables and of login files, looked for in files before they are published."""
+"""Search for the values of secret environment variables and login files in files that are about to be published."""
 
 import html
 import json

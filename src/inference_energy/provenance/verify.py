@@ -1,4 +1,4 @@
-"""Checks an archive: its members against its manifest, and its summary against one computed from its raw files."""
+"""Verification of an archive: members against the manifest, summary against one recomputed from the raw files."""
 
 import json
 import math

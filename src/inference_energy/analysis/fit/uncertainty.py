@@ -1,19 +1,17 @@
-"""Least squares on a window's energy: E = X c, without an intercept.
-
-Least squares on a window's energy: E = X c, without an intercept.
+"""Least-squares fits of the windows' energies, E = X c without an intercept, and the uncertainty of their coefficients.
 
 Weighting `relative` minimises the sum of squared *relative* residuals, ((E - X c) / E)^2, that is weights 1 / E^2:
 windows differ ten-fold in energy and their sensors err by a share of it. `plain` minimises the squared residuals in
 joules. On the five H100 windows in the tests, `relative` gives the published 449 W, 5.8 mJ and 14 mJ; `plain` does not.
 
-Intervals of a fit's coefficients: what measuring leaves open *within* the model.
+The intervals of the coefficients cover the uncertainty of the measurement *within* the model. The fluctuation of each
+window is propagated by resampling its bins in blocks, all windows at once, and fitting again; the edges of the windows
+by shifting their energies at random by as much. Sensors err alike in all windows: their gain scales every coefficient,
+their offset is a power in a total energy, and the error of an idle power that was subtracted is that power over each
+window's duration.
 
-The fluctuation of each window is propagated by resampling its bins in blocks, all windows at once, and fitting again;
-the edges of the windows by shifting their energies at random by as much. Sensors err alike in all windows: their gain
-scales every coefficient, their offset is a power of a total energy, and the error of an idle power that was subtracted
-is that power over each window's duration. How wrong the model itself may be is no part of it, and neither is which
-windows were fitted: other windows have other coefficients where no model holds exactly. The error on windows left out
-says that.
+Two things are outside these intervals: how wrong the model itself may be, and which windows were fitted. Where no model
+holds exactly, other windows have other coefficients; the error on windows left out shows that.
 """
 
 import math
@@ -49,7 +47,7 @@ def fit_linear(design: Matrix, energy_j: Matrix, weighting: Weighting) -> Linear
     Args:
         design: one row a window, one column a term.
         energy_j: energy of each window, above zero.
-        weighting: see above.
+        weighting: `relative` or `plain`, see the module.
     """
     model = LinearRegression(fit_intercept=False)
     model.fit(design, energy_j, sample_weight=_weights(energy_j, weighting))
@@ -63,7 +61,7 @@ def fit_many(designs: Matrix, energies_j: Matrix, weighting: Weighting) -> Matri
     Args:
         designs: shape (fits, windows, terms).
         energies_j: shape (fits, windows), above zero.
-        weighting: see above.
+        weighting: `relative` or `plain`, see the module.
     """
     roots = np.sqrt(_weights(energies_j, weighting))
     weighted = designs * roots[:, :, None]
@@ -79,7 +77,7 @@ def sensitivities(design: Matrix, energy_j: Matrix, weighting: Weighting) -> Mat
     Args:
         design: one row a window, one column a term.
         energy_j: energy of each window, above zero; gives the weights only.
-        weighting: see above.
+        weighting: `relative` or `plain`, see the module.
     """
     roots = np.sqrt(_weights(energy_j, weighting))
     return np.asarray(np.linalg.pinv(design * roots[:, None]) * roots, dtype=np.float64)

@@ -1,20 +1,19 @@
-"""Standard errors of means and ratios over a window, by the circular block bootstrap.
+"""Uncertainty budgets of figures, and the standard errors of means and ratios over a window.
 
-Standard errors of means and ratios over a window, by the circular block bootstrap.
-
-Readings of a served load hang together over some seconds, so single readings must not be resampled: whole blocks are.
-The block's length is that of Politis and White for the figure's own linearised series; with n bins in blocks of L, the
-standard error has n / L - 1 degrees of freedom, and is raised by sqrt(n / (n - L)) for what so few blocks cannot show.
-Sources: Politis and Romano, in Exploring the Limits of Bootstrap (1992); Politis and White, Econometric Reviews 23
-(2004), corrected by Patton, Politis and White, Econometric Reviews 28 (2009).
-
-An uncertainty budget: terms with their standard uncertainties, combined and expanded.
+**A budget** combines terms with their standard uncertainties and expands the result:
 
     u_c = sqrt(sum u_i^2),   nu_eff = u_c^4 / sum(u_i^4 / nu_i),   U = t_0.975(nu_eff) u_c
 
 Terms of type A come from statistics of the readings, those of type B from anything else. They are taken as independent:
-what two figures share, such as a card's gain, stands in the budget of each as one term of its own size.
+an uncertainty that two figures share, such as a card's gain, is a term in the budget of each, with its own size there.
 Source: JCGM 100:2008 (GUM), 5.1.2, 6.3 and G.4.1 (Welch-Satterthwaite).
+
+**Standard errors** come from the circular block bootstrap. Readings of a served load are correlated over some seconds,
+so whole blocks are resampled, never single readings. The block length is that of Politis and White for the figure's own
+linearised series; with n bins in blocks of L, the standard error has n / L - 1 degrees of freedom, and is raised by
+sqrt(n / (n - L)) for the variation that so few blocks cannot show.
+Sources: Politis and Romano, in Exploring the Limits of Bootstrap (1992); Politis and White, Econometric Reviews 23
+(2004), corrected by Patton, Politis and White, Econometric Reviews 28 (2009).
 """
 
 import math

@@ -1,34 +1,36 @@
-"""What the two edges of a window leave open of its energy.
+"""Terms of an energy's uncertainty that come from the sensor: window edges, gain and offset, holes, sampling.
 
-What the two edges of a window leave open of its energy.
-
-A counter shows its value as of its last update. At each edge it lacks what was used since: anything up to one update of
-the power P before that edge, half of it on average, with a rectangular spread. With updates every T that are in no step
-with the readings, and t for how long the call takes within which the counter was read,
+**Window edges, energy counter.** A counter shows its value as of its last update. At each edge it lacks the energy used
+since: up to one update period of the power P before that edge, half of it on average, with a rectangular distribution.
+With updates every T that are not synchronous with the readings, and with t the duration of the call within which the
+counter was read,
 
     u_B^2 = sum over both edges of P^2 (T^2 + t^2) / 12 + ((P_end - P_start) T / 2)^2
 
-The last term is what the two mean lacks differ by. An edge between two readings, where energy is interpolated, adds the
-step of power there times their spacing, over sqrt(12). On one machine power, requests and windows have one clock, so
-that there is no offset between clocks to add.
-
-Readings of power lack nothing at an edge, but are up to one update old when they are read: the integral is that of a
-window so much earlier, and is off by (P_end - P_start) times that age, u = |P_end - P_start| T / sqrt(3). For a meter
-that gives a value every ten seconds T is that long.
+The last term is the difference of the two mean lacks. An edge between two readings, where energy is interpolated, adds
+the step of power there times their spacing, over sqrt(12). On one machine power, requests and windows have one clock,
+so there is no clock offset to add.
 
 Readings that keep step with the updates lack nearly the same at both edges, so most of it cancels, and u_B is too wide.
-Whether they do is seen in the window itself. At each reading k of the counter, r_k = counter - integral of power: the
-integral lacks nothing at the edges, so r moves with what the counter lacks. With s the scatter of r about its straight
-line and d the change of r from the first edge to the last,
+The window itself shows whether they do. At each reading k of the counter, r_k = counter - integral of power. The
+integral lacks nothing at the edges, so r varies with the energy that the counter lacks. With s the scatter of r about
+its straight line and d the change of r from the first edge to the last,
 
     u_A^2 = 2 s^2 + d^2 / 3
 
-2 s^2 is the difference of two readings that lack something at random. d holds what drifted or jumped between just these
-two edges, and is taken as the half-width of a rectangular distribution, for the integral may be off itself. The smaller
-of u_A and u_B is given: where readings and updates slip against each other, or the integral is poor, that is u_B.
-Source: JCGM 100:2008 (GUM), 4.2 (type A), 4.3.7 (rectangular bounds).
+2 s^2 is the variance of the difference of two readings that lack something at random. d holds what drifted or jumped
+between just these two edges, and is taken as the half-width of a rectangular distribution, because the integral may be
+off itself. The smaller of u_A and u_B is given: where readings and updates slip against each other, or the integral is
+poor, that is u_B. Source: JCGM 100:2008 (GUM), 4.2 (type A), 4.3.7 (rectangular bounds).
 
-Gain and offset of the sensors: as stated, or as a calibration leaves them.
+**Window edges, power readings.** They lack nothing at an edge, but are up to one update old when they are read: the
+integral belongs to a window that much earlier, and is off by (P_end - P_start) times that age,
+u = |P_end - P_start| T / sqrt(3). For a meter that gives a value every ten seconds T is that long.
+
+**Gain and offset.** They are systematic and specific to a card: the same in every window, so they cancel between runs
+on one card but not between cards, and independent between devices. Software cannot see them; `analysis.uncertainty`
+states their size. Source of the size for GPUs: Yang, Adamek, Armour, SC24 (arXiv 2312.02741): cards were off by up to
+5 % and more either way, a rectangular distribution of half-width 5 %.
 
 A calibrated device has, instead of the stated terms,
 
@@ -36,15 +38,9 @@ A calibrated device has, instead of the stated terms,
     u   = E' u_meter                                                     `meter`
 
 with E the energy as the sensor gave it, E' = gain E + offset T as calibrated, and T the time. Where the same sensor's
-idle is subtracted the offset cancels, so E is that above idle and T is 0. The meter's own gain is in no scatter of the
-comparison and common to all that was compared with it. Source: JCGM 100:2008 (GUM), 5.2 and H.3.
-
-What a sensor's nature leaves uncertain of an energy: its scale, holes in the log, what lies between readings.
-
-A card's gain and offset are systematic and its own: they are the same in every window, cancel
-between runs on one card and not between cards, and are taken as independent between devices. No software can see them;
-`analysis.uncertainty` says how large they may be. Source of the size for GPUs: Yang, Adamek, Armour, SC24
-(arXiv 2312.02741): cards were off by up to 5 % and more either way, a rectangular distribution of half-width 5 %.
+idle is subtracted the offset cancels, so E is the energy above idle and T is 0. The meter's own gain is not part of the
+comparison's scatter, and is common to all channels that were compared with it. Source: JCGM 100:2008 (GUM), 5.2 and
+H.3.
 """
 
 import math

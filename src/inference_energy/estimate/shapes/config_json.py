@@ -1,26 +1,16 @@
-"""Reading numbers of a config.json, with errors that name the key.
-
-Reading numbers of a config.json, with errors that name the key.
-
-What a model_type means beyond the numbers of its config.json.
-
-A config.json leaves out what the model's code fixes: biases, extra norms, and defaults of keys that are absent.
-Source: the configuration and modelling files of each type in Hugging Face transformers.
-
-Attention: its projections, its cache and its work, for grouped queries, latent (MLA) and sliding windows.
-
-Grouped queries keep 2 * n_kv * d_head numbers a token and layer. Multi-head latent attention keeps one latent vector
-and one rotary key, kv_lora_rank + qk_rope_head_dim (DeepSeek-V2, arXiv 2405.04434, section 2.1); it is computed in its
-absorbed form, against the latent vector. A layer with a sliding window sees the last `sliding_window` tokens.
-
-The MLPs: dense ones, routed experts and shared experts, and which layers have which.
-
-A model's shape from its Hugging Face config.json.
+"""A model's shape from its Hugging Face config.json.
 
 A key that is needed and absent is an error that names it; nothing is guessed. Models with vision or audio parts are
-read for their language model (`text_config`).
+read for their language model (`text_config`). Models whose config.json facts are shipped (data/models.json) have the
+page of their source there.
 
-Models whose config.json facts are shipped (data/models.json), each with the page they are from.
+A config.json leaves out what the model's code fixes: biases, extra norms, and defaults of absent keys. `FAMILIES` adds
+these by model_type. Source: the configuration and modelling files of each type in Hugging Face transformers.
+
+Attention with grouped queries keeps 2 * n_kv * d_head numbers a token and layer. Multi-head latent attention (MLA)
+keeps one latent vector and one rotary key, kv_lora_rank + qk_rope_head_dim (DeepSeek-V2, arXiv 2405.04434, section
+2.1); it is computed in its absorbed form, against the latent vector. A layer with a sliding window sees the last
+`sliding_window` tokens. An MLP is dense, or has routed and shared experts.
 """
 
 import json

@@ -1,19 +1,19 @@
-"""When the requests, or conversations, of a cell begin, whatever its process is; and what a trace says of them.
+"""Start times of a cell's requests or conversations, for every arrival process.
 
-Arrival processes of rate 1, from which all others are made by rescaling time.
+Processes with a rate are made from one of rate 1 by rescaling time (`plan.arrivals.rates`):
 
 - Poisson: independent gaps, exponential with mean 1.
 - Gamma: independent gaps from a gamma distribution of shape k = `burstiness` and mean 1, so with a coefficient of
   variation of 1/sqrt(k); the convention is that of `vllm bench serve`. k = 1 is Poisson, k below 1 comes in bursts.
 - Constant: arrivals at k + 1/2.
 
-Gaps are summed as they are drawn. Nothing is rescaled to a wanted count, which would make the count fixed and the gaps
+Gaps are summed as they are drawn. Nothing is rescaled to a target count, which would make the count fixed and the gaps
 dependent. The gamma process is the equilibrium one: it has gone on for ever when the cell begins, so that the expected
 count is the integral of the rate from the first moment on. The wait for its first arrival has the density
 (1 - F(x))/mean (Cox, Renewal Theory, 1962, section 5.2), drawn as a uniform part of a gap of shape k + 1, the
 length-biased gap. The exponential distribution is its own equilibrium.
 
-The arrivals of a cell: one interface for all processes that are drawn.
+A trace gives the lengths of its requests besides their times.
 """
 
 from collections.abc import Callable

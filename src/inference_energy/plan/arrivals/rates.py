@@ -7,15 +7,12 @@ as a method of drawing: Cinlar, Introduction to Stochastic Processes, 1975). No 
 thinning of Lewis and Shedler (1979), so one seed gives comparable arrivals under neighbouring rates. A gamma process
 so rescaled is a modulated renewal process.
 
-A rate that changes linearly from a to b over the duration T: L = a t + (b - a) t^2 / (2 T).
-
-A rate like a day's: r (1 + a sin 2 pi (t/P + f)), with mean r, amplitude a, period P, phase f.
-
-Its integral is L = r (t + a P/(2 pi) (cos 2 pi f - cos 2 pi (t/P + f))). L grows by r P in each period, so it is
-inverted within one: a table brackets the time, and bisection narrows it until the arithmetic ends. Newton's method
-would fail where the rate touches 0.
-
-Stretches of constant rate, repeated: L is linear within each.
+- Ramp: linear from a to b over the duration T, L = a t + (b - a) t^2 / (2 T).
+- Day: r (1 + a sin 2 pi (t/P + f)), with mean r, amplitude a, period P, phase f. Its integral is
+  L = r (t + a P/(2 pi) (cos 2 pi f - cos 2 pi (t/P + f))). L grows by r P in each period, so it is inverted within one:
+  a table brackets the time, and bisection narrows it to the limit of floating point. Newton's method would fail where
+  the rate touches 0.
+- Piecewise: stretches of constant rate, repeated; L is linear within each.
 """
 
 from abc import ABC, abstractmethod

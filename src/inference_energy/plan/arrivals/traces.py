@@ -1,23 +1,15 @@
-"""What the formats of traces have in common: the rows as they were read, and those that a cell replays.
+"""Traces of real traffic in three formats: reading their rows, and choosing those that a cell replays.
 
-Batches of a trace's columns into rows, reading no further than needed.
+- Azure LLM inference traces: CSV with TIMESTAMP, ContextTokens, GeneratedTokens. Those of 2023 (Patel et al.,
+  Splitwise, ISCA 2024) have times such as `2023-11-16 18:17:03.9799600`, those of 2024 (Stojkovic et al., DynamoLLM,
+  HPCA 2025) the same with an offset of the time zone. The latter hold a week and tens of millions of rows.
+- BurstGPT traces (Wang et al., arXiv 2401.17644): CSV with Timestamp [s], Request tokens, Response tokens. A response
+  of 0 tokens is a request that failed; it is left out where the trace's lengths are used.
+- Mooncake traces (Qin et al., arXiv 2407.00079): a JSON object a line. `timestamp` is in ms; `input_length` and
+  `output_length` in tokens; `hash_ids` name the blocks of 512 tokens of the prompt, the same id for the same content
+  after the same beginning: that is the trace's reuse of prefixes.
 
-Azure LLM inference traces: CSV with TIMESTAMP, ContextTokens, GeneratedTokens.
-
-Those of 2023 (Patel et al., Splitwise, ISCA 2024) have times such as `2023-11-16 18:17:03.9799600`, those of 2024
-(Stojkovic et al., DynamoLLM, HPCA 2025) the same with an offset of the time zone. The latter hold a week and tens of
-millions of rows, so reading ends where the cell does.
-
-BurstGPT traces (Wang et al., arXiv 2401.17644): CSV with Timestamp [s], Request tokens, Response tokens.
-
-A response of 0 tokens is a request that failed; it is left out where the trace's lengths are used.
-
-Mooncake traces (Qin et al., arXiv 2407.00079): a JSON object a line.
-
-`timestamp` is in ms; `input_length` and `output_length` in tokens; `hash_ids` name the blocks of 512 tokens of the
-prompt, the same id for the same content after the same beginning: that is the trace's reuse of prefixes.
-
-A trace of any format, as far as a cell replays it.
+Files are read in batches, and no further than the cell's end.
 """
 
 import json

@@ -1,13 +1,12 @@
-"""A text file, one prompt a line.
+"""Prompts from files, and the toolkit's own graded questions.
 
-Conversations in the ShareGPT form: a JSON list of objects with `conversations`, each of `from` and `value`.
+- Text: one prompt a line.
+- ShareGPT: a JSON list of objects with `conversations`, each of `from` and `value`.
+- JSON lines: an object a line with `prompt`, `token_ids` or `messages`, and optionally `answer` and `max_tokens`.
 
-A file with a JSON object a line: `prompt`, `token_ids` or `messages`, and if wanted `answer` and `max_tokens`.
-
-The toolkit's own graded questions: short, of several kinds, written for it and under its licence, Apache-2.0.
-
-They show what a right answer costs, and which of two models answers more of them; they are no benchmark of knowledge.
-Each asks for one form of answer: a letter, a number, or a word. The graders are in `metrics.quality.graders`.
+The questions are short, of several kinds, written for the toolkit and under its licence, Apache-2.0. They show the cost
+of a right answer, and which of two models answers more of them; they are no benchmark of knowledge. Each asks for one
+form of answer: a letter, a number, or a word. The graders are in `metrics.quality`.
 """
 
 import json

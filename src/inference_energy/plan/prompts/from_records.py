@@ -1,7 +1,4 @@
-"""Prompts from a file of records: single ones, and conversations cut into their turns.
-
-The prompts of an earlier run, from its prompts.parquet.
-"""
+"""Prompts that exist already: from a file of records, cut into turns, or from an earlier run's prompts.parquet."""
 
 import json
 from collections.abc import Iterator, Sequence

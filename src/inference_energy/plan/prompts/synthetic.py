@@ -1,15 +1,9 @@
-"""Random token ids, and rows of them.
+"""Synthetic prompts of a given length: random token ids or words, single prompts or conversations.
 
-Random words, for endpoints whose vocabulary is not known.
-
-Prompts made of named blocks, as Mooncake's traces have them: the same name is the same content, wherever it stands.
-
-The value at a place of a block is a hash of the seed, the block's name and the place (SplitMix64: Steele, Lea, Flood,
-OOPSLA 2014), so no block is ever kept, and a prompt depends on no other.
-
-Random single prompts of given length: token ids or words, with shared beginnings or blocks if wanted.
-
-Conversations of random words: each user message has the length that is drawn for it.
+Words are for endpoints whose vocabulary is not known. Single prompts may share beginnings, or be made of named blocks
+as in Mooncake's traces: the same name is the same content at any position. The value at a position of a block is a hash
+of the seed, the block's name and the position (SplitMix64: Steele, Lea, Flood, OOPSLA 2014), so no block is ever kept,
+and a prompt depends on no other. Each user message of a conversation has a length that is drawn for it.
 """
 
 import json
