@@ -132,7 +132,7 @@ def _estimate_calibration(root: Path, name: str, plan: dict[str, Any]) -> Archiv
     if used - {fitted.sha256, None}:
         raise InputError(
             f"estimate.calibration: {named} is not the file that the summary was made with; "
-            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it anew"
+            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it again"
         )
     return ArchiveMember(f"{RESULTS}/{name}/{ESTIMATE_CALIBRATION}", path)
 
@@ -152,7 +152,7 @@ def _calibration(root: Path, name: str, plan: dict[str, Any]) -> ArchiveMember |
     if used - {calibration.sha256}:
         raise InputError(
             f"{KEY}: {named} is not the file that the summary was made with; "
-            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it anew"
+            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it again"
         )
     return ArchiveMember(f"{RESULTS}/{name}/{CALIBRATION}", path)
 

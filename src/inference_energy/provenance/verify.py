@@ -55,8 +55,8 @@ def compare_summaries(
     Args:
         stored: summary.json of an archive.
         recomputed: the summary from its raw files.
-        same_code: whether both were made by the same code. Other code may word the sentence of a reason differently; the
-            numbers in it must still be the same.
+        same_code: whether both were made by the same code. Other code may word the sentence of a reason differently;
+            its numbers must still be the same.
     """
     as_stored = json.loads(json.dumps(recomputed))
     left, right = ({key: value for key, value in s.items() if key not in _NOT_COMPARED} for s in (stored, as_stored))
@@ -67,7 +67,7 @@ def compare_summaries(
 
 
 def _with_stored_words(stored: Any, recomputed: Any, reworded: list[str]) -> Any:
-    """Return `recomputed` with the stored sentence where only its words differ; these are added to `reworded`."""
+    """Return `recomputed` with the stored sentence where only words differ; these are added to `reworded`."""
     if isinstance(stored, dict) and isinstance(recomputed, dict):
         return {
             key: _stored_sentence(stored[key], value, reworded)

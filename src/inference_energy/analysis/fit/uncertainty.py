@@ -86,7 +86,8 @@ def sensitivities(design: Matrix, energy_j: Matrix, weighting: Weighting) -> Mat
 def condition_number(design: Matrix, energy_j: Matrix, weighting: Weighting) -> float:
     """Return the condition number of the weighted design, columns scaled to length one.
 
-    It is infinite where a column is all zeros. Source: Belsley, Kuh, Welsch, Regression Diagnostics (1980): above 30 the columns are too alike.
+    It is infinite where a column is all zeros; above 30 the columns are too alike. Source: Belsley, Kuh, Welsch,
+    Regression Diagnostics (1980).
     """
     weighted = design * np.sqrt(_weights(energy_j, weighting))[:, None]
     lengths = np.linalg.norm(weighted, axis=0)
