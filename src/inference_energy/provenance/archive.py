@@ -186,7 +186,7 @@ def _refuse(member: ArchiveMember, secret: str | None) -> None:
     name = member.source if isinstance(member.source, Path) else member.name
     if "/" in secret:
         raise InputError(
-            f"{name}: holds what stands in the credentials_file {secret}, which must not be published; remove it"
+            f"{name}: holds a value of the credentials_file {secret}, which must not be published; remove it"
         )
     raise InputError(
         f"{name}: holds the value of the environment variable {secret}, which must not be published; remove it "
