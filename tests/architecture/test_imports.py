@@ -15,14 +15,14 @@ PROJECT = Path(__file__).parents[2]
 LINES_LIMIT = 500
 
 # Part: the parts it may import, besides itself. Imports run one way:
-# cli -> present -> {metrics, impact, estimate} -> analysis -> plan -> config. Acquisition and the bench stand beside,
+# cli -> present -> {metrics, estimate} -> analysis -> plan -> config. Acquisition and the bench stand beside,
 # tied to the rest by the data contracts alone. The stages run all of them. Provenance recomputes summaries, and
 # validation puts the bench through the stages, so both stand above these.
 _BASE = {"contracts", "errors"}
 _PLAN = {"config", *_BASE}
 _ANALYSIS = {"plan", *_PLAN}
 _RESULTS = {"analysis", *_ANALYSIS}
-_PRESENT = {"metrics", "impact", "estimate", *_RESULTS}
+_PRESENT = {"metrics", "estimate", *_RESULTS}
 ALLOWED = {
     "errors": set(),
     "contracts": {"errors"},
@@ -30,14 +30,13 @@ ALLOWED = {
     "plan": _PLAN,
     "analysis": _ANALYSIS,
     "metrics": _RESULTS,
-    "impact": _RESULTS,
     "estimate": _RESULTS,
     "present": _PRESENT,
-    "stages": {"acquire", "metrics", "impact", "estimate", *_RESULTS},
-    "provenance": {"stages", "metrics", "impact", "estimate", *_RESULTS},
+    "stages": {"acquire", "metrics", "estimate", *_RESULTS},
+    "provenance": {"stages", "metrics", "estimate", *_RESULTS},
     "acquire": {"config", *_BASE},
     "bench": _BASE,
-    "validation": {"bench", "stages", "impact", *_RESULTS},
+    "validation": {"bench", "stages", *_RESULTS},
     "api": {"acquire", "bench", "present", "provenance", "stages", "validation", *_PRESENT},
     "cli": {"acquire", "api", "bench", "present", "provenance", "stages", "validation", *_PRESENT},
 }
@@ -84,9 +83,9 @@ def test_imports_run_one_way(module: str) -> None:
         ("inference_energy.acquire.session.run", "inference_energy.plan.cells"),
         ("inference_energy.acquire.power.base", "inference_energy.provenance.code_digest"),
         ("inference_energy.contracts.io", "inference_energy.config.root"),
-        ("inference_energy.analysis.fit.models", "inference_energy.impact.footprint"),
+        ("inference_energy.analysis.fit.models", "inference_energy.metrics.sci"),
         ("inference_energy.plan.cells", "inference_energy.analysis.idle"),
-        ("inference_energy.impact.footprint", "inference_energy.present.page"),
+        ("inference_energy.analysis.footprint", "inference_energy.present.page"),
         ("inference_energy.present.page", "inference_energy.cli.main"),
         ("inference_energy.bench.engine", "inference_energy.acquire.power.base"),
         ("inference_energy.novel.thing", "inference_energy.errors"),

@@ -146,7 +146,7 @@ def test_a_calibration_of_the_estimates_and_a_change_of_it_rerun_them_alone(fini
         ("analysis/steadiness.py", {"steady_load"}, {"session", "idle_baseline", "launch"}),
         ("analysis/fit/uncertainty.py", {"fit"}, {"session", "integrate", "carbon"}),
         ("metrics/sci.py", {"metrics", "summary"}, {"session", "integrate", "carbon", "fit"}),
-        ("impact/footprint.py", {"carbon"}, {"session", "integrate", "fit"}),
+        ("analysis/footprint.py", {"carbon"}, {"session", "integrate", "fit"}),
         ("estimate/estimators/tdp.py", {"estimate", "report"}, {"session", "integrate", "fit", "carbon"}),
         ("estimate/data/gpus.csv", {"estimate"}, {"session", "integrate", "fit", "carbon"}),
         ("present/page.py", {"report"}, {"session", "integrate", "summary"}),

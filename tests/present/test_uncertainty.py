@@ -8,9 +8,9 @@ from report_sample import invalidate, make_sample, windows_of
 from test_report import parse, report
 
 from inference_energy.analysis.figures import figure_from_dict
+from inference_energy.analysis.footprint import water_figures
 from inference_energy.config.analysis import WaterConfig
 from inference_energy.contracts.figure import Reason
-from inference_energy.impact.footprint import water_figures
 from inference_energy.present import plots
 from inference_energy.present.tables import TableCell
 from inference_energy.present.uncertainty import budget_table, freedom, plot_budgets

@@ -230,7 +230,7 @@ def test_another_version_of_the_toolkit_is_told(
 
 
 def test_other_code_is_told(master_zip: Path, tmp_path: Path) -> None:
-    source = "code/src/inference_energy/impact/footprint.py"
+    source = "code/src/inference_energy/analysis/footprint.py"
 
     def change(members: archived.Content) -> None:
         members[source] += b"# other\n"
@@ -238,9 +238,9 @@ def test_other_code_is_told(master_zip: Path, tmp_path: Path) -> None:
     other = tampered(master_zip, tmp_path / "a.zip", change, fix_manifest=True)
     found = verify(other)
     assert found.agrees
-    assert found.changed_code == ["impact/footprint.py"]
+    assert found.changed_code == ["analysis/footprint.py"]
     checked = CliRunner().invoke(cli(), ["verify", str(other)])
-    assert "warning  1 file(s) of the code differ from those here: impact/footprint.py" in checked.output
+    assert "warning  1 file(s) of the code differ from those here: analysis/footprint.py" in checked.output
 
 
 def test_nothing_is_left_behind(master_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

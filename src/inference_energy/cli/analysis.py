@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from inference_energy.analysis.figures import figure_from_dict
+from inference_energy.analysis.footprint import carbon_figures
 from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.cli.lazy_group import examples
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.io import write_json
 from inference_energy.errors import InputError
-from inference_energy.impact.footprint import carbon_figures
 
 _ANALYZE_EXAMPLES = examples(
     "inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --output logs/summary.json",

@@ -10,7 +10,6 @@ from inference_energy.cli.lazy_group import examples
 if TYPE_CHECKING:
     from inference_energy.bench.config import Node
 
-PANEL = "Virtual bench"
 RUN_EXAMPLES = examples(
     "inference-energy bench run -- snakemake --configfile config/bench.yaml",
     "inference-energy bench run --gpu a100 --folder node -- bash",

@@ -367,7 +367,7 @@ STAGES: dict[str, Stage] = {
             "carbon",
             "Compute carbon and water of every window.",
             "session",
-            "inference_energy.impact.footprint:footprint",
+            "inference_energy.analysis.footprint:footprint",
             inputs=(Input(ENERGY),),
             output=CARBON,
             config=ImpactConfig,

@@ -14,7 +14,6 @@ from inference_energy.validation.bench_trial import FitTruth, Trial, TrialOutcom
 from inference_energy.validation.scenarios import SCENARIOS, Scenario
 
 BIAS_LIMIT = 0.01
-COVERAGE_GOAL = (0.92, 0.98)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,16 @@ keep up does the engine rest for the time it is behind; `slips` counts that.
 """
 
 import asyncio
+import ctypes
+import os
+import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from inference_energy.bench.live.live_request import LiveRequest, TruthSink
 from inference_energy.bench.live.metrics import EngineMetrics
-from inference_energy.bench.live.timer import WakeTimer
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.ledger import GPU_IDLE, BenchRequest
 
@@ -24,6 +27,10 @@ BUSY_ROW_NS = 400_000_000
 MOST_BEHIND_NS = 50_000_000
 STEPS_A_WAKE = 16
 MOST_WAIT_AT_END_S = 0.4
+
+_CLOCK_MONOTONIC = 1
+_TIMER_ABSOLUTE = 1
+_NS = 1_000_000_000
 
 
 class Trace(Protocol):
@@ -36,6 +43,57 @@ class Trace(Protocol):
 
     def close(self) -> None:
         """End the life now."""
+
+
+class WakeTimer:
+    """Wakes the event loop at a time of the monotonic clock, to a tenth of a millisecond; a new time replaces the old.
+
+    asyncio's own timers are up to 1 ms late, because it rounds waits up to epoll's whole milliseconds. Linux has timers
+    that are files (timerfd_create(2)), for which epoll waits without rounding. If the system has none, asyncio's own
+    timers take over.
+
+    Args:
+        callback: called in the event loop at that time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._handle: asyncio.TimerHandle | None = None
+        self._fd = -1
+        try:
+            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, AttributeError):
+            return
+        if self._fd >= 0:
+            loop.add_reader(self._fd, self._fire)
+
+    def set(self, at_ns: int) -> None:
+        """Call back at this time, or at once if it has passed."""
+        if self._fd >= 0:
+            moment = struct.pack("=qqqq", 0, 0, *divmod(max(1, at_ns), _NS))
+            self._libc.timerfd_settime(self._fd, _TIMER_ABSOLUTE, moment, None)
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle = self._loop.call_later(max(0.0, (at_ns - time.monotonic_ns()) / _NS), self._callback)
+
+    def close(self) -> None:
+        """Never call back again. A second call does nothing."""
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _fire(self) -> None:
+        try:
+            os.read(self._fd, 8)
+        except BlockingIOError:
+            return  # it was set again after it had fired
+        self._callback()
 
 
 class EngineLoop:
@@ -72,7 +130,7 @@ class EngineLoop:
         self._inbox: deque[LiveRequest] = deque()
         self._begun_ns = 0
         self._row_ns = 0
-        self._alarm = WakeTimer(loop, self._wake)
+        self._timer = WakeTimer(loop, self._wake)
         self._row()
         self._set_alarm()
 
@@ -113,7 +171,7 @@ class EngineLoop:
 
     async def stop(self) -> None:
         """End the life after the step under way. All requests must have been aborted."""
-        self._alarm.close()
+        self._timer.close()
         if self.engine.busy:
             left_s = (self.engine.now_ns - time.monotonic_ns()) / 1e9
             await asyncio.sleep(min(MOST_WAIT_AT_END_S, max(0.0, left_s)))
@@ -213,6 +271,6 @@ class EngineLoop:
     def _set_alarm(self) -> None:
         engine = self.engine
         if engine.busy:
-            self._alarm.set(min(engine.now_ns, self._row_ns + BUSY_ROW_NS))
+            self._timer.set(min(engine.now_ns, self._row_ns + BUSY_ROW_NS))
         else:
-            self._alarm.set(self._row_ns + IDLE_ROW_NS)
+            self._timer.set(self._row_ns + IDLE_ROW_NS)

@@ -1,4 +1,4 @@
-"""The alarm rings once, not before its time, and as set last; with timer files and without."""
+"""The timer calls back once, not before its time, and as set last; with timer files and without."""
 
 import asyncio
 import ctypes
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from inference_energy.bench.live.timer import WakeTimer
+from inference_energy.bench.live.engine_loop import WakeTimer
 
 MS = 1_000_000
 
@@ -21,19 +21,19 @@ def _timers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(ctypes, "CDLL", none)
 
 
-def rung(settings_ms: list[float], close_first: bool = False) -> list[float]:
-    """When an alarm set to these times from now, one after the other, rang within 60 ms."""
+def calls_ms(settings_ms: list[float], close_first: bool = False) -> list[float]:
+    """Return when a timer set to these times from now, one after the other, called back within 60 ms."""
 
     async def run() -> list[float]:
         times: list[float] = []
         began_ns = time.monotonic_ns()
-        alarm = WakeTimer(asyncio.get_running_loop(), lambda: times.append((time.monotonic_ns() - began_ns) / MS))
+        timer = WakeTimer(asyncio.get_running_loop(), lambda: times.append((time.monotonic_ns() - began_ns) / MS))
         for setting_ms in settings_ms:
-            alarm.set(began_ns + round(setting_ms * MS))
+            timer.set(began_ns + round(setting_ms * MS))
         if close_first:
-            alarm.close()
+            timer.close()
         await asyncio.sleep(0.06)
-        alarm.close()
+        timer.close()
         return times
 
     return asyncio.run(run())
@@ -41,11 +41,11 @@ def rung(settings_ms: list[float], close_first: bool = False) -> list[float]:
 
 @pytest.mark.usefixtures("_timers")
 @pytest.mark.parametrize(("settings_ms", "not_before_ms"), [([20], 20), ([40, 10], 10), ([10, 30], 30), ([-5], 0)])
-def test_it_rings_once(settings_ms: list[float], not_before_ms: float) -> None:
-    (time_ms,) = rung(settings_ms)
+def test_it_calls_back_once(settings_ms: list[float], not_before_ms: float) -> None:
+    (time_ms,) = calls_ms(settings_ms)
     assert time_ms >= not_before_ms
 
 
 @pytest.mark.usefixtures("_timers")
-def test_once_closed_it_is_silent() -> None:
-    assert rung([10], close_first=True) == []
+def test_a_closed_timer_is_silent() -> None:
+    assert calls_ms([10], close_first=True) == []

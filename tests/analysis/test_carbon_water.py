@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_energy.analysis.footprint import carbon_figure, carbon_g, site_water_l, source_water_l, water_figures
 from inference_energy.analysis.uncertainty.budget import Term, with_budget
 from inference_energy.config.analysis import WaterConfig
 from inference_energy.contracts.figure import Figure, missing_figure
 from inference_energy.contracts.reason_codes import reason
-from inference_energy.impact.footprint import carbon_figure, carbon_g, site_water_l, source_water_l, water_figures
 
 amounts = st.floats(0, 1e6)
 factors = st.floats(0, 100)

@@ -1,1 +1,0 @@
-"""Carbon and water that follow from the measured energy."""
