@@ -1,6 +1,6 @@
 """Configurations to estimate, as arrays: which model on which GPU under which load.
 
-NaN stands for what was not given; an estimator that needs it says so instead of giving a number.
+Missing inputs are NaN; an estimator that needs a missing input gives a reason instead of a number.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ class Cases:
     """Configurations; every array has shape (cases,).
 
     Attributes:
-        shapes: the models that occur.
-        model: which of them each case has.
-        cards: the GPUs that occur.
-        card: which of them each case has.
+        shapes: the distinct models.
+        model: index of each case's model in `shapes`.
+        cards: the distinct GPUs.
+        card: index of each case's GPU in `cards`.
         gpus: GPUs that serve one copy of the model together (tensor parallel).
         batch: mean running batch [requests].
-        input_tokens: of a prompt.
-        output_tokens: of an answer.
-        context: mean context position of a decode step [tokens]: prompt plus half the answer, unless it is given.
+        input_tokens: tokens per prompt.
+        output_tokens: tokens per answer.
+        context: mean context position of a decode step [tokens]: prompt plus half the answer, unless given.
         throughput: output tokens/s of all these GPUs together.
         ttft_s: time to first token.
     """
@@ -63,12 +63,12 @@ class Cases:
         throughput: ArrayLike = np.nan,
         ttft_s: ArrayLike = np.nan,
     ) -> "Cases":
-        """Cases from parallel sequences; whatever has length one holds for all.
+        """Build cases from parallel sequences; a sequence of length one holds for all cases.
 
         Raises:
-            InputError: a value is not above zero where it must be.
+            InputError: a value is infinite, or below its lower bound.
         """
-        given = {
+        inputs = {
             "tensor_parallel": tensor_parallel,
             "batch": batch,
             "input_tokens": input_tokens,
@@ -77,12 +77,12 @@ class Cases:
             "throughput": throughput,
             "ttft_s": ttft_s,
         }
-        arrays = {name: np.atleast_1d(np.asarray(value, dtype=np.float64)) for name, value in given.items()}
+        arrays = {name: np.atleast_1d(np.asarray(value, dtype=np.float64)) for name, value in inputs.items()}
         for name, values in arrays.items():
-            # NaN is not below anything: what is not given passes.
-            low = values < 0 if name in ("input_tokens", "context", "ttft_s") else values <= 0
-            if np.any(low | np.isinf(values)):
-                raise InputError(f"{name}: {values[low | np.isinf(values)][0]:g} cannot be; write a number above 0")
+            # NaN compares as False, so missing inputs pass.
+            too_low = values < 0 if name in ("input_tokens", "context", "ttft_s") else values <= 0
+            if np.any(too_low | np.isinf(values)):
+                raise InputError(f"{name}: {values[too_low | np.isinf(values)][0]:g} cannot be; write a number above 0")
         count = max(len(models), len(gpus), *(len(values) for values in arrays.values()))
         shapes, model = _indexed(models, count)
         cards, card = _indexed(gpus, count)
@@ -106,13 +106,13 @@ class Cases:
         return len(self.model)
 
     def of_model(self, value: Callable[[ModelShape], float]) -> Array:
-        """A number of each case's model."""
+        """Return a number of each case's model."""
         return np.array([value(shape) for shape in self.shapes], dtype=np.float64)[self.model]
 
     def of_gpu(self, value: Callable[[GpuSheet], float | None]) -> Array:
-        """A number of each case's GPU; NaN where its data sheet has none."""
-        found = [value(gpu) for gpu in self.cards]
-        return np.array([np.nan if one is None else one for one in found], dtype=np.float64)[self.card]
+        """Return a number of each case's GPU; NaN if its data sheet has none."""
+        figures = [value(gpu) for gpu in self.cards]
+        return np.array([np.nan if figure is None else figure for figure in figures], dtype=np.float64)[self.card]
 
     @cached_property
     def active(self) -> Array:
@@ -131,13 +131,13 @@ class Cases:
 
     @cached_property
     def peak_flops(self) -> Array:
-        """Dense peak of one GPU at the precision that the model's weights are computed in [1/s]."""
+        """Dense peak of one GPU at the precision in which the model's weights are computed [1/s]."""
         table = np.array([[gpu.peak_flops(shape.weights.name) for gpu in self.cards] for shape in self.shapes])
         return np.asarray(table[self.model, self.card], dtype=np.float64)
 
     @cached_property
     def step_bytes(self) -> Array:
-        """Bytes of weights that a decode step reads on all GPUs together, with the experts it is expected to touch."""
+        """Bytes of weights that a decode step reads on all GPUs together, with the expected share of experts."""
         touched = touched_share(self.of_model(lambda shape: shape.expert_share), self.batch)
         return self.of_model(lambda s: s.fixed_bytes) + self.of_model(lambda s: s.expert_bytes) * touched
 
@@ -161,18 +161,18 @@ class Cases:
 
     @cached_property
     def memory_share(self) -> Array:
-        """Weights and cache as a share of the GPUs' memory; above 1 it does not fit."""
-        kept = self.of_model(lambda s: s.resident_bytes) + np.nan_to_num(self.batch * self.kv_read_bytes)
-        return kept / (self.gpus * self.of_gpu(lambda gpu: gpu.memory_bytes))
+        """Weights and cache as a share of the GPUs' memory; above 1 they do not fit."""
+        used = self.of_model(lambda s: s.resident_bytes) + np.nan_to_num(self.batch * self.kv_read_bytes)
+        return used / (self.gpus * self.of_gpu(lambda gpu: gpu.memory_bytes))
 
 
 def _indexed(items: Sequence[T], count: int) -> tuple[tuple[T, ...], Index]:
-    """The different ones, and for each case which of them it has."""
-    places: dict[int, int] = {}
+    """Return the distinct items, and the index of each case's item among them."""
+    index_of: dict[int, int] = {}
     unique: list[T] = []
     for item in items:
-        if id(item) not in places:
-            places[id(item)] = len(unique)
+        if id(item) not in index_of:
+            index_of[id(item)] = len(unique)
             unique.append(item)
-    index = np.fromiter((places[id(item)] for item in items), dtype=np.intp, count=len(items))
+    index = np.fromiter((index_of[id(item)] for item in items), dtype=np.intp, count=len(items))
     return tuple(unique), np.broadcast_to(index, (count,))

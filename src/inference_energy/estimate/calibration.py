@@ -1,13 +1,12 @@
-"""Calibrations of the energy roofline: their terms, the small JSON file that holds the coefficients, and predictions.
-
-The terms stand in one place for fit and estimate.
+"""The calibrated energy roofline: its terms, the JSON file that holds fitted coefficients, and predictions from it.
 
     E_tok = e_byte * (W / B + KV * ctx) + e_flop * 2 N + e_0                 J per output token
     E_prompt = e_prefill * FLOPs of the prompt / T_in                        J per prompt token
 
-W are the bytes of weights that a step reads (with the experts it is expected to touch), B the mean running batch,
-KV * ctx the bytes of cache that a step reads for a request, N the active parameters. Where the rows of a calibration
-separate the prompts, an output token of a mixed load also carries its share of the prompt, E_prompt * T_in / T_out.
+W are the bytes of weights that a step reads (with the experts it is expected to touch), B the mean running batch, KV *
+ctx the bytes of cache that a step reads for a request, N the active parameters. If a calibration has a term for
+prompts, an output token of a mixed load also carries its share of the prompt, E_prompt * T_in / T_out. Fit and estimate
+share the columns defined here.
 """
 
 import hashlib
@@ -26,34 +25,16 @@ from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.shapes.shape import Array
 
 Name = Literal["byte", "flop", "token", "prefill"]
+
+
 UNITS: dict[Name, str] = {"byte": "J/byte", "flop": "J/FLOP", "token": "J/token", "prefill": "J/FLOP"}
 
 
-def decode_bytes(cases: Cases) -> Array:
-    """Bytes read for an output token: W / B + KV * ctx."""
-    return np.asarray(cases.step_bytes / cases.batch + cases.kv_read_bytes)
-
-
-def decode_columns(cases: Cases, names: tuple[Name, ...], *, prompts_apart: bool) -> Array:
-    """What the terms are multiplied with for an output token, shape (cases, terms)."""
-    columns: dict[Name, Array] = {
-        "byte": decode_bytes(cases),
-        "flop": 2 * cases.active,
-        "token": np.ones(len(cases)),
-        "prefill": cases.prefill_flops / cases.output_tokens if prompts_apart else np.zeros(len(cases)),
-    }
-    return np.stack([columns[name] for name in names], axis=1)
-
-
-def prompt_columns(cases: Cases, names: tuple[Name, ...]) -> Array:
-    """What the terms are multiplied with for a prompt token, shape (cases, terms): its FLOPs and nothing else."""
-    flops = cases.prefill_flops / cases.input_tokens
-    return np.stack([flops if name == "prefill" else np.zeros(len(cases)) for name in names], axis=1)
-
-
 KIND = "energy-roofline calibration"
+
+
 SHIPPED = ("h100-published", "h100-windows")
-"""The calibrations that are shipped; the first is the one for H100 unless another is named."""
+"""The shipped calibrations; the first is the default for H100."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +51,17 @@ class EnergyCalibration:
     """A fitted energy roofline.
 
     Attributes:
-        name: how it is called.
-        gpus: names of the GPUs it was fitted on.
-        terms: the names of the coefficients.
+        name: name of the calibration.
+        gpus: names of the GPUs of the fitted rows.
+        terms: names of the coefficients.
         values: the coefficients, shape (terms,).
-        covariance: of the coefficients, shape (terms, terms).
-        relative_std: standard deviation of a new row about the fit, as a share of its energy: that of the residuals or
-            that of the models left out, whichever is larger.
+        covariance: covariance of the coefficients, shape (terms, terms).
+        relative_std: standard deviation of a new row about the fit, as a share of its energy: the residuals' or the
+            left-out models', whichever is larger.
         t_95: quantile of Student's t for two-sided 95 %.
         prompts: `inside`: output tokens carry their prompts as the fitted rows did; `apart`: prompts have a term.
-        models: names of the models it was fitted on.
-        batches: smallest and largest batch fitted.
+        models: names of the models of the fitted rows.
+        batches: smallest and largest batch of the fitted rows.
         record: the whole file, with provenance and scores.
     """
 
@@ -98,70 +79,70 @@ class EnergyCalibration:
 
     @property
     def sha256(self) -> str:
-        """What it is known by: the digest of its content, however the file is laid out."""
+        """The SHA-256 of the content, whatever the layout of the file."""
         return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()
 
     @property
     def has_prefill(self) -> bool:
-        """Whether it can tell the energy of prompts."""
+        """Whether the energy of prompt tokens can be predicted."""
         return "prefill" in self.terms
 
     @property
     def has_decode(self) -> bool:
-        """Whether it can tell the energy of output tokens."""
+        """Whether the energy of output tokens can be predicted."""
         return "byte" in self.terms
 
     def output_tokens(self, cases: Cases) -> Prediction:
-        """J per output token."""
+        """Predict J per output token."""
         return self._predict(decode_columns(cases, self.terms, prompts_apart=self.prompts == "apart"))
 
     def prompt_tokens(self, cases: Cases) -> Prediction:
-        """J per prompt token."""
+        """Predict J per prompt token."""
         return self._predict(prompt_columns(cases, self.terms))
 
     def _predict(self, columns: Array) -> Prediction:
-        """Variance of a new row: that of the coefficients, x C x', and its own scatter, (s E)^2."""
+        """Predict a new row; its variance is x C x' of the coefficients plus the row's own scatter, (s E)^2."""
         energy_j = columns @ self.values
         variance = np.einsum("ij,jk,ik->i", columns, self.covariance, columns) + (self.relative_std * energy_j) ** 2
         half = self.t_95 * np.sqrt(np.maximum(variance, 0.0))
         return Prediction(energy_j, np.maximum(energy_j - half, 0.0), energy_j + half)
 
 
-def read_calibration(named: str, key: str = "--calibration") -> EnergyCalibration:
-    """A calibration by the path of its JSON, or one that is shipped by name; `key` is what a message calls that place.
+def read_calibration(name_or_path: str, key: str = "--calibration") -> EnergyCalibration:
+    """Return a shipped calibration by its name, or another by the path of its JSON; messages name the option `key`.
 
     Raises:
         InputError: there is no such file, or it is not a calibration.
     """
-    if named in SHIPPED:
-        return shipped_calibration(named)
-    if not named.endswith(".json"):
+    if name_or_path in SHIPPED:
+        return shipped_calibration(name_or_path)
+    if not name_or_path.endswith(".json"):
         raise InputError(
-            f"{key}: {named}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}"
+            f"{key}: {name_or_path}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}"
         )
-    return parse_calibration(read_json(Path(named).expanduser()), named, key)
+    return parse_calibration(read_json(Path(name_or_path).expanduser()), name_or_path, key)
 
 
 @cache
 def shipped_calibration(name: str) -> EnergyCalibration:
-    """One of `SHIPPED`."""
+    """Return one of `SHIPPED`."""
     text = files("inference_energy.estimate").joinpath("data", f"calibration-{name}.json").read_text()
     return parse_calibration(json.loads(text), name)
 
 
-def parse_calibration(content: Any, where: str, key: str = "--calibration") -> EnergyCalibration:
-    """The calibration in a JSON object that `estimate fit` wrote.
+def parse_calibration(content: Any, file: str, key: str = "--calibration") -> EnergyCalibration:
+    """Return the calibration in a JSON object that `estimate fit` wrote; messages name its file and the option `key`.
 
     Raises:
-        InputError: it is something else.
+        InputError: the object is something else.
     """
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise InputError(f"{key}: {where}: not a calibration; `inference-energy estimate fit` makes one")
+        raise InputError(f"{key}: {file}: not a calibration; `inference-energy estimate fit` makes one")
     try:
         entries = content["coefficients"]
         names = tuple(entry["term"] for entry in entries)
         if unknown := [name for name in names if name not in UNITS]:
-            raise InputError(f"{key}: {where}: unknown term(s) {', '.join(map(str, unknown))}")
+            raise InputError(f"{key}: {file}: unknown term(s) {', '.join(map(str, unknown))}")
         count = len(names)
         return EnergyCalibration(
             name=str(content["name"]),
@@ -177,4 +158,26 @@ def parse_calibration(content: Any, where: str, key: str = "--calibration") -> E
             record=content,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{key}: {where}: damaged: {error!r}; fit it anew") from error
+        raise InputError(f"{key}: {file}: damaged: {error!r}; fit it anew") from error
+
+
+def decode_bytes(cases: Cases) -> Array:
+    """Return the bytes read for an output token: W / B + KV * ctx."""
+    return np.asarray(cases.step_bytes / cases.batch + cases.kv_read_bytes)
+
+
+def decode_columns(cases: Cases, names: tuple[Name, ...], *, prompts_apart: bool) -> Array:
+    """Return the factors of the terms for an output token, shape (cases, terms)."""
+    columns: dict[Name, Array] = {
+        "byte": decode_bytes(cases),
+        "flop": 2 * cases.active,
+        "token": np.ones(len(cases)),
+        "prefill": cases.prefill_flops / cases.output_tokens if prompts_apart else np.zeros(len(cases)),
+    }
+    return np.stack([columns[name] for name in names], axis=1)
+
+
+def prompt_columns(cases: Cases, names: tuple[Name, ...]) -> Array:
+    """Return the factors of the terms for a prompt token, shape (cases, terms): its FLOPs and nothing else."""
+    flops = cases.prefill_flops / cases.input_tokens
+    return np.stack([flops if name == "prefill" else np.zeros(len(cases)) for name in names], axis=1)

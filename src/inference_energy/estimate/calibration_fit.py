@@ -1,12 +1,13 @@
-"""Fits of the energy roofline to measured rows: to a user's table, and to the rows that are shipped.
+"""Fits of the energy roofline: to a user's table of measured rows, or to the rows of a shipped calibration.
 
 Weighted least squares on relative errors: the rows are divided by their energy, so that a token of 0.07 J counts as
 much as one of 14 J; a row's `weight` multiplies its squared error. Standard errors are those of ordinary least squares
-on the divided rows, with the residual variance estimated; the prediction interval's scatter is the larger of that and
-of the models left out, because rows of one model are not independent.
+on the divided rows, with the residual variance estimated. The prediction interval uses this scatter or the scatter of
+models left out, whichever is larger, because rows of one model are not independent.
 
-A term that the rows cannot tell from the others is left out: one model's rows have one N, so 2 N and the constant are
-the same column. A coefficient that comes out negative is left out too, for no byte and no token gives energy back.
+A term that the rows cannot separate from the others is left out: if all rows are of one model they have one N, so 2 N
+and the constant are the same column. A negative coefficient is left out too, because no byte and no token gives energy
+back.
 """
 
 from collections.abc import Sequence
@@ -23,24 +24,71 @@ from inference_energy.estimate.calibration import KIND, SHIPPED, UNITS, Name, de
 from inference_energy.estimate.reference_rows import PUBLISHED, WINDOWS, MeasuredRow, cases_of, read_rows, shipped_rows
 from inference_energy.estimate.shapes.shape import Array
 
+
+def fit_table(path: Path, name: str | None = None) -> dict[str, Any]:
+    """Return the calibration fitted to a table of measured rows; see `fit_rows`."""
+    rows = read_rows(path)
+    return fit_rows(rows, name or path.stem, {"table": path.name, "sources": _sources(rows)})
+
+
+def fit_shipped(name: str) -> dict[str, Any]:
+    """Return a shipped calibration, fitted again.
+
+    Raises:
+        InputError: no calibration of this name is shipped.
+    """
+    if name not in SHIPPED:
+        raise InputError(f"--shipped {name}: there are {', '.join(SHIPPED)}")
+    rows = dense_16_bit() if name == SHIPPED[0] else windows_with_batch()
+    table = PUBLISHED if name == SHIPPED[0] else WINDOWS
+    selection = "dense models with 16 bit weights" if name == SHIPPED[0] else "windows whose batch is known"
+    provenance = {
+        "table": f"estimate/data/{table}",
+        "which": selection,
+        "sources": _sources(rows),
+        "command": f"inference-energy estimate fit --shipped {name} --output calibration-{name}.json",
+    }
+    return fit_rows(rows, name, provenance)
+
+
+def dense_16_bit() -> list[MeasuredRow]:
+    """Return the published rows that `h100-published` is fitted to."""
+    return [
+        row
+        for row in shipped_rows(PUBLISHED)
+        if row.use == "score" and not row.shape.is_moe and row.shape.weights.name == "bf16"
+    ]
+
+
+def windows_with_batch() -> list[MeasuredRow]:
+    """Return the measured windows that `h100-windows` is fitted to."""
+    return [row for row in shipped_rows(WINDOWS) if row.is_prefill or not np.isnan(row.batch)]
+
+
+def _sources(rows: list[MeasuredRow]) -> list[str]:
+    return list(dict.fromkeys(row.source for row in rows if row.source))
+
+
 MAX_CONDITION = 30.0
-"""Belsley, Kuh, Welsch, Regression Diagnostics (1980): above it the columns are too alike."""
+"""Above this number the columns are too alike (Belsley, Kuh, Welsch, Regression Diagnostics, 1980)."""
+
 
 SPARE_ROWS = 1
+"""Rows required beyond the number of coefficients."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """Rows ready to be fitted.
+    """The design matrix of a fit.
 
     Attributes:
-        rows: the rows.
-        terms: the terms that were kept.
-        columns: what they are multiplied with, shape (rows, terms).
+        rows: the measured rows.
+        terms: the terms to fit.
+        columns: factors of the terms, shape (rows, terms).
         energy_j: measured J per token, shape (rows,).
-        weights: shape (rows,).
+        weights: weights of the rows, shape (rows,).
         prompts: `inside` or `apart`.
-        notes: what was left out and why.
+        notes: the terms left out, and why.
     """
 
     rows: tuple[MeasuredRow, ...]
@@ -52,7 +100,7 @@ class Design:
     notes: tuple[str, ...]
 
     def only(self, kept: Array) -> "Design":
-        """Some of the rows."""
+        """Return the design with some of the rows."""
         rows = tuple(row for row, keep in zip(self.rows, kept, strict=True) if keep)
         return Design(
             rows,
@@ -65,12 +113,12 @@ class Design:
         )
 
     def keeping(self, terms: tuple[Name, ...], note: str) -> "Design":
-        """Some of the terms."""
-        places = [self.terms.index(term) for term in terms]
+        """Return the design with some of the terms, and a note on the others."""
+        indices = [self.terms.index(term) for term in terms]
         return Design(
             self.rows,
             terms,
-            self.columns[:, places],
+            self.columns[:, indices],
             self.energy_j,
             self.weights,
             self.prompts,
@@ -93,11 +141,11 @@ def fit_rows(rows: Sequence[MeasuredRow], name: str, provenance: dict[str, Any])
 
     Args:
         rows: measured rows; those whose `use` is not `score` are left out.
-        name: how the calibration is called.
-        provenance: where the rows are from and what made the file; kept as it is.
+        name: the calibration's name.
+        provenance: origin of the rows and of the file; copied into the result.
 
     Returns:
-        What the calibration's file holds.
+        The content of the calibration's file.
 
     Raises:
         InputError: the rows are too few, too alike, or of GPUs of different kinds.
@@ -146,32 +194,32 @@ def fit_rows(rows: Sequence[MeasuredRow], name: str, provenance: dict[str, Any])
 
 
 def design_of(rows: Sequence[MeasuredRow]) -> Design:
-    """The rows as columns, with the terms that they can tell apart.
+    """Return the rows as a design matrix, with the terms that they can tell apart.
 
     Raises:
-        InputError: as `fit_rows`.
+        InputError: see `fit_rows`.
     """
-    used = tuple(row for row in rows if row.use == "score")
-    _check(used)
-    prefill = np.array([row.is_prefill for row in used])
-    told = all(not np.isnan(row.input_tokens * row.output_tokens) for row in used)
-    apart = bool(prefill.any()) and told
-    if prefill.any() and not told:
+    scored = tuple(row for row in rows if row.use == "score")
+    _check(scored)
+    prefill = np.array([row.is_prefill for row in scored])
+    has_lengths = all(not np.isnan(row.input_tokens * row.output_tokens) for row in scored)
+    apart = bool(prefill.any()) and has_lengths
+    if prefill.any() and not has_lengths:
         raise InputError(
             "rows of prompts alone need the others to tell their prompts: write input_tokens and output_tokens"
         )
     terms: tuple[Name, ...] = ("byte", "flop", "token", *(("prefill",) if apart else ()))
-    cases = cases_of(used)
+    cases = cases_of(scored)
     columns = np.where(
         prefill[:, None],
         prompt_columns(cases, terms) if apart else 0.0,
         decode_columns(cases, terms, prompts_apart=apart),
     )
-    energy_j = np.array([row.prompt_j if row.is_prefill else row.output_j for row in used])
-    weights = np.array([row.weight for row in used])
+    energy_j = np.array([row.prompt_j if row.is_prefill else row.output_j for row in scored])
+    weights = np.array([row.weight for row in scored])
     notes: tuple[str, ...] = ()
-    design = Design(used, terms, columns, energy_j, weights, "apart" if apart else "inside", notes)
-    if len({row.shape.active_parameters for row in used if not row.is_prefill}) == 1:
+    design = Design(scored, terms, columns, energy_j, weights, "apart" if apart else "inside", notes)
+    if len({row.shape.active_parameters for row in scored if not row.is_prefill}) == 1:
         design = design.keeping(
             tuple(term for term in terms if term != "token"),
             "all rows have one number of active parameters, so that 2 N and a constant cannot be told apart: the "
@@ -179,23 +227,24 @@ def design_of(rows: Sequence[MeasuredRow]) -> Design:
         )
     if prefill.all():
         design = design.keeping(("prefill",), "there are rows of prompts alone, so that only prompts can be estimated")
-    if len(used) < len(design.terms) + SPARE_ROWS:
-        raise InputError(f"{len(used)} row(s) for {len(design.terms)} coefficients: give more rows")
-    found = condition(design)
-    if found > MAX_CONDITION:
+    if len(scored) < len(design.terms) + SPARE_ROWS:
+        raise InputError(f"{len(scored)} row(s) for {len(design.terms)} coefficients: give more rows")
+    condition_number = condition(design)
+    if condition_number > MAX_CONDITION:
         raise InputError(
-            f"the rows are too alike to tell {', '.join(design.terms)} apart (condition number {found:.0f}, above "
-            f"{MAX_CONDITION:.0f}): add rows of other batches and of models of other sizes"
+            f"the rows are too alike to tell {', '.join(design.terms)} apart (condition number "
+            f"{condition_number:.0f}, above {MAX_CONDITION:.0f}): add rows of other batches and of models of "
+            "other sizes"
         )
     return design
 
 
 def solve(design: Design) -> Solution:
-    """Weighted least squares on relative errors."""
+    """Solve weighted least squares on relative errors."""
     roots = np.sqrt(design.weights)
     scaled = design.columns / design.energy_j[:, None] * roots[:, None]
     lengths = np.linalg.norm(scaled, axis=0)
-    # Columns of 1e10 bytes and of one token: to length one first, so that the inverse keeps its digits.
+    # Columns hold 1e10 bytes or one token: scale them to length one first, so that the inverse keeps its digits.
     unit = scaled / lengths
     values = np.linalg.lstsq(unit, roots, rcond=None)[0]
     freedom = max(len(design.rows) - len(design.terms), 1)
@@ -206,7 +255,7 @@ def solve(design: Design) -> Solution:
 
 
 def leave_models_out(design: Design) -> Array | None:
-    """Energies of each model's rows predicted by a fit to the other models; None where this cannot be done."""
+    """Predict the energies of each model's rows by a fit to the other models; None if this is impossible."""
     names = np.array([row.shape.name for row in design.rows])
     predicted = np.empty(len(names))
     for name in np.unique(names):
@@ -221,25 +270,27 @@ def leave_models_out(design: Design) -> Array | None:
 
 
 def condition(design: Design) -> float:
-    """Condition number of the weighted columns scaled to length one; infinite for a column of zeros."""
+    """Return the condition number of the weighted columns scaled to length one; infinite for a column of zeros."""
     scaled = design.columns / design.energy_j[:, None] * np.sqrt(design.weights)[:, None]
     lengths = np.linalg.norm(scaled, axis=0)
     return float("inf") if np.any(lengths == 0) else float(np.linalg.cond(scaled / lengths))
 
 
 def _without_negative(design: Design) -> tuple[Design, Solution]:
+    """Return the design without terms whose coefficients come out negative, and its solution."""
     solved = solve(design)
     while np.any(solved.values < 0):
-        worst = design.terms[int(np.argmin(solved.values / np.sqrt(np.diag(solved.covariance))))]
-        kept = tuple(term for term in design.terms if term != worst)
-        if worst == "byte" or not kept:
-            raise InputError(f"the fit gives a negative {worst}: the rows do not follow the energy roofline")
-        design = design.keeping(kept, f"e_{worst} came out negative and is left out")
+        negative = design.terms[int(np.argmin(solved.values / np.sqrt(np.diag(solved.covariance))))]
+        kept = tuple(term for term in design.terms if term != negative)
+        if negative == "byte" or not kept:
+            raise InputError(f"the fit gives a negative {negative}: the rows do not follow the energy roofline")
+        design = design.keeping(kept, f"e_{negative} came out negative and is left out")
         solved = solve(design)
     return design, solved
 
 
 def _check(rows: tuple[MeasuredRow, ...]) -> None:
+    """Raise InputError if the rows are of several GPUs or lack a number that the fit needs."""
     if not rows:
         raise InputError("there are no rows to fit: none has `use` score")
     kinds = list(dict.fromkeys(row.gpu.name for row in rows))
@@ -258,47 +309,3 @@ def _check(rows: tuple[MeasuredRow, ...]) -> None:
 
 def _mape(predicted: Array, measured: Array) -> float:
     return float(np.mean(np.abs(predicted / measured - 1)))
-
-
-def fit_table(path: Path, name: str | None = None) -> dict[str, Any]:
-    """The calibration of a table of measured rows; see `fit_rows`."""
-    rows = read_rows(path)
-    return fit_rows(rows, name or path.stem, {"table": path.name, "sources": _sources(rows)})
-
-
-def fit_shipped(name: str) -> dict[str, Any]:
-    """A shipped calibration, fitted anew.
-
-    Raises:
-        InputError: none of that name is shipped.
-    """
-    if name not in SHIPPED:
-        raise InputError(f"--shipped {name}: there are {', '.join(SHIPPED)}")
-    rows = dense_16_bit() if name == SHIPPED[0] else windows_with_batch()
-    table = PUBLISHED if name == SHIPPED[0] else WINDOWS
-    which = "dense models with 16 bit weights" if name == SHIPPED[0] else "windows whose batch is known"
-    provenance = {
-        "table": f"estimate/data/{table}",
-        "which": which,
-        "sources": _sources(rows),
-        "command": f"inference-energy estimate fit --shipped {name} --output calibration-{name}.json",
-    }
-    return fit_rows(rows, name, provenance)
-
-
-def dense_16_bit() -> list[MeasuredRow]:
-    """The published rows that `h100-published` is fitted to."""
-    return [
-        row
-        for row in shipped_rows(PUBLISHED)
-        if row.use == "score" and not row.shape.is_moe and row.shape.weights.name == "bf16"
-    ]
-
-
-def windows_with_batch() -> list[MeasuredRow]:
-    """The measured windows that `h100-windows` is fitted to."""
-    return [row for row in shipped_rows(WINDOWS) if row.is_prefill or not np.isnan(row.batch)]
-
-
-def _sources(rows: list[MeasuredRow]) -> list[str]:
-    return list(dict.fromkeys(row.source for row in rows if row.source))

@@ -1,8 +1,8 @@
 """GPUs by their data sheets (data/gpus.csv): power, bandwidth, memory, and *dense* peak by precision.
 
-Vendors print peaks with 2:4 sparsity, which LLM serving does not use; the table has those without. `node_w_per_gpu` is
-an eighth of the largest power of the vendor's own 8-GPU system, where there is one. Weights of 4 bit are computed in
-16 bit (weight-only quantisation), and so are fp8 weights on a GPU without fp8.
+Vendors print peaks with 2:4 sparsity, which LLM serving does not use; the table has the peaks without it.
+`node_w_per_gpu` is an eighth of the largest power of the vendor's own 8-GPU system, if there is one. Weights of 4 bit
+are computed in 16 bit (weight-only quantisation), and so are fp8 weights on a GPU without fp8.
 """
 
 import csv
@@ -19,18 +19,18 @@ class GpuSheet:
     """One row of the table; None where the data sheet has no such figure.
 
     Attributes:
-        name: in the table.
-        aliases: other names it is asked for by.
-        driver_names: what its driver calls it.
+        name: the GPU's name in the table.
+        aliases: other names a user may write.
+        driver_names: names that its driver reports.
         tdp_w: power limit as sold [W].
-        memory_bytes: of the card.
-        bandwidth_bytes_per_s: of its memory.
+        memory_bytes: the card's memory.
+        bandwidth_bytes_per_s: bandwidth of that memory.
         bf16_flops: dense peak of 16 bit with 32 bit accumulation [1/s].
         fp8_flops: dense peak of fp8.
         int8_flops: dense peak of int8.
-        node_w: a GPU's share of its node at most [W].
+        node_w: a GPU's share of its node's largest power [W].
         source: where the figures are from.
-        note: what to know about them.
+        note: a remark on the figures.
     """
 
     name: str
@@ -47,35 +47,35 @@ class GpuSheet:
     note: str
 
     def peak_flops(self, precision: Precision) -> float:
-        """Dense peak at which weights of this precision are computed [1/s]."""
-        own = {"fp8": self.fp8_flops, "int8": self.int8_flops}.get(precision)
-        return self.bf16_flops if own is None else own
+        """Return the dense peak at which weights of this precision are computed [1/s]."""
+        peak = {"fp8": self.fp8_flops, "int8": self.int8_flops}.get(precision)
+        return self.bf16_flops if peak is None else peak
 
 
 @cache
 def gpus() -> dict[str, GpuSheet]:
-    """The table by name."""
+    """Return the GPUs of the table by name."""
     text = files("inference_energy.estimate").joinpath("data/gpus.csv").read_text()
     return {row["name"]: _gpu(row) for row in csv.DictReader(text.splitlines())}
 
 
 def find_gpu(name: str, key: str = "--gpu") -> GpuSheet:
-    """The GPU of this name or alias, whatever its capitals; `key` is what a message calls the place of the name.
+    """Return the GPU of this name or alias, ignoring case; `key` is the option or column that messages name.
 
     Raises:
-        InputError: there is none.
+        InputError: the table has no such GPU.
     """
-    wanted = name.lower().replace(" ", "-")
+    lower_name = name.lower().replace(" ", "-")
     for gpu in gpus().values():
-        if wanted in (one.lower() for one in (gpu.name, *gpu.aliases)):
+        if lower_name in (alias.lower() for alias in (gpu.name, *gpu.aliases)):
             return gpu
     raise InputError(f"{key}: {name} is not in the table of data sheets; there are: {', '.join(gpus())}")
 
 
 def gpu_of_driver(driver_name: str) -> GpuSheet | None:
-    """The GPU that a driver calls so, such as `NVIDIA H100 80GB HBM3`; None where the table has none."""
-    wanted = driver_name.strip().lower()
-    return next((gpu for gpu in gpus().values() if wanted in (one.lower() for one in gpu.driver_names)), None)
+    """Return the GPU with this driver name, such as `NVIDIA H100 80GB HBM3`; None if the table has none."""
+    lower_name = driver_name.strip().lower()
+    return next((gpu for gpu in gpus().values() if lower_name in map(str.lower, gpu.driver_names)), None)
 
 
 def _gpu(row: dict[str, str]) -> GpuSheet:

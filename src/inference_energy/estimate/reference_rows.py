@@ -1,9 +1,9 @@
-"""Rows of measured energy per token: from CSV or JSON, or from finished runs; checked, and made into cases.
+"""Rows of measured energy per token: read from CSV, JSON or finished runs, checked, and turned into cases.
 
 A table has a row per measurement, with the columns (or keys)
 
 - `model`: a shipped name, or the path of a config.json; in JSON also an object with `name` and `config`, the
-  content of the config.json; `gpu`: a name of the table of data sheets;
+  content of the config.json; `gpu`: a name in the table of data sheets;
 - one of `energy_per_output_token_j` and `energy_per_prompt_token_j` (windows of prompts alone);
 - `batch`: the mean running batch;
 - optional: `label`, `source`, `note`, `tensor_parallel` (1), `precision` and `kv_precision` (as the config states),
@@ -11,7 +11,7 @@ A table has a row per measurement, with the columns (or keys)
   `weight` (1), and `use`: `score` (the default), `show` for rows that are not comparable, `artefact` for rows that
   are known to be wrong. Only `score` is fitted and scored.
 
-Runs of the pipeline give such a table too: the fit of the energy roofline needs a sweep over batches and models.
+Finished runs give such a table too, since fitting the energy roofline needs a sweep over batches and models.
 """
 
 import csv
@@ -53,25 +53,25 @@ _NUMBERS = (
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """One measured energy; NaN where a number is not given.
+    """One measured energy; a missing number is NaN.
 
     Attributes:
-        label: what it is called in tables.
-        source: where it is from.
+        label: the row's name in tables.
+        source: where the measurement is from.
         shape: the model.
         gpu: the GPU.
-        tensor_parallel: GPUs together.
-        batch: mean running batch.
-        input_tokens: of a prompt.
-        output_tokens: of an answer.
+        tensor_parallel: GPUs that serve one copy of the model.
+        batch: mean running batch [requests].
+        input_tokens: tokens per prompt.
+        output_tokens: tokens per answer.
         context_tokens: mean context position of a decode step.
         throughput: output tokens/s.
         ttft_s: time to first token.
         output_j: J per output token; NaN for a window of prompts alone.
-        prompt_j: J per prompt token; NaN for the others.
-        weight: in a fit.
+        prompt_j: J per prompt token; NaN for all other rows.
+        weight: weight in a fit.
         use: score, show or artefact.
-        note: what to know about it.
+        note: a remark on the row.
     """
 
     label: str
@@ -93,12 +93,12 @@ class MeasuredRow:
 
     @property
     def is_prefill(self) -> bool:
-        """Whether it measures prompts alone."""
+        """Whether the row measures prompts alone."""
         return not math.isnan(self.prompt_j)
 
 
 def read_rows(path: Path) -> list[MeasuredRow]:
-    """The rows of a table, `.csv` or `.json` (a list of objects, or one under `rows`).
+    """Return the rows of a table, `.csv` or `.json` (a list of objects, or one under `rows`).
 
     Raises:
         InputError: the file is missing or a row cannot be used; the message names row and column.
@@ -120,7 +120,7 @@ def read_rows(path: Path) -> list[MeasuredRow]:
 
 @cache
 def shipped_rows(name: str) -> tuple[MeasuredRow, ...]:
-    """The rows of a table that is shipped: `PUBLISHED` or `WINDOWS`."""
+    """Return the rows of a shipped table, `PUBLISHED` or `WINDOWS`."""
     text = files("inference_energy.estimate").joinpath("data", name).read_text()
     return tuple(_rows(list(csv.DictReader(text.splitlines())), name))
 
@@ -144,42 +144,44 @@ def _rows(records: list[Any], name: str) -> list[MeasuredRow]:
     if not records:
         raise InputError(f"{name}: holds no rows")
     shapes: dict[tuple[str, ...], ModelShape] = {}
-    return [_row(record, f"{name}, row {place}", shapes) for place, record in enumerate(records, 1)]
+    return [_row(record, f"{name}, row {number}", shapes) for number, record in enumerate(records, 1)]
 
 
-def _row(record: Any, where: str, shapes: dict[tuple[str, ...], ModelShape]) -> MeasuredRow:
+def _row(record: Any, row_name: str, shapes: dict[tuple[str, ...], ModelShape]) -> MeasuredRow:
     if not isinstance(record, dict):
-        raise InputError(f"{where}: an object with the columns is expected")
-    strange = sorted(set(map(str, record)) - {*_TEXTS, *_NUMBERS})
-    if strange:
-        raise InputError(f"{where}: unknown column(s) {', '.join(strange)}; known: {', '.join((*_TEXTS, *_NUMBERS))}")
-    inside = record.get("model") if isinstance(record.get("model"), dict) else None
-    named = record if inside is None else {**record, "model": str(inside.get("name") or "model")}
-    texts = {key: str(named.get(key) or "").strip() for key in _TEXTS}
-    numbers = {key: _number(record.get(key), key, where) for key in _NUMBERS}
+        raise InputError(f"{row_name}: an object with the columns is expected")
+    unknown = sorted(set(map(str, record)) - {*_TEXTS, *_NUMBERS})
+    if unknown:
+        raise InputError(
+            f"{row_name}: unknown column(s) {', '.join(unknown)}; known: {', '.join((*_TEXTS, *_NUMBERS))}"
+        )
+    model_entry = record.get("model") if isinstance(record.get("model"), dict) else None
+    entry = record if model_entry is None else {**record, "model": str(model_entry.get("name") or "model")}
+    texts = {key: str(entry.get(key) or "").strip() for key in _TEXTS}
+    numbers = {key: _number(record.get(key), key, row_name) for key in _NUMBERS}
     for key in ("model", "gpu"):
         if not texts[key]:
-            raise InputError(f"{where}: `{key}` is missing")
+            raise InputError(f"{row_name}: `{key}` is missing")
     if math.isnan(numbers["energy_per_output_token_j"]) == math.isnan(numbers["energy_per_prompt_token_j"]):
-        raise InputError(f"{where}: write one of energy_per_output_token_j and energy_per_prompt_token_j")
+        raise InputError(f"{row_name}: write one of energy_per_output_token_j and energy_per_prompt_token_j")
     if texts["use"] and texts["use"] not in USES:
-        raise InputError(f"{where}: use is {texts['use']!r}; write one of {', '.join(USES)}")
+        raise InputError(f"{row_name}: use is {texts['use']!r}; write one of {', '.join(USES)}")
     precisions = texts["precision"] or None, texts["kv_precision"] or None
-    wanted = (texts["model"], *map(str, precisions), json.dumps(inside, sort_keys=True))
+    shape_key = (texts["model"], *map(str, precisions), json.dumps(model_entry, sort_keys=True))
     try:
-        if wanted not in shapes:
-            shapes[wanted] = (
+        if shape_key not in shapes:
+            shapes[shape_key] = (
                 shape_of(texts["model"], *precisions)
-                if inside is None
-                else shape_from_config(_config(inside), texts["model"], *precisions)
+                if model_entry is None
+                else shape_from_config(_config(model_entry), texts["model"], *precisions)
             )
         gpu = find_gpu(texts["gpu"], "gpu")
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{row_name}: {error}") from error
     return MeasuredRow(
-        label=texts["label"] or where,
+        label=texts["label"] or row_name,
         source=texts["source"],
-        shape=shapes[wanted],
+        shape=shapes[shape_key],
         gpu=gpu,
         tensor_parallel=1.0 if math.isnan(numbers["tensor_parallel"]) else numbers["tensor_parallel"],
         batch=numbers["batch"],
@@ -196,23 +198,23 @@ def _row(record: Any, where: str, shapes: dict[tuple[str, ...], ModelShape]) -> 
     )
 
 
-def _config(inside: dict[str, Any]) -> dict[str, Any]:
-    config = inside.get("config")
+def _config(model_entry: dict[str, Any]) -> dict[str, Any]:
+    config = model_entry.get("config")
     if not isinstance(config, dict):
         raise InputError("model: an object needs `config`, the content of a config.json")
     return config
 
 
-def _number(value: Any, key: str, where: str) -> float:
+def _number(value: Any, key: str, row_name: str) -> float:
     if value is None or value == "":
         return math.nan
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {key} is {value!r}, not a number") from error
-    zero = key in ("input_tokens", "context_tokens", "ttft_s", "weight")
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-        raise InputError(f"{where}: {key} is {value!r}; a number above 0 is expected")
+        raise InputError(f"{row_name}: {key} is {value!r}, not a number") from error
+    may_be_zero = key in ("input_tokens", "context_tokens", "ttft_s", "weight")
+    if not math.isfinite(number) or number < 0 or (number == 0 and not may_be_zero):
+        raise InputError(f"{row_name}: {key} is {value!r}; a number above 0 is expected")
     return number
 
 
@@ -257,8 +259,8 @@ def _rows_of_session(experiment: str, session: EstimatesDocument) -> tuple[list[
         energies_j = {key: energy_j for key, energy_j in energies.items() if isinstance(energy_j, float)}
         unknown = [key for key in ("batch", "context_tokens") if getattr(load, key) is None]
         if not energies_j or load.batch is None or unknown:
-            why = measured.unavailable or f"not known: {', '.join(unknown)}"
-            left_out.append(f"{name}.{window}: {why}")
+            cause = measured.unavailable or f"not known: {', '.join(unknown)}"
+            left_out.append(f"{name}.{window}: {cause}")
             continue
         throughput = load.throughput_tokens_per_s
         rows.append(

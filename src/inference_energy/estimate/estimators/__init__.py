@@ -1,1 +1,1 @@
-"""The estimators, one a file."""
+"""The estimators, one per file."""

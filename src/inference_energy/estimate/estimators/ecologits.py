@@ -1,4 +1,4 @@
-"""EcoLogits 0.11: a curve in active parameters, at its own batch and its own number of GPUs.
+"""EcoLogits 0.11: a curve over active parameters, with a fixed batch and a number of GPUs by its own rule.
 
     E_gpu [Wh/token] = 1.1665e-6 * exp(-0.011206 * B) * P_active [billion] + 4.0529e-5
     n_gpu = 2^ceil(log2(ceil(1.2 * P_total * bits / 8 / 80 GB)))
@@ -6,11 +6,11 @@
     beside: latency/token = 6.785e-4 * P_active + 3.119e-4 * B + 0.01947 s; server = latency * 1.2 kW * (n_gpu / 8) / B;
     embodied = (273 kg * n_gpu + 5700 kg * n_gpu / 8) * latency / 3 years / B
 
-with B = 64 and 16 bit whatever is served. Source: EcoLogits (https://ecologits.ai, MPL-2.0), `impacts/llm.py`, whose
+with B = 64 and 16 bit, whatever the case. Source: EcoLogits (https://ecologits.ai, MPL-2.0), `impacts/llm.py`, whose
 curve is fitted to ML.ENERGY's figures on H100.
 
 Limits: the curve is fitted over one GPU's energy and multiplied by the number of GPUs, so it jumps where a model needs
-twice as many. Batch, GPU, precision and prompt of the case play no part.
+twice as many. The case's batch, GPU, precision and prompt have no effect.
 """
 
 import numpy as np
@@ -32,34 +32,34 @@ J_PER_WH = 3600.0
 
 
 def gpu_energy_j(active_billion: ArrayLike, batch: ArrayLike) -> Array:
-    """J per output token of one GPU."""
-    active, at = np.asarray(active_billion, dtype=np.float64), np.asarray(batch, dtype=np.float64)
-    return np.asarray((1.1665e-6 * np.exp(-0.011206 * at) * active + 4.0529e-5) * J_PER_WH)
+    """Return J per output token of one GPU."""
+    active, requests = np.asarray(active_billion, dtype=np.float64), np.asarray(batch, dtype=np.float64)
+    return np.asarray((1.1665e-6 * np.exp(-0.011206 * requests) * active + 4.0529e-5) * J_PER_WH)
 
 
 def gpu_count(total_billion: ArrayLike) -> Array:
-    """GPUs of 80 GB that hold the weights and a fifth more, as a power of two."""
+    """Return the number of 80 GB GPUs for the weights and a fifth more, as a power of two."""
     needed_gb = 1.2 * np.asarray(total_billion, dtype=np.float64) * BITS / 8
     return np.asarray(2.0 ** np.ceil(np.log2(np.ceil(needed_gb / GPU_MEMORY_GB))))
 
 
 def latency_s(active_billion: ArrayLike, batch: float = BATCH) -> Array:
-    """Seconds per output token."""
+    """Return the seconds per output token."""
     return np.asarray(6.785e-4 * np.asarray(active_billion, dtype=np.float64) + 3.119e-4 * batch + 0.01947)
 
 
 def _compute(cases: Cases, basis: Basis) -> Values:
     active = cases.active / 1e9
     gpus = gpu_count(cases.of_model(lambda shape: shape.parameters) / 1e9)
-    each_s = latency_s(active)
+    token_s = latency_s(active)
     embodied_kg = EMBODIED_GPU_KG * gpus + EMBODIED_SERVER_KG * gpus / SERVER_GPUS
     return Values.points(
         gpus * gpu_energy_j(active, BATCH),
         beside={
-            "server_energy_per_output_token_j": each_s * SERVER_KW * 1e3 * gpus / SERVER_GPUS / BATCH,
-            "embodied_carbon_per_output_token_gco2e": embodied_kg * 1e3 * each_s / LIFETIME_S / BATCH,
+            "server_energy_per_output_token_j": token_s * SERVER_KW * 1e3 * gpus / SERVER_GPUS / BATCH,
+            "embodied_carbon_per_output_token_gco2e": embodied_kg * 1e3 * token_s / LIFETIME_S / BATCH,
         },
-        notes=lambda place: [f"{gpus[place]:g} GPU(s) of 80 GB by its own rule"],
+        notes=lambda case: [f"{gpus[case]:g} GPU(s) of 80 GB by its own rule"],
     )
 
 

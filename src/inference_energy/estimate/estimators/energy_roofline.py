@@ -1,19 +1,19 @@
-"""Calibrated energy roofline: what a byte, a FLOP and a token cost, fitted to measured rows.
+"""Calibrated energy roofline: the energy per byte, per FLOP and per token, fitted to measured rows.
 
     E_tok = e_byte * (W / B + KV * ctx) + e_flop * 2 N + e_0
 
-W are the bytes of weights that a step reads (of a mixture of experts those expected to be touched), B the mean running
-batch, KV * ctx the bytes of cache read for a request, with windowed layers capped at their window, N the active
-parameters. The coefficients come from a calibration: `h100-published` is fitted to the published rows of six dense
-models, and any table of measured rows gives another (`inference-energy estimate fit`). Source: this project.
+W are the bytes of weights that a step reads (with the expected share of experts), B the mean running batch, KV * ctx
+the bytes of cache read for a request, with windowed layers capped at their window, N the active parameters. The
+coefficients come from a calibration: `h100-published` is fitted to the published rows of six dense models, and any
+table of measured rows gives another (`inference-energy estimate fit`). Source: this project.
 
-A fitted e_byte of 180 to 190 pJ/byte is far above what moving a byte takes: the static and clock power of a GPU that
-waits for memory is billed to bytes (600 W / 3.3 TB/s = 182 pJ/byte). So coefficients belong to a GPU, its clocks and
-its server; they are not physical constants.
+A fitted e_byte of 180 to 190 pJ/byte is far above the energy to move a byte: the static and clock power of a GPU that
+waits for memory is attributed to bytes (600 W / 3.3 TB/s = 182 pJ/byte). So coefficients belong to a GPU, its clocks
+and its server; they are not physical constants.
 
-Limits: a calibration says nothing of other GPUs. Where its rows did not tell their prompts, output tokens carry them as
-those rows did, in e_0 and e_flop: prompts much longer than those cost more than is estimated. The range is a 95 %
-prediction interval from the scatter of the rows and of models left out; a new kind of model can lie outside.
+Limits: a calibration is valid for its own GPUs only. If its rows lack the lengths of prompts, e_0 and e_flop include
+their prompts, so the energy of much longer prompts is underestimated. The range is a 95 % prediction interval from the
+scatter of the rows and of models left out; a new kind of model can fall outside.
 """
 
 import numpy as np
@@ -24,42 +24,43 @@ from inference_energy.estimate.estimator import Basis, Estimator, Problem, Value
 
 
 def _compute(cases: Cases, basis: Basis) -> Values:
-    fitted = basis.calibration
+    calibration = basis.calibration
     nothing = np.full(len(cases), np.nan)
-    everywhere = np.ones(len(cases), dtype=bool)
-    if fitted is None:
+    all_cases = np.ones(len(cases), dtype=bool)
+    if calibration is None:
         detail = "no calibration is given (--calibration), and one is shipped for H100-SXM only"
-        return Values(nothing, nothing, nothing, (Problem(everywhere, detail),))
-    if not fitted.has_decode:
-        detail = f"calibration {fitted.name} holds no rows with output tokens"
-        return Values(nothing, nothing, nothing, (Problem(everywhere, detail),))
-    found = fitted.output_tokens(cases)
-    elsewhere = np.array([gpu.name not in fitted.gpus for gpu in cases.cards])[cases.card]
+        return Values(nothing, nothing, nothing, (Problem(all_cases, detail),))
+    if not calibration.has_decode:
+        detail = f"calibration {calibration.name} holds no rows with output tokens"
+        return Values(nothing, nothing, nothing, (Problem(all_cases, detail),))
+    prediction = calibration.output_tokens(cases)
+    other_gpu = np.array([gpu.name not in calibration.gpus for gpu in cases.cards])[cases.card]
     problems = [
         Problem(
-            elsewhere, f"calibration {fitted.name} is of {', '.join(fitted.gpus)}; fit one for this GPU (estimate fit)"
+            other_gpu,
+            f"calibration {calibration.name} is of {', '.join(calibration.gpus)}; fit one for this GPU (estimate fit)",
         )
     ]
-    if fitted.prompts == "apart":
+    if calibration.prompts == "apart":
         unknown = np.isnan(cases.input_tokens * cases.output_tokens)
         problems.append(Problem(unknown, "this calibration needs the lengths of prompt and answer (--input, --output)"))
     return Values.points(
-        found.energy_j, found.low, found.high, notes=lambda place: _notes(fitted, cases, place)
+        prediction.energy_j, prediction.low, prediction.high, notes=lambda case: _notes(calibration, cases, case)
     ).without(problems)
 
 
-def _notes(fitted: EnergyCalibration, cases: Cases, place: int) -> list[str]:
+def _notes(calibration: EnergyCalibration, cases: Cases, case: int) -> list[str]:
     prompts = (
         "prompts are inside, as those of the rows it was fitted to"
-        if fitted.prompts == "inside"
+        if calibration.prompts == "inside"
         else "an output token carries its share of the prompt"
     )
-    notes = [f"calibration {fitted.name}; {prompts}"]
-    batch, (least, most) = float(cases.batch[place]), fitted.batches
-    if batch < least or batch > most:
-        notes.append(f"batch {batch:g} is outside the fitted {least:g} to {most:g}: extrapolated")
-    shape = cases.shapes[cases.model[place]]
-    if shape.is_moe and fitted.record.get("dense_only"):
+    notes = [f"calibration {calibration.name}; {prompts}"]
+    batch, (smallest, largest) = float(cases.batch[case]), calibration.batches
+    if batch < smallest or batch > largest:
+        notes.append(f"batch {batch:g} is outside the fitted {smallest:g} to {largest:g}: extrapolated")
+    shape = cases.shapes[cases.model[case]]
+    if shape.is_moe and calibration.record.get("dense_only"):
         notes.append("fitted to dense models only; the experts touched are expected values")
     return notes
 

@@ -1,4 +1,4 @@
-"""FLOP count: a token's FLOPs at a tenth of the peak, times a GPU's share of its node's power.
+"""FLOP count: the time for a token's FLOPs at a tenth of the peak, times a GPU's share of its node's power.
 
     t = 2 * N * T_out / (0.10 * peak);  E = t * P_node * 0.7;  P_node = 1275 W for an H100
 
@@ -6,8 +6,8 @@ Source: Epoch AI, "How much energy does ChatGPT use?" (2025): 10 % utilisation, 
 70 % of it on average. Its PUE of 1.2 is left out here. For other GPUs P_node is an eighth of the largest power of the
 vendor's own 8-GPU system; a GPU without one has no estimate.
 
-Limits: the batch is in the 10 % and nowhere else, so it gives one number from batch 1 to 512, where the measured energy
-falls seven-fold. Prompts are not counted. N are the active parameters.
+Limits: the batch enters only through the 10 %, so the estimate is the same from batch 1 to 512, while the measured
+energy falls seven-fold. Prompts are not counted. N are the active parameters.
 """
 
 import numpy as np

@@ -3,11 +3,11 @@
     t_step = max(W / (0.6 * bandwidth), 2 * N * B / (0.5 * peak)) / n_gpu
     E = t_step / B * 0.7 * TDP * n_gpu
 
-W are the bytes of weights that a step reads; of a mixture of experts those of the experts that B tokens are expected to
-touch. The GPUs share the reading and the computing, so their number cancels.
+W are the bytes of weights that a step reads, with the experts that B tokens are expected to touch. The GPUs share
+reading and computing evenly, so their number cancels.
 
-Prompts apart: 2 N FLOPs a token and 4 * layers * heads * d_head * T_in^2 / 2 of attention, at 0.4 to 0.6 of the peak
-and 70 % of TDP. Source: first principles; the shares 0.6, 0.5 and 0.7 are round numbers and not fitted.
+Prompts, estimated separately: 2 N FLOPs per token and 4 * layers * heads * d_head * T_in^2 / 2 of attention, at 0.4 to
+0.6 of the peak and 70 % of TDP. Source: first principles; the shares 0.6, 0.5 and 0.7 are round numbers, not fitted.
 
 Limits: no key-value cache, no links between GPUs, no gaps between steps, and 70 % of TDP whatever the load.
 """
@@ -25,7 +25,7 @@ POWER_SHARE = 0.7
 
 
 def prefill_j(cases: Cases) -> tuple[Array, Array]:
-    """Energy of reading one prompt [J], lowest and highest; NaN where the prompt's length is not given."""
+    """Return the lowest and highest energy of reading one prompt [J]; NaN if the prompt's length is not given."""
     low, high = (
         cases.prefill_flops / (share * cases.peak_flops) * POWER_SHARE * cases.tdp_w
         for share in reversed(PREFILL_PEAK_SHARES)

@@ -1,13 +1,13 @@
-"""Nameplate: the GPUs draw their TDP all the while.
+"""Nameplate: the GPUs draw their TDP all the time.
 
     E = TDP * n_gpu / throughput
 
-Source: what ML CO2 Impact (Lacoste et al. 2019, arXiv 1910.09700) and Green Algorithms (Lannelongue et al. 2021,
-doi 10.1002/advs.202100707) do with hours and TDP. Green Algorithms also has E = t * (n_c * P_c * u_c + n_m * 0.3725
-W/GB) * PUE * PSF; memory, PUE and PSF are left out here, so that it can be set beside measured GPU energy.
+Source: the product of hours and TDP in ML CO2 Impact (Lacoste et al. 2019, arXiv 1910.09700) and Green Algorithms
+(Lannelongue et al. 2021, doi 10.1002/advs.202100707). Green Algorithms also has E = t * (n_c * P_c * u_c + n_m * 0.3725
+W/GB) * PUE * PSF; memory, PUE and PSF are left out here, so that the estimate can be compared with measured GPU energy.
 
-Limits: an upper bound for any load but the heaviest. On H100 the power of serving was 0.33 to 0.99 of TDP. The
-throughput is measured, so the method needs a run after all, or somebody else's.
+Limits: an upper bound for all but the heaviest load; on H100 the power while serving was 0.33 to 0.99 of TDP. The
+method needs a measured throughput, and so a run, or somebody else's.
 """
 
 from inference_energy.estimate.batch import Cases

@@ -2,10 +2,10 @@
 
     E = 0.7 * TDP * n_gpu / throughput        range: 0.33 to 0.99 of TDP
 
-Source: the 70 % are Epoch AI's figure for the power of GPUs in use ("How much energy does ChatGPT use?", 2025); the
-range is what was seen on H100s serving LLMs, power over TDP from 0.33 to 0.99, median 0.74.
+Source: Epoch AI's figure of 70 % for the power of GPUs in use ("How much energy does ChatGPT use?", 2025); the range
+was measured on H100s serving LLMs: power over TDP from 0.33 to 0.99, median 0.74.
 
-Limits: as good as the guess of power; it needs the measured throughput.
+Limits: only as good as the assumed share of TDP; needs the measured throughput.
 """
 
 from inference_energy.estimate.batch import Cases

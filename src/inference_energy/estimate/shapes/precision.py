@@ -1,8 +1,8 @@
-"""Precision of weights and of the key-value cache: bytes a number takes.
+"""Precision of weights and of the key-value cache: bytes per number.
 
 A quantised checkpoint keeps some weights in 16 bit: the embedding, the output layer, norms and routers, and whatever
 its `modules_to_not_convert` names. `scope` says which weights are quantised: those of all linear layers, or those of
-the experts alone. The scales that come with 4 bit weights count: MXFP4 has 8 bit for each 32 weights (OCP
+the experts alone. The scales of 4 bit weights count: MXFP4 has 8 bit for each 32 weights (OCP
 Microscaling Formats specification 1.0), GPTQ and AWQ 16 bit for each group, mostly 128.
 """
 
@@ -23,12 +23,12 @@ _EXPERTS_ONLY = ("mxfp4",)
 
 @dataclass(frozen=True)
 class WeightPrecision:
-    """How weights are kept.
+    """The precision in which weights are stored.
 
     Attributes:
-        name: of the quantised weights; `bf16` where none are.
-        scope: which weights these are; the others take 16 bit.
-        bits: of a quantised weight, with its share of the scales.
+        name: precision of the quantised weights; `bf16` if none are quantised.
+        scope: which weights are quantised; the others take 16 bit.
+        bits: bits per quantised weight, with its share of the scales.
         source: where this is known from, in words.
     """
 
@@ -39,28 +39,28 @@ class WeightPrecision:
 
     @property
     def bytes_quantised(self) -> float:
-        """Bytes of a quantised weight."""
+        """Bytes per quantised weight."""
         return self.bits / 8
 
 
-def asked(name: str) -> WeightPrecision:
-    """A precision that the user names: all linear layers.
+def precision_named(name: str) -> WeightPrecision:
+    """Return the precision that a user names; it holds for all linear layers.
 
     Raises:
         InputError: there is no such precision.
     """
     if name not in BITS:
         raise InputError(f"precision: write one of {', '.join(PRECISIONS)}, not {name!r}")
-    known: Precision = name
-    scope: Scope = "none" if known == "bf16" else "linear"
-    return WeightPrecision(known, scope, BITS[known], "as asked for")
+    precision: Precision = name
+    scope: Scope = "none" if precision == "bf16" else "linear"
+    return WeightPrecision(precision, scope, BITS[precision], "as asked for")
 
 
-def of_config(config: Mapping[str, Any]) -> WeightPrecision:
-    """The precision that a config.json states.
+def precision_in_config(config: Mapping[str, Any]) -> WeightPrecision:
+    """Return the precision that a config.json states.
 
     Raises:
-        InputError: its `quantization_config` is of a kind that is not known.
+        InputError: the method of its `quantization_config` is unknown.
     """
     quantised = config.get("quantization_config")
     if not quantised:
@@ -92,16 +92,16 @@ def of_config(config: Mapping[str, Any]) -> WeightPrecision:
     )
 
 
-def kv_bytes(config: Mapping[str, Any], asked_for: str | None) -> tuple[float, str]:
-    """Bytes of one number in the key-value cache, and where this is known from.
+def kv_bytes(config: Mapping[str, Any], precision: str | None) -> tuple[float, str]:
+    """Return the bytes per number in the key-value cache, and where this is known from.
 
     Raises:
         InputError: there is no such precision.
     """
-    if asked_for is not None:
-        if asked_for not in BITS:
-            raise InputError(f"KV precision: write one of {', '.join(PRECISIONS)}, not {asked_for!r}")
-        return BITS[asked_for] / 8, "as asked for"
+    if precision is not None:
+        if precision not in BITS:
+            raise InputError(f"KV precision: write one of {', '.join(PRECISIONS)}, not {precision!r}")
+        return BITS[precision] / 8, "as asked for"
     quantised = config.get("quantization_config") or {}
     scheme = quantised.get("kv_cache_scheme")
     if isinstance(scheme, Mapping) and scheme.get("num_bits"):
