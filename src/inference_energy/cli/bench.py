@@ -138,7 +138,7 @@ def calibration(
 
 
 def _node(path: Path | None, gpu: str | None) -> "Node":
-    """Return the virtual_node node, with a RAPL counter unless a file says otherwise."""
+    """Return the selected node, with a RAPL counter unless a file says otherwise."""
     from inference_energy.bench.config import Node
 
     node = Node.parse({"sensors": {"rapl": {"present": True}}}) if path is None else Node.read(path)
