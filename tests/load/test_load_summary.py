@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from inference_energy.acquire.server.attach import Access
-from inference_energy.api.load_test.figures import LoadRunRecord, summary_of
+from inference_energy.api.load_test.figures import LoadRunRecord, summarize_run
 from inference_energy.api.load_test.prepare import read_counters, scrape
 from inference_energy.api.load_test.settings import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
@@ -70,7 +70,7 @@ def summary(
     test = LoadRunRecord(rows, pd.DataFrame(columns=SCHEDULE.names), None, sent, scheduled)
     read = (scrapes, None if scrapes is not None else "no /metrics at e (404)")
     about = {"files": {"requests": "r.csv"}, "interrupted": False}
-    return {**about, **summary_of(test, read, limits, AnalysisConfig())}
+    return {**about, **summarize_run(test, read, limits, AnalysisConfig())}
 
 
 def shown(found: dict[str, Any]) -> str:
@@ -221,7 +221,7 @@ def test_prompts_of_another_length_at_the_server_are_told() -> None:
     rows = requests(1000)
     planned = pd.DataFrame({"request_id": range(1000), "prompt_tokens": [7] * 990 + [5] * 10, "max_tokens": 11})
     test = LoadRunRecord(rows, planned, None, WHOLE, True)
-    found = {**summary(rows), **summary_of(test, (None, "none"), None, AnalysisConfig())}
+    found = {**summary(rows), **summarize_run(test, (None, "none"), None, AnalysisConfig())}
     assert found["prompt_lengths"]["different"] == 10
     assert "10 of 1000 prompts" in " ".join(shown(found).split())
     assert summary(rows)["prompt_lengths"] is None

@@ -13,7 +13,7 @@ Values = NDArray[np.float64]
 
 
 def integrate(timestamps_ns: Times, power_w: Values, start_ns: int, end_ns: int) -> float:
-    """Energy in J under the power readings between two times: the trapezoidal rule.
+    """Integrate power readings between two times by the trapezoidal rule, in J.
 
     The power between two readings is the line through them, also where an edge of the window cuts it.
 
@@ -37,7 +37,7 @@ def integrate(timestamps_ns: Times, power_w: Values, start_ns: int, end_ns: int)
 
 
 def cumulative(timestamps_ns: Times, power_w: Values, edges_ns: Times) -> Values:
-    """Energy in J under the power readings from the first edge up to each edge, by the trapezoidal rule.
+    """Integrate power readings from the first edge up to each edge by the trapezoidal rule, in J.
 
     Args:
         timestamps_ns: times of the readings in ns, ascending; they cover the edges.
@@ -46,15 +46,15 @@ def cumulative(timestamps_ns: Times, power_w: Values, edges_ns: Times) -> Values
     """
     times_s, edges_s = (timestamps_ns - edges_ns[0]) / 1e9, (edges_ns - edges_ns[0]) / 1e9
     at_readings_j = np.concatenate(([0.0], np.cumsum(np.diff(times_s) * (power_w[1:] + power_w[:-1]) / 2)))
-    place = np.clip(np.searchsorted(times_s, edges_s, side="right") - 1, 0, len(times_s) - 2)
-    into_s = edges_s - times_s[place]
-    slope = np.diff(power_w)[place] / np.maximum(np.diff(times_s)[place], 1e-12)
-    energy_j = at_readings_j[place] + into_s * (power_w[place] + 0.5 * slope * into_s)
+    interval = np.clip(np.searchsorted(times_s, edges_s, side="right") - 1, 0, len(times_s) - 2)
+    into_s = edges_s - times_s[interval]
+    slope = np.diff(power_w)[interval] / np.maximum(np.diff(times_s)[interval], 1e-12)
+    energy_j = at_readings_j[interval] + into_s * (power_w[interval] + 0.5 * slope * into_s)
     return np.asarray(energy_j - energy_j[0], dtype=np.float64)
 
 
 def counter_energy(timestamps_ns: Times, counter_j: Values, start_ns: int, end_ns: int) -> float:
-    """Energy in J that a growing counter shows between two times; its arguments and errors are those of `integrate`."""
+    """Return the rise of an energy counter between two times, in J; arguments and errors are those of `integrate`."""
     times_s, counter = _checked(timestamps_ns, counter_j, start_ns, end_ns, "energy counter's log")
     # Counters run since the driver was loaded: subtracting first keeps the digits.
     at_edges = np.interp([0.0, (end_ns - start_ns) / 1e9], times_s, counter - counter[0])
@@ -62,7 +62,7 @@ def counter_energy(timestamps_ns: Times, counter_j: Values, start_ns: int, end_n
 
 
 def shortfall_s(timestamps_ns: Times, start_ns: int, end_ns: int) -> tuple[float, float]:
-    """How many seconds of the window lie before the first and after the last reading."""
+    """Return the seconds of the window before the first and after the last reading."""
     if not len(timestamps_ns):
         return (end_ns - start_ns) / 1e9, (end_ns - start_ns) / 1e9
     before_ns = max(int(timestamps_ns[0]) - start_ns, 0)

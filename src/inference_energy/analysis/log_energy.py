@@ -25,7 +25,6 @@ from inference_energy.analysis.energy_per_unit import J_PER_KWH
 from inference_energy.analysis.figures import blocking_reasons, make_figure, ratio, scaled
 from inference_energy.analysis.integration import shortfall_s
 from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, grade, series_from_log, summed
-from inference_energy.analysis.power_series import boundary as boundary_of
 from inference_energy.analysis.sensor_checks import (
     check_channel,
     lost_counter_reasons,
@@ -48,37 +47,38 @@ from inference_energy.errors import InputError
 POWER_COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes")
 REQUEST_COLUMNS = ("timestamp", "prompt_tokens", "completion_tokens", "latency")
 
-_WENT_WELL = ("ok", "success", "200")
+_OK_STATUSES = ("ok", "success", "200")
 _BOUNDARY = {"nvml": "gpu", "rapl": "cpu_package and dram (rapl)", "modelled": "cpu (modelled)"}
 
 
 def read_power_log(path: Path, reading: PowerKind) -> tuple[list[PowerSeries], str]:
-    """The channels of a power log that add up, and what they contain.
+    """Read the channels of a power log that add up, and their boundary in words.
 
     Args:
         path: CSV with `time` (unix s), `power_W` and, where known, `gpu_util`, `mem_used_bytes`, `grade` and `source`;
-            or a power.parquet. Without a grade the power counts as sampled, without a source as that of the GPU.
-        reading: which power of a Parquet log is integrated.
+            or a power.parquet. Without a grade the power counts as sampled, without a
+            source as GPU power.
+        reading: the power reading of a Parquet log that is integrated.
 
     Raises:
         InputError: the file or a column is missing or cannot be used.
     """
     if _is_parquet(path):
-        found = summed(
+        channels = summed(
             series_from_log(read_table(path, power_contract.SCHEMA), read_metadata(path).get("source"), reading)
         )
-        if not found:
+        if not channels:
             raise InputError(f"{path}: holds no power that can be added up")
-        return [_shifted(channel, _offset_ns(path)) for channel in found], boundary_of(found)
+        return [_shifted(channel, _offset_ns(path)) for channel in channels], boundary(channels)
     table = _csv(path, POWER_COLUMNS[:2])
     time_s, power_w = _numbers(path, table, "time"), _numbers(path, table, "power_W")
-    known = ~np.isnan(time_s) & ~np.isnan(power_w)
-    times_ns = np.round(time_s[known] * 1e9).astype(np.int64)
+    complete = ~np.isnan(time_s) & ~np.isnan(power_w)
+    times_ns = np.round(time_s[complete] * 1e9).astype(np.int64)
     order = np.argsort(times_ns, kind="stable")
     if not len(order):
         raise InputError(f"{path}: no row has both time and power_W")
     source = str(table["source"].iloc[0]) if "source" in table else ""
-    nothing_ns, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
+    no_times_ns, no_values = np.zeros(0, dtype=np.int64), np.zeros(0)
     channel = PowerSeries(
         source=source or str(path.name),
         device="all",
@@ -86,19 +86,19 @@ def read_power_log(path: Path, reading: PowerKind) -> tuple[list[PowerSeries], s
         grade=_csv_grade(path, table),
         reading="average",
         times_ns=times_ns[order],
-        power_w=power_w[known][order],
-        counter_times_ns=nothing_ns,
-        counter_j=nothing,
-        empty_times_ns=nothing_ns,
-        event_times_ns=nothing_ns,
-        event_bits=nothing_ns,
+        power_w=power_w[complete][order],
+        counter_times_ns=no_times_ns,
+        counter_j=no_values,
+        empty_times_ns=no_times_ns,
+        event_times_ns=no_times_ns,
+        event_bits=no_times_ns,
     )
-    boundary = " + ".join(_BOUNDARY.get(part, part) for part in source.split("+")) if source else "gpu"
-    return [channel], boundary
+    boundary_text = " + ".join(_BOUNDARY.get(part, part) for part in source.split("+")) if source else "gpu"
+    return [channel], boundary_text
 
 
 def read_request_log(path: Path) -> pd.DataFrame:
-    """A table of requests: `start_ns`, `end_ns`, `prompt_tokens`, `completion_tokens` (NaN where unknown) and `ok`.
+    """Read requests: `start_ns`, `end_ns`, `prompt_tokens`, `completion_tokens` (NaN where unknown) and `ok`.
 
     Args:
         path: CSV with `timestamp` (unix s, when sent), `prompt_tokens`, `completion_tokens`, `latency` (s) and, where
@@ -127,7 +127,7 @@ def read_request_log(path: Path) -> pd.DataFrame:
         tokens = [_numbers(path, table, name) for name in ("prompt_tokens", "completion_tokens")]
         ok = np.ones(len(table), dtype=bool)
         if "status" in table:
-            ok = table["status"].astype(str).str.lower().isin(_WENT_WELL).to_numpy(dtype=bool)
+            ok = table["status"].astype(str).str.lower().isin(_OK_STATUSES).to_numpy(dtype=bool)
     if not len(start_ns):
         raise InputError(f"{path}: holds no request")
     return pd.DataFrame(
@@ -169,10 +169,10 @@ def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray[Any, np
 def _csv_grade(path: Path, table: pd.DataFrame) -> Grade:
     if "grade" not in table:
         return "sampled"
-    given = set(table["grade"].dropna().astype(str))
-    if not given or not given <= set(POWER_GRADES):
-        raise InputError(f"{path}: column grade must hold one of {', '.join(POWER_GRADES)}; it has {sorted(given)}")
-    return weakest([grade for grade in POWER_GRADES if grade in given])
+    stated = set(table["grade"].dropna().astype(str))
+    if not stated or not stated <= set(POWER_GRADES):
+        raise InputError(f"{path}: column grade must hold one of {', '.join(POWER_GRADES)}; it has {sorted(stated)}")
+    return weakest([grade for grade in POWER_GRADES if grade in stated])
 
 
 def _floats(column: "pd.Series[Any]") -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -180,7 +180,7 @@ def _floats(column: "pd.Series[Any]") -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _offset_ns(path: Path) -> int:
-    """What is added to the file's monotonic times to make unix times."""
+    """Return the offset from the file's monotonic times to unix times."""
     anchor = read_metadata(path).get("clock_anchor")
     if not isinstance(anchor, dict) or not {"monotonic_ns", "unix_ns"} <= set(anchor):
         raise InputError(
@@ -203,16 +203,21 @@ def _shifted(channel: PowerSeries, offset_ns: int) -> PowerSeries:
 
 
 def energy_between(
-    logged: Sequence[PowerSeries], start_ns: int, end_ns: int, config: AnalysisConfig, *, inside: str | None = None
+    logged: Sequence[PowerSeries],
+    start_ns: int,
+    end_ns: int,
+    config: AnalysisConfig,
+    *,
+    boundary_text: str | None = None,
 ) -> Figure:
-    """Energy in J of some channels between two times; without a value where a check of the readings says so.
+    """Return the energy of some channels between two times, in J; without a value where a check of the readings fails.
 
     Args:
         logged: the channels that add up.
         start_ns: start of the stretch.
-        end_ns: its end.
-        config: the limits, and what is stated of the sensors.
-        inside: what the channels contain; None: what they say themselves.
+        end_ns: end of the stretch.
+        config: the limits, and the stated uncertainties of the sensors.
+        boundary_text: the boundary of the channels; None takes it from the channels.
     """
     power = without_lost_counters(list(logged), start_ns, end_ns, 0.0, config)
     reasons = lost_counter_reasons(list(logged), power, start_ns, end_ns, 0.0, config)
@@ -226,7 +231,7 @@ def energy_between(
     total = make_figure(
         sum(energies_j.values()) if energies_j else None,
         "J",
-        boundary=boundary(power) if inside is None else inside,
+        boundary=boundary(power) if boundary_text is None else boundary_text,
         grade=grade(power),
         basis="total",
         reasons=reasons,
@@ -238,44 +243,44 @@ def energy_between(
 
 
 def whole_log(logged: Sequence[PowerSeries], config: AnalysisConfig) -> dict[str, Figure]:
-    """`duration_s`, `energy_total_j` and `power_mean_w` over all the time of a log that its readings cover together.
+    """Return `duration_s`, `energy_total_j` and `power_mean_w` over the time that all channels of a log cover.
 
-    A channel that begins late or ends early, by more than holes may be long, gives no energy: what the others read
-    meanwhile is not all that was used.
+    Where a channel begins late or ends early, by more than the longest gap allowed, there is no energy: the others
+    did not measure all that was used in that time.
 
     Args:
         logged: the channels that add up.
         config: the limits.
     """
-    known = [channel for channel in logged if len(channel.energy_times_ns) > 1]
+    readable = [channel for channel in logged if len(channel.energy_times_ns) > 1]
     silent = [channel.name for channel in logged if len(channel.energy_times_ns) < 2]
-    if not known or silent:
-        what = f"There are fewer than two readings of {', '.join(silent)}." if silent else "There is no power in it."
-        return _figures(_missing(logged, reason("no_power_source", what)), 0.0)
-    firsts_ns = [int(channel.energy_times_ns[0]) for channel in known]
-    lasts_ns = [int(channel.energy_times_ns[-1]) for channel in known]
-    for channel in known:
+    if not readable or silent:
+        message = f"There are fewer than two readings of {', '.join(silent)}." if silent else "There is no power in it."
+        return _figures(_missing(logged, reason("no_power_source", message)), 0.0)
+    firsts_ns = [int(channel.energy_times_ns[0]) for channel in readable]
+    lasts_ns = [int(channel.energy_times_ns[-1]) for channel in readable]
+    for channel in readable:
         lacks_s = max(shortfall_s(channel.energy_times_ns, min(firsts_ns), max(lasts_ns)))
         if lacks_s > config.max_gap_periods * usual_period_s(channel, 0.0) + channel.half_averaging_time_s:
             cause = reason("power_not_covered", f"The readings of {channel.name} lack {lacks_s:.1f} s of the log.")
             return _figures(_missing(logged, cause), 0.0)
-    # An average counts for half a second before it was read: up to there it can be held against the counter.
-    checks_ns = [channel.times_ns for channel in known if channel.uses_counter and len(channel.times_ns)]
+    # An average counts for half a second before it was read: up to there it can be compared with the counter.
+    checks_ns = [channel.times_ns for channel in readable if channel.uses_counter and len(channel.times_ns)]
     start_ns = max(firsts_ns + [int(times_ns[0]) for times_ns in checks_ns])
     end_ns = min(lasts_ns + [int(times_ns[-1]) for times_ns in checks_ns])
-    moved_ns = next((channel.counter_moved_ns for channel in known if channel.uses_counter), None)
+    moved_ns = next((channel.counter_moved_ns for channel in readable if channel.uses_counter), None)
     if end_ns > start_ns and moved_ns is not None:
         window = align_to_readings(Window("log", start_ns, end_ns), moved_ns)
         start_ns, end_ns = window.start_ns, window.end_ns
     if end_ns <= start_ns:
         cause = reason("power_not_covered", "The log is too short: there is no time that all readings cover.")
         return _figures(_missing(logged, cause), 0.0)
-    return _figures(energy_between(known, start_ns, end_ns, config), (end_ns - start_ns) / 1e9)
+    return _figures(energy_between(readable, start_ns, end_ns, config), (end_ns - start_ns) / 1e9)
 
 
-def _missing(logged: Sequence[PowerSeries], why: Reason) -> Figure:
-    own = list(logged)
-    return make_figure(None, "J", boundary=boundary(own), grade=grade(own), basis="total", reasons=[why])
+def _missing(logged: Sequence[PowerSeries], cause: Reason) -> Figure:
+    channels = list(logged)
+    return make_figure(None, "J", boundary=boundary(channels), grade=grade(channels), basis="total", reasons=[cause])
 
 
 def _figures(total: Figure, duration_s: float) -> dict[str, Figure]:
@@ -290,11 +295,11 @@ def _figures(total: Figure, duration_s: float) -> dict[str, Figure]:
 def analyze_logs(
     power_log: Path, requests_log: Path, idle_power_w: float | None, config: AnalysisConfig
 ) -> dict[str, Any]:
-    """Energy of a request log, and energy per token and per request.
+    """Return the energy of a request log, in total, per token and per request.
 
     Args:
-        power_log: CSV or Parquet, see `logs.read_power_log`.
-        requests_log: CSV or Parquet, see `logs.read_request_log`.
+        power_log: CSV or Parquet, see `read_power_log`.
+        requests_log: CSV or Parquet, see `read_request_log`.
         idle_power_w: idle power to subtract for active figures; None leaves them out.
         config: reading, largest gap and share of failed requests.
 
@@ -306,28 +311,28 @@ def analyze_logs(
     """
     if idle_power_w is not None and not (np.isfinite(idle_power_w) and idle_power_w >= 0):
         raise InputError("--idle-power: write the idle power in W, 0 or more")
-    found, boundary = read_power_log(power_log, config.power_reading)
+    power, boundary_text = read_power_log(power_log, config.power_reading)
     requests = read_request_log(requests_log)
     start_ns, end_ns = int(requests["start_ns"].min()), int(requests["end_ns"].max())
     if end_ns <= start_ns:
         raise InputError(f"{requests_log}: the requests span no time: timestamp and latency say that all took 0 s")
-    _check_cover(found, power_log, start_ns, end_ns)
-    figures = _log_figures(found, requests, (start_ns, end_ns), boundary, idle_power_w, config)
+    _check_cover(power, power_log, start_ns, end_ns)
+    figures = _log_figures(power, requests, (start_ns, end_ns), boundary_text, idle_power_w, config)
     return {
         "version": 1,
         "power_log": power_log.name,
         "requests_log": requests_log.name,
         "window": {"start_unix_s": start_ns / 1e9, "end_unix_s": end_ns / 1e9, "duration_s": (end_ns - start_ns) / 1e9},
         "requests": {"ok": int(requests["ok"].sum()), "failed": int((~requests["ok"]).sum())},
-        "boundary": boundary,
-        "grade": grade(found),
+        "boundary": boundary_text,
+        "grade": grade(power),
         "idle_power_w": idle_power_w,
         "figures": {name: figure.as_dict() for name, figure in figures.items()},
     }
 
 
-def _check_cover(found: list[PowerSeries], power_log: Path, start_ns: int, end_ns: int) -> None:
-    for channel in found:
+def _check_cover(power: list[PowerSeries], power_log: Path, start_ns: int, end_ns: int) -> None:
+    for channel in power:
         before_s, after_s = shortfall_s(channel.energy_times_ns, start_ns, end_ns)
         if before_s or after_s:
             raise InputError(
@@ -337,16 +342,16 @@ def _check_cover(found: list[PowerSeries], power_log: Path, start_ns: int, end_n
 
 
 def _log_figures(
-    found: list[PowerSeries],
+    power: list[PowerSeries],
     requests: pd.DataFrame,
     window: tuple[int, int],
-    boundary: str,
+    boundary_text: str,
     idle_power_w: float | None,
     config: AnalysisConfig,
 ) -> dict[str, Figure]:
     start_ns, end_ns = window
     duration_s = (end_ns - start_ns) / 1e9
-    total = energy_between(found, start_ns, end_ns, config, inside=boundary)
+    total = energy_between(power, start_ns, end_ns, config, boundary_text=boundary_text)
     active = _active(total, idle_power_w, duration_s)
     figures = {
         "duration_s": make_figure(duration_s, "s", boundary="window", grade="counted"),
@@ -371,7 +376,7 @@ def _log_figures(
 
 
 def _active(total: Figure, idle_power_w: float | None, duration_s: float) -> Figure:
-    """The idle power is the user's own statement, so what it may be off by is not known and there is no interval."""
+    """Return the active energy, without interval: the idle power is stated by the user, its error is not known."""
     problems = [*blocking_reasons(total)]
     value = None
     if idle_power_w is None:
@@ -397,7 +402,7 @@ def _active(total: Figure, idle_power_w: float | None, duration_s: float) -> Fig
 
 
 def _counts(requests: pd.DataFrame, config: AnalysisConfig) -> dict[str, Figure]:
-    """Tokens of all requests, also of failed ones, whose energy was spent too; requests that ended well."""
+    """Count the tokens of all requests, since failed ones used energy too, and the requests that ended well."""
     ok = requests["ok"]
     reasons = []
     failed = int((~ok).sum())
@@ -405,11 +410,11 @@ def _counts(requests: pd.DataFrame, config: AnalysisConfig) -> dict[str, Figure]
         reasons.append(reason("failed_requests", f"{failed} of {len(requests)} requests failed."))
 
     def tokens(name: str) -> Figure:
-        against = list(reasons)
+        problems = list(reasons)
         unknown = int(requests.loc[ok, name].isna().sum())
         if unknown:
-            against.append(reason("token_counts_missing", f"{unknown} request(s) have no {name}."))
-        return make_figure(float(requests[name].sum()), "token", boundary="client", grade="counted", reasons=against)
+            problems.append(reason("token_counts_missing", f"{unknown} request(s) have no {name}."))
+        return make_figure(float(requests[name].sum()), "token", boundary="client", grade="counted", reasons=problems)
 
     return {
         "output_tokens": tokens("completion_tokens"),

@@ -41,7 +41,7 @@ STUCK_S = 3.0
 """`STUCK_READINGS` equal readings in a row over `STUCK_S` are not a steady load but a frozen sensor: a board's power is
 given in mW and flickers by more than that within a second."""
 
-FINE = ("nvml", "nvidia-smi", "rapl", "pcm-power")
+FINE_SOURCES = ("nvml", "nvidia-smi", "rapl", "pcm-power")
 """Sources that give mW, or a counter that never rests."""
 
 COARSE_STUCK_S = 60.0
@@ -55,17 +55,17 @@ some percent."""
 MAX_EMPTY_SHARE = 0.05
 NOTED_GAP_PERIODS = 3.0
 
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 Spans = list[tuple[int, int]]
 Frozen = dict[PowerKind, Spans]
 """Parts of a window in which a power reading stood still, from its last movement to its next, in order of time."""
 
-_NONE: Places = np.zeros(0, dtype=np.intp)
+_NONE: Indices = np.zeros(0, dtype=np.intp)
 _NO_TIMES: Times = np.zeros(0, dtype=np.int64)
 _NO_VALUES: Values = np.zeros(0)
 
-LOOKED_EVERY_NS = 1_000_000_000
-"""Time between two looks of the sampler at the processes of a GPU."""
+PROCESS_CHECK_PERIOD_NS = 1_000_000_000
+"""Period of the sampler's check for processes on a GPU."""
 
 
 def check_channel(
@@ -77,7 +77,7 @@ def check_channel(
         channel: the readings.
         start_ns: start of the window.
         end_ns: end of the window.
-        interval_s: the sampling period asked for.
+        interval_s: the configured sampling period.
         config: the limits.
     """
     before_s, after_s = shortfall_s(channel.energy_times_ns, start_ns, end_ns)
@@ -122,14 +122,14 @@ def event_shares(channel: PowerSeries, start_ns: int, end_ns: int) -> dict[str, 
 
 
 def counter_ratio(channel: PowerSeries, reading: PowerKind, start_ns: int, end_ns: int) -> float | None:
-    """Return the integral of a power reading over the rise of the counter; None where there are not both."""
+    """Return the integral of a power reading over the rise of the counter; None where either is missing."""
     integral_j = channel.integral_j(reading, start_ns, end_ns)
     counter_j = channel.counter_energy_j(start_ns, end_ns)
     return integral_j / counter_j if integral_j is not None and counter_j and counter_j > 0 else None
 
 
 def usual_period_s(channel: PowerSeries, interval_s: float) -> float:
-    """Return the period of a channel: the one that was asked for, or its own usual spacing where that is longer."""
+    """Return a channel's period: the configured one, or the median spacing of its readings where that is longer."""
     times_ns = channel.energy_times_ns
     return max(interval_s, float(np.median(np.diff(times_ns) / 1e9))) if len(times_ns) > 1 else interval_s
 
@@ -170,9 +170,9 @@ def gap_reasons(
 def without_lost_counters(
     channels: list[PowerSeries], start_ns: int, end_ns: int, interval_s: float, config: GapLimit
 ) -> list[PowerSeries]:
-    """Return the channels as they are to be used over a window.
+    """Return the channels to use over a window, without the counters that were lost in it.
 
-    A channel whose counter was lost is returned without it, and with the grade `sampled` if it had that of a counter.
+    A channel whose counter was lost is returned without it, and with the grade `sampled` instead of `counter`.
     Where its power readings do not span the window either, it is returned unchanged, and the checks report the counter.
     """
     usable = []
@@ -196,10 +196,10 @@ def lost_counter_reasons(
 ) -> list[Reason]:
     """Return a reason for each channel that `without_lost_counters` replaced: `usable` is what it returned."""
     return [
-        why
+        cause
         for channel, used in zip(channels, usable, strict=True)
         if used is not channel
-        for why in _loss_reasons(channel, start_ns, end_ns, interval_s, config)
+        for cause in _loss_reasons(channel, start_ns, end_ns, interval_s, config)
     ]
 
 
@@ -207,9 +207,9 @@ def other_process_reasons(record: PowerLogRecord | None, start_ns: int, end_ns: 
     """Return reasons for other processes on the GPUs in a stretch of time, by the sampler's counts.
 
     Args:
-        record: what the sampler counted; None where it is not known.
+        record: the sampler's record of processes; None if there is none.
         start_ns: start of the stretch.
-        end_ns: its end; a process seen within a second of either edge counts, because it was there between two looks.
+        end_ns: its end; a process seen within a second of either edge counts, since the sampler looks once a second.
     """
     if record is None:
         return []
@@ -223,8 +223,8 @@ def other_process_reasons(record: PowerLogRecord | None, start_ns: int, end_ns: 
             names = [
                 f"{process.name or 'a process'} (pid {process.pid})"
                 for process in seen or []
-                if process.first_seen_ns <= end_ns + LOOKED_EVERY_NS
-                and process.last_seen_ns >= start_ns - LOOKED_EVERY_NS
+                if process.first_seen_ns <= end_ns + PROCESS_CHECK_PERIOD_NS
+                and process.last_seen_ns >= start_ns - PROCESS_CHECK_PERIOD_NS
             ]
             if names:
                 reasons.append(reason(code, f"On {device} there was also {', '.join(names)}."))
@@ -235,23 +235,23 @@ def _stuck(channel: PowerSeries, start_ns: int, end_ns: int) -> list[Reason]:
     if channel.grade == "modelled":
         return []
     times_ns, values = channel.energy_times_ns, channel.counter_j if channel.uses_counter else channel.power_w
-    taken = values[(times_ns >= start_ns) & (times_ns <= end_ns)]
+    readings = values[(times_ns >= start_ns) & (times_ns <= end_ns)]
     empty = int(np.sum((channel.empty_times_ns >= start_ns) & (channel.empty_times_ns <= end_ns)))
-    if empty > MAX_EMPTY_SHARE * (empty + len(taken)):
-        return [reason("stuck_sensor", f"{empty} of {empty + len(taken)} readings of {channel.name} are empty.")]
-    what = "The energy counter" if channel.uses_counter else "The power"
-    if not channel.uses_counter and np.any(taken <= 0):
+    if empty > MAX_EMPTY_SHARE * (empty + len(readings)):
+        return [reason("stuck_sensor", f"{empty} of {empty + len(readings)} readings of {channel.name} are empty.")]
+    subject = "The energy counter" if channel.uses_counter else "The power"
+    if not channel.uses_counter and np.any(readings <= 0):
         return [reason("stuck_sensor", f"{channel.name} gave a power of zero or less.")]
     count, longest_s = _longest_run(times_ns, values, start_ns, end_ns)
     limit_s = _repeat_limit_s(channel)
     if longest_s < limit_s or (not channel.uses_counter and count < STUCK_READINGS):
         return []
-    return [reason("stuck_sensor", f"{what} of {channel.name} did not change for {longest_s:.1f} s.")]
+    return [reason("stuck_sensor", f"{subject} of {channel.name} did not change for {longest_s:.1f} s.")]
 
 
 def _repeat_limit_s(channel: PowerSeries) -> float:
-    """Return how long a channel may repeat a value; a log's source may be several, as in `nvml+rapl`."""
-    return STUCK_S if all(source in FINE for source in channel.source.split("+")) else COARSE_STUCK_S
+    """Return how long a channel may repeat a value [s]; a log may have several sources, as in `nvml+rapl`."""
+    return STUCK_S if all(source in FINE_SOURCES for source in channel.source.split("+")) else COARSE_STUCK_S
 
 
 def _longest_run(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[int, float]:
@@ -264,7 +264,7 @@ def _longest_run(times_ns: Times, values: Values, start_ns: int, end_ns: int) ->
     return int(lasts[longest] - firsts[longest] + 1), float(lengths_s[longest])
 
 
-def _runs(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[Places, Places]:
+def _runs(times_ns: Times, values: Values, start_ns: int, end_ns: int) -> tuple[Indices, Indices]:
     """Return the index of the first and last reading of each run of equal values that reaches into the window.
 
     Readings outside count too: a counter that stood still before the window moves the energy from before into it.
@@ -326,7 +326,7 @@ def _counter(channel: PowerSeries, start_ns: int, end_ns: int, tolerance: float,
         gives = "" if integral_j is None else f", but integrated power gives {integral_j:.1f} J"
         return [reason("counter_mismatch", f"The energy counter of {channel.name} did not move{gives}.")]
     if integral_j is None or channel.reading is None:
-        # Other counters come without power of their own: RAPL's is derived from the counter.
+        # Other counters have no independent power: RAPL's is derived from the counter.
         if not (channel.uses_counter and channel.domain == "gpu"):
             return []
         return [reason("counter_alone", f"No power readings of {channel.name} cover the window and check its counter.")]
@@ -374,8 +374,8 @@ def _throttling(channel: PowerSeries, start_ns: int, end_ns: int) -> list[Reason
         "hardware_slowdown": ("hardware_slowdown", "was slowed down by the board"),
     }
     return [
-        reason(code, f"{channel.name} {what} in {100 * shares[kind]:.0f} % of the samples.")
-        for kind, (code, what) in sentences.items()
+        reason(code, f"{channel.name} {effect} in {100 * shares[kind]:.0f} % of the samples.")
+        for kind, (code, effect) in sentences.items()
         if shares[kind] > 0
     ]
 
@@ -394,28 +394,30 @@ def _spans(channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, 
 def _loss_reasons(
     channel: PowerSeries, start_ns: int, end_ns: int, interval_s: float, config: EnergyConfig
 ) -> list[Reason]:
-    """Return the reason for a lost counter: whether the power readings agree with it as far as it goes."""
+    """Return the reason for a lost counter: a note, or blocking where the power readings disagree with its readings."""
     before_s, after_s = shortfall_s(channel.counter_times_ns, start_ns, end_ns)
     lost = [f"the first {before_s:.1f} s"] * (before_s > 0) + [f"the last {after_s:.1f} s"] * (after_s > 0)
     if max(before_s, after_s) >= (end_ns - start_ns) / 1e9:
-        where = "in the window"
+        part = "in the window"
     else:
-        where = f"over {' and '.join(lost)} of the window" if lost else "for a while in the window"
-    said = f"The energy counter of {channel.name} could not be read {where}: its power was integrated instead"
+        part = f"over {' and '.join(lost)} of the window" if lost else "for a while in the window"
+    sentence = f"The energy counter of {channel.name} could not be read {part}: its power was integrated instead"
     first_ns, last_ns = _longest_stretch(channel, start_ns, end_ns, interval_s, config)
     checked_s = (last_ns - first_ns) / 1e9
     ratio = None
     if channel.reading is not None and checked_s >= MIN_CHECKED_S:
         ratio = counter_ratio(channel, channel.reading, first_ns, last_ns)
     if ratio is None:
-        return [reason("counter_lost", f"{said}, and nothing checks that.")]
+        return [reason("counter_lost", f"{sentence}, and nothing checks that.")]
     apart = f"{100 * abs(ratio - 1):.1f} %"
     if abs(ratio - 1) <= config.counter_tolerance:
-        return [reason("counter_lost", f"{said}; over the {checked_s:.0f} s that it was read they are {apart} apart.")]
+        return [
+            reason("counter_lost", f"{sentence}; over the {checked_s:.0f} s that it was read they are {apart} apart.")
+        ]
     return [
         reason(
             "counter_mismatch",
-            f"{said}, but over the {checked_s:.0f} s that it was read they are {apart} apart, more than the "
+            f"{sentence}, but over the {checked_s:.0f} s that it was read they are {apart} apart, more than the "
             f"{100 * config.counter_tolerance:g} % allowed.",
         )
     ]
@@ -433,12 +435,12 @@ def _longest_stretch(
     ends = np.flatnonzero(np.diff(inside_ns) > longest_ns)
     firsts_ns = inside_ns[np.concatenate(([0], ends + 1))]
     lasts_ns = inside_ns[np.concatenate((ends, [len(inside_ns) - 1]))]
-    place = int(np.argmax(lasts_ns - firsts_ns))
-    return int(firsts_ns[place]), int(lasts_ns[place])
+    longest = int(np.argmax(lasts_ns - firsts_ns))
+    return int(firsts_ns[longest]), int(lasts_ns[longest])
 
 
 def _partition_notes(record: PowerLogRecord) -> list[Reason]:
-    """Return a note for each partitioned GPU: its power is the whole card's, and who shares it as far as known."""
+    """Return a note for each partitioned GPU: its power is the whole card's, shared by the instances known."""
     cards = {
         device: facts[MIG]
         for (_, device, domain), facts in channel_facts(record.sources).items()
@@ -455,16 +457,16 @@ def _partition_notes(record: PowerLogRecord) -> list[Reason]:
             if channel.device == device and channel.unlisted_instances is not None
         ]
         unseen = sorted({uuid for uuids in unlisted for uuid in uuids})
-        others = ""
+        unseen_note = ""
         if unseen:
-            others = f" Whether others computed on {', '.join(unseen)} cannot be told."
+            unseen_note = f" Whether others computed on {', '.join(unseen)} cannot be told."
         elif not unlisted or not instances:
-            others = " Whether others computed on it cannot be told."
+            unseen_note = " Whether others computed on it cannot be told."
         notes.append(
             reason(
                 "mig_card",
                 f"{device} is partitioned (MIG): the energy is that of the whole card, shared by {len(instances)} "
-                f"instance(s) ({shared}); {share}.{others}",
+                f"instance(s) ({shared}); {share}.{unseen_note}",
             )
         )
     return notes

@@ -62,7 +62,7 @@ def analyze(
 
 
 def _print_figures(result: dict[str, Any]) -> None:
-    """Print known figures as a table, then the missing ones by their reasons, then notes."""
+    """Print the valid figures as a table, then the missing ones by their reasons, then notes."""
     table = Table(box=None)
     table.add_column("figure", no_wrap=True)
     table.add_column("value", no_wrap=True, justify="right")

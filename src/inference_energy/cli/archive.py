@@ -1,4 +1,4 @@
-"""`archive` and `verify`: pack an experiment so that others can check it, and check it."""
+"""`archive` and `verify`: pack an experiment so that others can check it, and check such an archive."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -37,7 +37,7 @@ def characterize(
 
     No other program may use the GPU. Writes UUID.json, which later sessions cite, and UUID.html with the plots.
     """
-    # Imported here, because scipy and plotly take a second.
+    # Imported here, because SciPy and Plotly take a second to import.
     from inference_energy.acquire.power.characterize.measure import measure
     from inference_energy.acquire.power.characterize.profile import profile as profile_of
     from inference_energy.contracts.io import write_json

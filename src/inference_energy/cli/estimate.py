@@ -61,7 +61,7 @@ def print_side_by_side(comparison: "EstimateComparison") -> None:
 
 
 def print_calibration(content: dict[str, Any], path: Path) -> None:
-    """Print the coefficients and their errors of prediction."""
+    """Print the coefficients and the prediction errors of a calibration."""
     console = Console()
     for entry in content["coefficients"]:
         console.print(
@@ -118,7 +118,7 @@ def print_models() -> None:
 
 
 def print_gpus() -> None:
-    """Print the table of data sheets."""
+    """Print the GPU data sheets as a table."""
     table = Table(box=None, pad_edge=False)
     for name in ("GPU", "TDP W", "memory GB", "GB/s", "bf16", "fp8", "int8", "from"):
         table.add_column(name, justify="left" if name in ("GPU", "from") else "right", no_wrap=name != "from")

@@ -19,9 +19,9 @@ class LazyCommand(NamedTuple):
     """A command that the root's help lists without importing it.
 
     Attributes:
-        module: its function `register` adds the command, perhaps with others, to an application.
-        panel: of the root's help.
-        summary: first paragraph of the command's own help.
+        module: the module whose function `register` adds the command, perhaps with others, to an application.
+        panel: panel of the root's help that lists the command.
+        summary: first paragraph of the command's help.
     """
 
     module: str
@@ -30,12 +30,12 @@ class LazyCommand(NamedTuple):
 
 
 def examples(*commands: str) -> str:
-    """Return the end of a command's help, with one command a paragraph."""
+    """Return the examples at the end of a command's help, one per paragraph."""
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(commands)
 
 
 def lazy_group(commands: Mapping[str, LazyCommand]) -> type[TyperGroup]:
-    """Return a class for `typer.Typer(cls=...)` that has these commands besides its own."""
+    """Return a class for `typer.Typer(cls=...)` that adds these commands to its own, imported on use."""
 
     class LazyGroup(TyperGroup):
         def __init__(self, **settings: Any) -> None:
@@ -68,7 +68,7 @@ def lazy_group(commands: Mapping[str, LazyCommand]) -> type[TyperGroup]:
 
 
 def _tidy(command: Any) -> None:
-    """Show brackets of the help as they are, not as markup, and flags without the type of a value."""
+    """Show brackets in the help literally, not as markup, and flags without a value type."""
     command.help = _escaped(command.help)
     get_params = command.get_params
 

@@ -1,4 +1,4 @@
-"""The command's root: its commands, its version, and how errors end it."""
+"""Root of the command line: its commands, its version, and the exit codes of errors."""
 
 import sys
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`log-power` and `sources`: log power without a server, and see what this machine can measure with."""
+"""`log-power` and `sources`: log power without a server, and list the power sources of this machine."""
 
 import json
 import signal
@@ -64,7 +64,7 @@ def log_power(
     """
     if output.suffix not in (".csv", ".parquet"):
         raise InputError(f"--output {output}: the name must end in .csv or .parquet")
-    # Here, because the analysis takes a second to import, which `sources` need not wait for.
+    # Imported here, because the analysis takes a second to import, and `sources` does not need it.
     from inference_energy.api.power_monitor import PowerMonitor
 
     monitor = PowerMonitor(
@@ -98,7 +98,7 @@ def sources(
 
 
 def summary(recording: "PowerRecording", output: Path) -> str:
-    """Return energy and mean power, computed and checked as in the pipeline, and what went wrong, a line each.
+    """Return energy and mean power, computed and checked as in the pipeline, and the faults, one per line.
 
     Args:
         recording: readings and the sampler's counts.
@@ -124,7 +124,7 @@ def summary(recording: "PowerRecording", output: Path) -> str:
 
 
 def _record(monitor: "PowerMonitor", duration_s: float | None) -> "PowerRecording":
-    """Run the monitor to its end, or to Ctrl-C or SIGTERM, which keep the readings until then."""
+    """Run the monitor to its end, or until Ctrl-C or SIGTERM; the readings until then are kept."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         monitor.start()

@@ -1,4 +1,4 @@
-"""The reference page of the command line, made from the commands themselves."""
+"""Reference page of the command line, generated from the commands."""
 
 import re
 from collections.abc import Iterator
@@ -35,8 +35,9 @@ def _section(path: str, command: Any) -> Iterator[str]:
     depth = len(path.split())
     yield f"{'#' * depth} `{path.removeprefix('inference-energy ')}`"
     yield plain(command.help)
-    arguments = [one for one in command.params if one.param_type_name == "argument"]
-    usage = [path, "[OPTIONS]", *(f"{one.name.upper()}{'...' if one.nargs != 1 else ''}" for one in arguments)]
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    names = [f"{argument.name.upper()}{'...' if argument.nargs != 1 else ''}" for argument in arguments]
+    usage = [path, "[OPTIONS]", *names]
     if getattr(command, "commands", None):
         usage.append("COMMAND")
     yield f"```text\n{' '.join(usage)}\n```"

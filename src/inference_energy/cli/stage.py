@@ -1,6 +1,6 @@
 """`stage`: the steps of the pipeline as the workflow's rules call them, one command for each stage of the registry.
 
-A stage's code is imported when it runs: measuring needs little of what the analysis does.
+A stage's code is imported when it runs, because measuring needs little of the analysis code.
 """
 
 import inspect
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _command(stage: Stage) -> Callable[..., None]:
-    """Return the command of a stage: an option for each input, `--spec` if it reads a model, and where it writes."""
+    """Return the command of a stage, with options for each input and output, and `--spec` if it reads a model."""
 
     def command(**options: Any) -> None:
         with _logged(options.pop("log")):
@@ -81,7 +81,7 @@ def _run(stage: Stage, options: dict[str, Any]) -> None:
 
 
 def _check_counts(stage: Stage, options: dict[str, Any]) -> None:
-    """Refuse lists of different lengths where each has one file of every session."""
+    """Refuse lists of different lengths if each should have one file per session."""
     names = [read.file.name for read in stage.inputs if read.each == "session" and options[read.file.name]]
     for name in names:
         count = len(options[names[0]])
@@ -103,7 +103,7 @@ class _Tee(TextIOBase):
         self._targets = (terminal, file)
 
     def write(self, text: str) -> int:
-        """Write to both at once, so that a killed stage leaves its last words."""
+        """Write to both at once, so that the log of a killed stage is complete."""
         for target in self._targets:
             target.write(text)
             target.flush()

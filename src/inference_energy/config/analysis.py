@@ -256,8 +256,8 @@ class WaterConfig(Section):
 
     @model_validator(mode="after")
     def _factors_have_a_source(self) -> "WaterConfig":
-        given = self.wue_site_l_per_kwh is not None or self.ewif_grid_l_per_kwh is not None
-        if given and not self.source:
+        has_factor = self.wue_site_l_per_kwh is not None or self.ewif_grid_l_per_kwh is not None
+        if has_factor and not self.source:
             raise ValueError("a water factor is given without impact.water.source: say where it comes from")
         return self
 

@@ -27,7 +27,7 @@ def recommented(path: Path, base: Path, schema: Path | None = None) -> str:
     """Return a configuration file with the descriptions of its keys as comments; values, order and head stay.
 
     Args:
-        path: the file; the comment lines at its top are kept, all others are written anew.
+        path: the file; the comment lines at its top are kept, all others are replaced.
         base: the configuration that it is laid over; may be the same file.
         schema: JSON schema by which editors check the file, named in its first line; None names none.
 
@@ -52,7 +52,7 @@ def json_schema() -> str:
 
 def markdown() -> str:
     """Return the page that lists every section and key with type, default and meaning."""
-    places = _places()
+    headings = _headings()
     parts = [
         "# Configuration",
         "",
@@ -60,8 +60,8 @@ def markdown() -> str:
         "`snakemake --configfile other.yaml` lays `other.yaml` over `config.yaml`: mappings are merged, "
         "lists are replaced. `*` stands for a name of yours.",
     ]
-    for section in places:
-        parts += ["", *_table(section, places)]
+    for section in headings:
+        parts += ["", *_table(section, headings)]
     return "\n".join(parts) + "\n"
 
 
@@ -98,7 +98,7 @@ def _flow(value: Any) -> str:
 
 
 def _line(depth: int, text: str, comment: str) -> Iterator[str]:
-    """The line with its comment behind it, or above it where both together are too long."""
+    """Yield the line with its comment behind it, or above it where both together are too long."""
     indent = "  " * depth
     beside = f"{indent + text + ' ':<{COMMENT_COLUMN}} # {comment}"
     if not comment:
@@ -114,19 +114,19 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def _places() -> dict[type[Section], str]:
+def _headings() -> dict[type[Section], str]:
     """Return each section with the heading of its table: the shortest path to it, and its kind if there are several."""
     paths = _shortest_paths()
-    places: dict[type[Section], str] = {}
+    headings: dict[type[Section], str] = {}
 
     def walk(section: type[Section], path: str) -> None:
         if paths[section] == path:
-            places[section] = f"`{path}`{_kind(section)}" if path else "Top level"
+            headings[section] = f"`{path}`{_kind(section)}" if path else "Top level"
             for child, below in _inside(section, path):
                 walk(child, below)
 
     walk(Config, "")
-    return places
+    return headings
 
 
 def _shortest_paths() -> dict[type[Section], str]:
@@ -147,7 +147,7 @@ def _inside(section: type[Section], path: str) -> Iterator[tuple[type[Section], 
 
 
 def _kind(section: type[Section]) -> str:
-    """The key and value that say which of several kinds a section is, such as ` with process: poisson`."""
+    """Return the key and value that identify one of several kinds of section, such as ` with process: poisson`."""
     kinds = [
         (key, get_args(field.annotation)[0])
         for key, field in section.model_fields.items()
@@ -167,12 +167,12 @@ def _children(annotation: Any, path: str) -> Iterator[tuple[type[Section], str]]
 
 
 def _anchor(heading: str) -> str:
-    """The anchor that both MkDocs and forges make of a heading."""
+    """Return the anchor that both MkDocs and forges derive from a heading."""
     return re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
 
 
-def _table(section: type[Section], places: Mapping[type[Section], str]) -> Iterator[str]:
-    yield f"## {places[section]}"
+def _table(section: type[Section], headings: Mapping[type[Section], str]) -> Iterator[str]:
+    yield f"## {headings[section]}"
     yield ""
     yield _one_line(section.__doc__)
     yield ""
@@ -180,36 +180,36 @@ def _table(section: type[Section], places: Mapping[type[Section], str]) -> Itera
     yield "|---|---|---|---|"
     for key, field in section.model_fields.items():
         meaning = field.description or "says which kind this is"
-        kind, default = _type_name(field.annotation, places), _default(field, places)
+        kind, default = _type_name(field.annotation, headings), _default(field, headings)
         yield f"| `{key}` | {kind} | {default} | {_one_line(meaning)} |"
 
 
-def _default(field: FieldInfo, places: Mapping[type[Section], str]) -> str:
+def _default(field: FieldInfo, headings: Mapping[type[Section], str]) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Section):
-        given = value.model_dump(exclude_unset=True)
-        return f"[`{_flow(given) if given else '{}'}`](#{_anchor(places[type(value)])})"
+        stated = value.model_dump(exclude_unset=True)
+        return f"[`{_flow(stated) if stated else '{}'}`](#{_anchor(headings[type(value)])})"
     return f"`{_flow(value)}`"
 
 
-def _type_name(annotation: Any, places: Mapping[type[Section], str]) -> str:
+def _type_name(annotation: Any, headings: Mapping[type[Section], str]) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is Annotated:
-        return _type_name(arguments[0], places)
+        return _type_name(arguments[0], headings)
     if origin in (Union, UnionType):
-        return " or ".join(_type_name(item, places) for item in arguments)
+        return " or ".join(_type_name(item, headings) for item in arguments)
     if origin is tuple:
-        return " and ".join(_type_name(item, places) for item in arguments)
+        return " and ".join(_type_name(item, headings) for item in arguments)
     if origin is list:
-        return f"list of {_type_name(arguments[0], places)}"
+        return f"list of {_type_name(arguments[0], headings)}"
     if origin is dict:
-        return f"mapping to {_type_name(arguments[1], places)}"
+        return f"mapping to {_type_name(arguments[1], headings)}"
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        text = _kind(annotation).removeprefix(" with ") or places[annotation].strip("`")
-        return f"[{text}](#{_anchor(places[annotation])})"
+        text = _kind(annotation).removeprefix(" with ") or headings[annotation].strip("`")
+        return f"[{text}](#{_anchor(headings[annotation])})"
     names = {str: "text", float: "number", int: "whole number", bool: "true or false", type(None): "null", Any: "any"}
     return names.get(annotation, str(annotation))

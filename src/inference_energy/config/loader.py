@@ -31,14 +31,14 @@ WRITE = {
     "model_attributes_type": "write a mapping of keys to values",
     "missing": "this key is required; add it",
 }
-"""What to do about pydantic's error types, where its own sentence does not say."""
+"""Advice for pydantic's error types, where its own sentence gives none."""
 
 
 def validate(raw: Mapping[str, Any]) -> Config:
-    """The configuration, checked, also that the calibration and the traffic which it names can be used.
+    """Validate a configuration, and the calibration and traffic files that it names.
 
     Raises:
-        InputError: one line for each problem, with the key and what to write.
+        InputError: a line for each problem, with its key and the expected value.
     """
     raw = with_new_keys(raw)
     try:
@@ -54,7 +54,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
 
 
 def read_merged(paths: Sequence[Path]) -> Config:
-    """The configuration in YAML files, later ones laid over earlier ones as Snakemake does it.
+    """Read a configuration from YAML files, later ones laid over earlier ones as Snakemake does it.
 
     Mappings are merged key by key, everything else is replaced.
 
@@ -68,10 +68,10 @@ def read_merged(paths: Sequence[Path]) -> Config:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file with a mapping at its top.
+    """Read a YAML file with a mapping at its top.
 
     Raises:
-        InputError: no such file, or not such a file.
+        InputError: the file does not exist, or has no such content.
     """
     try:
         raw = yaml.safe_load(path.read_text())
@@ -85,7 +85,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two configurations, the second laid over the first."""
+    """Lay the second configuration over the first."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -103,10 +103,10 @@ def with_new_keys(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(detail: Any, raw: Mapping[str, Any]) -> str:
-    """One problem as `key: what is wrong; what to write`."""
+    """Describe one problem as `key: problem; expected value`."""
     location = _strip_tags(detail["loc"], raw)
     key = ".".join(str(part) for part in location)
-    kind, message, given = detail["type"], detail["msg"], detail.get("input")
+    kind, message, value = detail["type"], detail["msg"], detail.get("input")
     if kind == "value_error":  # one of our own checks, which name their keys themselves
         text = str(detail["ctx"]["error"]).replace("\n", "\n  ")
         return f"{key}: {text}" if key else text
@@ -122,18 +122,18 @@ def _explain(detail: Any, raw: Mapping[str, Any]) -> str:
     advice = WRITE.get(kind)
     if kind == "missing":
         return f"{key}: {advice}"
-    # A login in a URL is refused; it must not be repeated into logs either.
-    shown = re.sub(r"//[^/@\s]*@", "//(login)@", repr(given))
+    # A login in a URL is refused; it must not appear in logs either.
+    shown = re.sub(r"//[^/@\s]*@", "//(login)@", repr(value))
     return f"{key}: {message[0].lower()}{message[1:]}, got {shown}" + (f"; {advice}" if advice else "")
 
 
 def _strip_tags(location: tuple[Any, ...], raw: Any) -> list[Any]:
-    """Pydantic puts a union's tag into the location; keep only what stands in the user's file."""
+    """Drop the union tags that pydantic adds to a location, and keep the keys of the user's file."""
     kept: list[Any] = []
     node = raw
     for part in location[:-1]:
-        known = part in node if isinstance(node, Mapping) else isinstance(node, list) and part in range(len(node))
-        if known:
+        in_file = part in node if isinstance(node, Mapping) else isinstance(node, list) and part in range(len(node))
+        if in_file:
             node = node[part]
             kept.append(part)
     last = location[-1:]
@@ -145,5 +145,5 @@ def _is_tag(part: Any, node: Mapping[str, Any]) -> bool:
 
 
 def _known_keys(section: type[Section] = Section) -> set[str]:
-    """The keys of all sections."""
+    """Return the keys of all sections."""
     return set(section.model_fields).union(*(_known_keys(child) for child in section.__subclasses__()))

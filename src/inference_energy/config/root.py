@@ -88,7 +88,7 @@ def _bad_references(config: Config) -> list[str]:
 
 
 def _too_short_windows(config: Config) -> list[str]:
-    """Of the windows that are run: others may be meant for other trims."""
+    """Check the windows that are run; others may be meant for other trims."""
     trims_s = config.analysis.trim_start_s + config.analysis.trim_end_s
     run = {window for name in config.run if name in config.sessions for window in config.sessions[name].windows}
     return [
@@ -111,7 +111,7 @@ def _loads_that_cannot_be(config: Config) -> list[str]:
 
 
 def _unknown_vocabularies(config: Config) -> list[str]:
-    """An attached server's vocabulary is not known, so random token ids might not exist there."""
+    """Refuse random token ids for attached servers: their vocabulary is unknown, so the ids might not exist there."""
     problems = set()
     for name in config.run:
         session = config.sessions.get(name)

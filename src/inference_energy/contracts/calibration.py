@@ -43,15 +43,15 @@ class Calibration(_Part):
     """One comparison with a meter.
 
     Attributes:
-        gain, offset_w: the line, meter = gain * own + offset.
+        gain, offset_w: coefficients of the line meter = gain * own + offset.
         u_gain, u_offset_w, covariance_w: standard uncertainties and covariance of the two.
         chi2_per_dof: about 1 where the uncertainties of the phases explain their scatter.
         meter: `name` of its source, its grade, and its `devices`.
-        channels: what was summed, each as `source device domain`.
-        phases: what was fitted.
-        grade: that of the meter, `simulated` on the virtual bench.
-        date: when, ISO 8601.
-        toolkit_version: what wrote it.
+        channels: the channels that were summed, each as `source device domain`.
+        phases: the powers that were fitted.
+        grade: grade of the meter, `simulated` on the virtual bench.
+        date: date of the comparison, ISO 8601.
+        toolkit_version: version that wrote it.
     """
 
     gain: float = Field(gt=0)
@@ -75,13 +75,13 @@ class Calibration(_Part):
 
     @property
     def meter_text(self) -> str:
-        """The meter in words: its source, and its devices."""
+        """Name the meter: its source, and its devices."""
         devices = ", ".join(map(str, self.meter.get("devices") or []))
         return f"{self.meter.get('name', 'a meter')}{f' ({devices})' if devices else ''}"
 
 
 class CalibrationFile(_Part):
-    """The whole file."""
+    """The content of calibration.json."""
 
     version: Literal[1]
     calibrations: dict[str, Calibration] = Field(min_length=1)
@@ -89,7 +89,7 @@ class CalibrationFile(_Part):
 
 @dataclass(frozen=True)
 class Calibrations:
-    """A file as it was read: its entries by name, the SHA-256 of its bytes, and its name for messages."""
+    """The entries of a file by name, the SHA-256 of its bytes, and its path for messages."""
 
     entries: dict[str, Calibration]
     sha256: str
@@ -97,29 +97,29 @@ class Calibrations:
 
 
 def channel_text(source: str, device: str, domain: str) -> str:
-    """A channel as `channels` names it."""
+    """Name a channel as in `Calibration.channels`."""
     return f"{source} {device} {domain}"
 
 
 def read_calibrations(path: Path) -> Calibrations:
-    """The file that `analysis.calibration` names.
+    """Read the file that `analysis.calibration` names.
 
     Raises:
-        InputError: it cannot be read, or is no such file.
+        InputError: the file cannot be read, or is not a calibration.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{KEY}: {path}: cannot be read: {error.strerror}; {_WRITE}") from error
     try:
-        found = CalibrationFile.model_validate(json.loads(content))
+        file = CalibrationFile.model_validate(json.loads(content))
     except ValueError as error:  # of JSON, of its encoding, or of pydantic
         raise InputError(f"{KEY}: {path}: {faults(error)}; {_WRITE}") from error
-    return Calibrations(found.calibrations, hashlib.sha256(content).hexdigest(), str(path))
+    return Calibrations(file.calibrations, hashlib.sha256(content).hexdigest(), str(path))
 
 
 def faults(error: ValueError) -> str:
-    """What is wrong with a file's content, in one line."""
+    """Describe the errors in a file's content, in one line."""
     if not isinstance(error, ValidationError):
         return f"not JSON: {error}"
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'content'}: {fault['msg']}" for fault in error.errors())

@@ -10,15 +10,15 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The names of one engine's metrics, without its prefix; None for what it does not tell.
+    """The names of one engine's metrics, without its prefix; None for a metric that it lacks.
 
     Attributes:
-        name: of the engine.
-        prefix: which its names begin with.
-        generated, prompt, cached: counters of tokens; `cached` are those of `prompt` that came from the prefix cache.
+        name: name of the engine.
+        prefix: beginning of its metric names.
+        generated, prompt, cached: counters of tokens; `cached` counts the `prompt` tokens from the prefix cache.
         finished: counter of requests that ended.
-        finish_label: its label that holds the finish reason; without one `aborted` counts the aborted among them.
-        aborted: see `finish_label`.
+        finish_label: label of `finished` that holds the finish reason; None where `aborted` counts the aborted ones.
+        aborted: counter of requests that were aborted; None where `finish_label` tells them apart.
         preemptions: counter of requests that lost their place and were recomputed.
         steps: counter of engine steps.
         running, waiting: gauges of requests.
@@ -43,21 +43,21 @@ class Engine:
     ttft: str
 
     def full(self, quantity: str) -> str | None:
-        """The full name of a quantity, an attribute of this class; None where the engine does not tell it."""
-        own = getattr(self, quantity)
-        return None if own is None else self.prefix + own
+        """Return the full name of a quantity, an attribute of this class; None where the engine lacks it."""
+        name = getattr(self, quantity)
+        return None if name is None else self.prefix + name
 
     @property
     def samples(self) -> set[str]:
-        """The full names of all samples in the table, histograms by their `_sum`, `_count` and `_bucket`."""
-        found: set[str] = set()
+        """Return the full names of all samples in the table, histograms by their `_sum`, `_count` and `_bucket`."""
+        names: set[str] = set()
         for field in fields(self):
-            own = getattr(self, field.name)
-            if field.name in _NO_METRICS or own is None:
+            name = getattr(self, field.name)
+            if field.name in _NO_METRICS or name is None:
                 continue
             ends = ("_sum", "_count", "_bucket") if field.name in _HISTOGRAMS else ("",)
-            found |= {self.prefix + own + end for end in ends}
-        return found
+            names |= {self.prefix + name + end for end in ends}
+        return names
 
 
 _NO_METRICS = ("name", "prefix", "finish_label")
@@ -103,6 +103,6 @@ ENGINES = (VLLM, SGLANG)
 
 
 def engine_of(names: Iterable[str]) -> Engine:
-    """The engine of which most names are there; vLLM where there is none, whose counters are then missing."""
+    """Return the engine with the most names present; vLLM, whose counters are then missing, where there are none."""
     present = set(names)
     return max(ENGINES, key=lambda engine: len(engine.samples & present))

@@ -71,10 +71,10 @@ _RANKS: tuple[str, ...] = POWER_GRADES
 
 
 def summed_domains(domains: Iterable[str]) -> frozenset[str]:
-    """The domains that may be added up without counting a part twice.
+    """Return the domains that can be added up without counting a part twice.
 
-    `gpu_memory` lies within `gpu`, and `gpu_samples` tells of the same power as `gpu`. `gpu_module` holds `gpu`, and
-    two GPUs may show the same module. `psys` holds the package and is logged beside it, never added. `node` holds
+    `gpu_memory` is part of `gpu`, and `gpu_samples` is the same power as `gpu`. `gpu_module` includes `gpu`, and two
+    GPUs may show the same module. `psys` includes the package and is logged beside it, never added. `node` includes
     everything. `cpu` (modelled) and `cpu_package` (counted) are the same silicon, so the counted one is taken.
     """
     present = frozenset(domains)
@@ -89,28 +89,28 @@ Key = tuple[str, str, str]
 
 
 def summed_keys(channels: Iterable[tuple[Key, str]]) -> frozenset[Key]:
-    """The channels that may be added up: each device once, by its best source, and the whole machine by one source.
+    """Return the channels that can be added up: each device by its best source, the whole machine by one source.
 
     Args:
         channels: each channel with its grade. Of two sources of a device the better grade counts, then the first name;
-            several sources of `node`, such as a plug and the BMC behind it, measure the same machine, whatever they
-            call it.
+            several sources of `node`, such as a plug and the BMC behind it, measure the same machine under
+            different names.
     """
-    found = dict(channels)
-    domains = summed_domains(domain for *_, domain in found)
+    grades = dict(channels)
+    domains = summed_domains(domain for *_, domain in grades)
     best: dict[tuple[str, str], tuple[int, str]] = {}
-    for (source, device, domain), grade in found.items():
-        place = (domain, "" if domain == "node" else device)
+    for (source, device, domain), grade in grades.items():
+        part = (domain, "" if domain == "node" else device)
         rank = (_RANKS.index(grade), source)
-        if domain in domains and (place not in best or rank < best[place]):
-            best[place] = rank
+        if domain in domains and (part not in best or rank < best[part]):
+            best[part] = rank
     return frozenset(
-        key for key in found if key[2] in domains and best[key[2], "" if key[2] == "node" else key[1]][1] == key[0]
+        key for key in grades if key[2] in domains and best[key[2], "" if key[2] == "node" else key[1]][1] == key[0]
     )
 
 
 def channel_facts(sources: Any) -> dict[Key, dict[str, Any]]:
-    """What the metadata `source` says of each channel; nothing of those in logs from before it said anything."""
+    """Return the facts about each channel in the metadata `source`; old logs have none."""
     return {
         (str(source["name"]), str(facts["device"]), str(facts["domain"])): facts
         for source in sources or []

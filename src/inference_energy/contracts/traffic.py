@@ -24,30 +24,30 @@ HOURS = 24
 
 @dataclass(frozen=True)
 class Traffic:
-    """What is asked in each hour of a day, `HOURS` numbers from midnight on."""
+    """The amount requested in each hour of a day: `HOURS` numbers, from midnight on."""
 
     unit: Unit
     hourly: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """As the specification of the rule `metrics` holds it."""
+        """Return the traffic as the parameters of the stage `metrics` hold it."""
         return {"unit": self.unit, "hourly": list(self.hourly)}
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Traffic":
-        """Back from `as_dict`."""
-        return cls(content["unit"], tuple(float(each) for each in content["hourly"]))
+        """Build from the result of `as_dict`."""
+        return cls(content["unit"], tuple(float(amount) for amount in content["hourly"]))
 
 
 def read_traffic(path: Path, key: str) -> Traffic:
-    """Read a profile.
+    """Read a day's profile.
 
     Args:
-        path: the file.
-        key: of the configuration, or the option, for messages.
+        path: the CSV file.
+        key: key of the configuration, or option, for messages.
 
     Raises:
-        InputError: it cannot be read, lacks a column or an hour, or holds what is no amount.
+        InputError: the file cannot be read, lacks a column or an hour, or has an amount that is not a number from 0 up.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -55,30 +55,30 @@ def read_traffic(path: Path, key: str) -> Traffic:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{key}: {path} cannot be read: {error}") from error
     names = list(rows[0]) if rows else []
-    given = [unit for unit in UNITS if unit in names]
-    if "hour" not in names or len(given) != 1:
+    units = [unit for unit in UNITS if unit in names]
+    if "hour" not in names or len(units) != 1:
         raise InputError(
             f"{key}: {path} needs a head line with `hour` and one of {', '.join(UNITS)}; found: "
             f"{', '.join(map(str, names)) or 'nothing'}"
         )
-    found: dict[int, float] = {}
+    amounts: dict[int, float] = {}
     for number, row in enumerate(rows, start=2):
-        where = f"{key}: {path}:{number}"
-        hour, amount = _number(row["hour"], f"{where}: hour"), _number(row[given[0]], f"{where}: {given[0]}")
-        if hour not in range(HOURS) or int(hour) in found:
-            raise InputError(f"{where}: hour: each of 0 to {HOURS - 1} once is expected, got {row['hour']!r}")
-        found[int(hour)] = amount
-    lacking = [str(hour) for hour in range(HOURS) if hour not in found]
+        location = f"{key}: {path}:{number}"
+        hour, amount = _number(row["hour"], f"{location}: hour"), _number(row[units[0]], f"{location}: {units[0]}")
+        if hour not in range(HOURS) or int(hour) in amounts:
+            raise InputError(f"{location}: hour: each of 0 to {HOURS - 1} once is expected, got {row['hour']!r}")
+        amounts[int(hour)] = amount
+    lacking = [str(hour) for hour in range(HOURS) if hour not in amounts]
     if lacking:
         raise InputError(f"{key}: {path} lacks hour {', '.join(lacking)}; write 0 where nothing is asked")
-    return Traffic(given[0], tuple(found[hour] for hour in range(HOURS)))
+    return Traffic(units[0], tuple(amounts[hour] for hour in range(HOURS)))
 
 
-def _number(text: str | None, where: str) -> float:
+def _number(text: str | None, location: str) -> float:
     try:
         value = float(text or "")
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value < 0:
-        raise InputError(f"{where}: a number from 0 up is expected, got {text!r}")
+        raise InputError(f"{location}: a number from 0 up is expected, got {text!r}")
     return value

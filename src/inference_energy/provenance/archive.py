@@ -12,7 +12,7 @@ from inference_energy.errors import InputError, RunError
 from inference_energy.provenance.archive_members import ArchiveMember, Collection, collect_code, collect_results
 from inference_energy.provenance.experiment_json import NAME as PLAN
 from inference_energy.provenance.manifest import NAME, Entry, Manifest, check_names, created_utc
-from inference_energy.provenance.secrets import Places, Secrets, places
+from inference_energy.provenance.secrets import SecretLocations, Secrets, secret_locations
 
 README = "README.txt"
 
@@ -56,15 +56,15 @@ _LAYOUT = {
 
 
 def readme(facts: Manifest) -> bytes:
-    """The text for an archive with this manifest (its members are not looked at)."""
+    """Write the text of README.txt from a manifest, whose members are not needed."""
     commit = facts.code.get("git_commit") or "of unknown commit"
     if facts.code.get("git_dirty"):
         commit += " with changes that were not committed"
     title = f"Measured energy of LLM serving: experiment `{facts.experiment}`"
-    places = {place.format(experiment=facts.experiment): text for place, text in _LAYOUT.items()}
-    width = max(map(len, places))
+    lines = {path.format(experiment=facts.experiment): text for path, text in _LAYOUT.items()}
+    width = max(map(len, lines))
     return _TEXT.format(
-        layout="\n".join(f"{place:<{width}}  {text}" for place, text in places.items()),
+        layout="\n".join(f"{path:<{width}}  {text}" for path, text in lines.items()),
         experiment=facts.experiment,
         rule="=" * len(title),
         created_utc=facts.created_utc,
@@ -82,22 +82,22 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Packing:
-    """What is about to be packed; all that can be checked without reading the files is checked."""
+    """The members of an archive to be written, checked as far as possible without reading the files."""
 
     collection: Collection
     code: dict[str, object]
     members: list[ArchiveMember]
-    secrets: Places = field(default_factory=Places)
-    """Where the experiment's configuration says that its secrets are."""
+    secrets: SecretLocations = field(default_factory=SecretLocations)
+    """Locations of secrets according to the experiment's configuration."""
 
     @property
     def size(self) -> int:
-        """Bytes that will be read."""
+        """Return the number of bytes that will be read."""
         return sum(member.size for member in self.members)
 
 
 def prepare_archive(experiment: Path, project: Path) -> Packing:
-    """Find what belongs to an experiment's archive.
+    """Find the files that belong to an experiment's archive.
 
     Args:
         experiment: the experiment's folder below the results folder.
@@ -113,7 +113,7 @@ def prepare_archive(experiment: Path, project: Path) -> Packing:
         check_names([member.name for member in members])
     except ValueError as error:
         raise InputError(f"a file cannot be archived: {error}; rename it") from error
-    return Packing(collection, code, members, places(read_json(experiment / PLAN)))
+    return Packing(collection, code, members, secret_locations(read_json(experiment / PLAN)))
 
 
 def write_archive(
@@ -121,14 +121,14 @@ def write_archive(
 ) -> Manifest:
     """Write the archive under a temporary name and rename it.
 
-    The same files give the same bytes, but for the manifest's `created_utc` (see `manifest.created_utc`).
+    The same files give the same bytes, except for the manifest's `created_utc` (see `manifest.created_utc`).
 
     Args:
-        packing: from `prepare`.
+        packing: the result of `prepare_archive`.
         output: the zip file to make.
         environ: environment variables (default: this process's); the values of those that look secret must not
-            stand in any member.
-        tick: called with the number of bytes read, again and again.
+            occur in any member.
+        tick: called after each chunk, with the number of bytes read.
 
     Raises:
         InputError: a member holds a secret, or `output` does not end in .zip.
@@ -160,7 +160,7 @@ def write_archive(
 
 
 def _add(archive: zipfile.ZipFile, member: ArchiveMember, secrets: Secrets, tick: Tick | None) -> Entry:
-    """Copy a member into the archive; what is hashed and searched is what is written."""
+    """Copy a member into the archive; exactly the bytes written are hashed and searched for secrets."""
     info = zipfile.ZipInfo(member.name, date_time=(1980, 1, 1, 0, 0, 0))
     info.create_system = 3
     info.external_attr = 0o100644 << 16
@@ -183,12 +183,12 @@ def _add(archive: zipfile.ZipFile, member: ArchiveMember, secrets: Secrets, tick
 def _refuse(member: ArchiveMember, secret: str | None) -> None:
     if not secret:
         return
-    where = member.source if isinstance(member.source, Path) else member.name
+    name = member.source if isinstance(member.source, Path) else member.name
     if "/" in secret:
         raise InputError(
-            f"{where}: holds what stands in the credentials_file {secret}, which must not be published; remove it"
+            f"{name}: holds a value of the credentials_file {secret}, which must not be published; remove it"
         )
     raise InputError(
-        f"{where}: holds the value of the environment variable {secret}, which must not be published; remove it "
+        f"{name}: holds the value of the environment variable {secret}, which must not be published; remove it "
         f"from the file, or unset {secret} if it is no secret"
     )

@@ -46,26 +46,26 @@ EXPERIMENT_FILES = (NAME, "summary.json", "report.html")
 
 RESULTS = "results"
 CALIBRATION = "calibration.json"
-"""The name in the experiment's folder of the archive under which the file that `analysis.calibration` names lies."""
+"""Name of the `analysis.calibration` file within the experiment's folder of the archive."""
 
 ESTIMATE_CALIBRATION = "estimate_calibration.json"
-"""The same for the file that `estimate.calibration` names."""
+"""Name of the `estimate.calibration` file within the same folder."""
 
 
 @dataclass(frozen=True)
 class ArchiveMember:
-    """A file of an archive: its name there, and where its content comes from."""
+    """A file of an archive: its name there, and the source of its content."""
 
     name: str
     source: Path | bytes
 
     @property
     def size(self) -> int:
-        """Size in bytes, as it is now."""
+        """Return the current size in bytes."""
         return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
 
     def open(self) -> BinaryIO:
-        """The content."""
+        """Open the content for reading."""
         return BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
 
 
@@ -79,13 +79,13 @@ class Collection:
 
 
 def collect_results(experiment: Path) -> Collection:
-    """The results of exactly the sessions that an experiment's plan names.
+    """Collect the results of exactly the sessions that an experiment's plan names.
 
     Args:
         experiment: the experiment's folder; its parent is the results folder.
 
     Raises:
-        InputError: a file is missing, named with the command that makes it.
+        InputError: a file is missing; the message names it with the command that makes it.
     """
     root, name = experiment.absolute().parent, experiment.absolute().name
     if not (experiment / NAME).is_file():
@@ -103,25 +103,25 @@ def collect_results(experiment: Path) -> Collection:
             raise InputError(f"{_shown(path, root)}: no such file; {_remedy(path, root)}")
 
     folders = [root / name, *_folders(root, planned)]
-    found = {path for folder in folders for path in _files(folder)}
-    found |= {path for machine in _machines(planned) for path in _logs(root / "logs" / machine, planned)}
+    files = {path for folder in folders for path in _files(folder)}
+    files |= {path for machine in _machines(planned) for path in _logs(root / "logs" / machine, planned)}
     collection = Collection(name)
-    for path in sorted({*needed, *found}):
-        inside = path.relative_to(root).as_posix()
-        why = None if path in needed else _why_not(path, root / name)
-        if why:
-            collection.left_out.append(LeftOut(path=f"{RESULTS}/{inside}", why=why))
+    for path in sorted({*needed, *files}):
+        relative = path.relative_to(root).as_posix()
+        exclusion = None if path in needed else _exclusion_reason(path, root / name)
+        if exclusion:
+            collection.left_out.append(LeftOut(path=f"{RESULTS}/{relative}", why=exclusion))
         else:
-            collection.members.append(ArchiveMember(f"{RESULTS}/{inside}", path))
+            collection.members.append(ArchiveMember(f"{RESULTS}/{relative}", path))
     for calibration in (_calibration(root, name, plan), _estimate_calibration(root, name, plan)):
         if calibration is not None:
-            others = [member for member in collection.members if member.name != calibration.name]
-            collection.members[:] = sorted([*others, calibration], key=lambda member: member.name)
+            rest = [member for member in collection.members if member.name != calibration.name]
+            collection.members[:] = sorted([*rest, calibration], key=lambda member: member.name)
     return collection
 
 
 def _estimate_calibration(root: Path, name: str, plan: dict[str, Any]) -> ArchiveMember | None:
-    """The calibration of the estimates, where it is a file; as it is now it must be the one that was used."""
+    """Return the calibration of the estimates if it is a file, which must not have changed since it was used."""
     estimate = plan.get("estimate")
     named = estimate.get("calibration") if isinstance(estimate, dict) else None
     if not named or named in SHIPPED:
@@ -132,27 +132,27 @@ def _estimate_calibration(root: Path, name: str, plan: dict[str, Any]) -> Archiv
     if used - {fitted.sha256, None}:
         raise InputError(
             f"estimate.calibration: {named} is not the file that the summary was made with; "
-            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it anew"
+            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it again"
         )
     return ArchiveMember(f"{RESULTS}/{name}/{ESTIMATE_CALIBRATION}", path)
 
 
 def _calibration(root: Path, name: str, plan: dict[str, Any]) -> ArchiveMember | None:
-    """The calibration, which may lie anywhere; as it is now it must be the one that the summary was made with."""
+    """Return the calibration file, wherever it is; it must not have changed since the summary was made."""
     named = plan["analysis"].get("calibration") if isinstance(plan["analysis"], dict) else None
     if not named:
         return None
     path = root.parent / named
-    found = read_calibrations(path)
+    calibration = read_calibrations(path)
     used = {
         digest
         for row in read_json(root / name / "summary.json").get("sessions", [])
         if (digest := (row.get("calibration") or {}).get("sha256"))
     }
-    if used - {found.sha256}:
+    if used - {calibration.sha256}:
         raise InputError(
             f"{KEY}: {named} is not the file that the summary was made with; "
-            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it anew"
+            f"`snakemake {_shown(root / name / 'summary.json', root)}` makes it again"
         )
     return ArchiveMember(f"{RESULTS}/{name}/{CALIBRATION}", path)
 
@@ -170,23 +170,23 @@ def _needed(root: Path, planned: PlannedSession) -> list[Path]:
 
 
 def _folders(root: Path, planned: list[PlannedSession]) -> Iterator[Path]:
-    """The folders that belong to the plan's sessions as a whole."""
-    for one in planned:
-        yield root / "raw" / one.machine / "servers" / one.server
-        yield root / "raw" / one.machine / "idle" / one.server
-        yield root / "raw" / one.machine / "sessions" / one.session
-        yield root / "derived" / one.machine / one.session
+    """Yield the folders of which every file belongs to the plan's sessions."""
+    for session in planned:
+        yield root / "raw" / session.machine / "servers" / session.server
+        yield root / "raw" / session.machine / "idle" / session.server
+        yield root / "raw" / session.machine / "sessions" / session.session
+        yield root / "derived" / session.machine / session.session
 
 
 def _logs(folder: Path, planned: list[PlannedSession]) -> Iterator[Path]:
-    """Logs of a machine, without those of other experiments' servers and sessions."""
-    mine = [one for one in planned if one.machine == folder.name]
-    servers, own = {one.server for one in mine}, {one.session for one in mine}
+    """Yield the logs of a machine, without those of other experiments' servers and sessions."""
+    on_machine = [session for session in planned if session.machine == folder.name]
+    servers, names = {session.server for session in on_machine}, {session.session for session in on_machine}
     kept = {
         "servers": servers,
         "idle": servers,
-        "sessions": own,
-        "derived": own | {f"fit_{server}" for server in servers},
+        "sessions": names,
+        "derived": names | {f"fit_{server}" for server in servers},
     }
     for path in _files(folder):
         kind, *rest = path.relative_to(folder).parts
@@ -195,14 +195,14 @@ def _logs(folder: Path, planned: list[PlannedSession]) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Regular files below a folder; links are not followed, so nothing from elsewhere slips in."""
+    """Yield the regular files below a folder; links are not followed, so no file from elsewhere is included."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             yield path
 
 
-def _why_not(path: Path, experiment: Path) -> str | None:
-    """Why a file that is not needed stays out."""
+def _exclusion_reason(path: Path, experiment: Path) -> str | None:
+    """Return why a file that is not needed is left out, or None if it is archived."""
     if path.name.startswith("."):
         return "a temporary file"
     if path.suffix == ".zip" and path.parent == experiment:
@@ -213,7 +213,7 @@ def _why_not(path: Path, experiment: Path) -> str | None:
 
 
 def _machines(planned: list[PlannedSession]) -> list[str]:
-    return list(dict.fromkeys(one.machine for one in planned))
+    return list(dict.fromkeys(session.machine for session in planned))
 
 
 def _shown(path: Path, root: Path) -> str:
@@ -246,7 +246,7 @@ _NOT_CODE = ("__pycache__", ".snakemake")
 
 
 def collect_code(project: Path, package: Path = PACKAGE) -> tuple[dict[str, Any], list[ArchiveMember]]:
-    """What is known of the code, and the members that hold it, installable from the folder `code`.
+    """Return facts about the code, and the members that hold it, installable from the folder `code`.
 
     Args:
         project: the project's folder.
@@ -282,12 +282,12 @@ def collect_code(project: Path, package: Path = PACKAGE) -> tuple[dict[str, Any]
 
 
 def package_files(package: Path = PACKAGE) -> dict[str, Path]:
-    """The files of the package: names relative to its folder, and their paths."""
+    """Return the files of the package by their names relative to its folder."""
     return {path.relative_to(package).as_posix(): path for path in _files_below(package)}
 
 
 def changed_files(archived: dict[str, str], package: Path = PACKAGE) -> list[str]:
-    """Files of the package that differ between an archive and this installation.
+    """Return the files of the package that differ between an archive and this installation.
 
     Args:
         archived: SHA-256 of each file in the archive, by its name relative to the package's folder.
@@ -298,13 +298,13 @@ def changed_files(archived: dict[str, str], package: Path = PACKAGE) -> list[str
 
 
 def _files_below(path: Path) -> list[Path]:
-    """The file itself, or the regular files below a folder, without caches and hidden files."""
+    """Return the file itself, or the regular files below a folder, without caches and hidden files."""
     if path.is_file():
         return [path]
-    found = []
+    files = []
     for file in path.rglob("*"):
         parts = file.relative_to(path).parts
         hidden = any(part.startswith(".") or part in _NOT_CODE for part in parts)
         if file.is_file() and not file.is_symlink() and not hidden:
-            found.append(file)
-    return found
+            files.append(file)
+    return files

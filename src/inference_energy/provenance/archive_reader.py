@@ -47,19 +47,19 @@ class Archive:
 
     @property
     def names(self) -> list[str]:
-        """The members that are there, but the manifest."""
+        """Return the names of the members present, without the manifest."""
         return [info.orig_filename for info in self._zip.infolist() if info.orig_filename != NAME]
 
-    def check(self, folder: Path, wanted: Callable[[str], bool], tick: Tick | None = None) -> dict[str, str]:
-        """Compare every member with the manifest, and unpack the wanted ones that are as it says.
+    def check(self, folder: Path, unpack: Callable[[str], bool], tick: Tick | None = None) -> dict[str, str]:
+        """Compare every member with the manifest, and unpack those selected that match it.
 
         Args:
             folder: where to unpack, under the members' names.
-            wanted: says which.
-            tick: called with the number of bytes read, again and again.
+            unpack: returns whether a member is unpacked, by its name.
+            tick: called after each chunk, with the number of bytes read.
 
         Returns:
-            Name of each member that is not as the manifest says, and what is wrong with it.
+            The problem of each member that differs from the manifest, by name.
         """
         present = set(self.names)
         problems = dict.fromkeys(sorted(present - {e.path for e in self.manifest.members}), "not in the manifest")
@@ -67,7 +67,7 @@ class Archive:
             if entry.path not in present:
                 problems[entry.path] = "missing"
                 continue
-            target = folder / entry.path if wanted(entry.path) else None
+            target = folder / entry.path if unpack(entry.path) else None
             problem = self._check_member(entry, target, tick)
             if problem:
                 problems[entry.path] = problem

@@ -90,7 +90,7 @@ def plan_of(content: Any, where: str) -> dict[str, Any]:
     plan = content.get("plan") if isinstance(content, dict) else None
     absent = [key for key in _KEYS if not isinstance(plan, dict) or key not in plan]
     if not isinstance(plan, dict) or absent:
-        raise InputError(f"{where}: lacks {', '.join(f'plan.{key}' for key in absent)}; `snakemake` writes it anew")
+        raise InputError(f"{where}: lacks {', '.join(f'plan.{key}' for key in absent)}; `snakemake` writes it again")
     sessions(plan, where)
     return plan
 

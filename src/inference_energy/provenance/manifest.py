@@ -26,7 +26,7 @@ class Entry(BaseModel):
 
 
 class LeftOut(BaseModel):
-    """A file that lies among the archived ones but is not in the archive."""
+    """A file in one of the archived folders that is not in the archive."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +35,7 @@ class LeftOut(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The whole manifest; `toolkit` is the version that made the archive, `code` what is known of the code."""
+    """The whole manifest; `toolkit` is the version that made the archive, `code` the facts about the code."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,24 +59,24 @@ class Manifest(BaseModel):
         """Read a manifest.
 
         Raises:
-            InputError: it is not one, or is of a newer kind.
+            InputError: the text is not a manifest, or has a newer version.
         """
         try:
             manifest = cls.model_validate_json(text)
         except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise InputError(f"{NAME} is not that of such an archive: {where}: {error.errors()[0]['msg']}") from error
+            key = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise InputError(f"{NAME} is not that of such an archive: {key}: {error.errors()[0]['msg']}") from error
         if manifest.version > FORMAT_VERSION:
             raise InputError(f"{NAME} is of version {manifest.version}; inference-energy {manifest.toolkit} reads it")
         return manifest
 
     def text(self) -> bytes:
-        """The manifest as JSON."""
+        """Return the manifest as JSON."""
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 
 def created_utc() -> str:
-    """Now, or the time in SOURCE_DATE_EPOCH, which makes archives reproducible.
+    """Return the current time, or the one in SOURCE_DATE_EPOCH, which makes archives reproducible.
 
     Raises:
         InputError: the variable is not a number of seconds.
@@ -90,10 +90,10 @@ def created_utc() -> str:
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse member names that could be written outside a folder, that occur twice, or that need each other's place.
+    """Refuse member names that lead outside a folder, occur twice, or lie below another member as if it were a folder.
 
     Raises:
-        ValueError: naming the first such name.
+        ValueError: the message names the first such name.
     """
     seen: set[str] = set()
     for name in names:

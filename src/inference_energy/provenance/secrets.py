@@ -17,18 +17,22 @@ _SHORTEST = 8
 
 
 class Secrets:
-    """The values of variables whose names look secret; values shorter than 8 characters would be found by chance.
+    """The values of variables whose names look secret, at least 8 characters long: shorter ones occur by chance.
 
     Args:
         environ: environment variables.
-        configured: what the configuration says of where secrets are, from `places`.
+        configured: locations of secrets according to the configuration, from `secret_locations`.
     """
 
-    def __init__(self, environ: Mapping[str, str], configured: "Places | None" = None) -> None:
+    def __init__(self, environ: Mapping[str, str], configured: "SecretLocations | None" = None) -> None:
         self._forms: list[tuple[str, bytes]] = []
-        named = configured or Places()
-        known = {name: value for name, value in environ.items() if _SECRET_NAME.fullmatch(name) or name in named.names}
-        for name, value in sorted([*known.items(), *((str(path.absolute()), value) for path, value in named.held())]):
+        locations = configured or SecretLocations()
+        variables = {
+            name: value for name, value in environ.items() if _SECRET_NAME.fullmatch(name) or name in locations.names
+        }
+        for name, value in sorted(
+            [*variables.items(), *((str(path.absolute()), value) for path, value in locations.file_values())]
+        ):
             plain = value.strip()
             if len(plain) >= _SHORTEST:
                 # As text, inside a JSON string, inside a page.
@@ -38,29 +42,29 @@ class Secrets:
         self._longest = max((len(form) for _, form in self._forms), default=0)
 
     def scanner(self) -> "Scanner":
-        """A scanner for one file."""
+        """Return a scanner for one file."""
         return Scanner(self._forms, self._longest)
 
     def in_parquet(self, path: Path) -> str | None:
-        """The variable or file whose value stands in the texts of a Parquet file, compressed there; or None."""
+        """Return the variable or file whose value occurs in the (compressed) texts of a Parquet file, or None."""
         if not self._forms:
             return None
         for text in _parquet_texts(path):
-            found = self.scanner().feed(text)
-            if found:
-                return found
+            name = self.scanner().feed(text)
+            if name:
+                return name
         return None
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where a configuration says that secrets are: in variables of these names, and in these files of logins."""
+class SecretLocations:
+    """Locations of secrets according to a configuration: names of variables, and login files."""
 
     names: frozenset[str] = frozenset()
     files: frozenset[Path] = frozenset()
 
-    def held(self) -> Iterator[tuple[Path, str]]:
-        """What the files hold but for user names; a file that is gone or not ours to read holds nothing."""
+    def file_values(self) -> Iterator[tuple[Path, str]]:
+        """Yield the values in the files, except user names; a file that is gone or unreadable is skipped."""
         for path in sorted(self.files):
             with suppress(OSError):
                 for line in path.read_text(errors="replace").splitlines():
@@ -69,24 +73,24 @@ class Places:
                         yield path, value
 
 
-def places(content: Any) -> Places:
-    """The `api_key_env` and `credentials_file` anywhere in a configuration."""
+def secret_locations(content: Any) -> SecretLocations:
+    """Collect every `api_key_env` and `credentials_file` in a configuration."""
     if isinstance(content, list):
         content = dict(enumerate(content))
     if not isinstance(content, dict):
-        return Places()
-    own = {key: content[key] for key in ("api_key_env", "credentials_file") if isinstance(content.get(key), str)}
-    inner = [places(value) for value in content.values()]
-    return Places(
-        frozenset([own["api_key_env"]] if "api_key_env" in own else []).union(*(one.names for one in inner)),
-        frozenset([Path(own["credentials_file"])] if "credentials_file" in own else []).union(
-            *(one.files for one in inner)
+        return SecretLocations()
+    keys = {key: content[key] for key in ("api_key_env", "credentials_file") if isinstance(content.get(key), str)}
+    inner = [secret_locations(value) for value in content.values()]
+    return SecretLocations(
+        frozenset([keys["api_key_env"]] if "api_key_env" in keys else []).union(*(part.names for part in inner)),
+        frozenset([Path(keys["credentials_file"])] if "credentials_file" in keys else []).union(
+            *(part.files for part in inner)
         ),
     )
 
 
 class Scanner:
-    """Looks through one file that comes in pieces."""
+    """Search of one file that is read in pieces."""
 
     def __init__(self, forms: list[tuple[str, bytes]], longest: int) -> None:
         self._forms = forms
@@ -94,10 +98,10 @@ class Scanner:
         self._tail = b""
 
     def feed(self, piece: bytes) -> str | None:
-        """Look at the next piece.
+        """Search the next piece.
 
         Returns:
-            The name of the variable, or the path of the file of logins, whose value stands in the file, or None.
+            The name of the variable, or the path of the login file, whose value occurs in the file, or None.
         """
         if not self._forms:
             return None

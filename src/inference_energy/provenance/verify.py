@@ -26,11 +26,11 @@ from inference_energy.provenance.manifest import Manifest
 from inference_energy.stages.chain import recompute_summary
 
 RELATIVE_TOLERANCE = 1e-9
-"""Room for another order of summation; far below any uncertainty of a measurement."""
+"""Tolerance for another order of summation; far below any uncertainty of a measurement."""
 
 _NAMES = ("cell", "session", "server", "code")
 _NOT_COMPARED = ("toolkit",)
-"""Which version computed it differs by nature, and is told apart."""
+"""The version that computed the summary may differ; it is reported separately."""
 
 _SENTENCES = ("detail", "text")
 """Keys of sentences that explain a code, a term or a load beside them."""
@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 @dataclass(frozen=True)
 class SummaryComparison:
-    """How many figures the stored summary has, what differs, a line each, and which sentences are worded otherwise."""
+    """The number of stored figures, the differences, a line each, and the sentences worded differently."""
 
     figures: int
     differences: list[str]
@@ -55,64 +55,64 @@ def compare_summaries(
     Args:
         stored: summary.json of an archive.
         recomputed: the summary from its raw files.
-        same_code: whether both were made by the same code. Other code may word the sentence behind a reason's code
-            otherwise; the numbers in it must still be the same.
+        same_code: whether both were made by the same code. Other code may word the sentence of a reason differently;
+            its numbers must still be the same.
     """
-    anew = json.loads(json.dumps(recomputed))
-    left, right = ({key: value for key, value in s.items() if key not in _NOT_COMPARED} for s in (stored, anew))
+    as_stored = json.loads(json.dumps(recomputed))
+    left, right = ({key: value for key, value in s.items() if key not in _NOT_COMPARED} for s in (stored, as_stored))
     reworded: list[str] = []
     if not same_code:
         right = _with_stored_words(left, right, reworded)
     return SummaryComparison(sum(1 for _ in _figures(stored)), list(_differences("", left, right)), reworded)
 
 
-def _with_stored_words(stored: Any, anew: Any, reworded: list[str]) -> Any:
-    """Return `anew` with the stored sentence wherever only its words differ; such sentences go to `reworded`."""
-    if isinstance(stored, dict) and isinstance(anew, dict):
+def _with_stored_words(stored: Any, recomputed: Any, reworded: list[str]) -> Any:
+    """Return `recomputed` with the stored sentence where only words differ; these are added to `reworded`."""
+    if isinstance(stored, dict) and isinstance(recomputed, dict):
         return {
             key: _stored_sentence(stored[key], value, reworded)
             if key in _SENTENCES and key in stored
             else _with_stored_words(stored.get(key), value, reworded)
-            for key, value in anew.items()
+            for key, value in recomputed.items()
         }
-    if isinstance(stored, list) and isinstance(anew, list) and len(stored) == len(anew):
-        return [_with_stored_words(*pair, reworded) for pair in zip(stored, anew, strict=True)]
-    return anew
+    if isinstance(stored, list) and isinstance(recomputed, list) and len(stored) == len(recomputed):
+        return [_with_stored_words(*pair, reworded) for pair in zip(stored, recomputed, strict=True)]
+    return recomputed
 
 
-def _stored_sentence(stored: Any, anew: Any, reworded: list[str]) -> Any:
-    if stored == anew or not (isinstance(stored, str) and isinstance(anew, str)):
-        return anew
-    if _NUMBER.findall(stored) != _NUMBER.findall(anew):
-        return anew
-    reworded.append(anew)
+def _stored_sentence(stored: Any, recomputed: Any, reworded: list[str]) -> Any:
+    if stored == recomputed or not (isinstance(stored, str) and isinstance(recomputed, str)):
+        return recomputed
+    if _NUMBER.findall(stored) != _NUMBER.findall(recomputed):
+        return recomputed
+    reworded.append(recomputed)
     return stored
 
 
-def _differences(place: str, stored: Any, anew: Any) -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(anew, dict):
-        for key in dict.fromkeys((*stored, *anew)):
-            inner = f"{place}.{key}" if place else key
-            if key not in anew:
+def _differences(path: str, stored: Any, recomputed: Any) -> Iterator[str]:
+    if isinstance(stored, dict) and isinstance(recomputed, dict):
+        for key in dict.fromkeys((*stored, *recomputed)):
+            inner = f"{path}.{key}" if path else key
+            if key not in recomputed:
                 yield f"{inner}: stored, but not recomputed"
             elif key not in stored:
                 yield f"{inner}: recomputed, but not stored"
             else:
-                yield from _differences(inner, stored[key], anew[key])
-    elif isinstance(stored, list) and isinstance(anew, list):
-        if len(stored) != len(anew):
-            yield f"{place}: {len(stored)} stored, {len(anew)} recomputed"
+                yield from _differences(inner, stored[key], recomputed[key])
+    elif isinstance(stored, list) and isinstance(recomputed, list):
+        if len(stored) != len(recomputed):
+            yield f"{path}: {len(stored)} stored, {len(recomputed)} recomputed"
             return
-        for number, (one, other) in enumerate(zip(stored, anew, strict=True)):
-            yield from _differences(f"{place}[{_label(one, number)}]", one, other)
-    elif not _equal(stored, anew):
-        yield f"{place}: stored {_text(stored)}, recomputed {_text(anew)}"
+        for number, (stored_item, recomputed_item) in enumerate(zip(stored, recomputed, strict=True)):
+            yield from _differences(f"{path}[{_label(stored_item, number)}]", stored_item, recomputed_item)
+    elif not _equal(stored, recomputed):
+        yield f"{path}: stored {_text(stored)}, recomputed {_text(recomputed)}"
 
 
-def _equal(stored: Any, anew: Any) -> bool:
-    if _is_number(stored) and _is_number(anew):
-        return bool(stored == anew) or math.isclose(stored, anew, rel_tol=RELATIVE_TOLERANCE)
-    return type(stored) is type(anew) and bool(stored == anew)
+def _equal(stored: Any, recomputed: Any) -> bool:
+    if _is_number(stored) and _is_number(recomputed):
+        return bool(stored == recomputed) or math.isclose(stored, recomputed, rel_tol=RELATIVE_TOLERANCE)
+    return type(stored) is type(recomputed) and bool(stored == recomputed)
 
 
 def _is_number(value: Any) -> bool:
@@ -120,7 +120,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _label(entry: Any, number: int) -> str:
-    """The name of a list's entry, or its number."""
+    """Return the name of a list's entry, or its number."""
     names = [entry[key] for key in _NAMES if isinstance(entry, dict) and isinstance(entry.get(key), str)]
     return names[0] if names else str(number)
 
@@ -147,16 +147,16 @@ _RAW = f"{RESULTS}/raw/"
 
 @dataclass
 class Verification:
-    """What a check found.
+    """The result of a verification.
 
     Attributes:
-        manifest: of the archive.
-        members: name of each member that is not as the manifest says, and what is wrong with it.
+        manifest: manifest of the archive.
+        members: the problem of each member that differs from the manifest, by name.
         figures: number of figures in the stored summary that were compared; None when nothing was recomputed.
-        differences: what differs between the stored and the recomputed summary, a line each.
+        differences: differences of the stored and the recomputed summary, a line each.
         failure: why the summary could not be recomputed.
         changed_code: files of the package that differ between the archive and this installation.
-        warnings: what a reader should know, whether or not all agrees.
+        warnings: notes for the reader, whether or not all agrees.
     """
 
     manifest: Manifest
@@ -169,19 +169,19 @@ class Verification:
 
     @property
     def agrees(self) -> bool:
-        """Whether every member is as the manifest says and the summary follows from the raw files."""
+        """Return whether every member matches the manifest and the summary follows from the raw files."""
         return self.figures is not None and not (self.members or self.differences or self.failure)
 
 
 def verify(path: Path, tick: Callable[[int], None] | None = None) -> Verification:
-    """Check an archive; nothing of its code is run.
+    """Check an archive; none of its code is run.
 
     Args:
         path: the zip file.
-        tick: called with the number of bytes read, again and again.
+        tick: called after each chunk, with the number of bytes read.
 
     Raises:
-        InputError: it is not such an archive.
+        InputError: the file is not an archive of an experiment.
     """
     with Archive(path) as archive, tempfile.TemporaryDirectory(prefix="inference-energy-verify-") as folder:
         result = Verification(archive.manifest)

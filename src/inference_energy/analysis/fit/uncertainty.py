@@ -34,7 +34,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LinearFit:
-    """The fit: coefficients in the order of the columns, predictions in J, and R2 about the mean, unweighted."""
+    """A fit: coefficients in the order of the columns, predictions in J, and R2 about the mean, unweighted."""
 
     coefficients: Matrix
     predicted_j: Matrix
@@ -56,7 +56,7 @@ def fit_linear(design: Matrix, energy_j: Matrix, weighting: Weighting) -> Linear
 
 
 def fit_many(designs: Matrix, energies_j: Matrix, weighting: Weighting) -> Matrix:
-    """Coefficients of many fits at once, shape (fits, terms).
+    """Return the coefficients of many fits at once, shape (fits, terms).
 
     Args:
         designs: shape (fits, windows, terms).
@@ -72,7 +72,7 @@ def fit_many(designs: Matrix, energies_j: Matrix, weighting: Weighting) -> Matri
 
 
 def sensitivities(design: Matrix, energy_j: Matrix, weighting: Weighting) -> Matrix:
-    """By how much each coefficient changes with each window's energy, shape (terms, windows).
+    """Return the change of each coefficient per joule of each window's energy, shape (terms, windows).
 
     Args:
         design: one row a window, one column a term.
@@ -84,9 +84,10 @@ def sensitivities(design: Matrix, energy_j: Matrix, weighting: Weighting) -> Mat
 
 
 def condition_number(design: Matrix, energy_j: Matrix, weighting: Weighting) -> float:
-    """Condition number of the weighted design with its columns scaled to length one; infinite for a column of zeros.
+    """Return the condition number of the weighted design, columns scaled to length one.
 
-    Source: Belsley, Kuh, Welsch, Regression Diagnostics (1980): above 30 the columns are too alike.
+    It is infinite where a column is all zeros; above 30 the columns are too alike. Source: Belsley, Kuh, Welsch,
+    Regression Diagnostics (1980).
     """
     weighted = design * np.sqrt(_weights(energy_j, weighting))[:, None]
     lengths = np.linalg.norm(weighted, axis=0)
@@ -96,7 +97,7 @@ def condition_number(design: Matrix, energy_j: Matrix, weighting: Weighting) -> 
 
 
 def held_out_ratios(design: Matrix, energy_j: Matrix, weighting: Weighting) -> list[float] | None:
-    """Predicted / measured energy of each window by a fit to the others; None where these are fewer than the terms."""
+    """Return predicted / measured energy of each window by a fit to the others; None for too few windows."""
     count, terms = design.shape
     if count - 1 < terms:
         return None
@@ -120,56 +121,60 @@ LEAST_J = 1e-9
 def coefficient_terms(
     cells: list[FitCell], terms: tuple[str, ...], basis: str, weighting: Weighting
 ) -> list[list[Term]]:
-    """The budget's terms of each coefficient, in the order of `terms`; without those that `sensor_terms` gives.
+    """Return the uncertainty terms of each coefficient, in the order of `terms`, without those of `sensor_terms`.
 
     Args:
         cells: the windows that were fitted, all with bins.
         terms: `power`, `prompt`, `generated`, as the model has them.
         basis: `total` or `active`.
-        weighting: that of the fit.
+        weighting: the weighting of the fit.
     """
     designs, energies_j = _resampled(cells, terms, basis)
     fitted = fit_many(designs, energies_j, weighting)
     spread = np.std(fitted, axis=0, ddof=1)
     freedom = _freedom(designs, energies_j, [_dof(cell.bins) for cell in cells], weighting)
     text = f"{REPEATS} fits to windows resampled in blocks"
-    found = [
+    budgets = [
         [Term("fluctuation of the windows", "A", float(u), dof, text)] for u, dof in zip(spread, freedom, strict=True)
     ]
     if basis == "active":
-        for own, term in zip(found, _cold_idle_terms(cells, terms, weighting), strict=True):
-            own.append(term)
-    return found
+        for budget, term in zip(budgets, _cold_idle_terms(cells, terms, weighting), strict=True):
+            budget.append(term)
+    return budgets
 
 
 def sensor_terms(cells: list[FitCell], value: float, *, of_power: bool, config: Uncertainty) -> list[Term]:
-    """What the sensors' gains and offsets leave open of a coefficient.
+    """Return the uncertainty terms of a coefficient that come from the sensors' gains and offsets.
 
-    Each device has the share of the coefficient that it has of a window's energy; the windows' shares differ little, so
-    the mean of what they give is taken.
+    A device's share of the coefficient is its share of a window's energy. These shares differ little between windows,
+    so the mean over the windows is taken.
 
     Args:
         cells: the windows that were fitted.
         value: the coefficient.
         of_power: whether it is the power of a fit to total energies, which offsets shift.
-        config: what is stated.
+        config: the stated uncertainties.
     """
-    found: dict[str, list[Term]] = {}
+    by_name: dict[str, list[Term]] = {}
     for cell in cells:
         devices_j = cell.devices_j or (1.0,)
-        parts = {str(place): value * energy_j / sum(devices_j) for place, energy_j in enumerate(devices_j)}
-        known = {str(place): own for place, own in enumerate(cell.corrections) if own is not None}
-        for term in scale_terms(parts, 1.0 if of_power else 0.0, known, config):
-            found.setdefault(term.name, []).append(term)
-    return [replace(terms[0], u=sum(term.u for term in terms) / len(cells)) for terms in found.values()]
+        parts = {str(index): value * energy_j / sum(devices_j) for index, energy_j in enumerate(devices_j)}
+        corrections = {
+            str(index): correction for index, correction in enumerate(cell.corrections) if correction is not None
+        }
+        for term in scale_terms(parts, 1.0 if of_power else 0.0, corrections, config):
+            by_name.setdefault(term.name, []).append(term)
+    return [
+        replace(named_terms[0], u=sum(term.u for term in named_terms) / len(cells)) for named_terms in by_name.values()
+    ]
 
 
 def _cold_idle_terms(cells: list[FitCell], terms: tuple[str, ...], weighting: Weighting) -> list[Term]:
-    """What the error of the subtracted idle gives to each coefficient.
+    """Return the term of each coefficient that comes from the error of the subtracted idle power.
 
-    Half the difference of two fits, to energies with that idle's power one standard uncertainty lower and higher: the
-    error is common to all windows it was subtracted from, so their shifts add up and do not average out. Different
-    idles, as of different sessions, err independently.
+    It is half the difference of two fits, to energies with that idle's power one standard uncertainty lower and higher:
+    the error is common to all windows it was subtracted from, so their shifts add up and do not average out. Different
+    idles, such as those of different sessions, err independently.
     """
     durations_s = np.array([cell.duration_s for cell in cells])
     energy_j = np.array([float(cell.energy_active_j or 0.0) for cell in cells])
@@ -179,28 +184,31 @@ def _cold_idle_terms(cells: list[FitCell], terms: tuple[str, ...], weighting: We
         "generated": np.array([cell.generated_tokens for cell in cells]),
     }
     design = np.stack([columns[name] for name in terms], axis=1)
-    found: list[list[Term]] = [[] for _ in terms]
+    idle_terms: list[list[Term]] = [[] for _ in terms]
     for idle in dict.fromkeys(cell.cold_idle for cell in cells if cell.cold_idle):
         budget = Budget(idle)
         shared = np.array([cell.cold_idle == idle for cell in cells])
         shift_j = np.where(shared, budget.combined * durations_s, 0.0)
         shifted_j = np.maximum(np.stack([energy_j + shift_j, energy_j - shift_j]), LEAST_J)
         low, high = fit_many(np.stack([design, design]), shifted_j, weighting)
-        for own, u in zip(found, np.abs(low - high) / 2, strict=True):
-            own.append(Term("cold idle", "A", float(u), budget.dof, "common to the windows it was subtracted from"))
-    return [merged(own)[0] if own else Term("cold idle", "A", 0.0, math.inf, "no idle was subtracted") for own in found]
+        for parts, u in zip(idle_terms, np.abs(low - high) / 2, strict=True):
+            parts.append(Term("cold idle", "A", float(u), budget.dof, "common to the windows it was subtracted from"))
+    return [
+        merged(parts)[0] if parts else Term("cold idle", "A", 0.0, math.inf, "no idle was subtracted")
+        for parts in idle_terms
+    ]
 
 
 def _resampled(
     cells: list[FitCell], terms: tuple[str, ...], basis: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Designs of shape (REPEATS, cells, terms) and energies of shape (REPEATS, cells)."""
+    """Return designs of shape (REPEATS, cells, terms) and energies of shape (REPEATS, cells)."""
     random = np.random.default_rng(len(cells))
     columns = {name: np.zeros((REPEATS, len(cells))) for name in ("power", "prompt", "generated", "energy")}
-    for place, cell in enumerate(cells):
+    for index, cell in enumerate(cells):
         # The sums of the bins carry the fluctuation; the cell's own sums are what was fitted.
         energy_j = cell.energy_total_j if basis == "total" else float(cell.energy_active_j or 0.0)
-        columns["power"][:, place] = cell.duration_s
+        columns["power"][:, index] = cell.duration_s
         for name, value, bins in (
             ("prompt", cell.prompt_tokens, cell.bins.prompt_tokens if cell.bins else None),
             ("generated", cell.generated_tokens, cell.bins.generated_tokens if cell.bins else None),
@@ -209,33 +217,33 @@ def _resampled(
             drawn = np.zeros(REPEATS)
             if cell.bins is not None and bins is not None and len(bins) >= MIN_BINS:
                 block = _block(cell.bins)
-                chosen = resamples(len(bins), block, REPEATS, place)
-                # As in `ratio_error`: what so few blocks cannot show.
+                chosen = resamples(len(bins), block, REPEATS, index)
+                # As in `ratio_error`: for the variation that so few blocks cannot show.
                 drawn = (bins[chosen].sum(axis=1) - bins.sum()) * math.sqrt(len(bins) / (len(bins) - block))
-            columns[name][:, place] = np.maximum(value + drawn, 0.0)
-        columns["energy"][:, place] += random.normal(0.0, cell.edges_u_j, REPEATS)
+            columns[name][:, index] = np.maximum(value + drawn, 0.0)
+        columns["energy"][:, index] += random.normal(0.0, cell.edges_u_j, REPEATS)
     columns["energy"] = np.maximum(columns["energy"], LEAST_J)
     return np.stack([columns[name] for name in terms], axis=2), columns["energy"]
 
 
 def _block(bins: Bins) -> int:
-    """One length for a window, so that its energy and its tokens stay together."""
+    """Return one block length for a window, so that its energy and its tokens stay together."""
     series = (bins.energy_j, bins.generated_tokens)
     return max((block_length(values) for values in series if float(np.ptp(values)) > 0), default=1)
 
 
 def _dof(bins: Bins | None) -> float:
-    known = bins is not None and len(bins.energy_j) >= MIN_BINS
-    return max(len(bins.energy_j) / _block(bins) - 1.0, 1.0) if known and bins is not None else 1.0
+    enough = bins is not None and len(bins.energy_j) >= MIN_BINS
+    return max(len(bins.energy_j) / _block(bins) - 1.0, 1.0) if enough and bins is not None else 1.0
 
 
 def _freedom(
     designs: NDArray[np.float64], energies_j: NDArray[np.float64], dofs: list[float], weighting: Weighting
 ) -> list[float]:
-    """Degrees of freedom behind each coefficient, by Welch and Satterthwaite over the windows.
+    """Return the degrees of freedom of each coefficient, by Welch and Satterthwaite over the windows.
 
-    A coefficient often hangs on one window, such as that of a prompt token on the prefill window; then it has hardly
-    more than that window's.
+    A coefficient often depends on one window, as the energy of a prompt token does on the prefill window; then it has
+    hardly more degrees of freedom than that window.
     """
     design, energy_j = designs.mean(axis=0), energies_j.mean(axis=0)
     change = sensitivities(design, energy_j, weighting)

@@ -38,7 +38,7 @@ SEED = 20260701
 
 @dataclass(frozen=True)
 class StandardError:
-    """A standard error, its degrees of freedom, and the block's length in bins that it was found with."""
+    """A standard error, its degrees of freedom, and the block length in bins behind it."""
 
     value: float
     dof: float
@@ -46,12 +46,14 @@ class StandardError:
 
 
 def ratio_error(numerator: Values, denominator: Values, *, longest: bool = False) -> StandardError | None:
-    """Standard error of sum(numerator) / sum(denominator); None for fewer than `MIN_BINS` bins or nothing to divide by.
+    """Return the standard error of sum(numerator) / sum(denominator); or None.
+
+    It is None for fewer than `MIN_BINS` bins, and where the denominators do not sum to more than zero.
 
     Args:
         numerator: one sum a bin, such as energy [J]; shape (bins,).
         denominator: one a bin, such as tokens, or the bins' lengths for a mean rate.
-        longest: take the longest blocks that there may be, for a test that must not cry wolf.
+        longest: take the longest blocks allowed, for a test that must not raise false alarms.
     """
     count = len(numerator)
     total = float(denominator.sum())
@@ -64,28 +66,31 @@ def ratio_error(numerator: Values, denominator: Values, *, longest: bool = False
         return StandardError(0.0, math.inf, 1)
     block = max(count // MIN_BLOCKS, 1) if longest else block_length(linear)
     indices = resamples(count, block)
-    # Resampled linearised, not as a ratio: where most bins hold nothing to divide by, a resample may hold none at all.
+    # Resampled linearised, not as a ratio: where most denominators are 0, those of a resample may all be 0.
     means = linear[indices].sum(axis=1) / total
     spread = float(np.std(means, ddof=1)) * math.sqrt(count / (count - block))
     return StandardError(spread, max(count / block - 1.0, 1.0), block)
 
 
 def block_length(series: Values) -> int:
-    """Length of blocks in bins, at most so long that `MIN_BLOCKS` fit."""
+    """Return the block length in bins, short enough that `MIN_BLOCKS` fit."""
     from arch.bootstrap import optimal_block_length  # here, because it takes a second to import
 
-    # A series that is constant over a part has no correlation there, which is no fault.
+    # A series that is constant over a part has no correlation there, which is no error.
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = float(optimal_block_length(series)["circular"].iloc[0])
+        optimal = float(optimal_block_length(series)["circular"].iloc[0])
     longest = max(len(series) // MIN_BLOCKS, 1)
     # The optimal order of magnitude, n^(1/3), is the least: the estimate is often too short for so few bins.
     least = len(series) ** (1 / 3)
-    return int(np.clip(math.ceil(max(found, least) if math.isfinite(found) else least), 1, longest))
+    return int(np.clip(math.ceil(max(optimal, least) if math.isfinite(optimal) else least), 1, longest))
 
 
 @lru_cache(maxsize=128)
 def resamples(count: int, block: int, repeats: int = REPEATS, stream: int = 0) -> NDArray[np.intp]:
-    """Bins of each resample, shape (repeats, count); the same for the same arguments, so figures can be recomputed."""
+    """Return the bins of each resample, shape (repeats, count).
+
+    The same arguments give the same bins, so figures can be recomputed.
+    """
     from arch.bootstrap import CircularBlockBootstrap
 
     random = np.random.default_rng([SEED, stream])
@@ -115,7 +120,7 @@ class Term:
     basis: str
 
     def scaled(self, factor: float) -> "Term":
-        """The term of the figure times a factor."""
+        """Return the term of the figure times a factor."""
         return replace(self, u=abs(factor) * self.u)
 
 
@@ -148,7 +153,7 @@ class Budget:
         return self.factor * self.combined
 
     def scaled(self, factor: float) -> "Budget":
-        """The budget of the figure times a factor."""
+        """Return the budget of the figure times a factor."""
         return Budget(tuple(term.scaled(factor) for term in self.terms))
 
     def record(self) -> UncertaintyBudget:
@@ -180,7 +185,7 @@ def _finite(dof: float) -> float | None:
 
 
 def with_budget(figure: Figure, terms: Iterable[Term]) -> Figure:
-    """The figure with its interval; one without a value, or without any term, stays as it is."""
+    """Return the figure with its interval; a figure without a value or without any term is unchanged."""
     kept = tuple(term for term in terms if term.u > 0)
     if figure.value is None or not kept:
         return figure
@@ -190,15 +195,15 @@ def with_budget(figure: Figure, terms: Iterable[Term]) -> Figure:
 
 
 def merged(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Terms of the same name and kind added in quadrature: the parts of a sum, each with its own error."""
-    found: dict[tuple[str, str], list[Term]] = {}
+    """Add terms of the same name and kind in quadrature: the parts of a sum, each with its own error."""
+    groups: dict[tuple[str, str], list[Term]] = {}
     for term in terms:
-        found.setdefault((term.name, term.kind), []).append(term)
+        groups.setdefault((term.name, term.kind), []).append(term)
     return tuple(
         replace(
             parts[0],
             u=math.sqrt(sum(part.u**2 for part in parts)),
             dof=Budget(tuple(parts)).dof if len(parts) > 1 else parts[0].dof,
         )
-        for parts in found.values()
+        for parts in groups.values()
     )

@@ -58,15 +58,15 @@ NAME = "window edges"
 """The term's name."""
 
 COUNTER_UPDATE_S = {"nvml": 0.1, "rapl": 0.001}
-"""How often a counter moves: measured on an H100 (100 ms); Linux kernel documentation, RAPL (about 1 ms). A counter of
-another source is taken to move once a reading."""
+"""Update period of a counter: measured on an H100 (100 ms); Linux kernel documentation, RAPL (about 1 ms). A counter of
+another source is taken to update once a reading."""
 
 MIN_READINGS = 8
-"""Fewer readings of the counter in the window say too little of their scatter."""
+"""Fewer readings of the counter in the window do not show its scatter."""
 
 
 def edge_term(channel: PowerSeries, start_ns: int, end_ns: int) -> Term:
-    """What the two edges leave open, in J.
+    """Return the uncertainty of the energy from the two edges, in J.
 
     Args:
         channel: the readings, which cover the window.
@@ -74,9 +74,9 @@ def edge_term(channel: PowerSeries, start_ns: int, end_ns: int) -> Term:
         end_ns: end of the window.
     """
     bound = Term(NAME, "B", _bound_j(channel, start_ns, end_ns), math.inf, "update period and spacing of the readings")
-    seen = _seen(channel, start_ns, end_ns)
-    found = bound if seen is None or bound.u <= seen.u else seen
-    return found.scaled(channel.gain)
+    observed = _observed(channel, start_ns, end_ns)
+    term = bound if observed is None or bound.u <= observed.u else observed
+    return term.scaled(channel.gain)
 
 
 def _bound_j(channel: PowerSeries, start_ns: int, end_ns: int) -> float:
@@ -85,15 +85,15 @@ def _bound_j(channel: PowerSeries, start_ns: int, end_ns: int) -> float:
     before_w, updates_s = [], []
     held_s = 0.0 if channel.uses_counter else min(channel.power_period_s, (end_ns - start_ns) / 1e9)
     for edge_ns in (start_ns, end_ns):
-        place = int(np.clip(np.searchsorted(times_ns, edge_ns), 1, len(times_ns) - 1))
-        spacing_s = float(times_ns[place] - times_ns[place - 1]) / 1e9
+        index = int(np.clip(np.searchsorted(times_ns, edge_ns), 1, len(times_ns) - 1))
+        spacing_s = float(times_ns[index] - times_ns[index - 1]) / 1e9
         around_w = [channel.power_near_w(edge_ns, side_s) for side_s in (-1.0, 1.0)]
         # At the first or last reading of a log there is nothing on one side.
         around_w = [one or other for one, other in zip(around_w, reversed(around_w), strict=True)]
         update_s = COUNTER_UPDATE_S.get(channel.source, spacing_s) if channel.uses_counter else 0.0
         call_s = channel.counter_call_s if channel.uses_counter else 0.0
         u2 += around_w[0] ** 2 * (update_s**2 + call_s**2) / 12
-        if times_ns[place] != edge_ns and times_ns[place - 1] != edge_ns:
+        if times_ns[index] != edge_ns and times_ns[index - 1] != edge_ns:
             u2 += ((around_w[1] - around_w[0]) * spacing_s) ** 2 / 12
         before_w.append(around_w[0])
         updates_s.append(update_s)
@@ -102,8 +102,8 @@ def _bound_j(channel: PowerSeries, start_ns: int, end_ns: int) -> float:
     return math.hypot(math.sqrt(u2), lacks_apart_j, aged_j)
 
 
-def _seen(channel: PowerSeries, start_ns: int, end_ns: int) -> Term | None:
-    """u_A; None where there is no integral of power to hold against the counter, or too few readings of it."""
+def _observed(channel: PowerSeries, start_ns: int, end_ns: int) -> Term | None:
+    """Return u_A; None without an integral of power to compare the counter with, or with too few readings of it."""
     if not channel.uses_counter or channel.reading is None:
         return None
     counted_ns, read_ns = channel.counter_times_ns, channel.times_ns
@@ -124,47 +124,51 @@ def _seen(channel: PowerSeries, start_ns: int, end_ns: int) -> Term | None:
 
 
 def corrections_of(power: Iterable[PowerSeries]) -> dict[str, Correction]:
-    """The corrections of channels that have one, by the channels' names."""
+    """Return the corrections of the calibrated channels by the channels' names."""
     return {channel.name: channel.correction for channel in power if channel.correction is not None}
 
 
 def scale_terms(
     energies_j: Mapping[str, float], duration_s: float, corrections: Mapping[str, Correction], config: Uncertainty
 ) -> tuple[Term, ...]:
-    """The terms of a sum of energies in J.
+    """Return the gain and offset terms, stated or calibrated, of a sum of energies in J.
 
     Args:
         energies_j: the parts by channel, as calibrated, less what is subtracted from each.
         duration_s: the time over which offsets count; 0 for energies above idle.
-        corrections: of the calibrated ones among the channels.
-        config: what is stated.
+        corrections: the corrections of the calibrated channels.
+        config: the stated uncertainties.
     """
     stated = {name: energy_j for name, energy_j in energies_j.items() if name not in corrections}
-    found = [gain_term(stated, config), offset_term(len(stated), duration_s, config)] if stated else []
+    terms = [gain_term(stated, config), offset_term(len(stated), duration_s, config)] if stated else []
     entries: dict[str, list[str]] = {}
     for name in energies_j:
         if name in corrections:
             entries.setdefault(corrections[name].entry, []).append(name)
     if not entries:
-        return tuple(found)
+        return tuple(terms)
     parts = []
     for names in entries.values():
-        own = corrections[names[0]]
+        correction = corrections[names[0]]
         raw_j = sum(corrections[name].raw_j(energies_j[name], duration_s) for name in names)
-        u2 = (raw_j * own.u_gain) ** 2 + (duration_s * own.u_offset_w) ** 2 + 2 * raw_j * duration_s * own.covariance_w
-        parts.append(Term("calibration", "B", math.sqrt(max(u2, 0.0)), own.dof, ""))
+        u2 = (
+            (raw_j * correction.u_gain) ** 2
+            + (duration_s * correction.u_offset_w) ** 2
+            + 2 * raw_j * duration_s * correction.covariance_w
+        )
+        parts.append(Term("calibration", "B", math.sqrt(max(u2, 0.0)), correction.dof, ""))
     bases = "; ".join(dict.fromkeys(corrections[names[0]].basis for names in entries.values()))
-    found += [replace(term, basis=f"comparison with {bases}") for term in merged(parts)]
+    terms += [replace(term, basis=f"comparison with {bases}") for term in merged(parts)]
     metered_j = sum(energies_j[name] for names in entries.values() for name in names)
     text = f"{100 * config.meter_gain:g} % of the calibrated energy, stated for the meter"
-    return (*found, Term("meter", "B", config.meter_gain * abs(metered_j), math.inf, text))
+    return (*terms, Term("meter", "B", config.meter_gain * abs(metered_j), math.inf, text))
 
 
 def gain_term(energies_j: dict[str, float], config: Uncertainty) -> Term:
-    """Gain of the sensors: each device's energy times the relative uncertainty, devices independent.
+    """Return the term of the sensors' gains: each device's energy times the relative uncertainty, added in quadrature.
 
     Args:
-        energies_j: energy by device, less what is subtracted from it: the same gain errs in both.
+        energies_j: energy by device, less the idle energy subtracted from it: both have the same gain error.
         config: the relative standard uncertainty.
     """
     u = config.gain * math.sqrt(sum(energy_j**2 for energy_j in energies_j.values()))
@@ -172,15 +176,18 @@ def gain_term(energies_j: dict[str, float], config: Uncertainty) -> Term:
 
 
 def offset_term(devices: int, duration_s: float, config: Uncertainty) -> Term:
-    """Offset of the sensors over a time, in J; cancels where the same sensor's idle is subtracted."""
+    """Return the term of the sensors' offsets over a time, in J.
+
+    It cancels where the same sensor's idle is subtracted.
+    """
     u = config.offset_w * duration_s * math.sqrt(devices)
     return Term("sensor offset", "B", u, math.inf, f"{config.offset_w:g} W of each device, stated")
 
 
 def gap_term(channel: PowerSeries, start_ns: int, end_ns: int, longest_s: float) -> Term:
-    """Holes that were bridged by a straight line, in J: the spread of power times each hole's length, over sqrt(3).
+    """Return the term of holes bridged by a straight line, in J: spread of power times each hole's length / sqrt(3).
 
-    A counter counts through a hole, so it has none.
+    A counter keeps counting through a hole, so its term is zero.
     """
     if channel.uses_counter:
         return Term("holes", "B", 0.0, math.inf, "")
@@ -195,7 +202,7 @@ def gap_term(channel: PowerSeries, start_ns: int, end_ns: int, longest_s: float)
 
 
 def sampling_term(channel: PowerSeries, start_ns: int, end_ns: int) -> Term:
-    """What happens between readings, in J, where energy is integrated: half the difference of neighbours, as noise.
+    """Return the term of the power between readings, in J, for integrated energy: neighbours' differences as noise.
 
     u = dt s sqrt(n / 2), with s the standard deviation of the difference between neighbouring readings.
     """

@@ -1,1 +1,1 @@
-"""A load test of a running endpoint: planned, sent and summed up; `inference-energy load-test` in Python."""
+"""Load test of a running endpoint, from plan to summary: `inference-energy load-test` in Python."""

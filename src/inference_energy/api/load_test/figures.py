@@ -1,7 +1,7 @@
-"""The figures of a load test: those of the analysis, over the whole test instead of a window.
+"""Figures of a load test, computed as in the analysis but over the whole test instead of a window.
 
-Latencies and goodput cover all requests that were due in the sending time, whenever they ended: the slow ones, which
-end in the drain, belong to them. Rates count events within the sending time.
+Latencies and goodput cover all requests that were due in the sending time, whenever they ended, so they include the
+slow ones that end in the drain. Rates count events within the sending time.
 """
 
 from collections import Counter
@@ -36,9 +36,9 @@ class LoadRunRecord:
     """The recorded data of a load test.
 
     Attributes:
-        requests: rows of requests.parquet, the warm-up's too.
+        requests: rows of requests.parquet, including the warm-up's.
         schedule: rows of schedule.parquet.
-        chunks: rows of chunks.parquet, if they were asked for.
+        chunks: rows of chunks.parquet, if the test records them.
         sent: the parent's record.
         scheduled: whether requests had times of their own.
     """
@@ -51,7 +51,7 @@ class LoadRunRecord:
 
     @property
     def around_ns(self) -> tuple[int, int]:
-        """Times just before the first request and just after the end of the last."""
+        """Return the times just before the first request and just after the end of the last."""
         ended = [self.sent.drained_ns, self.sent.stopped_ns, *self.requests["end_ns"].dropna()]
         last_ns = max((int(time) for time in ended if time is not None), default=1)
         begun_ns = self.requests["scheduled_ns"].min() if len(self.requests) else last_ns
@@ -59,12 +59,12 @@ class LoadRunRecord:
 
     @property
     def measured(self) -> pd.DataFrame:
-        """The requests of the cell `load-test`."""
+        """Return the requests of the cell `load-test`."""
         return self.requests[self.requests["cell"] == CELL].reset_index(drop=True)
 
     @property
     def window(self) -> Window | None:
-        """The time in which requests were sent; None if none was."""
+        """Return the time in which requests were sent; None if none was."""
         if self.sent.start_ns is not None and self.sent.end_ns is not None:
             return Window(CELL, self.sent.start_ns, self.sent.end_ns)
         requests = self.measured
@@ -77,10 +77,10 @@ class LoadRunRecord:
         )
 
 
-def summary_of(
+def summarize_run(
     test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], limits: Slo | None, config: AnalysisConfig
 ) -> dict[str, Any]:
-    """Return counts, figures, send lag, the client's cost, and token totals against the servers' counters.
+    """Return counts, figures, send lag, the client's cost, and token totals compared with the servers' counters.
 
     Args:
         test: the records.
@@ -141,9 +141,9 @@ def summary_of(
 
 
 def _ended(requests: pd.DataFrame) -> pd.DataFrame:
-    """Fill in the last token's time, without a stream the end of the answer."""
-    whole = requests["status"].eq("ok") & requests["last_token_ns"].isna()
-    return requests.assign(last_token_ns=requests["last_token_ns"].mask(whole, requests["end_ns"]))
+    """Fill in the time of the last token: without a stream, the end of the answer."""
+    unstreamed = requests["status"].eq("ok") & requests["last_token_ns"].isna()
+    return requests.assign(last_token_ns=requests["last_token_ns"].mask(unstreamed, requests["end_ns"]))
 
 
 def _counts(requests: pd.DataFrame) -> dict[str, int]:
@@ -163,7 +163,7 @@ def _drained_s(test: LoadRunRecord, window: Window | None) -> float:
 
 
 def _late(lag: ClientLag | None, config: AnalysisConfig) -> list[Reason]:
-    """Return the reason against a client that was too late to offer the planned load; the rule of the pipeline."""
+    """Return the reason if the client was too late to offer the planned load, by the rule of the pipeline."""
     if lag is None or lag.p99 <= config.max_client_lag_s:
         return []
     text = (
@@ -176,7 +176,7 @@ def _late(lag: ClientLag | None, config: AnalysisConfig) -> list[Reason]:
 def _rates(
     requests: pd.DataFrame, ok: pd.DataFrame, window: Window, late: list[Reason], no_schedule: list[Reason]
 ) -> dict[str, Figure]:
-    """Return the rates of requests due, of requests that ended well, and of tokens, in the sending time."""
+    """Return the rates of due requests, successful requests and tokens in the sending time."""
     due = int(requests["scheduled_ns"].between(window.start_ns, window.end_ns, inclusive="left").sum())
     ends_ns = ok["last_token_ns"].fillna(ok["end_ns"]).to_numpy(dtype=np.int64)
     ended = int(((ends_ns >= window.start_ns) & (ends_ns < window.end_ns)).sum())
@@ -193,14 +193,14 @@ def _rates(
 
 
 def _queueing(test: LoadRunRecord, rows: pd.DataFrame | None) -> dict[str, Figure]:
-    """Return the rise of the servers' histogram of queue times, if it holds the measured requests alone."""
+    """Return the increase of the servers' queue-time histogram, if it covers only the measured requests."""
     if rows is None or len(test.measured) < len(test.requests):
         return {}
     return queue_figures(ServerMetrics(rows).histogram("queue_time", *test.around_ns), [], [])
 
 
 def _prompt_lengths(test: LoadRunRecord) -> dict[str, Any] | None:
-    """Return planned prompt lengths against the server's count; None if none was planned."""
+    """Compare planned prompt lengths with the server's count; return None if none was planned."""
     lengths, reasons = prompt_lengths(test.measured, test.schedule)
     return None if lengths is None else {**json_values(lengths), "note": reasons[0].detail if reasons else None}
 
@@ -208,7 +208,7 @@ def _prompt_lengths(test: LoadRunRecord) -> dict[str, Any] | None:
 def _against_counters(
     test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], config: AnalysisConfig
 ) -> dict[str, Any]:
-    """Return token totals of all requests, the warm-up's too, against the rise of the servers' counters."""
+    """Compare the token totals of all requests, including the warm-up's, with the increase of the servers' counters."""
     rows, why = counters
     if rows is None:
         return {"why": why}

@@ -1,4 +1,4 @@
-"""Before a load test, in a process of its own: check the endpoints, draw the plan, read the servers' token counters."""
+"""Prepare a load test in a separate process: check the endpoints, draw the plan, read the servers' token counters."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ FILE_POOL = 10_000
 
 
 def prepare(argument: dict[str, Any]) -> dict[str, Any]:
-    """Make a `LoadPlan` of `test` and `folder`; the plan's files and the counters are in the folder then.
+    """Return the `LoadPlan` of `test`, as JSON; write the plan's files and the servers' counters into `folder`.
 
     Raises:
         InputError: an option cannot be used, or an endpoint does not answer or lacks the model.
@@ -84,8 +84,8 @@ def build_cells(test: LoadTest) -> list[Cell]:
 def _completed(cell: Cell, seed: int) -> Arrival:
     """Return the arrival with the keys that depend on the content of files.
 
-    A closed loop takes all prompts of a file, up to a limit, so that none is sent again before all were. Of a schedule
-    with a warm-up, the cell that was measured is replayed.
+    A closed loop takes all prompts of a file, up to a limit, so that none is repeated before all were sent. If a
+    schedule has a warm-up, only its measured cell is replayed.
     """
     arrival = cell.arrival
     if isinstance(arrival, ClosedArrival) and "pool" not in arrival.model_fields_set:
@@ -106,7 +106,7 @@ async def _attach(test: LoadTest, access: Access) -> list[AttachedServer]:
 
 
 def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[Notice]]:
-    """Write prompts.parquet and schedule.parquet, copy them where they are to be kept; return facts and notes."""
+    """Write prompts.parquet and schedule.parquet, and copies to keep if requested; return facts and notes."""
     prompts, schedule = folder / "prompts.parquet", folder / "schedule.parquet"
     requests = session_requests(cells, test.seed)  # first, because its errors name the key of a file
     sources = digests(plan_files(cells))
@@ -135,7 +135,7 @@ def plan_facts(rows: pa.Table) -> dict[str, float | None]:
 
 
 async def scrape(endpoints: Sequence[str], folder: Path, access: Access) -> None:
-    """Read /metrics of each endpoint into files of the folder, once nothing runs there or after two seconds."""
+    """Read /metrics of each endpoint into files of the folder, as soon as it is idle or after two seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     await asyncio.gather(*(_scrape(url, folder, number, access) for number, url in enumerate(dict.fromkeys(endpoints))))
 
@@ -154,9 +154,9 @@ def read_counters(before: Path, after: Path, times_ns: tuple[int, int]) -> tuple
     """Return two scrapes as rows of server_metrics.parquet; the endpoints share the times, so their counters add up.
 
     Args:
-        before: a folder of `scrape`.
-        after: another.
-        times_ns: the times that the rows get.
+        before: folder that `scrape` wrote before the load.
+        after: folder that it wrote after the load.
+        times_ns: times for the rows of the two.
 
     Returns:
         The rows, or None and why there are none.
@@ -167,7 +167,7 @@ def read_counters(before: Path, after: Path, times_ns: tuple[int, int]) -> tuple
     frames = []
     for path in sorted(before.glob("*.parquet")):
         first, last = _newest(path), _newest(after / path.name)
-        # A row of a series that is logged on change says that it changed.
+        # A series that is logged on change must not get a second row without one.
         series = first.index.intersection(last.index)
         unchanged = series[(first.loc[series, "value"] == last.loc[series, "value"]).to_numpy()]
         last = last.drop(index=[key for key in unchanged if key[0].endswith(ON_CHANGE)])

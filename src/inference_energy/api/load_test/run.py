@@ -1,7 +1,7 @@
-"""A load test from start to end: plan, send, sum up.
+"""Run a load test from start to end: plan, send, sum up.
 
-This process and the load processes are all there is while load is sent, so it imports neither Arrow nor NumPy. Planning
-and summing up, which take 200 MB, are processes of their own before and after.
+Only this process and the load processes run while load is sent, so this one imports neither Arrow nor NumPy. Planning
+and summing up, which take 200 MB, are separate processes before and after.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 PREPARE = "inference_energy.api.load_test.prepare:prepare"
 SUMMARIZE = "inference_energy.api.load_test.summarize:summarize"
 POWER_BEYOND_S = 1.0
-"""How long power is logged before the first request and after the last."""
+"""Time for which power is logged before the first request and after the last."""
 
 
 class Display:
-    """Where the progress of a load test goes; this one shows nothing."""
+    """Receiver of a load test's progress; this one shows nothing."""
 
     def note(self, notice: Notice) -> None:
         """Show what the plan left out."""
@@ -45,7 +45,7 @@ class Display:
         """Begin to show a load; `power` returns the latest power by domain [W], if it is logged."""
 
     def tick(self, cell: str, counts: LiveCounts) -> None:
-        """Show the counts so far of a cell."""
+        """Show the present counts of a cell."""
 
     def say(self, text: str) -> None:
         """Show a message at once."""
@@ -92,7 +92,7 @@ def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
 
 
 def ensure_writable(path: Path) -> None:
-    """Make the folder of a file that is written after the measurement, which must not be in vain.
+    """Make the folder of a file, and check that it can be written, before the measurement that produces it.
 
     Raises:
         InputError: nothing can be written there.
@@ -130,7 +130,7 @@ def _send(test: LoadTest, plan: LoadPlan, folder: Path, display: Display) -> Sen
 
 
 async def _until_stopped(folder: Path, settings: LoadRun, display: Display, server_pid: int | None) -> SentLoad:
-    """Send until the end; SIGINT, SIGTERM or the end of the server stop the load in order."""
+    """Send until the end; SIGINT, SIGTERM or the end of the server stop the load early, and the records are kept."""
     stop = asyncio.Event()
     server = WatchedProcess.of(server_pid) if server_pid else None
     failure: str | None = None
@@ -176,7 +176,7 @@ def _sent_load(result: LoadRunResult) -> SentLoad:
 
 @contextmanager
 def _power(test: LoadTest, plan: LoadPlan, folder: Path) -> Iterator["SamplerProcess | None"]:
-    """Run the power sampler around the load, if power is asked for."""
+    """Run the power sampler around the load, if the test logs power."""
     if test.power is None:
         yield None
         return

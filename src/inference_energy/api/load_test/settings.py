@@ -1,4 +1,4 @@
-"""A load test as a model: its load in the configuration's own sections, and the files and power log around it."""
+"""Model of a load test: its load in the sections of the configuration, its files and its power log."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from inference_energy.errors import Notice
 SEED = 20260701
 """The default seed of the configuration, too."""
 REQUESTS = "requests"
-"""Files beside an output of this name need not repeat it."""
+"""An output of this name gives its neighbors no prefix, see `LoadTest.beside`."""
 
 
 class PowerLog(Section):
@@ -30,7 +30,7 @@ class PowerLog(Section):
 
 
 class LoadTest(Section):
-    """Everything that a load test is told. Keys that are not set keep the defaults of the configuration."""
+    """All settings of a load test. Keys that are not set keep the defaults of the configuration."""
 
     endpoints: list[str] = Field(
         min_length=1,
@@ -57,12 +57,12 @@ class LoadTest(Section):
 
     @property
     def cells(self) -> dict[str, float]:
-        """Names and durations [s] of the parts that are sent one after another."""
+        """Return names and durations [s] of the parts that are sent one after another."""
         return {**({WARMUP: self.warmup_s} if self.warmup_s else {}), CELL: self.duration_s}
 
     @property
     def saved(self) -> tuple[Path, Path] | None:
-        """Files that the plan is kept in: its schedule and its prompts."""
+        """Return the files that keep the plan, its schedule and its prompts; None if it is not kept."""
         if self.save_schedule is None and not self.plan_only:
             return None
         schedule = self.save_schedule or self.beside("schedule.parquet")
@@ -70,7 +70,7 @@ class LoadTest(Section):
 
     @property
     def targets(self) -> list[Path]:
-        """Files that are certainly written, at least one in each folder that is needed."""
+        """Return files that are certainly written, at least one in each folder that is needed."""
         return [*(self.saved or ()), *([] if self.plan_only else [self.output])]
 
     def beside(self, name: str) -> Path:
@@ -83,7 +83,7 @@ class LoadTest(Section):
 
 
 def prompts_beside(schedule: Path) -> Path:
-    """Return where a schedule's prompts are: in prompts.parquet, or with another name in mine-prompts.parquet."""
+    """Return the path of a schedule's prompts: prompts.parquet of schedule.parquet, x-prompts.parquet of x.parquet."""
     name = schedule.name
     return schedule.with_name(
         name.replace("schedule", "prompts") if "schedule" in name else f"{schedule.stem}-prompts.parquet"
@@ -100,7 +100,7 @@ class LoadPlan:
         server_pid: the server's process if it is on this machine and visible.
         scheduled: whether requests have times of their own, as in open loops.
         plan: facts about the cell `load-test`, see `prepare.plan_facts`.
-        notes: rows of files that were left out.
+        notes: notices about rows of files that were left out.
         clock_anchor: for the times in files.
     """
 
@@ -124,8 +124,8 @@ class SentLoad:
     """The parent's record of the load; JSON-able.
 
     Attributes:
-        start_ns, end_ns, drained_ns: of the cell; None if it was stopped before its end.
-        stopped_ns: when it was stopped.
+        start_ns, end_ns, drained_ns: times of the cell; None if it was stopped before its end.
+        stopped_ns: time of the stop; None without one.
         client: see `contracts.documents.session.LoadClient`.
         machine_busy_s: CPU time of all programs on this machine during the cell [s]; None if unknown.
         failure: why the load broke off; None if it did not.

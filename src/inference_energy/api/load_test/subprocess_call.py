@@ -1,4 +1,4 @@
-"""Functions called in a process of their own, so that what they import is gone from memory while load is sent."""
+"""Call functions in a separate process, so that their imports take no memory while load is sent."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""After a load test, in a process of its own: write the files asked for, and sum up."""
+"""Sum up a load test in a separate process, and write its files."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from inference_energy.analysis.client_cost import client_energy
 from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.log_energy import analyze_logs, read_power_log
 from inference_energy.analysis.token_times import read_chunks
-from inference_energy.api.load_test.figures import LoadRunRecord, summary_of
+from inference_energy.api.load_test.figures import LoadRunRecord, summarize_run
 from inference_energy.api.load_test.prepare import BEFORE, read_counters, scrape
 from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad
 from inference_energy.config.analysis import AnalysisConfig
@@ -32,7 +32,7 @@ ENERGY_FIGURES = ("power_mean_w", "energy_total_j", "energy_total_per_output_tok
 
 
 def summarize(argument: dict[str, Any]) -> dict[str, Any]:
-    """Write the files of `test`, `folder`, `plan` and `sent`, and return the summary.
+    """Write the files of a load test, and return its summary; the argument has `test`, `folder`, `plan` and `sent`.
 
     Raises:
         RunError: there is no log.
@@ -53,7 +53,7 @@ def summarize(argument: dict[str, Any]) -> dict[str, Any]:
         scheduled=plan.scheduled,
     )
     counters = read_counters(folder / BEFORE, folder / AFTER, record.around_ns)
-    summary = summary_of(record, counters, test.limits, AnalysisConfig())
+    summary = summarize_run(record, counters, test.limits, AnalysisConfig())
     if test.power:
         files["power"] = test.beside("power.parquet")
         compact_power_log(folder / POWER_LOG, files["power"])
@@ -77,7 +77,7 @@ def summarize(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_files(test: LoadTest, folder: Path, merged: Path, measured: Path) -> dict[str, Path]:
-    """Write the logs where they are asked for; return the files by content."""
+    """Write the logs to the files of the test; return these by content."""
     files = {"requests": test.output}
     _write_log(measured, test.output)
     if test.warmup_s:
@@ -106,7 +106,7 @@ def _write_log(source: Path, target: Path) -> None:
 
 
 def _energy(power: Path, requests: Path, sent: SentLoad) -> dict[str, Any]:
-    """Return the energy from the first request sent to the last ended, as `analyze` has it, or `why` there is none."""
+    """Return the energy from the first request sent to the last ended, as `analyze` does, or `why` it is missing."""
     faults = (sent.power or {}).get("faults", [])
     try:
         result = analyze_logs(power, requests, None, AnalysisConfig())
@@ -123,7 +123,7 @@ def _energy(power: Path, requests: Path, sent: SentLoad) -> dict[str, Any]:
 
 
 def _client_energy(cost: dict[str, Any], energy: dict[str, Any], power: Path) -> dict[str, Any]:
-    """Return the client's own part of the energy, modelled as in the pipeline, or why it is not known."""
+    """Return the client's own part of the energy, modelled as in the pipeline, or why it is unknown."""
     series, _ = read_power_log(power, AnalysisConfig().power_reading)
     window, total = energy["window"], figure_from_dict(energy["figures"]["energy_total_j"])
     figures = client_energy(msgspec.convert(cost, ClientCost), series, window["start_ns"], window["end_ns"], total)

@@ -132,7 +132,7 @@ class EngineLoop:
         self._row_ns = 0
         self._timer = WakeTimer(loop, self._wake)
         self._row()
-        self._set_alarm()
+        self._set_timer()
 
     def mark_loaded(self) -> None:
         """Note that the model is in memory from now on."""
@@ -204,7 +204,7 @@ class EngineLoop:
             self._row()
         elif now_ns - self._row_ns >= BUSY_ROW_NS:
             self._row(now_ns)
-        self._set_alarm()
+        self._set_timer()
 
     def _begin(self, now_ns: int) -> bool:
         """Begin the next step where the one before ended; False where there is nothing to do."""
@@ -268,7 +268,7 @@ class EngineLoop:
         host_w = engine.physics.engine.host_idle_w
         self._trace.append(self._row_ns, idle_w + heat.leakage_w, host_w, heat.temperature_c, GPU_IDLE, False)
 
-    def _set_alarm(self) -> None:
+    def _set_timer(self) -> None:
         engine = self.engine
         if engine.busy:
             self._timer.set(min(engine.now_ns, self._row_ns + BUSY_ROW_NS))

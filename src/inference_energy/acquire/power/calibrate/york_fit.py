@@ -1,10 +1,10 @@
-"""A straight line through points that are uncertain in both directions.
+"""Fit a straight line through points that are uncertain in both directions.
 
     meter = gain * own + offset
 
 Source: York, Evensen, Lopez Martinez, De Basabe Delgado, "Unified equations for the slope, intercept, and standard
-errors of the best straight line", American Journal of Physics 72, 367 (2004), for independent errors. Where the points
-scatter more than their uncertainties say, the standard errors are widened by sqrt(chi2 / degrees of freedom) (Birge).
+errors of the best straight line", American Journal of Physics 72, 367 (2004), for independent errors. If the points
+scatter more than their uncertainties allow, the standard errors are widened by sqrt(chi2 / degrees of freedom) (Birge).
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _ROUNDS = 200
 class Line:
     """The line, the standard errors of its two numbers and their covariance (W).
 
-    `chi2_per_dof` is about 1 where the uncertainties of the points explain their scatter.
+    `chi2_per_dof` is about 1 if the uncertainties of the points explain their scatter.
     """
 
     gain: float
@@ -41,7 +41,7 @@ def fit_line(own_w: Floats, u_own_w: Floats, meter_w: Floats, u_meter_w: Floats)
     """Fit the line; all arguments in W, shape (n,), the `u_` ones standard uncertainties.
 
     Raises:
-        RunError: fewer than `FEWEST_POINTS` points, or they lie so close together that they tell of no gain.
+        RunError: there are fewer than `FEWEST_POINTS` points, or they are too close together to determine a gain.
     """
     if len(own_w) < FEWEST_POINTS:
         raise RunError(f"{len(own_w)} phases with both powers: {FEWEST_POINTS} are needed")

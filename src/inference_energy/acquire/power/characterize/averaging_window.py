@@ -1,11 +1,11 @@
-"""The averaging window of a reading, from its response to a load that is switched at known times.
+"""Fit the averaging window of a reading to its response to a load that is switched at known times.
 
     reading(t) = rest + drift t + (step + growth t) * L(t),    L(t) = share of load in [t - d - w, t - d]
 
-a boxcar of width w that shows its result with a delay d. The other four are linear and take up that a card warms. The
-sum of squares is first looked at on a grid of w and d, for it has many minima, then minimised by
-scipy.optimize.least_squares from the best places. The standard errors are those of the jackknife that leaves out one
-stretch of time after the other (Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 11), since
+a boxcar of width w that shows its result with a delay d. The other four parameters are linear; drift and growth account
+for the warming of the card. The sum of squares has many minima, so it is first evaluated on a grid of w and d, then
+minimized by scipy.optimize.least_squares from the best grid points. The standard errors come from a jackknife over
+consecutive stretches of time (Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 11), since
 neighbouring residuals are not independent. Source of the method: Yang, Adamek, Armour, "Part-time power measurements",
 SC 2024, who fit a boxcar to square waves likewise.
 """
@@ -37,8 +37,8 @@ class WindowFit:
         window_s, delay_s: w and d; `u_window_s`, `u_delay_s`: their standard errors.
         linear: rest (W), drift (W/s), step (W), growth (W/s).
         misfit_w: root mean square of the residuals.
-        between: readings that show neither rest nor full load, which alone tell of w.
-        readings: how many were fitted.
+        between: number of readings between rest and full load, which alone determine w.
+        readings: number of readings that were fitted.
     """
 
     window_s: float
@@ -52,21 +52,21 @@ class WindowFit:
 
     @property
     def step_w(self) -> float:
-        """What the load adds."""
+        """Return the power that the load adds [W]."""
         return self.linear[2]
 
     @property
     def coverage_factor(self) -> float:
-        """Of a 95 % interval."""
+        """Return the coverage factor of a 95 % interval."""
         return float(student.ppf(0.975, GROUPS - 1))
 
     def model_w(self, times_s: Floats, wave: Wave) -> Floats:
-        """What the fit says the reading is at each time."""
+        """Return the fitted reading at each time."""
         share = wave.share(times_s, self.window_s, self.delay_s)
         return np.asarray(_columns(times_s, share) @ np.array(self.linear), dtype=np.float64)
 
     def why_no_response(self) -> str | None:
-        """Why nothing of the fit can be trusted; None where it can."""
+        """Return why nothing of the fit can be trusted; None if it can."""
         if self.step_w < LEAST_STEP_MISFITS * self.misfit_w:
             return "the load makes no clear step in this reading"
         if self.misfit_w > MOST_MISFIT * self.step_w:
@@ -74,7 +74,7 @@ class WindowFit:
         return None
 
     def why_no_window(self) -> str | None:
-        """Why window and delay cannot be trusted; None where they can."""
+        """Return why window and delay cannot be trusted; None if they can."""
         if (why := self.why_no_response()) is not None:
             return why
         if self.between < FEWEST_BETWEEN:
@@ -90,7 +90,7 @@ def fit_window(times_s: Floats, power_w: Floats, wave: Wave) -> WindowFit | None
     """Fit the boxcar to readings.
 
     Args:
-        times_s: when each reading came, from an origin near the first, shape (n,).
+        times_s: time of each reading, from an origin near the first, shape (n,).
         power_w: the readings, shape (n,).
         wave: the load, from the same origin.
 
@@ -99,7 +99,9 @@ def fit_window(times_s: Floats, power_w: Floats, wave: Wave) -> WindowFit | None
     """
     if len(times_s) < FEWEST_READINGS or len(wave.edge_s) < 2:
         return None
-    best = min((_refined(times_s, power_w, wave, start) for start in _places(times_s, power_w, wave)), key=_cost)
+    best = min(
+        (_refined(times_s, power_w, wave, start) for start in _starting_points(times_s, power_w, wave)), key=_cost
+    )
     linear = tuple(float(number) for number in best.x[2:])
     assert len(linear) == 4
     residuals = best.fun
@@ -130,20 +132,20 @@ def _columns(times_s: Floats, share: Floats) -> Floats:
     return np.column_stack((np.ones_like(times_s), times_s, share, times_s * share))
 
 
-def _places(times_s: Floats, power_w: Floats, wave: Wave) -> list[Floats]:
-    """The best places of the grid, with their linear part."""
-    found = []
+def _starting_points(times_s: Floats, power_w: Floats, wave: Wave) -> list[Floats]:
+    """Return the best points of the grid, with their linear parameters."""
+    grid = []
     for window_s in np.geomspace(2 * SHORTEST_S, 0.95 * LONGEST_S, 40):
         for delay_s in np.linspace(EARLIEST_S / 2, 0.4, 40):
             columns = _columns(times_s, wave.share(times_s, window_s, delay_s))
             linear, *_ = np.linalg.lstsq(columns, power_w, rcond=None)
-            found.append((float(np.sum((power_w - columns @ linear) ** 2)), window_s, delay_s, linear))
-    found.sort(key=lambda place: place[0])
-    return [np.array([window_s, delay_s, *linear]) for _, window_s, delay_s, linear in found[:_STARTS]]
+            grid.append((float(np.sum((power_w - columns @ linear) ** 2)), window_s, delay_s, linear))
+    grid.sort(key=lambda point: point[0])
+    return [np.array([window_s, delay_s, *linear]) for _, window_s, delay_s, linear in grid[:_STARTS]]
 
 
 def _refined(times_s: Floats, power_w: Floats, wave: Wave, start: Floats) -> "_Result":
-    """The minimum near a place."""
+    """Return the minimum near a starting point."""
 
     def residuals(x: Floats) -> Floats:
         return _columns(times_s, wave.share(times_s, x[0], x[1])) @ x[2:] - power_w

@@ -18,8 +18,8 @@ from inference_energy.acquire.power.base import (
 )
 from inference_energy.acquire.power.sources import dcgm_feeds as feeds
 from inference_energy.acquire.power.sources import sanity
-from inference_energy.acquire.power.sources.dcgm_feeds import GpuValues, Look
-from inference_energy.acquire.power.sources.http import unchecked
+from inference_energy.acquire.power.sources.dcgm_feeds import GpuValues, Snapshot
+from inference_energy.acquire.power.sources.http import unverified_warning
 from inference_energy.acquire.power.sources.meter import MeterSource
 from inference_energy.acquire.power.sources.sanity import AVERAGE_S, averaging
 from inference_energy.config.power import DcgmSettings
@@ -66,14 +66,14 @@ class DcgmSource(MeterSource[DcgmSettings]):
         """Read the feed once, and name the GPUs."""
         feed = self._feed()
         try:
-            gpus = self._select(feed.look())
+            gpus = self._select(feed.snapshot())
         finally:
             feed.close()
         without = sum(feeds.ENERGY not in values.fields for values in gpus.values())
         reason = f"{len(gpus)} NVIDIA GPU(s)"
         if without:
             reason += f", {without} without an energy counter: add {feeds.ENERGY} to the exporter's list of fields"
-        reason += unchecked(self.settings.url, self.settings.verify, f"{KEY}.verify")
+        reason += unverified_warning(self.settings.url, self.settings.verify, f"{KEY}.verify")
         return reason, list(gpus)
 
     def channels(self) -> list[SensorChannel]:
@@ -81,7 +81,7 @@ class DcgmSource(MeterSource[DcgmSettings]):
         settings, feed = self.settings, self._feed()
         self._connections.append(feed)
         try:
-            gpus = self._select(feed.look())
+            gpus = self._select(feed.snapshot())
         except SourceError:
             self.close()
             raise
@@ -111,9 +111,9 @@ class DcgmSource(MeterSource[DcgmSettings]):
         uuids = [str(gpu) for gpu in self._gpus or []]
         return kind(settings, self.login(), () if any(uuid.isdigit() for uuid in uuids) else uuids)
 
-    def _select(self, look: Look) -> dict[str, GpuValues]:
+    def _select(self, snapshot: Snapshot) -> dict[str, GpuValues]:
         """Return the selected GPUs, each once."""
-        shown = {uuid: values for uuid, values in sorted(look.gpus.items()) if _has_power(values)}
+        shown = {uuid: values for uuid, values in sorted(snapshot.gpus.items()) if _has_power(values)}
         if not shown:
             raise SourceError(
                 f"no GPU with {feeds.POWER} there"
@@ -162,23 +162,23 @@ class _GpuChannel(SensorChannel):
         return fresh[0]
 
     def read_many(self) -> list[PowerSample]:
-        """The newest update, or none where it was given before."""
-        look = self._feed.look()
-        values = look.gpus.get(self.device)
+        """Return the newest update, or nothing if it was returned before."""
+        snapshot = self._feed.snapshot()
+        values = snapshot.gpus.get(self.device)
         if values is None:
             raise SourceError(f"{self.device} is no longer shown: the exporter or the GPU is gone, or not scraped")
-        at_ns = look.timestamp_ns if values.sample_ns is None else values.sample_ns
+        at_ns = snapshot.timestamp_ns if values.sample_ns is None else values.sample_ns
         fields = dict(values.fields)
         held = self._seen is not None and self._seen[0] == fields
         if not held or self._seen is None:
             self._seen = (fields, at_ns)
-        age_ns = look.timestamp_ns - self._seen[1]
+        age_ns = snapshot.timestamp_ns - self._seen[1]
         if age_ns > self._stale_ns:
             raise SourceError(
                 f"the values of {self.device} are {age_ns / 1e9:.1f} s old: start the exporter with --collect-interval "
                 f"{int((self.period_s or 1) * 1000)} (and scrape it as often), or write a longer {KEY}.period_s"
             )
-        return [] if held else [self._reading(values, at_ns, look.latency_us)]
+        return [] if held else [self._reading(values, at_ns, snapshot.latency_us)]
 
     @abstractmethod
     def _reading(self, values: GpuValues, at_ns: int, latency_us: float) -> PowerSample:

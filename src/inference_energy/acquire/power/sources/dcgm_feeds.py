@@ -1,4 +1,4 @@
-"""Where DCGM's values come from: the exporter's page, or a Prometheus server that scrapes it.
+"""The two feeds of DCGM's values: the exporter's page, or a Prometheus server that scrapes it.
 
 Field names and units: NVIDIA DCGM documentation, "Field Identifiers" and "DCGM Exporter Metrics". Power in W, energy in
 mJ, clocks in MHz, memory in MiB, utilisation in percent. A field without a value is "blank", a number near the type's
@@ -45,7 +45,7 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class GpuValues:
-    """What one look says about one GPU: its fields, and where there are any the sample's own times."""
+    """The fields of one GPU in a snapshot, and the time of the sample itself, if the feed gives it."""
 
     labels: Mapping[str, str]
     fields: Mapping[str, float]
@@ -54,8 +54,8 @@ class GpuValues:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """All GPUs by UUID at one moment of the monotonic clock, and the time the look took."""
+class Snapshot:
+    """All GPUs by UUID at one moment of the monotonic clock, and the time that reading them took."""
 
     gpus: Mapping[str, GpuValues]
     timestamp_ns: int
@@ -63,12 +63,12 @@ class Look:
 
 
 class Feed(ABC):
-    """One look serves the channels of all GPUs: who comes within half a period of the last gets the same.
+    """Snapshots for the channels of all GPUs: calls within half a period of the last one share its snapshot.
 
     Args:
         settings: the address and labels.
-        login: how to be let in; None where nothing is asked.
-        uuids: beginnings of the UUIDs that are needed; empty for all.
+        login: the credentials; None if the feed needs none.
+        uuids: the UUIDs that are needed, or their first characters; empty for all.
     """
 
     def __init__(self, settings: DcgmSettings, login: Credentials | None, uuids: Sequence[str] = ()) -> None:
@@ -84,14 +84,14 @@ class Feed(ABC):
         base = f"{parts.scheme}://{parts.netloc}"
         self._client = HttpClient(base, basic, settings.verify, verify_key="power.dcgm.verify")
         self._lock = threading.Lock()
-        self._last: Look | str = ""
+        self._last: Snapshot | str = ""
         self._last_s: float | None = None
 
-    def look(self) -> Look:
-        """The newest look, or a new one.
+    def snapshot(self) -> Snapshot:
+        """Return the last snapshot if it is recent, else a new one.
 
         Raises:
-            SourceError: there is no answer, or none that can be read.
+            SourceError: there is no answer, or it cannot be read.
         """
         with self._lock:
             if self._last_s is None or time.monotonic() - self._last_s > self._period_s / 2:
@@ -110,20 +110,20 @@ class Feed(ABC):
         self._client.close()
 
     @abstractmethod
-    def _fetch(self) -> Look: ...
+    def _fetch(self) -> Snapshot: ...
 
 
 class ExporterFeed(Feed):
     """The exporter's own page, in Prometheus' text format. It does not say how old its values are."""
 
-    def _fetch(self) -> Look:
+    def _fetch(self) -> Snapshot:
         path = self._path or "/metrics"
         body, timestamp_ns, latency_us = timed(lambda: self._client.get(path, self._headers))
         text = body.decode(errors="replace")
-        where = self._client.where(path)
+        address = self._client.address(path)
         if not text.endswith("\n"):
             # The text format ends with a line feed; without it the last number may lack digits.
-            raise SourceError(f"{where}: the page is empty or cut off")
+            raise SourceError(f"{address}: the page is empty or cut off")
         samples = None
         # Raised outside: the exception would carry the page.
         with suppress(ValueError, KeyError, IndexError):
@@ -133,44 +133,44 @@ class ExporterFeed(Feed):
                 for sample in family.samples
             ]
         if samples is None:
-            raise SourceError(f"{where} is not in Prometheus' text format")
-        return Look(by_gpu(samples, self._labels), timestamp_ns, latency_us)
+            raise SourceError(f"{address} is not in Prometheus' text format")
+        return Snapshot(by_gpu(samples, self._labels), timestamp_ns, latency_us)
 
 
 class PrometheusFeed(Feed):
     """Raw samples by /api/v1/query with a range selector, whose times are those of the scrapes.
 
-    The server's `time()` ties them to this machine's monotonic clock, so that neither wall clock matters; the error is
-    half the time of that request. Source: Prometheus documentation, "HTTP API" and "Querying basics".
+    The server's `time()` relates them to this machine's monotonic clock, so neither wall clock matters; the error is
+    half the duration of that request. Source: Prometheus documentation, "HTTP API" and "Querying basics".
     """
 
-    def _fetch(self) -> Look:
-        server_s, asked_ns, _ = timed(lambda: self._query("time()"))
+    def _fetch(self) -> Snapshot:
+        server_s, server_ns, _ = timed(lambda: self._query("time()"))
         window_ms = int(self._period_s * STALE_PERIODS * 1000)
         selector = f"{{{','.join(self._matchers())}}}[{window_ms}ms]"
         series, timestamp_ns, latency_us = timed(lambda: self._query(selector))
-        where = self._client.where(self._path)
+        address = self._client.address(self._path)
         gpus, epoch_s = None, None
         # Raised outside: the exception would carry the answer.
         with suppress(TypeError, ValueError, KeyError, IndexError, AttributeError):
             epoch_s = float(server_s[1])
-            newest = [(one["metric"], one["values"][-1]) for one in series]
+            newest = [(entry["metric"], entry["values"][-1]) for entry in series]
             samples = [
                 (labels["__name__"], labels, float(value), float(sampled_s)) for labels, (sampled_s, value) in newest
             ]
             gpus = by_gpu(samples, self._labels)
         if gpus is None or epoch_s is None:
-            raise SourceError(f"{where} does not answer as a Prometheus server does")
-        placed = {
+            raise SourceError(f"{address} does not answer as a Prometheus server does")
+        dated = {
             uuid: GpuValues(
                 values.labels,
                 values.fields,
-                asked_ns - round((epoch_s - (values.sample_unix_us or 0) / 1e6) * 1e9),
+                server_ns - round((epoch_s - (values.sample_unix_us or 0) / 1e6) * 1e9),
                 values.sample_unix_us,
             )
             for uuid, values in gpus.items()
         }
-        return Look(placed, timestamp_ns, latency_us)
+        return Snapshot(dated, timestamp_ns, latency_us)
 
     def _matchers(self) -> list[str]:
         matchers = [f'__name__=~"{"|".join(FIELDS)}"']
@@ -189,44 +189,44 @@ class PrometheusFeed(Feed):
         data = answer.get("data")
         result = data.get("result") if isinstance(data, dict) else None
         if answer.get("status") != "success" or not isinstance(result, list):
-            raise SourceError(f"{self._client.where(path)} does not answer as a Prometheus server does")
+            raise SourceError(f"{self._client.address(path)} does not answer as a Prometheus server does")
         return result
 
 
 def by_gpu(
-    samples: Iterable[tuple[str, Mapping[str, str], float, float]], wanted: Mapping[str, str]
+    samples: Iterable[tuple[str, Mapping[str, str], float, float]], required_labels: Mapping[str, str]
 ) -> dict[str, GpuValues]:
-    """Sort samples by the GPU's UUID.
+    """Group samples by the GPU's UUID.
 
-    A GPU's power comes once for each of its MIG slices, or for each pod: the newest sample counts, and of those of one
-    scrape the board's own. Only the fields of a GPU's newest scrape are taken.
+    A GPU's power appears once for each of its MIG slices, or for each pod: the newest sample counts and, within one
+    scrape, the board's own. Only the fields from a GPU's newest scrape are used.
 
     Args:
         samples: (name, labels, value, unix time of the sample in s or 0).
-        wanted: labels that must match.
+        required_labels: labels that must match.
     """
     best: dict[str, dict[str, tuple[tuple[float, bool], float, Mapping[str, str]]]] = {}
     for name, labels, value, sampled_s in samples:
         uuid = labels.get("UUID")
         if name not in FIELDS or not uuid or _is_blank(name, value):
             continue
-        if any(labels.get(label) != text for label, text in wanted.items()):
+        if any(labels.get(label) != text for label, text in required_labels.items()):
             continue
         rank = (sampled_s, not labels.get("GPU_I_ID"))
-        of_gpu = best.setdefault(uuid, {})
-        if name not in of_gpu or rank > of_gpu[name][0]:
-            of_gpu[name] = (rank, value, labels)
+        by_name = best.setdefault(uuid, {})
+        if name not in by_name or rank > by_name[name][0]:
+            by_name[name] = (rank, value, labels)
     gpus: dict[str, GpuValues] = {}
-    for uuid, of_gpu in best.items():
-        newest_s = max(rank[0] for rank, _, _ in of_gpu.values())
-        fields = {name: value for name, (rank, value, _) in of_gpu.items() if rank[0] == newest_s}
-        labels = next(labels for rank, _, labels in of_gpu.values() if rank[0] == newest_s)
+    for uuid, by_name in best.items():
+        newest_s = max(rank[0] for rank, _, _ in by_name.values())
+        fields = {name: value for name, (rank, value, _) in by_name.items() if rank[0] == newest_s}
+        labels = next(labels for rank, _, labels in by_name.values() if rank[0] == newest_s)
         gpus[uuid] = GpuValues(labels, fields, None, round(newest_s * 1e6) or None)
     return gpus
 
 
 def _quoted(text: str) -> str:
-    """As a string of the query language, whose escapes are those of JSON."""
+    """Return the text as a string literal of PromQL, which has the escapes of JSON."""
     return json.dumps(text, ensure_ascii=False)
 
 

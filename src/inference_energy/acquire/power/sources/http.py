@@ -1,7 +1,7 @@
-"""HTTP as metering devices need it: short, bounded requests whose errors carry nothing secret.
+"""HTTP client for metering devices: short, bounded requests whose errors carry nothing secret.
 
-Exceptions of the HTTP library hold the URL and the headers, so they end here: what leaves is a new `SourceError`,
-raised outside the handler, that names the scheme, host and path.
+Exceptions of the HTTP library hold the URL and the headers, so none leaves this module. Callers get a new
+`SourceError`, raised outside the handler, that names the scheme, host and path.
 """
 
 import http.client
@@ -29,7 +29,7 @@ UNREACHABLE = "the device cannot be reached: it is off, refuses the connection, 
 
 
 class StatusError(SourceError):
-    """The device answered with another status than 200."""
+    """The device answered with a status other than 200."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class StatusError(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A whole answer, whatever its status."""
+    """A complete response of any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,14 +46,14 @@ class HttpResponse:
 
 
 class HttpClient:
-    """Requests to one device. Proxies and .netrc are not looked at: meters are on the machine's own network.
+    """Requests to one device. Proxies and .netrc are ignored, since meters are on the machine's own network.
 
     Args:
         base_url: scheme, host and port.
-        auth: how requests prove who asks.
-        verify: check the certificate, against this CA file where it is a path.
-        timeout_s: the longest time of one call, its repetition included.
-        verify_key: the setting to name when the certificate is not trusted; None where there is none.
+        auth: the authentication of the requests.
+        verify: whether to check the certificate; a path is the CA file to check it against.
+        timeout_s: the longest time of one call, including its repetition.
+        verify_key: the setting to name when the certificate is not trusted, if there is one.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class HttpClient:
         self._session.auth = auth
         self._session.headers["Accept-Encoding"] = "identity"
         if verify is False:
-            # The source's state says so; urllib3 would say so again at each read.
+            # The source's state has this warning; urllib3 would repeat it at each read.
             warnings.filterwarnings("ignore", message="Unverified HTTPS request")
 
     def json(self, path: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -81,13 +81,13 @@ class HttpClient:
 
         Raises:
             StatusError: the status is not 200.
-            SourceError: no answer, or one that is no JSON object.
+            SourceError: there is no answer, or it is not a JSON object.
         """
-        return decoded(self.request("GET", path, headers), self.where(path))
+        return json_object(self.request("GET", path, headers), self.address(path))
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
-        """GET a body; raises as `json` does."""
-        return checked(self.request("GET", path, headers), self.where(path)).body
+        """GET a body; raise the same errors as `json`, except for its content."""
+        return require_ok(self.request("GET", path, headers), self.address(path)).body
 
     def request(
         self,
@@ -97,25 +97,25 @@ class HttpClient:
         content: Any = None,
         until_s: float = math.inf,
     ) -> HttpResponse:
-        """Send one request, with `content` as JSON, and read the whole answer, before `until_s` on the monotonic clock.
+        """Send one request, with `content` as JSON, and read the whole response by `until_s` on the monotonic clock.
 
         Raises:
-            SourceError: there was none in time; the message says why.
+            SourceError: no response came in time; the message says why.
         """
         if not path.startswith("/"):
             # A device's own links must not lead the credentials to another host.
-            raise SourceError(f"{self.where('')} gave a link that is not a path")
+            raise SourceError(f"{self.address('')} gave a link that is not a path")
         until_s = min(until_s, time.monotonic() + self._timeout_s)
-        outcome = self._attempt(method, path, headers, content, until_s)
-        if outcome is None:
-            # A connection kept open may have been closed by the device just now: once more, on a new one.
-            outcome = self._attempt(method, path, headers, content, until_s)
-        if isinstance(outcome, HttpResponse):
-            return outcome
-        raise SourceError(f"{self.where(path)}: {outcome or UNREACHABLE}")
+        result = self._attempt(method, path, headers, content, until_s)
+        if result is None:
+            # The device may just have closed a connection that was kept open: try once more, on a new one.
+            result = self._attempt(method, path, headers, content, until_s)
+        if isinstance(result, HttpResponse):
+            return result
+        raise SourceError(f"{self.address(path)}: {result or UNREACHABLE}")
 
-    def where(self, path: str) -> str:
-        """The address without its query, which may hold secrets."""
+    def address(self, path: str) -> str:
+        """Return the URL of a path without its query, which may hold secrets."""
         return self._base_url + path.partition("?")[0]
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class HttpClient:
     def _attempt(
         self, method: str, path: str, headers: Mapping[str, str] | None, content: Any, until_s: float
     ) -> HttpResponse | str | None:
-        """The answer, or why there is none; None where the connection broke or was refused."""
+        """Return the response, or why there is none; None if the connection broke or was refused."""
         left_s = max(0.1, until_s - time.monotonic())
         try:
             with self._session.request(
@@ -139,9 +139,9 @@ class HttpClient:
                 stream=True,
             ) as response:
                 body = bytearray()
-                # read1, because read waits until it has all that was asked for, however slowly that comes.
-                while piece := response.raw.read1(1 << 16, decode_content=True):
-                    body += piece
+                # read1, because read waits for the full size, however slowly the bytes come.
+                while chunk := response.raw.read1(1 << 16, decode_content=True):
+                    body += chunk
                     if time.monotonic() > until_s:
                         return f"no whole answer within {self._timeout_s:g} s"
                     if len(body) > LONGEST_ANSWER_BYTES:
@@ -164,40 +164,40 @@ class HttpClient:
             return "the answer is cut off or is no HTTP"
         except OSError:
             return f"the CA file {self._verify} cannot be read" if isinstance(self._verify, str) else None
-        except Exception as error:  # such as the KeyError that requests raises at half a digest challenge
+        except Exception as error:  # such as the KeyError of requests at an incomplete digest challenge
             return f"the answer cannot be understood ({type(error).__name__})"
 
 
-def checked(answer: HttpResponse, where: str) -> HttpResponse:
-    """The answer, if its status is 200.
+def require_ok(response: HttpResponse, address: str) -> HttpResponse:
+    """Return the response if its status is 200.
 
     Raises:
-        StatusError: it is not.
+        StatusError: the status is another.
     """
-    if answer.status != 200:
-        raise StatusError(f"{where}: {status_text(answer.status)}", answer.status)
-    return answer
+    if response.status != 200:
+        raise StatusError(f"{address}: {status_text(response.status)}", response.status)
+    return response
 
 
-def decoded(answer: HttpResponse, where: str) -> dict[str, Any]:
-    """The JSON object of an answer.
+def json_object(response: HttpResponse, address: str) -> dict[str, Any]:
+    """Return the JSON object that a response holds.
 
     Raises:
         StatusError: the status is not 200.
-        SourceError: the answer is no JSON object.
+        SourceError: the body is not a JSON object.
     """
     document = None
-    checked(answer, where)
+    require_ok(response, address)
     # Raised outside: the exception would carry the body.
     with suppress(ValueError, RecursionError):
-        document = json.loads(answer.body)
+        document = json.loads(response.body)
     if not isinstance(document, dict):
-        raise SourceError(f"{where} does not answer with a JSON object")
+        raise SourceError(f"{address} does not answer with a JSON object")
     return document
 
 
 def status_text(status: int) -> str:
-    """What a status means for the user."""
+    """Return a sentence that explains a status to the user."""
     if status in (401, 403):
         return f"the device refuses the credentials, or asks for some (HTTP {status})"
     if 300 <= status < 400:
@@ -205,14 +205,14 @@ def status_text(status: int) -> str:
     return f"the device answers with HTTP {status}"
 
 
-def unchecked(url: str, verify: bool | str, key: str) -> str:
-    """The end of a sentence that warns where a certificate is not checked; empty where it is, or there is none."""
+def unverified_warning(url: str, verify: bool | str, key: str) -> str:
+    """Return the end of a sentence that warns of an unchecked certificate; empty if it is checked, or without TLS."""
     if verify is not False or not url.startswith("https://"):
         return ""
     return f"; the device's certificate is not checked: set {key} to its CA file"
 
 
 def host(url: str) -> str:
-    """Host and port of a URL."""
+    """Return host and port of a URL."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)

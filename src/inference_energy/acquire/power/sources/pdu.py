@@ -1,6 +1,6 @@
-"""The whole machine's power from its outlets on a power distribution unit (PDU), by SNMP v2c or v3.
+"""Source `pdu`: the whole machine's power from its outlets on a power distribution unit (PDU), by SNMP v2c or v3.
 
-Which object holds an outlet's power, and in which unit, stands in the vendor's MIB: the settings give OID and scale.
+The vendor's MIB defines which object holds an outlet's power, and its unit: the settings give OID and scale.
 Source: RFC 3416 (GET), RFC 3414 and RFC 3826 (users and encryption of version 3); library: pysnmp.
 """
 
@@ -22,7 +22,7 @@ TIMEOUT_S = 1.0
 RETRIES = 1
 LONGEST_S = 4.0
 STILL_LIMIT_S = 3600.0
-"""Many PDUs tell power in steps of 10 W, within which a steady machine stays for long."""
+"""Many PDUs report power in steps of 10 W, so that of a steady machine can stay the same for long."""
 
 AUTHENTICATION = {
     "md5": "USM_AUTH_HMAC96_MD5",
@@ -52,10 +52,10 @@ _REFUSED = {
 
 
 class PduSource(MeterSource[PduSettings]):
-    """The outlets that the machine hangs on, which are added up.
+    """The sum of the outlets that feed the machine.
 
     Args:
-        settings: which PDU; None where none is set up.
+        settings: the PDU; None if none is configured.
     """
 
     name = "pdu"
@@ -76,7 +76,7 @@ class PduSource(MeterSource[PduSettings]):
         return reason, [channel.device for channel in channels]
 
     def channels(self) -> list[SensorChannel]:
-        """One channel an outlet, each with an SNMP engine of its own: it lives in the channel's thread."""
+        """Return one channel per outlet, each with a separate SNMP engine, which runs in the channel's thread."""
         channels: list[SensorChannel] = []
         for channel in self._outlets():
             self._connections.append(channel.agent)
@@ -90,10 +90,14 @@ class PduSource(MeterSource[PduSettings]):
                 raise SourceError(f"{KEY}.oids holds {oid!r}: write numbers and dots, such as 1.3.6.1.4.1.318.1.1.26.1")
         login = self.login()
         for oid in dict.fromkeys(oid.lstrip(".") for oid in settings.oids):
-            yield _OutletChannel(_Agent(settings, self._proof(settings, login)), oid, settings)
+            yield _OutletChannel(_Agent(settings, self._credentials(settings, login)), oid, settings)
 
-    def _proof(self, settings: PduSettings, login: Credentials | None) -> Any:
-        """What SNMP shows to be let in."""
+    def _credentials(self, settings: PduSettings, login: Credentials | None) -> Any:
+        """Return the community or the user that authenticates the requests.
+
+        Raises:
+            SourceError: a credential is missing or cannot be used.
+        """
         snmp = _library()
         if settings.version == "2c":
             community = plain(login.community) if login else None
@@ -108,7 +112,7 @@ class PduSource(MeterSource[PduSettings]):
             raise SourceError(f"{KEY} has a privacy password but no password: SNMP has no encryption without one")
         for field, value in (("password", password), ("privacy_password", privacy_password)):
             if value is not None and len(value) < 8:
-                # RFC 3414, 11.2; pysnmp takes shorter ones, devices do not.
+                # RFC 3414, 11.2; pysnmp accepts shorter ones, devices do not.
                 raise SourceError(f"{variable(settings.credentials, field)} is shorter than SNMP v3's 8 characters")
         keys: dict[str, Any] = {}
         if password:
@@ -122,48 +126,48 @@ class PduSource(MeterSource[PduSettings]):
 
 
 class _Agent:
-    """One SNMP engine with its event loop, made anew after a failure; used by one thread at a time."""
+    """One SNMP engine with its event loop, recreated after a failure; used by one thread at a time."""
 
-    def __init__(self, settings: PduSettings, proof: Any) -> None:
-        self.where = f"{settings.host}:{settings.port}"
+    def __init__(self, settings: PduSettings, credentials: Any) -> None:
+        self.address = f"{settings.host}:{settings.port}"
         self._settings = settings
-        self._proof = proof
+        self._credentials = credentials
         self._runner: asyncio.Runner | None = None
         self._engine: Any = None
         self._target: Any = None
 
     def get(self, oid: str) -> Any:
-        """The object's value.
+        """Return the value of an object.
 
         Raises:
-            SourceError: there is none.
+            SourceError: the device gives no value.
         """
         if self._runner is None:
             self._runner = asyncio.Runner()
-        # Its text is made here, but raised outside: pysnmp's exceptions may hold keys.
-        trouble, value = "", None
+        # The error is worded here, but raised outside the handler: pysnmp's exceptions may hold keys.
+        problem, value = "", None
         try:
-            trouble, value = self._runner.run(asyncio.wait_for(self._get(oid), LONGEST_S))
+            problem, value = self._runner.run(asyncio.wait_for(self._get(oid), LONGEST_S))
         except TimeoutError:
-            trouble = self._silent()
+            problem = self._silent()
         except Exception as error:  # pysnmp raises several unrelated kinds
-            trouble = f"SNMP fails with {type(error).__name__}: check {KEY}.host and the credentials"
-        if trouble:
+            problem = f"SNMP fails with {type(error).__name__}: check {KEY}.host and the credentials"
+        if problem:
             self.close()
-            raise SourceError(f"PDU {self.where}: {trouble}")
+            raise SourceError(f"PDU {self.address}: {problem}")
         return value
 
     async def _get(self, oid: str) -> tuple[str, Any]:
-        """What went wrong, or nothing and the value."""
+        """Return the problem, empty if there is none, and the value."""
         snmp = _library()
         if self._engine is None:
             self._engine = snmp.SnmpEngine()
             transport = snmp.Udp6TransportTarget if ":" in self._settings.host else snmp.UdpTransportTarget
             address = (self._settings.host, self._settings.port)
             self._target = await transport.create(address, timeout=TIMEOUT_S, retries=RETRIES)
-        asked = snmp.ObjectType(snmp.ObjectIdentity(oid))
+        variable_binding = snmp.ObjectType(snmp.ObjectIdentity(oid))
         failure, status, _, answer = await snmp.get_cmd(
-            self._engine, self._proof, self._target, snmp.ContextData(), asked, lookupMib=False
+            self._engine, self._credentials, self._target, snmp.ContextData(), variable_binding, lookupMib=False
         )
         if failure is not None and failure:
             kind = type(failure).__name__
@@ -173,6 +177,7 @@ class _Agent:
         return "", answer[0][1]
 
     def _silent(self) -> str:
+        """Return the likely reasons for a missing answer."""
         wrong = "the community is wrong" if self._settings.version == "2c" else "the user is wrong"
         return f"no answer: it is off or elsewhere, SNMP v{self._settings.version} is not enabled on it, or {wrong}"
 
@@ -191,7 +196,7 @@ async def _close(engine: Any) -> None:
 
 
 class _OutletChannel(SensorChannel):
-    """Power of one outlet."""
+    """The power of one outlet."""
 
     def __init__(self, agent: _Agent, oid: str, settings: PduSettings) -> None:
         super().__init__("pdu", f"{settings.host}/{oid}", "node", "metered", settings.period_s)
@@ -202,16 +207,16 @@ class _OutletChannel(SensorChannel):
 
     def read(self) -> PowerSample:
         value, timestamp_ns, latency_us = timed(lambda: self.agent.get(self._oid))
-        what = f"PDU {self.agent.where}, object {self._oid},"
+        what = f"PDU {self.agent.address}, object {self._oid},"
         raw = _number(value, what)
         return PowerSample(timestamp_ns, latency_us, power_instant_w=sanity.power_w(raw * self._scale_w, what))
 
 
 def _number(value: Any, what: str) -> float:
-    """An SNMP integer, or a text such as "412.5", which some devices send.
+    """Return an SNMP integer, or a text such as "412.5", which some devices send, as a number.
 
     Raises:
-        SourceError: the object is missing or is something else.
+        SourceError: the object is missing or is not a number.
     """
     from pysnmp.proto import rfc1902, rfc1905
 

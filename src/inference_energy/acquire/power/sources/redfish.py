@@ -24,7 +24,7 @@ from requests.auth import HTTPBasicAuth
 from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError, timed
 from inference_energy.acquire.power.credentials import Credentials, plain, variable
 from inference_energy.acquire.power.sources import sanity
-from inference_energy.acquire.power.sources.http import HttpClient, HttpResponse, StatusError, decoded, status_text
+from inference_energy.acquire.power.sources.http import HttpClient, HttpResponse, StatusError, json_object, status_text
 from inference_energy.acquire.power.sources.meter import MeterSource
 from inference_energy.config.power import RedfishSettings
 
@@ -84,7 +84,7 @@ class Bmc:
         self.unreachable = True
         answer = self._get(path)
         self.unreachable = answer.status in (401, 403)
-        return decoded(answer, self._client.where(path))
+        return json_object(answer, self._client.address(path))
 
     def hurry(self, seconds: float) -> None:
         """Limit the total time of all following requests, until the next call."""
@@ -98,7 +98,7 @@ class Bmc:
 
     def _get(self, path: str) -> HttpResponse:
         if self._refusal.holds():
-            raise SourceError(f"{self._client.where(path)}: {status_text(401)}; asked again after {REFUSED_S:g} s")
+            raise SourceError(f"{self._client.address(path)}: {status_text(401)}; asked again after {REFUSED_S:g} s")
         answer = self._send(path)
         if answer.status == 401 and self._log_in():
             answer = self._send(path)

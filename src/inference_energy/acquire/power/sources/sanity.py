@@ -2,7 +2,7 @@
 
 Averaging time: "On Ampere (except GA100) or newer GPUs, the API returns power averaged over 1 sec interval. On GA100
 and older architectures, instantaneous power is returned." (NVML API reference, nvmlDeviceGetPowerUsage.) nvidia-smi's
-`power.draw` and DCGM_FI_DEV_POWER_USAGE are made of that call, so the same holds for them. POWER_AVERAGE, field 185, is
+`power.draw` and DCGM_FI_DEV_POWER_USAGE use that call, so the same holds for them. POWER_AVERAGE, field 185, is
 documented for newer GPUs only.
 """
 
@@ -16,25 +16,25 @@ from inference_energy.contracts.power import AVERAGING_WINDOW_S
 HIGHEST_POWER_W = 1e6
 STUCK_AFTER_J = 36_000.0
 STUCK_AFTER_S = 150.0
-"""A plug's counter has steps of up to 3600 J and may be updated once a minute: after ten steps' worth it is stuck."""
+"""A plug's counter has steps of up to 3600 J and may be updated once a minute: it is stuck if ten steps are due."""
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number as float, anything else as None; True and "12" are no numbers."""
+    """Return a finite number as float, anything else as None, also True and "12"."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def power_w(value: Any, what: str) -> float:
-    """Return a plausible power in W of a machine or GPU that is switched on.
+    """Return the power in W of a machine or GPU that is switched on, if it is plausible.
 
     Args:
         value: the device's reading in W.
         what: name of the reading, for messages.
 
     Raises:
-        SourceError: the reading is no number, or is zero, negative or beyond any machine.
+        SourceError: the reading is not a number, or is zero, negative or higher than any machine draws.
     """
     watts = number(value)
     if watts is None:
@@ -51,35 +51,35 @@ def power_w(value: Any, what: str) -> float:
 class GrowingCounter:
     """Passes a device's energy counter through until it decreases.
 
-    After a decrease the energy in between is unknown, so the counter is given up; the power is still good. The object
-    belongs to the source, not to the channel: a channel that is reopened within one log must not begin again.
+    After a decrease the energy in between is unknown, so the counter is no longer used; the power remains valid. The
+    object belongs to the source, not to the channel, because a channel reopened within one log must not start over.
 
     Args:
         what: name of the counter, for messages.
-        watched: whether a counter that stands still while power flows is an error.
+        watched: whether a counter that does not grow while power flows is an error.
     """
 
     def __init__(self, what: str, watched: bool = False) -> None:
         self._what = what
         self._watched = watched
         self._last_j: float | None = None
-        self._given_up = False
+        self._was_reset = False
         self._last_ns = 0
         self._moved_ns = 0
         self._expected_j = 0.0
 
     def add(self, energy_j: float | None, power_w: float, timestamp_ns: int) -> float | None:
-        """Check the next value in J against the power in W at the same time; return it, or None where there is none.
+        """Check the next value in J against the power in W at the same time; return it, or None if it is unknown.
 
         Raises:
-            SourceError: the counter went back, or stands still although power flows.
+            SourceError: the counter went back, or does not grow although power flows.
         """
-        if energy_j is None or self._given_up:
+        if energy_j is None or self._was_reset:
             return None
         last_j, self._last_j = self._last_j, energy_j
         last_ns, self._last_ns = self._last_ns, timestamp_ns
         if last_j is not None and energy_j < last_j:
-            self._given_up = True
+            self._was_reset = True
             raise SourceError(
                 f"{self._what} went back from {last_j:.0f} to {energy_j:.0f} J: it was reset, and only power is logged "
                 "from here on"

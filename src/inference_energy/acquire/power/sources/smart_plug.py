@@ -1,4 +1,4 @@
-"""The whole machine's power from a plug with a meter.
+"""Source `smart-plug`: the whole machine's power from a plug with a meter.
 
 Shelly, Gen2 and newer: `Switch.GetStatus` or `PM1.GetStatus` over HTTP, with `apower` in W and `aenergy.total` in Wh;
 digest authentication with SHA-256 (Shelly Technical Documentation, "Switch", "PM1" and "Authentication").
@@ -16,21 +16,21 @@ from requests.auth import AuthBase, HTTPBasicAuth, HTTPDigestAuth
 from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError, timed
 from inference_energy.acquire.power.credentials import Credentials, plain, variable
 from inference_energy.acquire.power.sources import sanity
-from inference_energy.acquire.power.sources.http import HttpClient, StatusError, host, unchecked
+from inference_energy.acquire.power.sources.http import HttpClient, StatusError, host, unverified_warning
 from inference_energy.acquire.power.sources.meter import MeterSource
 from inference_energy.config.power import SmartPlugSettings
 
 KEY = "power.smart_plug"
 DEFAULT_USER = "admin"
 STILL_LIMIT_S = 300.0
-"""Whole watts of a steady machine stay the same for a while; the energy counter beside them does not."""
+"""The power of a steady machine, in whole watts, can stay the same for minutes; the energy counter does not."""
 
 
 class SmartPlugSource(MeterSource[SmartPlugSettings]):
-    """A plug that the whole machine hangs on.
+    """A plug that feeds the whole machine.
 
     Args:
-        settings: which plug; None where none is set up.
+        settings: the plug; None if none is configured.
     """
 
     name = "smart-plug"
@@ -50,17 +50,17 @@ class SmartPlugSource(MeterSource[SmartPlugSettings]):
         finally:
             plug.close()
         reason = f"{plug.what}, now at {watts:g} W"
-        reason += unchecked(self.settings.address, self.settings.verify, f"{KEY}.verify")
+        reason += unverified_warning(self.settings.address, self.settings.verify, f"{KEY}.verify")
         return reason, [plug.device]
 
     def channels(self) -> list[SensorChannel]:
-        """One channel, with power and the plug's energy counter."""
+        """Return one channel, with power and the plug's energy counter."""
         plug = self._open()
         self._connections.append(plug)
         return [_PlugChannel(plug, self.settings.period_s, self._counter)]
 
     def describe(self) -> dict[str, Any]:
-        """Adds the kind of plug."""
+        """Add the kind of plug."""
         return {**super().describe(), "kind": self._settings.kind if self._settings else None}
 
     def _open(self) -> "_Plug":
@@ -81,10 +81,10 @@ class _Plug(ABC):
 
     @abstractmethod
     def read(self) -> tuple[float, float | None]:
-        """Power in W, and the energy counter in J where there is one.
+        """Return the power in W, and the energy counter in J if the plug has one.
 
         Raises:
-            SourceError: the plug does not say.
+            SourceError: the plug gives no power.
         """
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class _Shelly(_Plug):
             try:
                 status = self._client.json(f"/rpc/{component}.GetStatus?id={self._channel}")
             except StatusError as error:
-                # 404: no such component; 400 or 500: it has none of this number.
+                # 404: no such component; 400 or 500: no such channel of this component.
                 if error.status not in (400, 404, 500):
                     raise
                 missing = error.status
@@ -135,12 +135,12 @@ class _Shelly(_Plug):
 
 
 class _Tasmota(_Plug):
-    """A device with Tasmota's firmware; of several meters the one of the channel."""
+    """A device with Tasmota's firmware; the channel selects one of several meters."""
 
     def __init__(self, settings: SmartPlugSettings, login: Credentials | None) -> None:
         self._user = (plain(login.username) if login else None) or DEFAULT_USER
         self._password = plain(login.password) if login else None
-        # As bytes, which HTTPBasicAuth takes over unchanged: names and passwords are not always Latin-1.
+        # As bytes, which HTTPBasicAuth leaves unchanged: names and passwords are not always Latin-1.
         auth = HTTPBasicAuth(self._user.encode(), self._password.encode()) if self._password else None
         super().__init__(_client(settings, auth), settings.address, settings.channel, "Tasmota plug")
         self._command = "Status%208"
@@ -154,15 +154,15 @@ class _Tasmota(_Plug):
         if isinstance(total, list):
             total = self._pick(total)
         elif isinstance(powers, list):
-            total = None  # of all its meters together
+            total = None  # the sum over all its meters
         total_kwh = sanity.number(total)
         return watts, None if total_kwh is None else total_kwh * 3.6e6
 
     def _pick(self, values: Any) -> Any:
-        listed = values if isinstance(values, list) else [values]
-        if self._channel >= len(listed):
-            raise SourceError(f"{self.what} has {len(listed)} meter(s): write a smaller {KEY}.channel, from 0 on")
-        return listed[self._channel]
+        meters = values if isinstance(values, list) else [values]
+        if self._channel >= len(meters):
+            raise SourceError(f"{self.what} has {len(meters)} meter(s): write a smaller {KEY}.channel, from 0 on")
+        return meters[self._channel]
 
     def _energy(self) -> dict[str, Any]:
         for command in dict.fromkeys([self._command, "Status%208", "Status%2010"]):
@@ -175,10 +175,10 @@ class _Tasmota(_Plug):
         raise SourceError(f"{self.what} has no power meter: Status 8 and Status 10 give no ENERGY")
 
     def _ask(self, command: str) -> dict[str, Any]:
-        """Send a command; old firmware takes name and password only in the query, and says so."""
+        """Send a command; old firmware accepts name and password only in the query."""
         answer = self._send(command)
         if answer is None and self._password and not self._in_query:
-            # urllib3 writes paths with their query at level DEBUG.
+            # At level DEBUG urllib3 logs paths with their query.
             logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
             self._in_query = True
             answer = self._send(command)
@@ -188,7 +188,7 @@ class _Tasmota(_Plug):
         return answer
 
     def _send(self, command: str) -> dict[str, Any] | None:
-        """The answer; None where it asks for a name and password."""
+        """Return the answer; None if the device asks for a name and password."""
         login = f"user={quote(self._user, safe='')}&password={quote(self._password or '', safe='')}&"
         try:
             answer = self._client.json(f"/cm?{login if self._in_query else ''}cmnd={command}")
@@ -200,7 +200,7 @@ class _Tasmota(_Plug):
 
 
 class _PlugChannel(SensorChannel):
-    """Power now, and the energy since the plug's counter was last reset."""
+    """The present power, and the energy since the plug's counter was last reset."""
 
     def __init__(self, plug: _Plug, period_s: float, counter: sanity.GrowingCounter) -> None:
         super().__init__("smart-plug", plug.device, "node", "metered", period_s)
