@@ -12,7 +12,7 @@ from tests.plan.plan_factory import cell, plan
 
 from inference_energy.config.load.arrivals import TraceArrival
 from inference_energy.errors import InputError
-from inference_energy.plan.arrivals.traces import Rows, replayed
+from inference_energy.plan.arrivals.traces import Rows, cut_to_cell
 
 AZURE_2023 = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
@@ -108,9 +108,9 @@ def test_scaling_multiplies_every_gap(gaps_s: list[float], scale: float, start_s
     inside = [at_s for at_s in expected if 0 <= at_s < duration_s]
     if not inside:
         with pytest.raises(InputError, match="no request"):
-            replayed(Rows(times_s, ones, ones), arrival, duration_s, "windows.w.arrival")
+            cut_to_cell(Rows(times_s, ones, ones), arrival, duration_s, "windows.w.arrival")
         return
-    offsets = replayed(Rows(times_s, ones, ones), arrival, duration_s, "windows.w.arrival").offsets_ns
+    offsets = cut_to_cell(Rows(times_s, ones, ones), arrival, duration_s, "windows.w.arrival").offsets_ns
     assert offsets / 1e9 == pytest.approx(inside, abs=2e-9 * max(1, scale))
     assert offsets.max() < duration_s * 1e9
 

@@ -30,7 +30,7 @@ from inference_energy.plan.tables import read_columns
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """A generator of its own for each chain of names under a root seed.
+    """Return the generator of a chain of names under a root seed.
 
     The names enter through SHA-256, so two chains share a stream only if they are equal.
     """
@@ -40,22 +40,22 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 
 def seed_words(seed: int, *names: str) -> tuple[int, int]:
-    """Two 64-bit words of a chain of names, for draws that are a hash of their place."""
+    """Return two 64-bit words of a chain of names, for draws that are a hash of their position."""
     drawn = generator(seed, *names).integers(0, 1 << 64, 2, dtype=np.uint64)
     return int(drawn[0]), int(drawn[1])
 
 
 def lengths(config: Length, count: int, random: np.random.Generator, key: str) -> NDArray[np.int64]:
-    """Lengths in tokens, at least 1; normal and lognormal ones are rounded, then clipped to their bounds.
+    """Draw lengths in tokens, at least 1; normal and lognormal ones are rounded, then clipped to their bounds.
 
     Args:
         config: the distribution.
-        count: how many.
-        random: where the draws come from.
-        key: where the distribution stands in the configuration.
+        count: number of draws.
+        random: generator of the draws.
+        key: configuration key of the distribution.
 
     Raises:
-        InputError: the file of an empirical distribution cannot be read or holds something else.
+        InputError: the file of an empirical distribution cannot be read or is not a list of lengths.
     """
     match config:
         case FixedLength():
@@ -63,8 +63,8 @@ def lengths(config: Length, count: int, random: np.random.Generator, key: str) -
         case UniformLength():
             return random.integers(config.minimum, config.maximum, count, endpoint=True)
         case EmpiricalLength():
-            seen = _observed(config, key)
-            return seen[random.integers(0, len(seen), count)]
+            observed = _observed(config, key)
+            return observed[random.integers(0, len(observed), count)]
         case NormalLength():
             drawn = random.normal(config.mean, config.std, count)
         case LognormalLength():
@@ -72,17 +72,8 @@ def lengths(config: Length, count: int, random: np.random.Generator, key: str) -
     return np.clip(np.rint(drawn), config.minimum, config.maximum).astype(np.int64)
 
 
-def lognormal(mean: float, std: float, count: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """Draws of given mean and standard deviation.
-
-    Those of the logarithm follow from the moments: sigma^2 = ln(1 + (std/mean)^2), mu = ln(mean) - sigma^2/2.
-    """
-    variance = np.log1p((std / mean) ** 2)
-    return random.lognormal(np.log(mean) - variance / 2.0, np.sqrt(variance), count)
-
-
 def turns(config: Turns, count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Numbers of turns, at least 1."""
+    """Draw numbers of turns, at least 1."""
     match config:
         case FixedTurns():
             return np.full(count, config.turns, dtype=np.int64)
@@ -92,20 +83,43 @@ def turns(config: Turns, count: int, random: np.random.Generator) -> NDArray[np.
             return np.minimum(random.geometric(1.0 / config.mean, count), config.maximum).astype(np.int64)
 
 
+def times_ns(config: Time, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Draw times in ns, at least 0."""
+    match config:
+        case FixedTime():
+            times_s = np.full(count, config.time_s)
+        case ExponentialTime():
+            times_s = random.exponential(config.mean_s, count)
+        case LognormalTime():
+            times_s = lognormal(config.mean_s, config.std_s, count, random)
+        case UniformTime():
+            times_s = random.uniform(config.minimum_s, config.maximum_s, count)
+    return np.rint(times_s * 1e9).astype(np.int64)
+
+
+def lognormal(mean: float, std: float, count: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Draw from the lognormal distribution of this mean and standard deviation.
+
+    The parameters of the logarithm follow from the moments: sigma^2 = ln(1 + (std/mean)^2), mu = ln(mean) - sigma^2/2.
+    """
+    variance = np.log1p((std / mean) ** 2)
+    return random.lognormal(np.log(mean) - variance / 2.0, np.sqrt(variance), count)
+
+
 def _observed(config: EmpiricalLength, key: str) -> NDArray[np.int64]:
     if config.column is None:
-        seen = _lines(config.path, key)
+        observed = _lines(config.path, key)
     else:
         batches = read_columns(config.path, {config.column: pa.int64()}, f"{key}.path")
         columns = [batch.column(0).drop_null().to_numpy(zero_copy_only=False) for batch in batches]
-        seen = np.concatenate(columns) if columns else np.empty(0, np.int64)
-    if not len(seen):
+        observed = np.concatenate(columns) if columns else np.empty(0, np.int64)
+    if not len(observed):
         raise InputError(f"{config.path} holds no length; write one whole number a line", key=f"{key}.path")
-    if seen.min() < 1:
+    if observed.min() < 1:
         raise InputError(
-            f"{config.path} holds the length {int(seen.min())}; lengths are 1 and above", key=f"{key}.path"
+            f"{config.path} holds the length {int(observed.min())}; lengths are 1 and above", key=f"{key}.path"
         )
-    return seen
+    return observed
 
 
 def _lines(path: str, key: str) -> NDArray[np.int64]:
@@ -119,17 +133,3 @@ def _lines(path: str, key: str) -> NDArray[np.int64]:
         raise InputError(
             f"{path}: {error}; write one whole number a line, or name the column of a CSV", key=f"{key}.path"
         ) from error
-
-
-def times_ns(config: Time, count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Times in ns, none negative."""
-    match config:
-        case FixedTime():
-            times_s = np.full(count, config.time_s)
-        case ExponentialTime():
-            times_s = random.exponential(config.mean_s, count)
-        case LognormalTime():
-            times_s = lognormal(config.mean_s, config.std_s, count, random)
-        case UniformTime():
-            times_s = random.uniform(config.minimum_s, config.maximum_s, count)
-    return np.rint(times_s * 1e9).astype(np.int64)

@@ -19,82 +19,152 @@ from inference_energy.config.load.arrivals import ClosedArrival, ScheduleArrival
 from inference_energy.config.load.prompts import SyntheticPrompts
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.errors import InputError, Notice, RunError, Setting
-from inference_energy.plan.arrivals.processes import Starts, starts_of
+from inference_energy.plan.arrivals.processes import Starts, cell_starts
 from inference_energy.plan.arrivals.replay import ReplayedRows, replayed_rows
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.distributions import generator, lengths, times_ns
 from inference_energy.plan.prompts.from_records import PlannedSource
-from inference_energy.plan.prompts.protocol import Contents, Made
+from inference_energy.plan.prompts.protocol import ContentInputs, Contents
 from inference_energy.plan.prompts.registry import prompt_source
 from inference_energy.plan.tables import NULL, column, filled
 
-Whole = NDArray[np.int64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellDraws:
-    """What a cell's own draws give, one array a column of `contracts.schedule.SCHEDULE`, `NULL` where there is none.
+    """A cell's own draws, one array per column of `contracts.schedule.SCHEDULE`; missing values are `NULL`.
 
     Attributes:
-        conversation: counted from 0 in the cell.
-        prompt: which of the source's prompts each request asks.
-        source: makes their contents.
-        notes: what was left out, for people.
+        conversation: number of the conversation, from 0 in each cell.
+        prompt: index of each request's prompt in the source.
+        source: source of the prompts' contents.
+        notes: notes for the user on requests left out.
     """
 
-    arrival_ns: Whole
-    user: Whole
-    conversation: Whole
-    turn: Whole
-    think_ns: Whole
-    prompt: Whole
-    prompt_tokens: Whole
-    max_tokens: Whole
+    arrival_ns: Integers
+    user: Integers
+    conversation: Integers
+    turn: Integers
+    think_ns: Integers
+    prompt: Integers
+    prompt_tokens: Integers
+    max_tokens: Integers
     source: Contents
     notes: tuple[Notice, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellRequests(CellDraws):
-    """The requests of a cell, with ids that hold for the whole session.
+    """The requests of a cell, with ids that are unique in the session.
 
     Attributes:
         cell: the cell.
         prompt_id: id of each request's prompt in the session.
-        new: those of the source's prompts that no cell before asks, in the order of their ids.
+        new: indices of the source's prompts that no earlier cell sends, in the order of their ids.
     """
 
     cell: Cell
-    prompt_id: Whole
-    new: Whole
+    prompt_id: Integers
+    new: Integers
 
 
 def session_requests(cells: Sequence[Cell], seed: int) -> list[CellRequests]:
-    """The requests of all cells, in order.
+    """Return the requests of all cells, in order.
 
     Raises:
         InputError: a file of prompts, lengths or arrivals cannot be used; the message has the key.
     """
     planned: list[CellRequests] = []
-    known: dict[tuple[str, ...], Whole] = {}
+    ids_by_source: dict[tuple[str, ...], Integers] = {}
     next_prompt = next_conversation = 0
     for cell in cells:
         drawn = _replayed(cell, cell.arrival, seed) if isinstance(cell.arrival, ScheduleArrival) else _drawn(cell, seed)
-        ids = known.setdefault((cell.workload_name, *drawn.source.identity), np.full(drawn.source.size, NULL))
-        asked, first = np.unique(drawn.prompt, return_index=True)
-        asked = asked[np.argsort(first, kind="stable")]
-        new = asked[ids[asked] == NULL]
+        source_key = (cell.workload_name, *drawn.source.identity)
+        ids = ids_by_source.setdefault(source_key, np.full(drawn.source.size, NULL))
+        prompts, first = np.unique(drawn.prompt, return_index=True)
+        prompts = prompts[np.argsort(first, kind="stable")]
+        new = prompts[ids[prompts] == NULL]
         ids[new] = next_prompt + np.arange(len(new))
         next_prompt += len(new)
         conversation = np.where(drawn.conversation == NULL, NULL, drawn.conversation + next_conversation)
         next_conversation += int(drawn.conversation.max(initial=NULL)) + 1
-        own = {field.name: getattr(drawn, field.name) for field in fields(drawn)} | {"conversation": conversation}
-        planned.append(CellRequests(cell=cell, prompt_id=ids[drawn.prompt], new=new, **own))
+        columns = {field.name: getattr(drawn, field.name) for field in fields(drawn)} | {"conversation": conversation}
+        planned.append(CellRequests(cell=cell, prompt_id=ids[drawn.prompt], new=new, **columns))
     return planned
 
 
+def prompt_tables(cells: Sequence[Cell], seed: int, vocabulary: int | None) -> Iterator[pa.Table]:
+    """Yield the prompts of all cells in the order of their ids, each once, in tables of some thousands.
+
+    Args:
+        cells: warm-up and windows of a session.
+        seed: root seed.
+        vocabulary: number of token ids of the model; None if unknown.
+
+    Yields:
+        Tables with the columns of `contracts.schedule.PROMPTS`.
+
+    Raises:
+        InputError: a file cannot be used, or the vocabulary for token ids is unknown.
+    """
+    next_id = 0
+    for requests in session_requests(cells, seed):
+        inputs = ContentInputs(vocabulary, requests.max_tokens)
+        for contents in requests.source.contents(requests.new, inputs):
+            count = contents.num_rows
+            ids = pa.array(np.arange(next_id, next_id + count))
+            workload = pa.repeat(pa.scalar(requests.cell.workload_name), count)
+            yield pa.Table.from_arrays([ids, workload, *contents.columns], schema=PROMPTS)
+            next_id += count
+
+
+def make_prompts(cells: Sequence[Cell], seed: int, vocabulary: int | None) -> pa.Table:
+    """Return the prompts of all cells in one table; see `prompt_tables`."""
+    return pa.concat_tables([PROMPTS.empty_table(), *prompt_tables(cells, seed, vocabulary)])
+
+
+_COLUMNS = ("arrival_ns", "user", "conversation", "turn", "think_ns", "prompt_id", "prompt_tokens", "max_tokens")
+
+
+def make_schedule(planned: Sequence[CellRequests], prompts: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Return a table with a row per request and the columns of `contracts.schedule.SCHEDULE`.
+
+    Args:
+        planned: the session's requests, the same that the prompts were made for.
+        prompts: contents of the prompts in the order of their ids; `Table.to_batches()` for a table in memory.
+
+    Raises:
+        RunError: the prompts were made for other cells.
+    """
+    repeated, prompt_count = repeated_content(planned, prompts)
+    planned_count = sum(len(requests.new) for requests in planned)
+    if prompt_count != planned_count:
+        raise RunError(f"{prompt_count} prompts where {planned_count} are asked: were they made for this schedule?")
+    counts = [len(requests.prompt_id) for requests in planned]
+    reuse = np.repeat([requests.cell.workload.prefix_reuse for requests in planned], counts).astype(bool)
+    columns = {name: _joined(planned, name) for name in _COLUMNS}
+    return pa.Table.from_pydict(
+        {
+            "request_id": pa.array(np.arange(sum(counts))),
+            "cell": pa.chunked_array(
+                [pa.repeat(pa.scalar(requests.cell.name), len(requests.prompt_id)) for requests in planned],
+                pa.string(),
+            ),
+            **columns,
+            "salt": pa.array(repeated & ~reuse),
+        },
+        schema=SCHEDULE,
+    )
+
+
+def schedule_notes(planned: Sequence[CellRequests]) -> list[Notice]:
+    """Return the notes on arrivals and prompts left out of files, each once."""
+    return list(dict.fromkeys(note for requests in planned for note in requests.notes))
+
+
 def _drawn(cell: Cell, seed: int) -> CellDraws:
-    starts = starts_of(cell, seed)
+    starts = cell_starts(cell, seed)
     source = prompt_source(cell, seed)
     choice = source.choose(starts)
     count, first = int(choice.turns.sum()), np.cumsum(choice.turns) - choice.turns
@@ -119,10 +189,10 @@ def _drawn(cell: Cell, seed: int) -> CellDraws:
     )
 
 
-def _users(cell: Cell, starts: Starts, start: Whole, turn: Whole, seed: int) -> tuple[Whole, Whole]:
-    """Who sends each request, and how long it waits.
+def _users(cell: Cell, starts: Starts, start: Integers, turn: Integers, seed: int) -> tuple[Integers, Integers]:
+    """Return the user of each request, and the wait before it.
 
-    A closed loop's users take its beginnings in turn. The first of user u waits u/N of `stagger_s`.
+    A closed loop's N users take the starts in turn. The first request of user u waits u/N of `stagger_s`.
     """
     user, think = np.full(len(start), NULL), np.full(len(start), NULL)
     random, within = (generator(seed, cell.name, *names) for names in (("think",), ("think", "turns")))
@@ -138,15 +208,15 @@ def _users(cell: Cell, starts: Starts, start: Whole, turn: Whole, seed: int) -> 
     return user, think
 
 
-def _max_tokens(cell: Cell, given: Whole, seed: int) -> Whole:
-    """What the source or a trace says, else what is drawn, else the workload's number."""
+def _max_tokens(cell: Cell, source_limits: Integers, seed: int) -> Integers:
+    """Return the limits of the source or trace, else drawn ones, else the workload's."""
     workload = cell.workload
     if workload.output_length is None:
-        drawn = np.full(len(given), workload.max_tokens)
+        drawn = np.full(len(source_limits), workload.max_tokens)
     else:
         random, key = generator(seed, cell.name, "outputs"), f"workloads.{cell.workload_name}.output_length"
-        drawn = lengths(workload.output_length, len(given), random, key)
-    return np.where(given == NULL, drawn, given)
+        drawn = lengths(workload.output_length, len(source_limits), random, key)
+    return np.where(source_limits == NULL, drawn, source_limits)
 
 
 def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> CellDraws:
@@ -154,7 +224,7 @@ def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> CellDraws:
     source: Contents
     if arrival.prompts is not None:
         earlier = PlannedSource(arrival.prompts, f"{cell.key}.arrival.prompts")
-        source, prompt, prompt_tokens, notes = earlier, earlier.chosen(rows.prompt_id), rows.prompt_tokens, rows.notes
+        source, prompt, prompt_tokens, notes = earlier, earlier.indices(rows.prompt_id), rows.prompt_tokens, rows.notes
     else:
         source, prompt, prompt_tokens, notes = _new_contents(cell, rows, seed)
     return CellDraws(
@@ -171,12 +241,12 @@ def _replayed(cell: Cell, arrival: ScheduleArrival, seed: int) -> CellDraws:
     )
 
 
-def _new_contents(cell: Cell, rows: ReplayedRows, seed: int) -> tuple[Contents, Whole, Whole, tuple[Notice, ...]]:
-    """Prompts of the workload for a schedule's: as many different ones, of the lengths that it says."""
-    _, first, which = np.unique(rows.prompt_id, return_index=True, return_inverse=True)
-    said = rows.prompt_tokens[first]
-    known = said != NULL
-    if known.any() and not isinstance(cell.workload.prompts, SyntheticPrompts):
+def _new_contents(cell: Cell, rows: ReplayedRows, seed: int) -> tuple[Contents, Integers, Integers, tuple[Notice, ...]]:
+    """Return prompts of the workload in place of the schedule's: as many distinct ones, of the schedule's lengths."""
+    _, first, distinct = np.unique(rows.prompt_id, return_index=True, return_inverse=True)
+    prompt_tokens = rows.prompt_tokens[first]
+    has_length = prompt_tokens != NULL
+    if has_length.any() and not isinstance(cell.workload.prompts, SyntheticPrompts):
         raise InputError(
             "the schedule says how long prompts are, which only synthetic ones can be",
             key=f"{cell.key}.arrival.path",
@@ -185,33 +255,33 @@ def _new_contents(cell: Cell, rows: ReplayedRows, seed: int) -> tuple[Contents, 
                 Setting(f"{cell.key}.arrival.prompts", "the schedule's own prompts.parquet"),
             ),
         )
-    if known.any() and not known.all():
+    if has_length.any() and not has_length.all():
         raise InputError(
             "the schedule has lengths for some prompts only",
             key=f"{cell.key}.arrival.path",
             write=(Setting(f"{cell.key}.arrival.prompts"),),
         )
     source = prompt_source(cell, seed)
-    choice = source.choose(Starts(len(first), None, prompt_tokens=said if known.all() else None))
-    return source, choice.prompt[which], choice.prompt_tokens[which], (*rows.notes, *choice.notes)
+    choice = source.choose(Starts(len(first), None, prompt_tokens=prompt_tokens if has_length.all() else None))
+    return source, choice.prompt[distinct], choice.prompt_tokens[distinct], (*rows.notes, *choice.notes)
 
 
 _DIGEST = 8
-"""Bytes; at a million prompts two different ones are taken for the same with a probability of 3e-8."""
+"""Bytes; the probability that any two of a million prompts collide is 3e-8."""
 
 
 def repeated_content(cells: Sequence[CellRequests], prompts: Iterable[pa.RecordBatch]) -> tuple[NDArray[np.bool_], int]:
-    """Whether each request's content, or its shared beginning, was in a request before it.
+    """Return whether an earlier request had each request's content or its shared prefix.
 
-    The order is that of the cells and within them that of the rows. A conversation's later turns hold what was said
-    before, so they repeat it.
+    Requests are in the order of the cells, and of the rows within a cell. A later turn of a conversation contains the
+    earlier turns, so it always repeats content.
 
     Args:
         cells: the session's requests.
-        prompts: their contents, in the order of their ids.
+        prompts: contents of the prompts, in the order of their ids.
 
     Returns:
-        One value a request over all cells, and the number of prompts.
+        One value per request over all cells, and the number of prompts.
     """
     contents, groups = [], []
     for batch in prompts:
@@ -219,19 +289,19 @@ def repeated_content(cells: Sequence[CellRequests], prompts: Iterable[pa.RecordB
         groups.append(filled(batch["group"]))
     content = np.concatenate([np.empty(0, np.uint64), *contents])
     group = np.concatenate([np.empty(0, np.int64), *groups])
-    asked = np.concatenate([np.empty(0, np.int64), *(cell.prompt_id for cell in cells)])
-    if len(asked) and asked.max() >= len(content):
-        return np.zeros(len(asked), dtype=bool), len(content)
+    prompt_ids = np.concatenate([np.empty(0, np.int64), *(cell.prompt_id for cell in cells)])
+    if len(prompt_ids) and prompt_ids.max() >= len(content):
+        return np.zeros(len(prompt_ids), dtype=bool), len(content)
     turn = np.concatenate([np.empty(0, np.int64), *(cell.turn for cell in cells)])
     workload = np.repeat([cell.cell.workload_name for cell in cells], [len(cell.prompt_id) for cell in cells])
-    same = pd.Series(content[asked]).duplicated().to_numpy()
-    begins = pd.DataFrame({"workload": workload, "group": group[asked]}).duplicated().to_numpy()
-    return same | (begins & (group[asked] != NULL)) | (turn > 0), len(content)
+    same_content = pd.Series(content[prompt_ids]).duplicated().to_numpy()
+    same_prefix = pd.DataFrame({"workload": workload, "group": group[prompt_ids]}).duplicated().to_numpy()
+    return same_content | (same_prefix & (group[prompt_ids] != NULL)) | (turn > 0), len(content)
 
 
 def _digests(batch: pa.RecordBatch) -> NDArray[np.uint64]:
-    """A digest of the bytes of each prompt: its token ids, its text, or its messages."""
-    found = np.zeros(batch.num_rows, dtype=np.uint64)
+    """Return a digest of the bytes of each prompt: its token ids, its text, or its messages."""
+    values = np.zeros(batch.num_rows, dtype=np.uint64)
     for name in ("token_ids", "text", "messages"):
         column = batch[name]
         rows = np.flatnonzero(~column.is_null().to_numpy(zero_copy_only=False))
@@ -241,82 +311,13 @@ def _digests(batch: pa.RecordBatch) -> NDArray[np.uint64]:
         offsets = np.frombuffer(column.buffers()[1], dtype="<i4")[column.offset : column.offset + batch.num_rows + 1]
         data = memoryview(column.values.buffers()[1] if width == 4 else column.buffers()[2])
         begin = column.values.offset if width == 4 else 0
-        starts, ends = (((edge[rows] + np.int64(begin)) * width).tolist() for edge in (offsets[:-1], offsets[1:]))
+        starts, ends = (((offset[rows] + np.int64(begin)) * width).tolist() for offset in (offsets[:-1], offsets[1:]))
         digests = [
             hashlib.blake2b(data[start:end], digest_size=_DIGEST).digest()
             for start, end in zip(starts, ends, strict=True)
         ]
-        found[rows] = np.frombuffer(b"".join(digests), dtype="<u8")
-    return found
-
-
-def prompt_tables(cells: Sequence[Cell], seed: int, vocabulary: int | None) -> Iterator[pa.Table]:
-    """The prompts of all cells in the order of their ids, each once, in tables of some thousands.
-
-    Args:
-        cells: warm-up and windows of a session.
-        seed: root seed.
-        vocabulary: number of token ids of the model; None when it is not known.
-
-    Yields:
-        Tables with the columns of `contracts.schedule.PROMPTS`.
-
-    Raises:
-        InputError: a file cannot be used, or token ids are asked for without a vocabulary.
-    """
-    next_id = 0
-    for requests in session_requests(cells, seed):
-        made = Made(vocabulary, requests.max_tokens)
-        for contents in requests.source.contents(requests.new, made):
-            count = contents.num_rows
-            ids = pa.array(np.arange(next_id, next_id + count))
-            workload = pa.repeat(pa.scalar(requests.cell.workload_name), count)
-            yield pa.Table.from_arrays([ids, workload, *contents.columns], schema=PROMPTS)
-            next_id += count
-
-
-def make_prompts(cells: Sequence[Cell], seed: int, vocabulary: int | None) -> pa.Table:
-    """The prompts of all cells in one table; see `prompt_tables`."""
-    return pa.concat_tables([PROMPTS.empty_table(), *prompt_tables(cells, seed, vocabulary)])
-
-
-_COLUMNS = ("arrival_ns", "user", "conversation", "turn", "think_ns", "prompt_id", "prompt_tokens", "max_tokens")
-
-
-def make_schedule(planned: Sequence[CellRequests], prompts: Iterable[pa.RecordBatch]) -> pa.Table:
-    """One row a request, with the columns of `contracts.schedule.SCHEDULE`.
-
-    Args:
-        planned: the session's requests, the same that the prompts were made for.
-        prompts: their contents in the order of their ids; `Table.to_batches()` of those in memory.
-
-    Raises:
-        RunError: the prompts were made for other cells.
-    """
-    repeated, found = repeated_content(planned, prompts)
-    wanted = sum(len(requests.new) for requests in planned)
-    if found != wanted:
-        raise RunError(f"{found} prompts where {wanted} are asked: were they made for this schedule?")
-    counts = [len(requests.prompt_id) for requests in planned]
-    reuse = np.repeat([requests.cell.workload.prefix_reuse for requests in planned], counts).astype(bool)
-    columns = {name: _joined(planned, name) for name in _COLUMNS}
-    return pa.Table.from_pydict(
-        {
-            "request_id": pa.array(np.arange(sum(counts))),
-            "cell": pa.chunked_array(
-                [pa.repeat(pa.scalar(requests.cell.name), len(requests.prompt_id)) for requests in planned],
-                pa.string(),
-            ),
-            **columns,
-            "salt": pa.array(repeated & ~reuse),
-        },
-        schema=SCHEDULE,
-    )
-
-
-def schedule_notes(planned: Sequence[CellRequests]) -> list[Notice]:
-    """What was left out of files that arrivals and prompts came from, each said once."""
-    return list(dict.fromkeys(note for requests in planned for note in requests.notes))
+        values[rows] = np.frombuffer(b"".join(digests), dtype="<u8")
+    return values
 
 
 def _joined(planned: Sequence[CellRequests], name: str) -> pa.ChunkedArray:

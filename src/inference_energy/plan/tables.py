@@ -26,61 +26,61 @@ from inference_energy.contracts.schedule import PROMPTS
 from inference_energy.errors import InputError
 
 VARIABLE = "INFERENCE_ENERGY_MACHINE"
-"""Names this machine where its host name does not, as in a container."""
+"""Environment variable that names this machine if its host name does not, as in a container."""
 
 
 def machine_name() -> str:
-    """The host name, or what the variable says, with only letters, digits, `-` and `_`."""
+    """Return the machine's name, from the variable or the host name, with only letters, digits, `-` and `_`."""
     name = os.environ.get(VARIABLE) or platform.node()
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
 
 
 NULL = -1
-"""No time, length or id of a plan is negative."""
+"""A missing whole number; no time, length or id of a plan is negative."""
 
 
 def filled(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
-    """A column of whole numbers, `NULL` where it has none."""
+    """Return a column of whole numbers as an array, with `NULL` for null."""
     values: NDArray[np.int64] = column.fill_null(NULL).to_numpy(zero_copy_only=False).astype(np.int64)
     return values
 
 
 def column(values: NDArray[np.int64]) -> pa.Array:
-    """The Arrow column, null where there is `NULL`."""
+    """Return an array as an Arrow column, with null for `NULL`."""
     return pa.array(values, type=pa.int64(), mask=values == NULL)
 
 
-def read_columns(path: str, wanted: Mapping[str, pa.DataType], key: str) -> Iterator[pa.RecordBatch]:
-    """Batches of the wanted columns, under the names asked for.
+def read_columns(path: str, column_types: Mapping[str, pa.DataType], key: str) -> Iterator[pa.RecordBatch]:
+    """Yield batches of some columns of a CSV file, under the names of `column_types`.
 
     Args:
         path: the file; its first line has the names of the columns.
-        wanted: names and types; case, spaces and signs in names do not matter.
-        key: what the messages begin with.
+        column_types: names and types of the columns; case, spaces and punctuation in names are ignored.
+        key: configuration key of the path, for messages.
 
     Raises:
         InputError: the file cannot be read, lacks a column, or holds a value of another type.
     """
     names = head(path, key)
-    found = {name: match_name(name, names) for name in wanted}
-    lacking = [name for name, spelled in found.items() if spelled is None]
+    name_in_file = {name: match_name(name, names) for name in column_types}
+    lacking = [name for name, match in name_in_file.items() if match is None]
     if lacking:
         raise InputError(
             f"{path} lacks the column {', '.join(lacking)}; found: {', '.join(names)}. Is it of this format?", key=key
         )
-    spelled = [str(name) for name in found.values()]
-    types = dict(zip(spelled, wanted.values(), strict=True))
-    options = pacsv.ConvertOptions(include_columns=spelled, column_types=types, strings_can_be_null=True)
+    included = [str(name) for name in name_in_file.values()]
+    types = dict(zip(included, column_types.values(), strict=True))
+    options = pacsv.ConvertOptions(include_columns=included, column_types=types, strings_can_be_null=True)
     try:
         with pacsv.open_csv(path, convert_options=options) as reader:
             for batch in reader:
-                yield pa.RecordBatch.from_arrays(batch.columns, names=list(wanted))
+                yield pa.RecordBatch.from_arrays(batch.columns, names=list(column_types))
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: {error}", key=key) from error
 
 
 def head(path: str, key: str) -> list[str]:
-    """The names in the first line of a CSV file.
+    """Return the names in the first line of a CSV file.
 
     Raises:
         InputError: the file cannot be read or is empty.
@@ -95,9 +95,9 @@ def head(path: str, key: str) -> list[str]:
     return names
 
 
-def match_name(wanted: str, names: Sequence[str]) -> str | None:
-    """The name that is the wanted one but for case, spaces and signs."""
-    return next((name for name in names if _plain(name) == _plain(wanted)), None)
+def match_name(name: str, candidates: Sequence[str]) -> str | None:
+    """Return the first candidate that equals the name, ignoring case, spaces and punctuation."""
+    return next((candidate for candidate in candidates if _plain(candidate) == _plain(name)), None)
 
 
 def _plain(name: str) -> str:
@@ -108,13 +108,13 @@ def write_plan(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, source
     """Write tables of one contract as one Parquet file, under a temporary name that is then renamed.
 
     Args:
-        path: the file to make; its folder is made too.
-        tables: with the columns of `schema`.
-        schema: the contract.
+        path: the file to write; its folder is made if absent.
+        tables: tables with the columns of `schema`.
+        schema: the schema of the contract.
         sources: SHA-256 of each file that went into the plan, by its path in the configuration.
     """
     facts = {"version": str(CONTRACT_VERSION), "sources": json.dumps(dict(sources), sort_keys=True)}
-    # Random token ids do not repeat: a dictionary of them would only cost time.
+    # Random token ids do not repeat, so dictionary encoding would only cost time.
     repetitive = [name for name in ("workload", "cell") if name in schema.names]
     stamped = schema.with_metadata(facts)
     with (
@@ -126,13 +126,13 @@ def write_plan(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, source
 
 
 def read_prompts(path: Path) -> Iterable[pa.RecordBatch]:
-    """The prompts of a file in parts.
+    """Return the prompts of a file in batches.
 
     Raises:
         InputError: it is missing, is not Parquet, or lacks a column.
     """
     try:
-        file = pq.ParquetFile(path, pre_buffer=False)  # otherwise all of it lies in memory
+        file = pq.ParquetFile(path, pre_buffer=False)  # otherwise the whole file is held in memory
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
     lacking = [name for name in PROMPTS.names if name not in file.schema_arrow.names]
@@ -142,16 +142,16 @@ def read_prompts(path: Path) -> Iterable[pa.RecordBatch]:
 
 
 def digests(paths: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of files.
+    """Return the SHA-256 of each file by its path.
 
     Raises:
-        InputError: one cannot be read.
+        InputError: a file cannot be read.
     """
-    found = {}
+    sha256_by_path = {}
     for path in paths:
         try:
             with Path(path).open("rb") as file:
-                found[path] = hashlib.file_digest(file, "sha256").hexdigest()
+                sha256_by_path[path] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    return found
+    return sha256_by_path

@@ -1,1 +1,1 @@
-"""Arrival processes, one file each, drawn beforehand as offsets from the start of a cell."""
+"""Arrivals of a cell's requests: processes, traces and replayed schedules, as offsets from the cell's start."""

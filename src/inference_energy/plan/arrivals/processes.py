@@ -44,14 +44,14 @@ from inference_energy.plan.distributions import generator
 
 @dataclass(frozen=True)
 class Starts:
-    """The beginnings of a cell, one each for a single request or a conversation.
+    """The starts of a cell's single requests or conversations.
 
     Attributes:
-        count: how many.
+        count: number of starts.
         offsets_ns: when each is due, from the cell's start; None in a closed loop.
         prompt_tokens, max_tokens: lengths that a trace gives; None: from the workload.
-        blocks: which blocks of tokens each prompt is made of, in traces that say so.
-        notes: what was left out, for people.
+        blocks: the blocks of tokens of each prompt, if a trace names them.
+        notes: notes for the user on requests left out.
     """
 
     count: int
@@ -62,30 +62,30 @@ class Starts:
     notes: tuple[Notice, ...] = ()
 
 
-def starts_of(cell: Cell, seed: int) -> Starts:
-    """The beginnings of a cell whose arrivals are drawn, of a closed loop, or of a trace.
+def cell_starts(cell: Cell, seed: int) -> Starts:
+    """Return the starts of a cell whose arrivals are drawn, of a closed loop, or of a trace.
 
     Raises:
-        InputError: a trace cannot be read, or has nothing for this cell.
+        InputError: a trace cannot be read, or has no request for this cell.
     """
     arrival = cell.arrival
     if isinstance(arrival, ClosedArrival):
-        return Starts(_pool(arrival), None)
+        return Starts(_pool_size(arrival), None)
     if isinstance(arrival, RateArrival):
         offsets = offsets_ns(arrival, cell.duration_s, generator(seed, cell.name, "arrivals"))
         return Starts(len(offsets), offsets)
     if isinstance(arrival, TraceArrival):
-        return _traced(cell, arrival)
-    raise TypeError(f"{cell.key}: a schedule file has no beginnings apart from its rows")
+        return _starts_in_trace(cell, arrival)
+    raise TypeError(f"{cell.key}: a schedule file has no starts apart from its rows")
 
 
-def _pool(arrival: ClosedArrival) -> int:
-    """At least one a user; two where the first waits otherwise than those after it (see `contracts.schedule`)."""
+def _pool_size(arrival: ClosedArrival) -> int:
+    """Return the pool's size: at least one per user, two if a user's first wait differs (see `contracts.schedule`)."""
     thinks = arrival.stagger_s > 0 or not isinstance(arrival.think, FixedTime) or arrival.think.time_s > 0
     return max(arrival.pool, arrival.concurrency * (2 if thinks else 1))
 
 
-def _traced(cell: Cell, arrival: TraceArrival) -> Starts:
+def _starts_in_trace(cell: Cell, arrival: TraceArrival) -> Starts:
     trace = read_trace(arrival, cell.duration_s, f"{cell.key}.arrival")
     return Starts(
         count=len(trace.offsets_ns),
@@ -97,18 +97,61 @@ def _traced(cell: Cell, arrival: TraceArrival) -> Starts:
     )
 
 
+def offsets_ns(arrival: RateArrival, duration_s: float, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return arrivals as offsets from the cell's start in ns, sorted, from 0 and below the duration.
+
+    Args:
+        arrival: the process.
+        duration_s: time in which requests are sent.
+        random: the generator of the cell's arrivals.
+    """
+    rate, (kind, burstiness) = arrival_rate(arrival, duration_s), _unit_process(arrival)
+    expected = float(rate.expected(np.array([duration_s]))[0])
+    times_s = rate.time_s(unit_times(kind, burstiness, expected, random))
+    return to_offsets_ns(times_s, duration_s)
+
+
+def to_offsets_ns(times_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
+    """Convert times in s to offsets in ns; a time that rounds to the end is put just before it."""
+    return np.minimum(np.rint(times_s * 1e9).astype(np.int64), max(0, round(duration_s * 1e9) - 1))
+
+
+def arrival_rate(arrival: RateArrival, duration_s: float) -> ArrivalRate:
+    """Return the rate over a cell's time."""
+    match arrival:
+        case PoissonArrival() | GammaArrival() | ConstantArrival():
+            return SteadyRate(arrival.rate_qps)
+        case RampArrival():
+            return RampRate(arrival, duration_s)
+        case PiecewiseArrival():
+            return PiecewiseRate(arrival)
+        case DayArrival():
+            return DayRate(arrival)
+
+
+def _unit_process(arrival: RateArrival) -> tuple[Kind, float]:
+    """Return the kind and the burstiness of the process of rate 1."""
+    match arrival:
+        case PoissonArrival() | ConstantArrival():
+            return arrival.process, 1.0
+        case GammaArrival():
+            return "gamma", arrival.burstiness
+        case _:
+            return arrival.kind, arrival.burstiness
+
+
 _BLOCK = 1 << 14
-"""Gaps drawn at a time; always as many, so that a longer window begins with the arrivals of a shorter one."""
+"""Gaps per draw; a constant, so that a longer window begins with the arrivals of a shorter one."""
 
 
 def unit_times(kind: Kind, burstiness: float, until: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """Arrival times of a process of rate 1, sorted, from 0 and below `until`.
+    """Return the arrival times of a process of rate 1, sorted, from 0 and below `until`.
 
     Args:
         kind: poisson, gamma or constant.
-        burstiness: shape of the gamma distribution; not looked at otherwise.
-        until: the time up to which they are wanted: the expected number.
-        random: where the draws come from.
+        burstiness: shape of the gamma distribution; ignored otherwise.
+        until: end of the process's time, which at rate 1 is the expected number of arrivals.
+        random: generator of the draws.
     """
     if kind == "constant":
         return np.arange(max(0, int(np.ceil(until - 0.5))), dtype=np.float64) + 0.5
@@ -121,6 +164,7 @@ def unit_times(kind: Kind, burstiness: float, until: float, random: np.random.Ge
 
 
 def _renewal(draw: Callable[[], NDArray[np.float64]], last: float, until: float) -> NDArray[np.float64]:
+    """Return the times after `last` and below `until` that follow from drawn gaps."""
     blocks: list[NDArray[np.float64]] = []
     while last < until:
         blocks.append(last + np.cumsum(draw()))
@@ -129,45 +173,3 @@ def _renewal(draw: Callable[[], NDArray[np.float64]], last: float, until: float)
         return np.empty(0)
     times = np.concatenate(blocks)
     return times[: np.searchsorted(times, until)]
-
-
-def offsets_ns(arrival: RateArrival, duration_s: float, random: np.random.Generator) -> NDArray[np.int64]:
-    """Offsets from the cell's start in ns, sorted, from 0 and below the duration.
-
-    Args:
-        arrival: the process.
-        duration_s: how long requests are sent.
-        random: the generator named after the cell's arrivals.
-    """
-    rate, (kind, burstiness) = arrival_rate(arrival, duration_s), _unit_of(arrival)
-    expected = float(rate.expected(np.array([duration_s]))[0])
-    times_s = rate.time_s(unit_times(kind, burstiness, expected, random))
-    return to_offsets_ns(times_s, duration_s)
-
-
-def to_offsets_ns(times_s: NDArray[np.float64], duration_s: float) -> NDArray[np.int64]:
-    """Times in s as offsets in ns; what rounding puts on the end stays just before it."""
-    return np.minimum(np.rint(times_s * 1e9).astype(np.int64), max(0, round(duration_s * 1e9) - 1))
-
-
-def arrival_rate(arrival: RateArrival, duration_s: float) -> ArrivalRate:
-    """The rate over the time of a cell."""
-    match arrival:
-        case PoissonArrival() | GammaArrival() | ConstantArrival():
-            return SteadyRate(arrival.rate_qps)
-        case RampArrival():
-            return RampRate(arrival, duration_s)
-        case PiecewiseArrival():
-            return PiecewiseRate(arrival)
-        case DayArrival():
-            return DayRate(arrival)
-
-
-def _unit_of(arrival: RateArrival) -> tuple[Kind, float]:
-    match arrival:
-        case PoissonArrival() | ConstantArrival():
-            return arrival.process, 1.0
-        case GammaArrival():
-            return "gamma", arrival.burstiness
-        case _:
-            return arrival.kind, arrival.burstiness

@@ -28,11 +28,11 @@ class ArrivalRate(ABC):
 
     @abstractmethod
     def expected(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """L: the expected number of arrivals from 0 to each time."""
+        """Return L, the expected number of arrivals from 0 to each time."""
 
     @abstractmethod
     def time_s(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The inverse of L: when so many arrivals are expected [s]; for values that L reaches."""
+        """Return the time at which the expected number of arrivals is reached [s]: the inverse of L."""
 
 
 class SteadyRate(ArrivalRate):
@@ -42,11 +42,11 @@ class SteadyRate(ArrivalRate):
         self._rate_qps = rate_qps
 
     def expected(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Rate`."""
+        """See `ArrivalRate`."""
         return time_s * self._rate_qps
 
     def time_s(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Rate`."""
+        """See `ArrivalRate`."""
         return expected / self._rate_qps
 
 
@@ -58,19 +58,19 @@ class RampRate(ArrivalRate):
         self._slope = (arrival.to_qps - arrival.from_qps) / duration_s
 
     def expected(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Rate`."""
+        """See `ArrivalRate`."""
         return self._from_qps * time_s + 0.5 * self._slope * time_s**2
 
     def time_s(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Rate`; the root in the form that does not cancel, which holds for a slope of 0 too."""
+        """See `ArrivalRate`; the root in its form without cancellation, which holds for a slope of 0 too."""
         root = np.sqrt(np.maximum(0.0, self._from_qps**2 + 2.0 * self._slope * expected))
-        below = self._from_qps + root
-        return np.divide(2.0 * expected, below, out=np.zeros_like(expected), where=below > 0)
+        denominator = self._from_qps + root
+        return np.divide(2.0 * expected, denominator, out=np.zeros_like(expected), where=denominator > 0)
 
 
 _TABLE = 4096
 _HALVINGS = 42
-"""From a 4096th of the period to 10^-16 of it."""
+"""Halvings from a 4096th of the period to 10^-16 of it."""
 
 
 class DayRate(ArrivalRate):
@@ -78,31 +78,31 @@ class DayRate(ArrivalRate):
 
     def __init__(self, arrival: DayArrival) -> None:
         self._day = arrival
-        self._turn = 2.0 * np.pi * arrival.phase
+        self._phase = 2.0 * np.pi * arrival.phase
 
     def expected(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Rate`."""
+        """See `ArrivalRate`."""
         day = self._day
         swing_s = day.amplitude * day.period_s / (2.0 * np.pi)
-        angle = 2.0 * np.pi * time_s / day.period_s + self._turn
-        return np.asarray(day.mean_qps * (time_s + swing_s * (np.cos(self._turn) - np.cos(angle))))
+        angle = 2.0 * np.pi * time_s / day.period_s + self._phase
+        return np.asarray(day.mean_qps * (time_s + swing_s * (np.cos(self._phase) - np.cos(angle))))
 
     def time_s(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Rate`."""
+        """See `ArrivalRate`."""
         period_s = self._day.period_s
-        periods, left = np.divmod(expected, self._day.mean_qps * period_s)
+        periods, remainder = np.divmod(expected, self._day.mean_qps * period_s)
         grid_s = np.linspace(0.0, period_s, _TABLE + 1)
-        place = np.clip(np.searchsorted(self.expected(grid_s), left, side="right") - 1, 0, _TABLE - 1)
-        low_s = grid_s[place]
+        bracket = np.clip(np.searchsorted(self.expected(grid_s), remainder, side="right") - 1, 0, _TABLE - 1)
+        low_s = grid_s[bracket]
         width_s = period_s / _TABLE
         for _ in range(_HALVINGS):
             width_s /= 2.0
-            low_s = np.where(self.expected(low_s + width_s) <= left, low_s + width_s, low_s)
+            low_s = np.where(self.expected(low_s + width_s) <= remainder, low_s + width_s, low_s)
         return np.asarray(periods * period_s + low_s)
 
 
 class PiecewiseRate(ArrivalRate):
-    """Steps one after another, and again from the first."""
+    """Steps of constant rate, repeated from the first after the last."""
 
     def __init__(self, arrival: PiecewiseArrival) -> None:
         self._rates_qps = np.array([step.rate_qps for step in arrival.steps])
@@ -111,13 +111,13 @@ class PiecewiseRate(ArrivalRate):
         self._before = np.concatenate(([0.0], np.cumsum(lengths_s * self._rates_qps)))
 
     def expected(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Rate`."""
+        """See `ArrivalRate`."""
         rounds, within_s = np.divmod(time_s, self._starts_s[-1])
         return np.asarray(rounds * self._before[-1] + np.interp(within_s, self._starts_s, self._before))
 
     def time_s(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Rate`; where a pause makes L flat, the time after it."""
-        rounds, left = np.divmod(expected, self._before[-1])
-        step = np.searchsorted(self._before, left, side="right") - 1
-        within_s = self._starts_s[step] + (left - self._before[step]) / self._rates_qps[step]
+        """See `ArrivalRate`; if a pause makes L flat, the time after the pause."""
+        rounds, remainder = np.divmod(expected, self._before[-1])
+        step = np.searchsorted(self._before, remainder, side="right") - 1
+        within_s = self._starts_s[step] + (remainder - self._before[step]) / self._rates_qps[step]
         return np.asarray(rounds * self._starts_s[-1] + within_s)

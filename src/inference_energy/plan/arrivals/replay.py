@@ -1,4 +1,4 @@
-"""Rows of a schedule file, replayed as they are: a schedule.parquet of ours, or a CSV of your own."""
+"""Rows of a schedule file that is replayed unchanged: a schedule.parquet of this toolkit, or a user's CSV."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ CSV_LENGTHS = ("prompt_tokens", "max_tokens")
 
 @dataclass(frozen=True)
 class ReplayedRows:
-    """Columns of `contracts.schedule.SCHEDULE` for a cell; `NULL` where there is none.
+    """Columns of `contracts.schedule.SCHEDULE` for a cell; missing values are `NULL`.
 
     Attributes:
-        prompt_id: as in the file; a CSV's rows each have their own.
-        notes: what was left out, for people.
+        prompt_id: ids of the file; each row of a CSV has its own.
+        notes: notes for the user on requests left out.
     """
 
     arrival_ns: NDArray[np.int64]
@@ -38,16 +38,16 @@ class ReplayedRows:
 
 
 def replayed_rows(cell: Cell, arrival: ScheduleArrival) -> ReplayedRows:
-    """The rows of a cell's schedule file that begin before the cell ends.
+    """Return the rows of a cell's schedule file that begin before the cell ends.
 
     Raises:
-        InputError: the file cannot be read, is of another kind, or has no row for this cell.
+        InputError: the file cannot be read, is of another format, or has no row for this cell.
     """
     key = f"{cell.key}.arrival"
-    columns = _of_csv(arrival.path, key) if _is_csv(arrival.path) else _of_parquet(arrival, key)
+    columns = _read_csv(arrival.path, key) if _is_csv(arrival.path) else _read_parquet(arrival, key)
     begins = np.maximum.accumulate(columns["arrival_ns"]) if len(columns["arrival_ns"]) else columns["arrival_ns"]
-    # A later turn has no time of its own: it is left out with the first turn of its conversation.
-    begins = np.where(columns["turn"] > 0, _first_of(columns["conversation"], columns["arrival_ns"]), begins)
+    # A later turn has no arrival time: it is left out if the first turn of its conversation is.
+    begins = np.where(columns["turn"] > 0, _first_arrivals(columns["conversation"], columns["arrival_ns"]), begins)
     inside = np.where(columns["user"] == NULL, begins, 0) < round(cell.duration_s * 1e9)
     if not inside.any():
         raise InputError(f"{arrival.path} has no request in the first {cell.duration_s:g} s", key=f"{key}.path")
@@ -60,7 +60,7 @@ def _is_csv(path: str) -> bool:
     return Path(path).suffix.lower() in {".csv", ".txt"}
 
 
-def _of_parquet(arrival: ScheduleArrival, key: str) -> dict[str, NDArray[np.int64]]:
+def _read_parquet(arrival: ScheduleArrival, key: str) -> dict[str, NDArray[np.int64]]:
     path = arrival.path
     try:
         table = pq.read_table(path)
@@ -73,28 +73,28 @@ def _of_parquet(arrival: ScheduleArrival, key: str) -> dict[str, NDArray[np.int6
             key=f"{key}.path",
         )
     cells = table["cell"].unique().to_pylist()
-    wanted = arrival.cell if arrival.cell is not None else (cells[0] if len(cells) == 1 else None)
-    if wanted not in cells:
+    cell_name = arrival.cell if arrival.cell is not None else (cells[0] if len(cells) == 1 else None)
+    if cell_name not in cells:
         raise InputError(
             f"write which cell of {path} is replayed; there are: {', '.join(map(str, cells))}", key=f"{key}.cell"
         )
-    table = table.filter(pa.compute.equal(table["cell"], wanted))
+    table = table.filter(pa.compute.equal(table["cell"], cell_name))
     names = [name for name in SCHEDULE.names if name not in ("request_id", "cell", "salt")]
     return {name: filled(table[name]) for name in names}
 
 
-def _of_csv(path: str, key: str) -> dict[str, NDArray[np.int64]]:
-    found = [name for name in CSV_LENGTHS if match_name(name, head(path, f"{key}.path"))]
-    wanted = {"arrival_s": pa.float64(), **dict.fromkeys(found, pa.int64())}
-    batches = list(read_columns(path, wanted, f"{key}.path"))
-    table = pa.Table.from_batches(batches, pa.schema(list(wanted.items())))
+def _read_csv(path: str, key: str) -> dict[str, NDArray[np.int64]]:
+    length_columns = [name for name in CSV_LENGTHS if match_name(name, head(path, f"{key}.path"))]
+    column_types = {"arrival_s": pa.float64(), **dict.fromkeys(length_columns, pa.int64())}
+    batches = list(read_columns(path, column_types, f"{key}.path"))
+    table = pa.Table.from_batches(batches, pa.schema(list(column_types.items())))
     times_s = table["arrival_s"].to_numpy()
     if np.isnan(times_s).any() or (times_s < 0).any():
         raise InputError(f"{path}: arrival_s must be 0 or more in every row", key=f"{key}.path")
     order = np.argsort(times_s, kind="stable")
     none = np.full(len(order), NULL)
-    columns = {name: filled(table[name])[order] if name in found else none for name in CSV_LENGTHS}
-    for name in found:
+    columns = {name: filled(table[name])[order] if name in length_columns else none for name in CSV_LENGTHS}
+    for name in length_columns:
         if (columns[name] < 1).any():
             raise InputError(f"{path}: {name} must be a whole number from 1 up in every row", key=f"{key}.path")
     return columns | {
@@ -104,10 +104,10 @@ def _of_csv(path: str, key: str) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def _first_of(conversation: NDArray[np.int64], arrival_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each row the earliest known arrival of its conversation; `NULL` where there is none."""
-    known = arrival_ns != NULL
-    names, place = np.unique(conversation, return_inverse=True)
+def _first_arrivals(conversation: NDArray[np.int64], arrival_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each row the earliest arrival in its conversation; `NULL` if there is none."""
+    has_arrival = arrival_ns != NULL
+    names, index = np.unique(conversation, return_inverse=True)
     first = np.full(len(names), np.iinfo(np.int64).max)
-    np.minimum.at(first, place[known], arrival_ns[known])
-    return np.where(first == np.iinfo(np.int64).max, NULL, first)[place]
+    np.minimum.at(first, index[has_arrival], arrival_ns[has_arrival])
+    return np.where(first == np.iinfo(np.int64).max, NULL, first)[index]

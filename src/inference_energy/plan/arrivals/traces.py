@@ -30,20 +30,20 @@ from inference_energy.plan.tables import read_columns
 
 @dataclass(frozen=True)
 class Blocks:
-    """For each prompt the ids of its blocks: those of prompt i are `ids[starts[i]:starts[i + 1]]`."""
+    """The ids of each prompt's blocks: prompt i has `ids[starts[i]:starts[i + 1]]`."""
 
     ids: NDArray[np.int64]
     starts: NDArray[np.int64]
     block_tokens: int
 
     def take(self, rows: NDArray[np.int64]) -> "Blocks":
-        """Those of some prompts."""
+        """Return the blocks of some prompts."""
         parts = [self.ids[self.starts[row] : self.starts[row + 1]] for row in rows.tolist()]
-        return Blocks.of(parts, self.block_tokens)
+        return Blocks.from_lists(parts, self.block_tokens)
 
     @classmethod
-    def of(cls, parts: Sequence[NDArray[np.int64] | list[int]], block_tokens: int) -> "Blocks":
-        """From a list of ids for each prompt."""
+    def from_lists(cls, parts: Sequence[NDArray[np.int64] | list[int]], block_tokens: int) -> "Blocks":
+        """Build the blocks from a list of ids per prompt."""
         starts = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
         ids = np.concatenate([np.asarray(part, dtype=np.int64) for part in parts]) if parts else np.empty(0, np.int64)
         return cls(ids, starts, block_tokens)
@@ -54,8 +54,8 @@ class Rows:
     """A trace's rows, in the order of the file.
 
     Attributes:
-        times_s: since an origin of the trace's own.
-        prompt_tokens, output_tokens: lengths, below 1 where the trace has none.
+        times_s: time since the trace's own origin.
+        prompt_tokens, output_tokens: lengths; below 1 if the trace has none.
         blocks: ids of each prompt's blocks.
     """
 
@@ -67,7 +67,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Trace:
-    """The part of a trace that a cell replays; `notes` say what was left out."""
+    """The part of a trace that a cell replays; `notes` tell which requests were left out."""
 
     offsets_ns: NDArray[np.int64]
     prompt_tokens: NDArray[np.int64]
@@ -76,22 +76,44 @@ class Trace:
     notes: tuple[Notice, ...]
 
 
-def wanted_s(arrival: TraceArrival, duration_s: float) -> float:
-    """How far into the trace the cell reaches [s of the trace]."""
+def read_trace(arrival: TraceArrival, duration_s: float, key: str) -> Trace:
+    """Return the requests of a trace that fall into a cell.
+
+    Args:
+        arrival: which trace, which part, how fast.
+        duration_s: duration of the cell.
+        key: configuration key of the arrival.
+
+    Raises:
+        InputError: the file cannot be read, is of another format, or has no request for this cell.
+    """
+    until_s, path_key = end_in_trace_s(arrival, duration_s), f"{key}.path"
+    match arrival.format:
+        case "azure":
+            rows = read_azure(arrival.path, until_s, path_key)
+        case "burstgpt":
+            rows = read_burstgpt(arrival.path, until_s, path_key)
+        case "mooncake":
+            rows = read_mooncake(arrival.path, until_s, arrival.block_tokens, path_key)
+    return cut_to_cell(rows, arrival, duration_s, key)
+
+
+def end_in_trace_s(arrival: TraceArrival, duration_s: float) -> float:
+    """Return the end of the cell in the trace's own time [s]."""
     return arrival.start_s + duration_s / arrival.time_scale
 
 
-def replayed(rows: Rows, arrival: TraceArrival, duration_s: float, key: str) -> Trace:
-    """The rows that fall into a cell, at times from its start.
+def cut_to_cell(rows: Rows, arrival: TraceArrival, duration_s: float, key: str) -> Trace:
+    """Return the rows that fall into a cell, at times from the cell's start.
 
     Args:
-        rows: of the trace.
-        arrival: which of them, and how fast.
-        duration_s: of the cell.
-        key: where the arrival stands in the configuration.
+        rows: rows of the trace.
+        arrival: which part of the trace, and how fast.
+        duration_s: duration of the cell.
+        key: configuration key of the arrival.
 
     Raises:
-        InputError: none falls into it.
+        InputError: no row falls into the cell.
     """
     order = np.argsort(rows.times_s, kind="stable")
     since_s = rows.times_s[order] - rows.times_s[order[0]] if len(order) else np.empty(0)
@@ -125,23 +147,23 @@ def replayed(rows: Rows, arrival: TraceArrival, duration_s: float, key: str) -> 
 
 
 def gather(batches: Iterable[tuple[pa.Array, pa.Array, pa.Array]], until_s: float) -> Rows:
-    """Rows from batches of times in s, prompt lengths and answer lengths.
+    """Return rows from batches of times in s, prompt lengths and answer lengths.
 
-    Rows without a time are left out. Traces are in the order of time but for small slips, so the first batch that lies
-    wholly beyond `until_s` after the first one ends the reading.
+    Rows without a time are left out. Traces are nearly in the order of time, so reading ends with the first batch that
+    lies wholly more than `until_s` after the first batch.
     """
     parts: list[tuple[NDArray[np.float64], ...]] = []
     origin_s = None
     for batch in batches:
         times_s, prompt_tokens, output_tokens = (column.to_numpy(zero_copy_only=False) for column in batch)
-        known = ~np.isnan(times_s)
-        if not known.any():
+        has_time = ~np.isnan(times_s)
+        if not has_time.any():
             continue
-        first_s = float(times_s[known].min())
+        first_s = float(times_s[has_time].min())
         origin_s = first_s if origin_s is None else origin_s
         if first_s - origin_s > until_s:
             break
-        parts.append((times_s[known], prompt_tokens[known], output_tokens[known]))
+        parts.append((times_s[has_time], prompt_tokens[has_time], output_tokens[has_time]))
     if not parts:
         return Rows(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
     times_s, prompt_tokens, output_tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -156,7 +178,7 @@ AZURE_COLUMNS = {"TIMESTAMP": pa.string(), "ContextTokens": pa.float64(), "Gener
 
 
 def read_azure(path: str, until_s: float, key: str) -> Rows:
-    """The rows up to a time after the first.
+    """Return the rows up to a time after the first.
 
     Raises:
         InputError: the file is not such a trace.
@@ -165,7 +187,7 @@ def read_azure(path: str, until_s: float, key: str) -> Rows:
 
 
 def _in_seconds(path: str, key: str) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
-    """The columns with times since the first row: seconds since 1970 would be good to 0.2 us only."""
+    """Yield the columns with times since the first row: seconds since 1970 would be exact to 0.2 us only."""
     origin_ns = None
     for batch in read_columns(path, AZURE_COLUMNS, key):
         times, prompt_tokens, output_tokens = batch.columns
@@ -173,19 +195,19 @@ def _in_seconds(path: str, key: str) -> Iterator[tuple[pa.Array, pa.Array, pa.Ar
             parsed = pd.to_datetime(times.to_pandas(), utc=True, format="ISO8601")
         except ValueError as error:
             raise InputError(f"{path}: TIMESTAMP is no date and time: {error}", key=key) from error
-        known = parsed.notna().to_numpy()
+        has_time = parsed.notna().to_numpy()
         times_ns = parsed.to_numpy(dtype="datetime64[ns]").astype(np.int64)
-        if origin_ns is None and known.any():
-            origin_ns = times_ns[known][0]
+        if origin_ns is None and has_time.any():
+            origin_ns = times_ns[has_time][0]
         since_s = (times_ns - (origin_ns or 0)) / 1e9
-        yield pa.array(np.where(known, since_s, np.nan)), prompt_tokens, output_tokens
+        yield pa.array(np.where(has_time, since_s, np.nan)), prompt_tokens, output_tokens
 
 
 BURSTGPT_COLUMNS = {"Timestamp": pa.float64(), "Request tokens": pa.float64(), "Response tokens": pa.float64()}
 
 
 def read_burstgpt(path: str, until_s: float, key: str) -> Rows:
-    """The rows up to a time after the first.
+    """Return the rows up to a time after the first.
 
     Raises:
         InputError: the file is not such a trace.
@@ -197,7 +219,7 @@ MOONCAKE_FIELDS = ("timestamp", "input_length", "output_length")
 
 
 def read_mooncake(path: str, until_s: float, block_tokens: int, key: str) -> Rows:
-    """The rows up to a time after the first.
+    """Return the rows up to a time after the first.
 
     Raises:
         InputError: the file cannot be read or is not such a trace; the message has the line.
@@ -217,20 +239,20 @@ def read_mooncake(path: str, until_s: float, block_tokens: int, key: str) -> Row
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", key=key) from error
     times_s, prompt_tokens, output_tokens = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    blocks = Blocks.of(ids, block_tokens) if any(ids) else None
+    blocks = Blocks.from_lists(ids, block_tokens) if any(ids) else None
     return Rows(times_s.copy(), prompt_tokens.astype(np.int64), output_tokens.astype(np.int64), blocks)
 
 
-def _object(line: str, where: str, key: str) -> dict[str, Any]:
+def _object(line: str, line_name: str, key: str) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON: {error}", key=key) from error
-    found = list(content) if isinstance(content, dict) else [type(content).__name__]
-    lacking = [name for name in MOONCAKE_FIELDS if name not in found]
+        raise InputError(f"{line_name}: not JSON: {error}", key=key) from error
+    names = list(content) if isinstance(content, dict) else [type(content).__name__]
+    lacking = [name for name in MOONCAKE_FIELDS if name not in names]
     if not isinstance(content, dict) or lacking:
         raise InputError(
-            f"{where}: lacks {', '.join(lacking)}; found: {', '.join(found)}. Is it of this format?", key=key
+            f"{line_name}: lacks {', '.join(lacking)}; found: {', '.join(names)}. Is it of this format?", key=key
         )
     wrong = [
         name
@@ -238,30 +260,8 @@ def _object(line: str, where: str, key: str) -> dict[str, Any]:
         if isinstance(content[name], bool) or not isinstance(content[name], int | float)
     ]
     if wrong:
-        raise InputError(f"{where}: {wrong[0]}: a number is expected, got {content[wrong[0]]!r}", key=key)
+        raise InputError(f"{line_name}: {wrong[0]}: a number is expected, got {content[wrong[0]]!r}", key=key)
     ids = content.get("hash_ids")
-    if ids is not None and not (isinstance(ids, list) and all(isinstance(one, int) for one in ids)):
-        raise InputError(f"{where}: hash_ids: a list of whole numbers is expected", key=key)
+    if ids is not None and not (isinstance(ids, list) and all(isinstance(block, int) for block in ids)):
+        raise InputError(f"{line_name}: hash_ids: a list of whole numbers is expected", key=key)
     return content
-
-
-def read_trace(arrival: TraceArrival, duration_s: float, key: str) -> Trace:
-    """The requests of a trace that fall into a cell.
-
-    Args:
-        arrival: which trace, which part, how fast.
-        duration_s: of the cell.
-        key: where the arrival stands in the configuration.
-
-    Raises:
-        InputError: the file cannot be read, is of another format, or has nothing for this cell.
-    """
-    until_s, where = wanted_s(arrival, duration_s), f"{key}.path"
-    match arrival.format:
-        case "azure":
-            rows = read_azure(arrival.path, until_s, where)
-        case "burstgpt":
-            rows = read_burstgpt(arrival.path, until_s, where)
-        case "mooncake":
-            rows = read_mooncake(arrival.path, until_s, arrival.block_tokens, where)
-    return replayed(rows, arrival, duration_s, key)

@@ -1,1 +1,1 @@
-"""Where prompts come from, one file a source; all are made before anything runs."""
+"""Sources of prompts; all prompts are made before anything runs."""

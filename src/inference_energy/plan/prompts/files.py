@@ -24,18 +24,18 @@ from inference_energy.config.load.workload import Workload
 from inference_energy.errors import InputError, Notice, Setting
 from inference_energy.plan.arrivals.processes import Starts
 from inference_energy.plan.prompts.from_records import Draws, Line, Message, Record, RecordedSource, in_turns
-from inference_energy.plan.prompts.protocol import Choice, Made, batches, contents_table, in_rounds
+from inference_energy.plan.prompts.protocol import Choice, ContentInputs, batches, contents_table, in_rounds
 from inference_energy.plan.tables import NULL
 
 
 class TextSource:
-    """Lines of a file, without the empty ones and without blanks around them."""
+    """Lines of a text file, stripped and without empty ones."""
 
     def __init__(self, config: FilePrompts, key: str, random: np.random.Generator) -> None:
         """Read the file.
 
         Raises:
-            InputError: it cannot be read or holds no prompt.
+            InputError: the file cannot be read or has no prompt.
         """
         try:
             lines = [line.strip() for line in Path(config.path).read_text(encoding="utf-8").splitlines()]
@@ -59,11 +59,11 @@ class TextSource:
 
     def choose(self, starts: Starts) -> Choice:
         """See `Source`."""
-        none = np.full(starts.count, NULL)
-        taken = in_rounds(len(self._lines), starts.count, self._config.order, self._random)
-        return Choice(np.ones(starts.count, np.int64), taken, none, none)
+        nulls = np.full(starts.count, NULL)
+        chosen = in_rounds(len(self._lines), starts.count, self._config.order, self._random)
+        return Choice(np.ones(starts.count, np.int64), chosen, nulls, nulls)
 
-    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
+    def contents(self, prompts: NDArray[np.int64], inputs: ContentInputs) -> Iterator[pa.Table]:
         """See `Contents`."""
         for part in batches(prompts):
             yield contents_table(len(part), text=self._lines.take(pa.array(part)))
@@ -82,10 +82,10 @@ ROLES = {
 
 
 def sharegpt_source(config: ShareGptPrompts, workload: Workload, key: str, draws: Draws) -> RecordedSource:
-    """The conversations of a ShareGPT file; without `conversations` in the workload, their first user message.
+    """Return the conversations of a ShareGPT file; their first user message if the workload has no `conversations`.
 
     Raises:
-        InputError: the file cannot be read, is of another form, or holds no conversation with a user's message.
+        InputError: the file cannot be read, is of another form, or has no conversation with a user's message.
     """
     key = f"{key}.path"
     try:
@@ -94,18 +94,17 @@ def sharegpt_source(config: ShareGptPrompts, workload: Workload, key: str, draws
         raise InputError(f"{config.path} cannot be read: {error}", key=key) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{config.path}: not JSON: {error}", key=key) from error
-    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise InputError(f"{config.path}: a list of objects with `conversations` is expected", key=key)
-    if content and not any("conversations" in one for one in content):
+    if content and not any("conversations" in entry for entry in content):
         raise InputError(f"{config.path}: no object has `conversations`; found: {', '.join(content[0])}", key=key)
-    cut = [in_turns(_sharegpt_messages(one.get("conversations"))) for one in content]
-    records = [_sharegpt_record(turns, workload) for turns in cut if turns]
+    conversations = [in_turns(_sharegpt_messages(entry.get("conversations"))) for entry in content]
+    records = [_sharegpt_record(turns, workload) for turns in conversations if turns]
     if not records:
         raise InputError(f"{config.path} holds no conversation with a message `from` human", key=key)
-    left_out = len(cut) - len(records)
-    notes = (
-        Notice(f"{config.path}: {left_out} of {len(cut)} conversations without a user's message are left out", key),
-    )
+    total = len(conversations)
+    left_out = total - len(records)
+    notes = (Notice(f"{config.path}: {left_out} of {total} conversations without a user's message are left out", key),)
     return RecordedSource(
         ("sharegpt", config.path),
         records,
@@ -122,11 +121,11 @@ def _sharegpt_record(turns: list[list[Message]], workload: Workload) -> Record:
 
 
 def _sharegpt_messages(value: Any) -> list[Message]:
-    """The messages up to the first that is not understood: what follows it would lack its context."""
+    """Return the messages before the first invalid one, since later ones would lack its context."""
     messages: list[Message] = []
-    for one in value if isinstance(value, list) else []:
-        role = ROLES.get(str(one.get("from", "")).lower()) if isinstance(one, dict) else None
-        text = one.get("value") if isinstance(one, dict) else None
+    for entry in value if isinstance(value, list) else []:
+        role = ROLES.get(str(entry.get("from", "")).lower()) if isinstance(entry, dict) else None
+        text = entry.get("value") if isinstance(entry, dict) else None
         if role is None or not isinstance(text, str) or not text.strip():
             break
         messages.append({"role": role, "content": text})
@@ -134,14 +133,14 @@ def _sharegpt_messages(value: Any) -> list[Message]:
 
 
 CONTENT = ("prompt", "token_ids", "messages")
-KNOWN = {*CONTENT, "answer", "max_tokens"}
+LINE_KEYS = {*CONTENT, "answer", "max_tokens"}
 
 
 def jsonl_source(config: JsonlPrompts, workload: Workload, key: str, draws: Draws) -> RecordedSource:
-    """The prompts of a JSONL file.
+    """Return the prompts of a JSONL file.
 
     Raises:
-        InputError: the file cannot be read or a line is wrong; the message has its number and what to write.
+        InputError: the file cannot be read or a line is invalid; the message names the line and the remedy.
     """
     records: list[Record] = []
     ignored: Counter[str] = Counter()
@@ -149,10 +148,10 @@ def jsonl_source(config: JsonlPrompts, workload: Workload, key: str, draws: Draw
         with Path(config.path).open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    place = Line(f"{config.path}:{number}", f"{key}.path")
-                    content = _object(line, place)
-                    ignored.update(name for name in content if name not in KNOWN)
-                    records.append(_record(content, workload, place))
+                    source_line = Line(f"{config.path}:{number}", f"{key}.path")
+                    content = _object(line, source_line)
+                    ignored.update(name for name in content if name not in LINE_KEYS)
+                    records.append(_record(content, workload, source_line))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{config.path} cannot be read: {error}", key=f"{key}.path") from error
     if not records:
@@ -169,65 +168,69 @@ def jsonl_source(config: JsonlPrompts, workload: Workload, key: str, draws: Draw
     )
 
 
-def _object(line: str, place: Line) -> dict[str, Any]:
+def _object(text: str, line: Line) -> dict[str, Any]:
     try:
-        content = json.loads(line)
+        content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise place.error(f"not JSON: {error}") from error
+        raise line.error(f"not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise place.error('an object is expected, such as {"prompt": "..."}')
+        raise line.error('an object is expected, such as {"prompt": "..."}')
     return content
 
 
-def _record(content: dict[str, Any], workload: Workload, place: Line) -> Record:
-    given = [name for name in CONTENT if content.get(name) is not None]
-    if len(given) != 1:
-        raise place.error(f"write exactly one of {', '.join(CONTENT)}; found: {', '.join(content) or 'nothing'}")
-    most, answer = content.get("max_tokens"), content.get("answer")
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-        raise place.error(f"max_tokens: a whole number from 1 up is expected, got {most!r}")
+def _record(content: dict[str, Any], workload: Workload, line: Line) -> Record:
+    kinds = [name for name in CONTENT if content.get(name) is not None]
+    if len(kinds) != 1:
+        raise line.error(f"write exactly one of {', '.join(CONTENT)}; found: {', '.join(content) or 'nothing'}")
+    max_tokens, answer = content.get("max_tokens"), content.get("answer")
+    if max_tokens is not None and (not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1):
+        raise line.error(f"max_tokens: a whole number from 1 up is expected, got {max_tokens!r}")
     if isinstance(answer, dict | list):
-        raise place.error("answer: a text or a number is expected")
-    shared = {"max_tokens": most, "answer": None if answer is None else str(answer), "line": place}
-    value = content[given[0]]
-    match given[0]:
+        raise line.error("answer: a text or a number is expected")
+    shared = {"max_tokens": max_tokens, "answer": None if answer is None else str(answer), "line": line}
+    value = content[kinds[0]]
+    match kinds[0]:
         case "prompt":
-            return _prompt(value, workload, place, shared)
+            return _prompt(value, workload, line, shared)
         case "token_ids":
-            return _token_ids(value, workload, place, shared)
+            return _token_ids(value, workload, line, shared)
         case _:
-            return _messages(value, workload, place, shared)
+            return _messages(value, workload, line, shared)
 
 
-def _prompt(value: Any, workload: Workload, place: Line, shared: dict[str, Any]) -> Record:
+def _prompt(value: Any, workload: Workload, line: Line, shared: dict[str, Any]) -> Record:
     if not isinstance(value, str) or not value:
-        raise place.error("prompt: a text is expected; ids of tokens belong in token_ids")
+        raise line.error("prompt: a text is expected; ids of tokens belong in token_ids")
     if workload.conversations:
         return Record(turns=[[{"role": "user", "content": value}]], **shared)
     return Record(text=value, **shared)
 
 
-def _token_ids(value: Any, workload: Workload, place: Line, shared: dict[str, Any]) -> Record:
-    whole = isinstance(value, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in value)
-    if not whole or not value or min(value) < 0:
-        raise place.error("token_ids: a list of whole numbers from 0 up is expected")
+def _token_ids(value: Any, workload: Workload, line: Line, shared: dict[str, Any]) -> Record:
+    all_integers = isinstance(value, list) and all(
+        isinstance(token, int) and not isinstance(token, bool) for token in value
+    )
+    if not all_integers or not value or min(value) < 0:
+        raise line.error("token_ids: a list of whole numbers from 0 up is expected")
     if workload.api == "chat":
-        raise place.error("a chat takes no token ids, but prompt or messages", Setting("api", "completions"))
+        raise line.error("a chat takes no token ids, but prompt or messages", Setting("api", "completions"))
     return Record(token_ids=value, **shared)
 
 
-def _messages(value: Any, workload: Workload, place: Line, shared: dict[str, Any]) -> Record:
+def _messages(value: Any, workload: Workload, line: Line, shared: dict[str, Any]) -> Record:
     if workload.api != "chat":
-        raise place.error("messages go to a chat", Setting("api", "chat"))
+        raise line.error("messages go to a chat", Setting("api", "chat"))
     messages: list[Message] = value if isinstance(value, list) else []
     if not messages or not all(
-        isinstance(one, dict) and {*one} == {"role", "content"} and all(isinstance(part, str) for part in one.values())
-        for one in messages
+        isinstance(message, dict)
+        and {*message} == {"role", "content"}
+        and all(isinstance(part, str) for part in message.values())
+        for message in messages
     ):
-        raise place.error("messages: a list of objects with the texts role and content is expected")
+        raise line.error("messages: a list of objects with the texts role and content is expected")
     turns = in_turns(messages)
     if not turns:
-        raise place.error("messages: no message has the role user")
+        raise line.error("messages: no message has the role user")
     if workload.conversations is None:
         # One request: everything up to the last user message, whatever the history.
         return Record(turns=[[message for turn in turns for message in turn]], **shared)
@@ -317,7 +320,7 @@ SEQUENCES = (
 
 
 def questions() -> list[tuple[str, str]]:
-    """Every question as it is asked, with its right answer."""
+    """Return the full text of every question, with its right answer."""
     numbers = [(f"{text} {_NUMBER}", right) for text, right in (*ARITHMETIC, *WORD_PROBLEMS, *SEQUENCES)]
     letters = [
         (
@@ -333,6 +336,6 @@ def questions() -> list[tuple[str, str]]:
 
 
 def question_source(config: QuestionPrompts, draws: Draws) -> RecordedSource:
-    """The questions as a source of prompts."""
+    """Return the questions as a source of prompts."""
     records = [Record(text=text, answer=right) for text, right in questions()]
     return RecordedSource(("questions",), records, config.order, draws, conversations=None, history="actual")

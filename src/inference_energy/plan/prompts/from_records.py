@@ -16,7 +16,7 @@ from inference_energy.contracts.schedule import PROMPTS
 from inference_energy.errors import InputError, Notice, Setting
 from inference_energy.plan.arrivals.processes import Starts
 from inference_energy.plan.distributions import turns
-from inference_energy.plan.prompts.protocol import CONTENTS, Choice, Made, batches, contents_table, in_rounds
+from inference_energy.plan.prompts.protocol import CONTENTS, Choice, ContentInputs, batches, contents_table, in_rounds
 from inference_energy.plan.tables import NULL
 
 Message = dict[str, str]
@@ -25,20 +25,20 @@ Message = dict[str, str]
 class Line(NamedTuple):
     """A line of a prompt file, and the configuration key that names the file."""
 
-    place: str
+    name: str
     key: str
 
     def error(self, text: str, *write: Setting) -> InputError:
-        """Return the error to raise about it."""
-        return InputError(f"{self.place}: {text}", key=self.key, write=write)
+        """Return the error to raise about this line."""
+        return InputError(f"{self.name}: {text}", key=self.key, write=write)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One prompt, or one conversation: exactly one of the first three is set.
+    """One prompt, or one conversation: exactly one of `text`, `token_ids` and `turns` is set.
 
     Attributes:
-        turns: a conversation: for each turn the messages it adds, the user's last.
+        turns: a conversation: the messages that each turn adds, ending with the user's.
     """
 
     text: str | None = None
@@ -51,7 +51,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Draws:
-    """The generators of a cell's choice among records."""
+    """The generators with which a cell chooses among records."""
 
     prompts: np.random.Generator
     turns: np.random.Generator
@@ -60,9 +60,9 @@ class Draws:
 class RecordedSource:
     """Records, drawn in rounds.
 
-    The prompts are numbered through: all turns of the first record, then those of the second. Under `history: actual`
-    a later turn is the new user message alone, for the client puts what was said before in front of it; under `planned`
-    it holds all that was recorded up to it.
+    Prompts are numbered over all turns of the first record, then of the second, and so on. With `history: actual` a
+    later turn is the new user message alone, since the client prepends the conversation as it took place; with
+    `planned` it contains the whole recorded conversation up to this turn.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class RecordedSource:
         self._order = order
         self._draws = draws
         self._conversations = conversations
-        self._planned = history == "planned" or conversations is None  # a single request asks all that it holds
+        # A single request contains its whole conversation.
+        self._planned = history == "planned" or conversations is None
         self._notes = notes
         self._turns = np.array([len(record.turns) if record.turns else 1 for record in records], dtype=np.int64)
         self._first = np.concatenate(([0], np.cumsum(self._turns)))
@@ -93,28 +94,28 @@ class RecordedSource:
 
     def choose(self, starts: Starts) -> Choice:
         """See `Source`."""
-        taken = in_rounds(len(self._records), starts.count, self._order, self._draws.prompts)
-        used = np.ones(starts.count, dtype=np.int64)
+        chosen = in_rounds(len(self._records), starts.count, self._order, self._draws.prompts)
+        counts = np.ones(starts.count, dtype=np.int64)
         if self._conversations:
-            used = np.minimum(turns(self._conversations.turns, starts.count, self._draws.turns), self._turns[taken])
-        rows, turn = np.repeat(taken, used), _counted(used)
-        most = np.array([record.max_tokens or NULL for record in self._records], dtype=np.int64)
+            counts = np.minimum(turns(self._conversations.turns, starts.count, self._draws.turns), self._turns[chosen])
+        rows, turn = np.repeat(chosen, counts), _count_each(counts)
+        max_tokens = np.array([record.max_tokens or NULL for record in self._records], dtype=np.int64)
         tokens = [NULL if record.token_ids is None else len(record.token_ids) for record in self._records]
-        return Choice(used, self._first[rows] + turn, np.array(tokens, np.int64)[rows], most[rows], self._notes)
+        return Choice(counts, self._first[rows] + turn, np.array(tokens, np.int64)[rows], max_tokens[rows], self._notes)
 
-    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
+    def contents(self, prompts: NDArray[np.int64], inputs: ContentInputs) -> Iterator[pa.Table]:
         """See `Contents`."""
         rows = np.searchsorted(self._first, prompts, side="right") - 1
         turn = prompts - self._first[rows]
-        for places in batches(np.arange(len(prompts))):
-            made_rows = [
-                self._content(self._records[row], number, made.vocabulary)
-                for row, number in zip(rows[places].tolist(), turn[places].tolist(), strict=True)
+        for part in batches(np.arange(len(prompts))):
+            contents = [
+                self._content(self._records[row], number, inputs.vocabulary)
+                for row, number in zip(rows[part].tolist(), turn[part].tolist(), strict=True)
             ]
-            columns = {name: [row.get(name) for row in made_rows] for name in ("text", "messages", "answer")}
-            ids = pa.array([row.get("token_ids") for row in made_rows], pa.list_(pa.int32()))
+            columns = {name: [row.get(name) for row in contents] for name in ("text", "messages", "answer")}
+            ids = pa.array([row.get("token_ids") for row in contents], pa.list_(pa.int32()))
             strings = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-            yield contents_table(len(made_rows), token_ids=ids, **strings)
+            yield contents_table(len(contents), token_ids=ids, **strings)
 
     def _content(self, record: Record, turn: int, vocabulary: int | None) -> dict[str, Any]:
         if record.turns is None:
@@ -130,32 +131,32 @@ class RecordedSource:
 
 
 def in_turns(messages: Sequence[Message]) -> list[list[Message]]:
-    """Messages cut after each one of the user; what follows the last is dropped, and answers before the first."""
-    cut: list[list[Message]] = []
+    """Cut messages into turns after each user message; drop answers before the first one and all after the last one."""
+    turns_so_far: list[list[Message]] = []
     pending: list[Message] = []
     for message in messages:
-        if message["role"] == "assistant" and not cut:
+        if message["role"] == "assistant" and not turns_so_far:
             continue
         pending.append(message)
         if message["role"] == "user":
-            cut.append(pending)
+            turns_so_far.append(pending)
             pending = []
-    return cut
+    return turns_so_far
 
 
-def _counted(used: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, ... for each of the counts."""
-    return np.arange(int(used.sum())) - np.repeat(np.cumsum(used) - used, used)
+def _count_each(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 0, 1, ... up to each count, one after another."""
+    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 class PlannedSource:
-    """Prompts that a replayed schedule names by their ids."""
+    """Prompts of an earlier run's prompts.parquet, to which a replayed schedule refers by id."""
 
     def __init__(self, path: str, key: str) -> None:
         """Read the file.
 
         Raises:
-            InputError: it cannot be read or lacks a column.
+            InputError: the file cannot be read or lacks a column.
         """
         try:
             self._table = pq.read_table(path)
@@ -174,23 +175,24 @@ class PlannedSource:
         """See `Contents`."""
         return int(self._table.num_rows)
 
-    def chosen(self, prompt_id: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which prompts have these ids.
+    def indices(self, prompt_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indices of the prompts with these ids.
 
         Raises:
-            InputError: the file lacks one.
+            InputError: the file lacks an id.
         """
         ids = self._table["prompt_id"].to_numpy()
         order = np.argsort(ids, kind="stable")
-        place = np.minimum(np.searchsorted(ids[order], prompt_id), max(0, len(ids) - 1))
-        found = ids[order][place] == prompt_id if len(ids) else np.zeros(len(prompt_id), dtype=bool)
-        if not found.all():
+        index = np.minimum(np.searchsorted(ids[order], prompt_id), max(0, len(ids) - 1))
+        is_in_file = ids[order][index] == prompt_id if len(ids) else np.zeros(len(prompt_id), dtype=bool)
+        if not is_in_file.all():
             raise InputError(
-                f"{self._path} lacks prompt {int(prompt_id[~found][0])}; is it that of this schedule?", key=self._key
+                f"{self._path} lacks prompt {int(prompt_id[~is_in_file][0])}; is it that of this schedule?",
+                key=self._key,
             )
-        return np.asarray(order[place])
+        return np.asarray(order[index])
 
-    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
+    def contents(self, prompts: NDArray[np.int64], inputs: ContentInputs) -> Iterator[pa.Table]:
         """See `Contents`."""
         for part in batches(prompts):
             yield self._table.select(CONTENTS.names).take(pa.array(part)).cast(CONTENTS)

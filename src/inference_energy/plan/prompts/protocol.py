@@ -1,6 +1,6 @@
-"""What a source of prompts does: first it says which prompt each request asks, then it makes their contents.
+"""The protocol of a source of prompts: it chooses a prompt for each request, then makes the prompts' contents.
 
-Choosing is cheap and is done for the prompts and again for the schedule, with the same draws. Contents are made in
+Choosing is cheap and is done twice, for the prompts and for the schedule, with the same draws. Contents are made in
 batches, so that a million prompts need no more memory than a few thousand.
 """
 
@@ -17,21 +17,21 @@ from inference_energy.errors import Notice
 from inference_energy.plan.arrivals.processes import Starts
 
 CONTENTS = pa.schema([field for field in PROMPTS if field.name not in ("prompt_id", "workload")])
-"""What a source makes of a prompt."""
+"""Columns that a source fills."""
 BATCH = 1 << 14
-"""Most prompts made at a time."""
+"""Largest number of prompts made at a time."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which prompts are asked.
+    """The prompts chosen for a cell's requests.
 
     Attributes:
-        turns: for each beginning, how many requests it has: 1, or the turns of a conversation.
-        prompt: for each request, which of the source's prompts it asks.
-        prompt_tokens: for each request its length, `NULL` where only the server can count it.
-        max_tokens: for each request what the source itself says, `NULL` where it says nothing.
-        notes: what was left out, for people.
+        turns: number of requests per start: 1, or the turns of a conversation.
+        prompt: index of each request's prompt in the source.
+        prompt_tokens: length of each request's prompt; `NULL` if only the server can count it.
+        max_tokens: the source's own limit for each request; `NULL` if it has none.
+        notes: notes for the user on prompts left out.
     """
 
     turns: NDArray[np.int64]
@@ -42,12 +42,12 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What contents may depend on besides the source: the model's number of token ids, and the answers' lengths.
+class ContentInputs:
+    """Inputs of the contents besides the source.
 
     Attributes:
-        vocabulary: None where it is not known.
-        max_tokens: of the cell's requests, for planned histories.
+        vocabulary: number of token ids of the model; None if unknown.
+        max_tokens: limits of the cell's requests, for the answers in planned histories.
     """
 
     vocabulary: int | None
@@ -59,17 +59,17 @@ class Contents(Protocol):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Cells of a workload whose prompts have the same identity share them."""
+        """Cells of one workload share their prompts if the identities are equal."""
 
     @property
     def size(self) -> int:
-        """How many prompts there are."""
+        """Number of prompts."""
 
-    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
-        """The contents of some of the prompts, in this order, with the columns `CONTENTS`.
+    def contents(self, prompts: NDArray[np.int64], inputs: ContentInputs) -> Iterator[pa.Table]:
+        """Yield the contents of some of the prompts, in this order, with the columns `CONTENTS`.
 
         Raises:
-            InputError: the model's vocabulary does not allow it.
+            InputError: the vocabulary is unknown, or too small for a token id.
         """
 
 
@@ -77,33 +77,33 @@ class Source(Contents, Protocol):
     """A source of prompts."""
 
     def choose(self, starts: Starts) -> Choice:
-        """Which prompts a cell's requests ask.
+        """Choose the prompts of a cell's requests.
 
         Raises:
-            InputError: the source cannot do what is asked.
+            InputError: the source's configuration cannot be used.
         """
 
 
 def batches(prompts: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """The prompts in parts of at most `BATCH`."""
+    """Yield the prompts in parts of at most `BATCH`."""
     for start in range(0, len(prompts), BATCH):
         yield prompts[start : start + BATCH]
 
 
 def contents_table(count: int, **columns: pa.Array) -> pa.Table:
-    """A table of `CONTENTS`; columns that are not given are null."""
+    """Return a table of `CONTENTS`; missing columns are null."""
     arrays = [columns.get(field.name, pa.nulls(count, field.type)).cast(field.type) for field in CONTENTS]
     return pa.Table.from_arrays(arrays, schema=CONTENTS)
 
 
 def in_rounds(available: int, count: int, order: str, random: np.random.Generator) -> NDArray[np.int64]:
-    """Which of the available prompts is taken each time: all of them before one is taken again.
+    """Return indices of prompts in rounds: all prompts are used before one is used again.
 
     Args:
-        available: how many there are.
-        count: how many are wanted.
+        available: number of prompts.
+        count: number of indices.
         order: `random` or `file`.
-        random: where the draws come from; not touched with `file`.
+        random: generator of the draws; unused with `file`.
     """
     if order == "file":
         return np.arange(count, dtype=np.int64) % available

@@ -1,4 +1,4 @@
-"""The source of a cell's prompts, by its configuration."""
+"""The source of a cell's prompts, chosen by the configuration."""
 
 from inference_energy.config.load.prompts import (
     FilePrompts,
@@ -16,10 +16,10 @@ from inference_energy.plan.prompts.synthetic import SyntheticChats, SyntheticSou
 
 
 def prompt_source(cell: Cell, seed: int) -> Source:
-    """The source, with the generators of the cell.
+    """Return the source of a cell's prompts, with the cell's generators.
 
     Raises:
-        InputError: its file cannot be read or is of another form.
+        InputError: the source's file cannot be read or is of another form.
     """
     workload, key = cell.workload, f"workloads.{cell.workload_name}.prompts"
     draws = Draws(generator(seed, cell.name, "prompts"), generator(seed, cell.name, "turns"))

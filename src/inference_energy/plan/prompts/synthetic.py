@@ -23,129 +23,17 @@ from inference_energy.plan.arrivals.traces import Blocks
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.distributions import generator, lengths, seed_words, turns
 from inference_energy.plan.prompts.from_records import Message
-from inference_energy.plan.prompts.protocol import Choice, Made, contents_table
+from inference_energy.plan.prompts.protocol import Choice, ContentInputs, contents_table
 from inference_energy.plan.tables import NULL, column
 
-FIRST_ORDINARY_TOKEN = 1000
-"""Token ids below this are often control tokens; they are not drawn when the vocabulary is large enough."""
-
-
-def id_range(vocabulary: int | None, key: str) -> tuple[int, int]:
-    """The lowest id that is drawn, and the one after the highest.
-
-    Raises:
-        InputError: the vocabulary is not known.
-    """
-    if vocabulary is None:
-        raise InputError(
-            "the model's vocabulary is not known", key=f"{key}.form", write=(Setting(f"{key}.form", "words"),)
-        )
-    return (FIRST_ORDINARY_TOKEN if vocabulary > 2 * FIRST_ORDINARY_TOKEN else 0), vocabulary
-
-
-def id_lists(ids: NDArray[np.integer[Any]], lengths: NDArray[np.int64]) -> pa.Array:
-    """Lists of ids of these lengths, from all ids one after another."""
-    starts = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
-    return pa.ListArray.from_arrays(starts, pa.array(ids, pa.int32()))
-
-
-def with_prefixes(
-    own: NDArray[np.integer[Any]],
-    lengths: NDArray[np.int64],
-    group: NDArray[np.int64],
-    prefixes: NDArray[np.int64],
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
-    """Put shared beginnings before rows of values.
-
-    Args:
-        own: the rows' own values, one after another.
-        lengths: of the rows.
-        group: for each row which beginning it has; negative: none.
-        prefixes: one beginning a row, all of one length.
-
-    Returns:
-        The values of all rows with their beginnings, and their lengths.
-    """
-    before = np.where(group >= 0, prefixes.shape[1], 0)
-    whole = before + lengths
-    row = np.repeat(np.arange(len(lengths)), whole)
-    place = np.arange(int(whole.sum())) - np.repeat(np.cumsum(whole) - whole, whole)
-    shared = place < before[row]
-    values = np.empty(len(row), dtype=own.dtype)
-    values[~shared] = own
-    values[shared] = prefixes[group[row[shared]], place[shared]]
-    return values, whole
-
-
-_TEXT = (
-    "time year way day man life child world school state group hand part place case week work night point home water "
-    "room area money story fact month book eye job word side head house friend hour game line law car"
-)
-WORDS = tuple(_TEXT.split())
-"""Common English nouns, about one token each in usual vocabularies."""
-
-_ARRAY = pa.array(WORDS)
-
-
-def texts(words: NDArray[np.integer[Any]], lengths: NDArray[np.int64]) -> pa.Array:
-    """Texts of so many words each, with blanks between.
-
-    Args:
-        words: indices into `WORDS` of all texts, one after another.
-        lengths: words in each text.
-    """
-    starts = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
-    return pc.binary_join(pa.ListArray.from_arrays(starts, _ARRAY.take(pa.array(words))), " ")
-
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def block_values(
-    blocks: Blocks, rows: NDArray[np.int64], lengths: NDArray[np.int64], below: int, seed: int, name: str
-) -> NDArray[np.int64]:
-    """The values of some prompts, one after another, each from 0 and below `below`.
-
-    A prompt longer than its blocks goes on with values of its own; one that ends within its last block is cut there.
-
-    Args:
-        blocks: names of the blocks of all prompts.
-        rows: which prompts.
-        lengths: of these prompts.
-        below: number of values.
-        seed: root seed.
-        name: whose blocks: other names give other contents.
-    """
-    row = np.repeat(np.arange(len(rows)), lengths)
-    place = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    number, within = np.divmod(place, blocks.block_tokens)
-    first, last = blocks.starts[rows], blocks.starts[rows + 1]
-    known = number < (last - first)[row]
-    index = np.where(known, first[row] + number, 0)
-    ids = blocks.ids[index] if len(blocks.ids) else np.zeros(len(row), dtype=np.int64)
-    names = np.where(known, ids.astype(np.uint64), (rows[row] * (1 << 20) + number).astype(np.uint64))
-    key, own_key = (np.uint64(word) for word in seed_words(seed, name, "blocks"))
-    with np.errstate(over="ignore"):
-        mixed = _mix(np.bitwise_xor(names, np.where(known, key, own_key)))
-        drawn = _mix(mixed + (within.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
-    # The high half times the number of values: as even as 32 bits allow.
-    return ((drawn >> np.uint64(32)) * np.uint64(below) >> np.uint64(32)).astype(np.int64)
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(value ^ (value >> np.uint64(31)))
-
-
 _BATCH_TOKENS = 1 << 22
-"""About so many values are made at a time."""
+"""Approximate number of values made at a time."""
 
 
 class SyntheticSource:
-    """Prompts of one cell; prompt i is that of its beginning i.
+    """Prompts of one cell; prompt i belongs to start i.
 
-    `group` in the contents is the shared beginning, or the name of the first block.
+    `group` in the contents is the index of the shared prefix, or the name of the first block.
     """
 
     def __init__(self, cell: Cell, config: SyntheticPrompts, seed: int, key: str) -> None:
@@ -173,10 +61,10 @@ class SyntheticSource:
         self._group = groups(self._config, starts.count, generator(self._seed, self._cell.name, "groups"))
         if self._blocks is not None:
             first = self._blocks.starts[:-1]
-            some = first < self._blocks.starts[1:]
-            self._group = np.where(some, self._blocks.ids[np.where(some, first, 0)], NULL)
+            has_blocks = first < self._blocks.starts[1:]
+            self._group = np.where(has_blocks, self._blocks.ids[np.where(has_blocks, first, 0)], NULL)
         as_ids = self._config.form == "token_ids"
-        whole = own + self._before()
+        whole = own + self._prefix_lengths()
         return Choice(
             turns=np.ones(starts.count, np.int64),
             prompt=np.arange(starts.count),
@@ -184,10 +72,10 @@ class SyntheticSource:
             max_tokens=np.full(starts.count, NULL) if starts.max_tokens is None else starts.max_tokens,
         )
 
-    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
-        """See `Contents`; they are made one after another from the first, whichever are asked."""
+    def contents(self, prompts: NDArray[np.int64], inputs: ContentInputs) -> Iterator[pa.Table]:
+        """See `Contents`; always made in order from the first prompt, whichever prompts are asked for."""
         as_ids = self._config.form == "token_ids"
-        low, high = id_range(made.vocabulary, self._key) if as_ids else (0, len(WORDS))
+        low, high = id_range(inputs.vocabulary, self._key) if as_ids else (0, len(WORDS))
         random = generator(self._seed, self._cell.name, "prompts")
         shared = shared_prefixes(self._config, self._cell.workload_name, self._seed, low, high)
         values: NDArray[np.integer[Any]]
@@ -200,38 +88,14 @@ class SyntheticSource:
                 values = random.integers(low, high, int(own.sum()), dtype=np.int32)
                 if shared is not None:
                     values, own = with_prefixes(values, own, group, shared)
-            made_of = {"token_ids": id_lists(values, own)} if as_ids else {"text": texts(values, own)}
-            yield contents_table(len(rows), group=column(group), **made_of)
+            columns = {"token_ids": id_lists(values, own)} if as_ids else {"text": texts(values, own)}
+            yield contents_table(len(rows), group=column(group), **columns)
 
-    def _before(self) -> NDArray[np.int64]:
+    def _prefix_lengths(self) -> NDArray[np.int64]:
         prefix = self._config.prefix
         if prefix is None or self._blocks is not None:
             return np.zeros(len(self._group), np.int64)
         return np.where(self._group >= 0, prefix.tokens, 0)
-
-
-def groups(config: SyntheticPrompts, count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Which shared beginning each prompt has, `NULL` for none."""
-    if config.prefix is None:
-        return np.full(count, NULL)
-    has_one = random.random(count) < config.prefix.share
-    return np.where(has_one, random.integers(0, config.prefix.groups, count), NULL)
-
-
-def shared_prefixes(
-    config: SyntheticPrompts, workload: str, seed: int, low: int, high: int
-) -> NDArray[np.int64] | None:
-    """The shared beginnings of a workload, one a row; the same in all its cells. None where it has none."""
-    if config.prefix is None:
-        return None
-    random = generator(seed, workload, "prefixes")
-    return random.integers(low, high, (config.prefix.groups, config.prefix.tokens))
-
-
-def _in_parts(prompts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Consecutive prompts, of about `_BATCH_TOKENS` values together."""
-    part = np.cumsum(sizes[prompts]) // _BATCH_TOKENS
-    yield from np.split(prompts, np.flatnonzero(np.diff(part)) + 1) if len(prompts) else ()
 
 
 _CONVERSATIONS = 256
@@ -239,10 +103,10 @@ _CONVERSATIONS = 256
 
 
 class SyntheticChats:
-    """Conversations of one cell; prompt i is that of its request i.
+    """Conversations of one cell; prompt i belongs to request i.
 
-    A shared beginning is the system message of the first turn. Under `history: planned` the answers in the history are
-    random words too, about as many as tokens were asked for.
+    A shared prefix is the system message of the first turn. With `history: planned` the answers in the history are
+    random words too, about as many as the limit of tokens.
     """
 
     def __init__(self, cell: Cell, config: SyntheticPrompts, conversations: Conversations, seed: int, key: str) -> None:
@@ -269,12 +133,12 @@ class SyntheticChats:
         count = int(self._turns.sum())
         random = generator(self._seed, name, "lengths")
         self._lengths = lengths(self._config.length, count, random, f"{self._key}.length")
-        none = np.full(count, NULL)
-        return Choice(self._turns, np.arange(count), none, none)
+        nulls = np.full(count, NULL)
+        return Choice(self._turns, np.arange(count), nulls, nulls)
 
-    def contents(self, prompts: NDArray[np.int64], made: Made) -> Iterator[pa.Table]:
+    def contents(self, prompts: NDArray[np.int64], inputs: ContentInputs) -> Iterator[pa.Table]:
         """See `Contents`; all of a cell's prompts are made, in order."""
-        asked, answered = (generator(self._seed, self._cell.name, draw) for draw in ("prompts", "answers"))
+        user_draws, answer_draws = (generator(self._seed, self._cell.name, draw) for draw in ("prompts", "answers"))
         shared = shared_prefixes(self._config, self._cell.workload_name, self._seed, 0, len(WORDS))
         systems = [] if shared is None else texts(shared.ravel(), np.full(*shared.shape)).to_pylist()
         planned = self._cell.workload.history == "planned"
@@ -282,21 +146,158 @@ class SyntheticChats:
         for start in range(0, len(self._turns), _CONVERSATIONS):
             stop = min(start + _CONVERSATIONS, len(self._turns))
             rows = slice(int(firsts[start]), int(firsts[stop]))
-            users = _words(self._lengths[rows], asked)
-            answers = _words(made.max_tokens[rows], answered) if planned else []
+            users = _words(self._lengths[rows], user_draws)
+            answers = _words(inputs.max_tokens[rows], answer_draws) if planned else []
             messages: list[str] = []
             for number in range(start, stop):
                 group = int(self._group[number])
-                said: list[Message] = [{"role": "system", "content": systems[group]}] if group >= 0 else []
+                history: list[Message] = [{"role": "system", "content": systems[group]}] if group >= 0 else []
                 for _ in range(int(self._turns[number])):
-                    at = len(messages)
-                    said.append({"role": "user", "content": users[at]})
-                    messages.append(json.dumps(said))
-                    said = [*said, {"role": "assistant", "content": answers[at]}] if planned else []
+                    request = len(messages)
+                    history.append({"role": "user", "content": users[request]})
+                    messages.append(json.dumps(history))
+                    history = [*history, {"role": "assistant", "content": answers[request]}] if planned else []
             group_of = np.repeat(self._group[start:stop], self._turns[start:stop])
             yield contents_table(len(messages), messages=pa.array(messages, pa.string()), group=column(group_of))
 
 
+FIRST_ORDINARY_TOKEN = 1000
+"""Token ids below this are often control tokens; they are not drawn when the vocabulary is large enough."""
+
+
+def id_range(vocabulary: int | None, key: str) -> tuple[int, int]:
+    """Return the lowest id to draw, and the one after the highest.
+
+    Raises:
+        InputError: the vocabulary is unknown.
+    """
+    if vocabulary is None:
+        raise InputError(
+            "the model's vocabulary is not known", key=f"{key}.form", write=(Setting(f"{key}.form", "words"),)
+        )
+    return (FIRST_ORDINARY_TOKEN if vocabulary > 2 * FIRST_ORDINARY_TOKEN else 0), vocabulary
+
+
+def id_lists(ids: NDArray[np.integer[Any]], lengths: NDArray[np.int64]) -> pa.Array:
+    """Return lists of ids of these lengths, from all ids one after another."""
+    starts = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    return pa.ListArray.from_arrays(starts, pa.array(ids, pa.int32()))
+
+
+def with_prefixes(
+    own: NDArray[np.integer[Any]],
+    lengths: NDArray[np.int64],
+    group: NDArray[np.int64],
+    prefixes: NDArray[np.int64],
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
+    """Put shared prefixes before rows of values.
+
+    Args:
+        own: the rows' own values, one after another.
+        lengths: lengths of the rows.
+        group: index of each row's prefix; negative: none.
+        prefixes: shape (prefixes, length).
+
+    Returns:
+        The values of all rows with their prefixes, and their lengths.
+    """
+    prefix_lengths = np.where(group >= 0, prefixes.shape[1], 0)
+    whole = prefix_lengths + lengths
+    row = np.repeat(np.arange(len(lengths)), whole)
+    position = np.arange(int(whole.sum())) - np.repeat(np.cumsum(whole) - whole, whole)
+    is_prefix = position < prefix_lengths[row]
+    values = np.empty(len(row), dtype=own.dtype)
+    values[~is_prefix] = own
+    values[is_prefix] = prefixes[group[row[is_prefix]], position[is_prefix]]
+    return values, whole
+
+
+_TEXT = (
+    "time year way day man life child world school state group hand part place case week work night point home water "
+    "room area money story fact month book eye job word side head house friend hour game line law car"
+)
+WORDS = tuple(_TEXT.split())
+"""Common English nouns, about one token each in usual vocabularies."""
+
+_ARRAY = pa.array(WORDS)
+
+
+def texts(words: NDArray[np.integer[Any]], lengths: NDArray[np.int64]) -> pa.Array:
+    """Return texts of words with blanks between them.
+
+    Args:
+        words: indices into `WORDS` of all texts, one after another.
+        lengths: words in each text.
+    """
+    starts = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    return pc.binary_join(pa.ListArray.from_arrays(starts, _ARRAY.take(pa.array(words))), " ")
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def block_values(
+    blocks: Blocks, rows: NDArray[np.int64], lengths: NDArray[np.int64], below: int, seed: int, name: str
+) -> NDArray[np.int64]:
+    """Return the values of some prompts, one after another, each from 0 and below `below`.
+
+    A prompt longer than its blocks continues with values of its own; a shorter one is cut within its last block.
+
+    Args:
+        blocks: names of the blocks of all prompts.
+        rows: indices of these prompts.
+        lengths: lengths of these prompts.
+        below: number of distinct values.
+        seed: root seed.
+        name: owner of the blocks; each owner's blocks have other contents.
+    """
+    row = np.repeat(np.arange(len(rows)), lengths)
+    position = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    number, within = np.divmod(position, blocks.block_tokens)
+    first, last = blocks.starts[rows], blocks.starts[rows + 1]
+    in_blocks = number < (last - first)[row]
+    index = np.where(in_blocks, first[row] + number, 0)
+    ids = blocks.ids[index] if len(blocks.ids) else np.zeros(len(row), dtype=np.int64)
+    names = np.where(in_blocks, ids.astype(np.uint64), (rows[row] * (1 << 20) + number).astype(np.uint64))
+    key, own_key = (np.uint64(word) for word in seed_words(seed, name, "blocks"))
+    with np.errstate(over="ignore"):
+        mixed = _mix(np.bitwise_xor(names, np.where(in_blocks, key, own_key)))
+        hashed = _mix(mixed + (within.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+    # The high half times the number of values: as uniform as 32 bits allow.
+    return ((hashed >> np.uint64(32)) * np.uint64(below) >> np.uint64(32)).astype(np.int64)
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(value ^ (value >> np.uint64(31)))
+
+
+def groups(config: SyntheticPrompts, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the shared prefix of each prompt; `NULL` for none."""
+    if config.prefix is None:
+        return np.full(count, NULL)
+    has_one = random.random(count) < config.prefix.share
+    return np.where(has_one, random.integers(0, config.prefix.groups, count), NULL)
+
+
+def shared_prefixes(
+    config: SyntheticPrompts, workload: str, seed: int, low: int, high: int
+) -> NDArray[np.int64] | None:
+    """Return the shared prefixes of a workload, one per row and the same in all its cells; None if it has none."""
+    if config.prefix is None:
+        return None
+    random = generator(seed, workload, "prefixes")
+    return random.integers(low, high, (config.prefix.groups, config.prefix.tokens))
+
+
+def _in_parts(prompts: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield consecutive prompts of about `_BATCH_TOKENS` values together."""
+    part = np.cumsum(sizes[prompts]) // _BATCH_TOKENS
+    yield from np.split(prompts, np.flatnonzero(np.diff(part)) + 1) if len(prompts) else ()
+
+
 def _words(sizes: NDArray[np.int64], random: np.random.Generator) -> list[str]:
-    made: list[str] = texts(random.integers(0, len(WORDS), int(sizes.sum())), sizes).to_pylist()
-    return made
+    """Draw texts of random words."""
+    words: list[str] = texts(random.integers(0, len(WORDS), int(sizes.sum())), sizes).to_pylist()
+    return words
