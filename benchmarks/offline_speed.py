@@ -1,4 +1,4 @@
-"""How much faster than time the offline bench runs, as a ratio within one run.
+"""How much faster than real time the offline bench runs, as a ratio within one run.
 
     python benchmarks/offline_speed.py [--rate 50] [--duration 600]
 

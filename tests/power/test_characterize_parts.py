@@ -150,7 +150,7 @@ def test_a_gpu_that_is_not_here_is_the_users_mistake(wanted: str) -> None:
     assert nvml.sessions == 0
 
 
-def test_without_nvml_there_is_nothing_to_characterise() -> None:
+def test_without_nvml_there_is_nothing_to_characterize() -> None:
     nvml = FakeNvml([])
     nvml.broken = nvml.NVML_ERROR_LIBRARY_NOT_FOUND
     with pytest.raises(InputError, match="--gpu: no NVIDIA driver"), open_gpu("0", nvml):

@@ -96,7 +96,7 @@ def test_newer_models_average_over_a_second_and_who_does_not_say_is_not_known(
         assert channels[1].metadata == {}, "a counter averages nothing"
 
 
-def test_characterised_gpus_average_over_what_was_found() -> None:
+def test_characterized_gpus_average_over_what_was_found() -> None:
     with device(Cluster()) as fake:
         exported = DcgmSource(source(fake)._settings, windows_s={A: 0.9})
         windows_s = {channel.device: channel.metadata.get("averaging_window_s") for channel in exported.channels()[::2]}

@@ -56,7 +56,7 @@ def is_right(answer: str, right: str, grader: Grader) -> bool:
     match grader:
         case "exact":
             lines = (_first_line(part) for part in (text, _behind_marker(text) or ""))
-            return normalised(right) in {normalised(line) for line in lines if line}
+            return normalized(right) in {normalized(line) for line in lines if line}
         case "multiple_choice":
             return letter(text) == right.strip()
         case "numeric":
@@ -70,7 +70,7 @@ def is_right(answer: str, right: str, grader: Grader) -> bool:
             )
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Return a text in lower case, without punctuation, articles and extra spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 

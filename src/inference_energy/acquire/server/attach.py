@@ -138,54 +138,52 @@ async def attach(name: str, endpoint: str, model: str | None = None, access: Acc
 
     Raises:
         InputError: no answer, no access, not healthy, or not that model; the message names ``servers.<name>.endpoint``
-            or ``servers.<name>.model`` and lists the models that are there.
+            or ``servers.<name>.model`` (``endpoint`` or ``model`` if ``name`` is empty) and lists the models that are
+            there.
     """
+    section = f"servers.{name}." if name else ""
     url = without_api_path(endpoint)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{endpoint} is no URL; write one like http://127.0.0.1:8000", key=f"servers.{name}.endpoint")
+        raise InputError(f"{endpoint} is no URL; write one like http://127.0.0.1:8000", key=f"{section}endpoint")
     async with (access or Access()).session() as asking:
         try:
             models = await listed_models(asking, url)
         except aiohttp.ClientResponseError as error:
             if error.status not in (401, 403):
-                raise InputError(
-                    f"{url}/v1/models answers with {error.status}", key=f"servers.{name}.endpoint"
-                ) from error
+                raise InputError(f"{url}/v1/models answers with {error.status}", key=f"{section}endpoint") from error
             what = "wants an API key, and none was sent" if not (access and access.key_env) else "refuses the API key"
             raise InputError(
                 f"{url} {what} (status {error.status}): export OPENAI_API_KEY with it, or name its variable",
-                key=f"servers.{name}.endpoint",
+                key=f"{section}endpoint",
                 write=(Setting("client.api_key_env", "VARIABLE"),),
             ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             why = str(error) or type(error).__name__
             raise InputError(
                 f"no usable answer from {url}/v1/models ({why}); start the server or write its address",
-                key=f"servers.{name}.endpoint",
+                key=f"{section}endpoint",
             ) from error
         if await is_healthy(asking, url) is False:
-            raise InputError(
-                f"{url}/health says that the server is not healthy; restart it", key=f"servers.{name}.endpoint"
-            )
+            raise InputError(f"{url}/health says that the server is not healthy; restart it", key=f"{section}endpoint")
         version = await server_version(asking, url)
     return AttachedServer(
         base_url=url,
-        model=_chosen(name, model, models),
+        model=_chosen(section, model, models),
         models=tuple(models),
         server_pid=_local_pid(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)),
         version=version,
     )
 
 
-def _chosen(name: str, model: str | None, models: list[str]) -> str:
+def _chosen(section: str, model: str | None, models: list[str]) -> str:
     there = ", ".join(models) or "none"
     if model is None:
         if len(models) == 1:
             return models[0]
-        raise InputError(f"write which model to use; the server has: {there}", key=f"servers.{name}.model")
+        raise InputError(f"write which model to use; the server has: {there}", key=f"{section}model")
     if model not in models:
-        raise InputError(f"the server has no model {model}; it has: {there}", key=f"servers.{name}.model")
+        raise InputError(f"the server has no model {model}; it has: {there}", key=f"{section}model")
     return model
 
 

@@ -55,7 +55,10 @@ class Display:
 
 
 def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
-    """Plan, send and sum up a load; return the summary. With `plan_only` only plan, and return the `LoadPlan`.
+    """Plan, send and sum up a load; return the summary.
+
+    With `plan_only` only plan, and return the `LoadPlan` as a dict.
+    It runs an event loop and handles signals, so call it in the main thread and not inside a running event loop.
 
     Ctrl-C and SIGTERM end the load early, and so does the end of the server if its process is visible; everything sent
     until then is kept and summed up.

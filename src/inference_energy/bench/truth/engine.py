@@ -7,7 +7,7 @@ needs a block when none is free makes the youngest running one give up its block
 generated tokens are not reused. Source: vLLM's documentation, "Optimization and tuning", and Kwon et al., SOSP 2023.
 
 Everything that changes with each token is kept as a sum over the batch, so that a step costs the same for 1 request
-and for 256: the simulation runs hundreds of times faster than time.
+and for 256: the simulation runs hundreds of times faster than real time.
 """
 
 import heapq

@@ -369,8 +369,8 @@ def _location(key: str) -> list[str]:
             return ["workload", *rest]
         case ["windows", _, *rest] | ["warmup", *rest]:
             return rest
-        case ["servers", *rest]:
-            return ["endpoints" if part == "endpoint" else part for part in rest[-1:]]
+        case ["endpoint"]:
+            return ["endpoints"]
     return parts
 
 
