@@ -73,15 +73,15 @@ def summary(
     return {**about, **summarize_run(test, read, limits, AnalysisConfig())}
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(result: dict[str, Any]) -> str:
     written = io.StringIO()
-    Console(file=written, width=140).print(load_summary(found))
+    Console(file=written, width=140).print(load_summary(result))
     return written.getvalue()
 
 
 def test_rates_latencies_goodput_and_cost() -> None:
-    found = summary(requests(1000), limits=Slo(ttft_s=0.06, tpot_s=0.02))
-    values = {name: figure["value"] for name, figure in found["figures"].items()}
+    result = summary(requests(1000), limits=Slo(ttft_s=0.06, tpot_s=0.02))
+    values = {name: figure["value"] for name, figure in result["figures"].items()}
     assert values["offered_requests_per_s"] == pytest.approx(10)
     assert values["requests_per_s"] == pytest.approx(10, abs=0.02)
     assert values["output_tokens_per_s"] == pytest.approx(110, rel=0.01)
@@ -90,9 +90,9 @@ def test_rates_latencies_goodput_and_cost() -> None:
     assert values["e2e_from_schedule_p90_s"] == pytest.approx(0.15)
     assert values["goodput_share"] == 1
     assert values["goodput_requests_per_s"] == pytest.approx(10)
-    assert found["samples"]["tpot"] == 1000
-    assert found["client"]["figures"]["cpu_s_per_1k_output_tokens"]["value"] == pytest.approx(2 / 11)
-    text = shown(found)
+    assert result["samples"]["tpot"] == 1000
+    assert result["client"]["figures"]["cpu_s_per_1k_output_tokens"]["value"] == pytest.approx(2 / 11)
+    text = shown(result)
     for part in ("1,000 sent: 1,000 ok", "no /metrics at e (404)", "100 %", "50.0 ms", "from schedule", "p99.9"):
         assert part in text
     assert "How long the machine's CPUs were busy was not recorded" in text
@@ -128,15 +128,15 @@ def test_a_percentile_that_no_latency_has_is_said_once() -> None:
 
 
 def test_the_clients_share_of_the_machine_and_of_its_energy() -> None:
-    found = summary(requests(1000), sent=replace(WHOLE, machine_busy_s=40.0))
-    assert found["client"]["figures"]["share_of_busy_cpu"]["value"] == pytest.approx(0.05)
-    assert "5.00 % of this machine's busy CPU time" in shown(found)
+    result = summary(requests(1000), sent=replace(WHOLE, machine_busy_s=40.0))
+    assert result["client"]["figures"]["share_of_busy_cpu"]["value"] == pytest.approx(0.05)
+    assert "5.00 % of this machine's busy CPU time" in shown(result)
     energy = {"value": 0.012, "unit": "share", "basis": "none", "boundary": "gpu + cpu_package", "grade": "modelled"}
-    found["client"]["figures"]["share_of_energy"] = {**energy, "valid": True, "reasons": [], "interval_95": None}
-    assert "1.20 % of the energy (modelled)" in shown(found)
+    result["client"]["figures"]["share_of_energy"] = {**energy, "valid": True, "reasons": [], "interval_95": None}
+    assert "1.20 % of the energy (modelled)" in shown(result)
     unknown = {"code": "client_energy_unknown", "detail": "No sensor measured the CPU."}
-    found["client"]["figures"]["share_of_energy"] |= {"value": None, "valid": False, "reasons": [unknown]}
-    assert "of the energy: No sensor measured the CPU." in shown(found)
+    result["client"]["figures"]["share_of_energy"] |= {"value": None, "valid": False, "reasons": [unknown]}
+    assert "of the energy: No sensor measured the CPU." in shown(result)
 
 
 def test_queueing_is_the_servers_histogram_unless_a_warm_up_is_in_it() -> None:
@@ -161,37 +161,37 @@ def test_queueing_is_the_servers_histogram_unless_a_warm_up_is_in_it() -> None:
 def test_limits_count_from_the_schedule() -> None:
     rows = requests(1000)
     rows.loc[rows.index[:100], "scheduled_ns"] -= S // 20
-    found = summary(rows, limits=Slo(ttft_s=0.06))
-    assert found["figures"]["goodput_share"]["value"] == pytest.approx(0.9)
+    result = summary(rows, limits=Slo(ttft_s=0.06))
+    assert result["figures"]["goodput_share"]["value"] == pytest.approx(0.9)
 
 
 def test_a_client_that_was_too_late_gives_no_latencies() -> None:
-    found = summary(requests(1000, late_s=0.2), limits=Slo(ttft_s=0.06))
-    assert found["lateness_s"]["p99"] == pytest.approx(0.2)
+    result = summary(requests(1000, late_s=0.2), limits=Slo(ttft_s=0.06))
+    assert result["lateness_s"]["p99"] == pytest.approx(0.2)
     for name in ("ttft_p50_s", "requests_per_s", "output_tokens_per_s", "goodput_share"):
-        figure = found["figures"][name]
+        figure = result["figures"][name]
         assert figure["value"] is None
         assert figure["reasons"][0]["code"] == "client_lag"
-    assert found["figures"]["offered_requests_per_s"]["value"] == pytest.approx(10)
-    text = " ".join(shown(found).split())
+    assert result["figures"]["offered_requests_per_s"]["value"] == pytest.approx(10)
+    text = " ".join(shown(result).split())
     assert "0.200 s or more after schedule" in text
     assert "50.0 ms" not in text
 
 
 def test_a_closed_loop_has_no_lateness_and_no_offered_rate() -> None:
-    found = summary(requests(1000, late_s=0.2), scheduled=False)
-    assert found["lateness_s"] is None
-    assert found["figures"]["ttft_p50_s"]["value"] == pytest.approx(0.05)
-    text = shown(found)
+    result = summary(requests(1000, late_s=0.2), scheduled=False)
+    assert result["lateness_s"] is None
+    assert result["figures"]["ttft_p50_s"]["value"] == pytest.approx(0.05)
+    text = shown(result)
     assert "offered" not in text
     assert "from schedule" not in text
 
 
 def test_without_a_stream_the_end_to_end_time_is_that_of_the_answer() -> None:
-    found = summary(requests(1000, first_token_ns=None, last_token_ns=None), limits=Slo(e2e_s=0.2))
-    assert found["figures"]["e2e_p50_s"]["value"] == pytest.approx(0.15)
-    assert found["figures"]["ttft_p50_s"]["value"] is None
-    assert found["figures"]["goodput_share"]["value"] == 1
+    result = summary(requests(1000, first_token_ns=None, last_token_ns=None), limits=Slo(e2e_s=0.2))
+    assert result["figures"]["e2e_p50_s"]["value"] == pytest.approx(0.15)
+    assert result["figures"]["ttft_p50_s"]["value"] is None
+    assert result["figures"]["goodput_share"]["value"] == 1
 
 
 def test_totals_agree_exactly_or_say_by_how_much_and_why() -> None:
@@ -211,32 +211,32 @@ def test_failures_are_counted_by_what_they_say() -> None:
     rows = requests(1000)
     rows.loc[rows.index[:3], ["status", "error"]] = ["failed", "HTTP 500: out of memory"]
     rows.loc[rows.index[3:4], ["status", "error"]] = ["failed", "timed out"]
-    found = summary(rows)
-    assert found["errors"] == [{"error": "HTTP 500: out of memory", "count": 3}, {"error": "timed out", "count": 1}]
-    assert found["requests"]["failed"] == 4
-    assert "3 failed: HTTP 500: out of memory." in shown(found)
+    result = summary(rows)
+    assert result["errors"] == [{"error": "HTTP 500: out of memory", "count": 3}, {"error": "timed out", "count": 1}]
+    assert result["requests"]["failed"] == 4
+    assert "3 failed: HTTP 500: out of memory." in shown(result)
 
 
 def test_prompts_of_another_length_at_the_server_are_told() -> None:
     rows = requests(1000)
     planned = pd.DataFrame({"request_id": range(1000), "prompt_tokens": [7] * 990 + [5] * 10, "max_tokens": 11})
     test = LoadRunRecord(rows, planned, None, WHOLE, True)
-    found = {**summary(rows), **summarize_run(test, (None, "none"), None, AnalysisConfig())}
-    assert found["prompt_lengths"]["different"] == 10
-    assert "10 of 1000 prompts" in " ".join(shown(found).split())
+    result = {**summary(rows), **summarize_run(test, (None, "none"), None, AnalysisConfig())}
+    assert result["prompt_lengths"]["different"] == 10
+    assert "10 of 1000 prompts" in " ".join(shown(result).split())
     assert summary(rows)["prompt_lengths"] is None
 
 
 def test_nothing_sent_is_no_error() -> None:
-    found = summary(requests(1000).iloc[:0], sent=SentLoad(stopped_ns=START))
-    assert found["figures"] == {}
-    assert "0 sent: none ended" in shown(found)
+    result = summary(requests(1000).iloc[:0], sent=SentLoad(stopped_ns=START))
+    assert result["figures"] == {}
+    assert "0 sent: none ended" in shown(result)
 
 
 def test_an_interrupted_load_counts_up_to_when_it_was_stopped() -> None:
-    found = summary(requests(100), sent=SentLoad(stopped_ns=START + 20 * S))
-    assert found["sent_s"] == pytest.approx(20)
-    assert found["figures"]["offered_requests_per_s"]["value"] == pytest.approx(5)
+    result = summary(requests(100), sent=SentLoad(stopped_ns=START + 20 * S))
+    assert result["sent_s"] == pytest.approx(20)
+    assert result["figures"]["offered_requests_per_s"]["value"] == pytest.approx(5)
 
 
 def test_counters_of_all_endpoints_add_up(stub_endpoint: Any, tmp_path: Path) -> None:

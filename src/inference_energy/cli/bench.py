@@ -72,11 +72,11 @@ def run(
 
     from inference_energy.bench.live.cli_wrapper import run_on_bench
 
-    chosen = _node(node, gpu)
+    virtual_node = _node(node, gpu)
     if folder is not None:
-        raise typer.Exit(run_on_bench(chosen, folder, command))
-    with tempfile.TemporaryDirectory(prefix="inference-energy-node-") as made:
-        raise typer.Exit(run_on_bench(chosen, Path(made), command))
+        raise typer.Exit(run_on_bench(virtual_node, folder, command))
+    with tempfile.TemporaryDirectory(prefix="inference-energy-node-") as temporary:
+        raise typer.Exit(run_on_bench(virtual_node, Path(temporary), command))
 
 
 def simulate(
@@ -138,7 +138,7 @@ def calibration(
 
 
 def _node(path: Path | None, gpu: str | None) -> "Node":
-    """Return the chosen node, with a RAPL counter unless a file says otherwise."""
+    """Return the selected node, with a RAPL counter unless a file says otherwise."""
     from inference_energy.bench.config import Node
 
     node = Node.parse({"sensors": {"rapl": {"present": True}}}) if path is None else Node.read(path)

@@ -1,4 +1,4 @@
-"""How measurements become figures: windows, energy, attribution, estimates, metrics, carbon and water.
+"""The path from measurements to figures: windows, energy, attribution, estimates, metrics, carbon and water.
 
 Changing any of these repeats no measurement. Each stage reads one model of its own, which has no more than the stage
 uses; `AnalysisConfig`, the section `analysis`, is made of those of the analysis.
@@ -13,7 +13,7 @@ from inference_energy.config.base import Section
 
 
 class Steadiness(Section):
-    """When a steady window counts as steady.
+    """Limits within which a window counts as steady.
 
     Each limit is the change that a straight line through the series shows over the window, as a share of the
     series' mean, and counts only when the trend is significant (Mann-Kendall test on independent block means).
@@ -32,11 +32,12 @@ class Steadiness(Section):
 
 
 class Uncertainty(Section):
-    """What is not known of the sensors, as standard uncertainties; software cannot see it.
+    """Standard uncertainties of the sensors, which software cannot see.
 
-    The gain's default is that of a rectangular distribution of half-width 5 %, as far as cards were found to be off
-    (Yang, Adamek, Armour, SC24, arXiv 2312.02741). Devices with an entry in `analysis.calibration` have its uncertainty
-    instead, and that of the meter behind it, by default a rectangular distribution of half-width 1 %.
+    The default of the gain is that of a rectangular distribution of half-width 5 %, as far as cards were found to be
+    off (Yang, Adamek, Armour, SC24, arXiv 2312.02741). Devices with an entry in `analysis.calibration` have the
+    uncertainty of the calibration instead, and that of its meter, by default a rectangular distribution of half-width 1
+    %.
     """
 
     gain: float = Field(0.029, ge=0, lt=1, description="of each uncalibrated device's gain [share]")
@@ -47,7 +48,7 @@ class Uncertainty(Section):
 
 
 class Slo(Section):
-    """Service-level objectives: a request that keeps them all counts as good.
+    """Service-level objectives: a request that meets them all counts as good.
 
     TTFT and end to end count from the schedule where there is one.
     """
@@ -61,14 +62,14 @@ class Slo(Section):
 
 
 class WindowTrim(Section):
-    """How windows are cut."""
+    """Trims of every window."""
 
     trim_start_s: float = Field(5.0, ge=0, description="cut from the start of every window, while the batch fills [s]")
     trim_end_s: float = Field(0.0, ge=0, description="cut from the end of every window [s]")
 
 
 class PowerReading(Section):
-    """How power is read from the log."""
+    """The power reading that is taken from the log."""
 
     power_reading: Literal["average", "instant"] = Field(
         "average",
@@ -77,7 +78,7 @@ class PowerReading(Section):
 
 
 class GapLimit(Section):
-    """Which gaps in the power log are too long."""
+    """The longest gap allowed in the power log."""
 
     max_gap_periods: float = Field(
         10,
@@ -87,7 +88,7 @@ class GapLimit(Section):
 
 
 class SensorUncertainty(Section):
-    """What is stated of the sensors."""
+    """Stated properties of the sensors."""
 
     uncertainty: Uncertainty = Field(default_factory=Uncertainty, description="what is not known of the sensors")
 
@@ -123,7 +124,7 @@ class EnergyConfig(SensorUncertainty, GapLimit, PowerReading):
 
 
 class AttributionConfig(Section):
-    """Read by the stage `attribute`: what requests are charged by."""
+    """Read by the stage `attribute`: the tokens by which requests are charged."""
 
     attribution: Literal["completion_tokens", "total_tokens"] = Field(
         "completion_tokens",
@@ -164,7 +165,7 @@ def rename_old_keys(analysis: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class EstimateConfig(Section):
-    """What the estimators rest on."""
+    """Inputs of the estimators."""
 
     calibration: str | None = Field(
         None,
@@ -180,7 +181,7 @@ class EstimateConfig(Section):
 
 
 class EmbodiedConfig(Section):
-    """What making the hardware emitted, for SCI: M = TE * (TiR / EL) * (RR / ToR), with TiR the window's length."""
+    """Embodied emissions of the hardware, for SCI: M = TE * (TiR / EL) * (RR / ToR), with TiR the window's length."""
 
     total_kg: float = Field(gt=0, description="embodied emissions of the whole hardware, TE [kgCO2e]")
     lifetime_years: float = Field(gt=0, description="expected lifetime, EL [years of 365 days]")
@@ -203,7 +204,7 @@ class TrafficConfig(Section):
 
 
 class QualityConfig(Section):
-    """How answers are graded, and which accuracy is good enough."""
+    """Grading of the answers, and the accuracy that is good enough."""
 
     grader: Literal["auto", "exact", "multiple_choice", "numeric"] = Field(
         "auto",
@@ -215,7 +216,7 @@ class QualityConfig(Section):
 
 
 class MetricFamily(Section):
-    """What the metric family needs besides measurements and a day of traffic."""
+    """Inputs of the metric family besides measurements and a day of traffic."""
 
     embodied: EmbodiedConfig | None = Field(None, description="embodied emissions; null leaves SCI out")
     quality: QualityConfig = Field(default_factory=QualityConfig, description="how answers are graded")

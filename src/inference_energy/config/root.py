@@ -18,7 +18,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
 class Config(Section):
-    """The configuration of an experiment. Definitions are mappings; what is run is a list."""
+    """The configuration of an experiment. Definitions are mappings; `run` lists the sessions to run."""
 
     experiment: str = Field("default", pattern=NAME, description="name of the result folder below results/")
     run: list[str] = Field(min_length=1, description="keys of `sessions` to run")

@@ -53,7 +53,7 @@ GpuSelector = int | Annotated[str, Field(pattern=r"^(GPU|MIG)-")]
 
 
 class LaunchServer(Section):
-    """The pipeline starts vLLM, owns it, and stops it."""
+    """A vLLM server that the pipeline starts, owns and stops."""
 
     mode: Literal["launch"]
     model: str = Field(description="a key of `models`")
@@ -101,7 +101,7 @@ class LaunchServer(Section):
 
 
 class AttachServer(Section):
-    """An OpenAI-compatible endpoint that already runs. Baselines that need it off are marked missing."""
+    """An OpenAI-compatible endpoint that already runs. Baselines for which it must be off are marked missing."""
 
     mode: Literal["attach"]
     endpoint: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$", description="base URL without /v1")

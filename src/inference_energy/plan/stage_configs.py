@@ -1,4 +1,4 @@
-"""What the stages that measure, and those of a whole experiment, read of the configuration.
+"""The configuration read by the stages that measure, and by those of a whole experiment.
 
 Values are decided here: `auto` has become an environment, and arguments for the CPU or the GPU are merged. Stages of
 the analysis read parts of `analysis`, `estimate` and `impact` as they are (`config.analysis`).

@@ -56,7 +56,7 @@ _LAYOUT = {
 
 
 def readme(facts: Manifest) -> bytes:
-    """Write the text of README.txt from a manifest, whose members are not needed."""
+    """Return the text of README.txt for a manifest, whose members are not needed."""
     commit = facts.code.get("git_commit") or "of unknown commit"
     if facts.code.get("git_dirty"):
         commit += " with changes that were not committed"

@@ -21,10 +21,10 @@ class Archive:
     """An archive opened for reading, with its manifest. Use it as a context manager or close it."""
 
     def __init__(self, path: Path) -> None:
-        """Open it.
+        """Open an archive.
 
         Raises:
-            InputError: it is not an archive that `inference-energy archive` made, or holds an unsafe name.
+            InputError: the file is not an archive that `inference-energy archive` made, or holds an unsafe name.
         """
         self.path = path
         try:

@@ -46,7 +46,7 @@ class StandardError:
 
 
 def ratio_error(numerator: Values, denominator: Values, *, longest: bool = False) -> StandardError | None:
-    """Return the standard error of sum(numerator) / sum(denominator); or None.
+    """Return the standard error of sum(numerator) / sum(denominator).
 
     It is None for fewer than `MIN_BINS` bins, and where the denominators do not sum to more than zero.
 

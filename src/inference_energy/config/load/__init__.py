@@ -1,4 +1,4 @@
-"""What is asked and when, one file a part: lengths, times, prompts, workload, arrivals, phases, client.
+"""The load of a session, one file a part: lengths, times, prompts, workload, arrivals, phases, client.
 
 What reaches the load client, as `stages.params.StageParams.session` writes it:
 
