@@ -1,1 +1,1 @@
-"""What touches the machine: the server, the power readings, the load, the session that ties them together."""
+"""Everything that acts on the machine: the server, the power readings, the load, and the session that joins them."""

@@ -1,4 +1,4 @@
-"""Whether a channel's readings over a window can be trusted: gaps, frozen readings, counters, throttling, other users.
+"""Checks of a channel's readings over a window: gaps, frozen readings, counters, throttling, other users.
 
 An energy counter that could not be read over the whole window, as after an error of the driver, is replaced by the
 integral of the power readings beside it; as far as the counter goes it still checks them.

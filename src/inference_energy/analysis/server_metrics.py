@@ -1,4 +1,4 @@
-"""What the server counted and showed (server_metrics.parquet), by quantity, whatever the engine.
+"""The server's own counters and gauges (server_metrics.parquet), by quantity, for every engine.
 
 A counter is read once a scrape. Its value at a time between two scrapes is interpolated; the true one lies between
 theirs.

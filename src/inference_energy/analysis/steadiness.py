@@ -1,4 +1,4 @@
-"""Whether a window is steady: a test, not a number of minutes.
+"""Test of whether a window is steady.
 
 The window is cut into equal blocks of at least `BLOCK_S`, long enough that their means hardly depend on each other.
 Over the block means, the Mann-Kendall test (Kendall's tau against time) says whether there is a trend, and the

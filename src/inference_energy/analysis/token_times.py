@@ -1,4 +1,4 @@
-"""When tokens came: by their chunks (chunks.parquet) where a session recorded them, else evenly over the answer.
+"""Times of tokens: by their chunks (chunks.parquet) where a session recorded them, else evenly over the answer.
 
 The tokens of a chunk are the rise of the running count where the server states it in every event of the request. Else
 the request's tokens are dealt out by events: after event e of E, floor(n e / E) of n tokens have come, since a chunk

@@ -1,4 +1,4 @@
-"""How measurements become figures: windows, energy, attribution, estimates, metrics, carbon and water.
+"""The path from measurements to figures: windows, energy, attribution, estimates, metrics, carbon and water.
 
 Changing any of these repeats no measurement. Each stage reads one model of its own, which has no more than the stage
 uses; `AnalysisConfig`, the section `analysis`, is made of those of the analysis.

@@ -139,7 +139,9 @@ class Cases:
     def step_bytes(self) -> Array:
         """Bytes of weights that a decode step reads on all GPUs together, with the expected share of experts."""
         touched = touched_share(self.of_model(lambda shape: shape.expert_share), self.batch)
-        return self.of_model(lambda s: s.fixed_bytes) + self.of_model(lambda s: s.expert_bytes) * touched
+        return (
+            self.of_model(lambda shape: shape.fixed_bytes) + self.of_model(lambda shape: shape.expert_bytes) * touched
+        )
 
     @cached_property
     def kv_read_bytes(self) -> Array:
@@ -162,7 +164,7 @@ class Cases:
     @cached_property
     def memory_share(self) -> Array:
         """Weights and cache as a share of the GPUs' memory; above 1 they do not fit."""
-        used = self.of_model(lambda s: s.resident_bytes) + np.nan_to_num(self.batch * self.kv_read_bytes)
+        used = self.of_model(lambda shape: shape.resident_bytes) + np.nan_to_num(self.batch * self.kv_read_bytes)
         return used / (self.gpus * self.of_gpu(lambda gpu: gpu.memory_bytes))
 
 

@@ -203,22 +203,22 @@ def design_of(rows: Sequence[MeasuredRow]) -> Design:
     _check(scored)
     prefill = np.array([row.is_prefill for row in scored])
     has_lengths = all(not np.isnan(row.input_tokens * row.output_tokens) for row in scored)
-    apart = bool(prefill.any()) and has_lengths
+    prompts_apart = bool(prefill.any()) and has_lengths
     if prefill.any() and not has_lengths:
         raise InputError(
             "rows of prompts alone need the others to tell their prompts: write input_tokens and output_tokens"
         )
-    terms: tuple[Name, ...] = ("byte", "flop", "token", *(("prefill",) if apart else ()))
+    terms: tuple[Name, ...] = ("byte", "flop", "token", *(("prefill",) if prompts_apart else ()))
     cases = cases_of(scored)
     columns = np.where(
         prefill[:, None],
-        prompt_columns(cases, terms) if apart else 0.0,
-        decode_columns(cases, terms, prompts_apart=apart),
+        prompt_columns(cases, terms) if prompts_apart else 0.0,
+        decode_columns(cases, terms, prompts_apart=prompts_apart),
     )
     energy_j = np.array([row.prompt_j if row.is_prefill else row.output_j for row in scored])
     weights = np.array([row.weight for row in scored])
     notes: tuple[str, ...] = ()
-    design = Design(scored, terms, columns, energy_j, weights, "apart" if apart else "inside", notes)
+    design = Design(scored, terms, columns, energy_j, weights, "apart" if prompts_apart else "inside", notes)
     if len({row.shape.active_parameters for row in scored if not row.is_prefill}) == 1:
         design = design.keeping(
             tuple(term for term in terms if term != "token"),

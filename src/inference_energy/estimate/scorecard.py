@@ -4,8 +4,8 @@ With the ratio r = estimate / measured of each row: MAPE is the mean of |r - 1|;
 in either direction, which unlike MAPE does not favor low estimates; `within_two` is the share of rows with r between
 1/2 and 2.
 
-No estimator is scored on rows that it was fitted to or looks up: `lookup` and `scale` do without the rows of the scored
-model, and the energy roofline is fitted without them. Its in-sample score is listed separately and labelled.
+No estimator is scored on rows that it was fitted to or looks up: `lookup` and `scale` do not use the rows of the
+scored model, and the energy roofline is fitted without them. Its in-sample score is listed separately and labelled.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,17 +27,17 @@ from inference_energy.estimate.shapes.shape import Array
 
 @dataclass(frozen=True)
 class Score:
-    """How far one estimator is from some rows.
+    """The deviation of one estimator from some rows.
 
     Attributes:
-        label: the estimator, with what is special.
+        label: the estimator, with its special conditions.
         rows: rows that were scored.
         mape: mean absolute relative error.
         log_error: exp(mean |ln ratio|), 1 at best.
         within_two: share within a factor of two.
         median_ratio: estimate over measured; above 1 it is too high.
-        covered: share of the rows that its range holds; None where it gives none.
-        why: why there is no score.
+        covered: share of the rows inside the estimator's range; None if it gives no range.
+        why: reason for a missing score.
     """
 
     label: str
@@ -71,28 +71,28 @@ def score(
     high: Array | None = None,
     why: str | None = None,
 ) -> Score:
-    """The score over the rows that have an estimate.
+    """Return the score over the rows that have an estimate.
 
     Args:
-        label: what is scored.
-        estimated_j: shape (rows,), NaN where there is no estimate.
+        label: name of the scored estimates.
+        estimated_j: shape (rows,), NaN without an estimate.
         measured_j: shape (rows,), above zero.
-        low: lower end of its range.
-        high: upper end.
-        why: a sentence for when no row has an estimate.
+        low: lower end of the estimator's range.
+        high: upper end of that range.
+        why: the reason if no row has an estimate.
     """
-    there = ~np.isnan(estimated_j)
-    if not there.any():
+    has_estimate = ~np.isnan(estimated_j)
+    if not has_estimate.any():
         return Score(label, 0, why=why or "no row has its inputs")
-    ratios = estimated_j[there] / measured_j[there]
+    ratios = estimated_j[has_estimate] / measured_j[has_estimate]
     logs = np.abs(np.log(ratios))
     covered = None
-    if low is not None and high is not None and not np.isnan(low[there]).any():
-        inside = (low[there] <= measured_j[there]) & (measured_j[there] <= high[there])
-        covered = float(inside.mean())
+    if low is not None and high is not None and not np.isnan(low[has_estimate]).any():
+        is_covered = (low[has_estimate] <= measured_j[has_estimate]) & (measured_j[has_estimate] <= high[has_estimate])
+        covered = float(is_covered.mean())
     return Score(
         label,
-        int(there.sum()),
+        int(has_estimate.sum()),
         float(np.mean(np.abs(ratios - 1))),
         float(np.exp(logs.mean())),
         float((logs <= np.log(2)).mean()),
@@ -111,13 +111,13 @@ SPECIAL = {
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one kind, and how far each estimator is from them.
+    """Rows of one kind, and each estimator's score on them.
 
     Attributes:
-        title: what the rows are.
+        title: description of the rows.
         rows: the rows.
-        estimates: J per output token by estimator, shape (rows,), NaN where there is none or it may not be scored.
-        scores: one an estimator.
+        estimates: J per output token by estimator, shape (rows,), NaN if missing or not to be scored.
+        scores: one score per estimator.
     """
 
     title: str
@@ -128,7 +128,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """All groups, and the rows that are shown but not scored, with the estimates beside them."""
+    """All groups, and the rows that are shown but not scored, with their estimates."""
 
     groups: tuple[Group, ...]
     shown: tuple[MeasuredRow, ...]
@@ -136,36 +136,36 @@ class Scorecard:
 
 
 def published_scorecard() -> Scorecard:
-    """The scorecard of all shipped rows."""
+    """Return the scorecard of all shipped rows."""
     fitted = tuple(dense_16_bit())
-    others = [row for row in scored_rows() if row not in fitted]
+    unfitted = [row for row in scored_rows() if row not in fitted]
     windows = tuple(row for row in shipped_rows(WINDOWS) if not row.is_prefill)
     shown = tuple(row for row in shipped_rows(PUBLISHED) if row.use != "score")
     calibration = shipped_calibration("h100-published")
     groups = [
         _fitted_group("Published H100 rows of dense models with 16 bit weights", fitted),
         *(
-            _group(title, tuple(row for row in others if row.shape.is_moe == moe))
+            _group(title, tuple(row for row in unfitted if row.shape.is_moe == moe))
             for title, moe in (
                 ("Published H100 rows of Llama-3.1-405B-FP8, which the energy roofline was not fitted to", False),
                 ("Published H100 rows of Qwen3-30B-A3B (experts), which the energy roofline was not fitted to", True),
             )
         ),
-        _group("All published H100 rows together", (*fitted, *others)),
+        _group("All published H100 rows together", (*fitted, *unfitted)),
         _group("Measured H100 windows of the Llama-3.1-8B shape, whose throughput is known", windows),
     ]
     cases = cases_of(shown)
     beside = {
-        one.id: one.estimate(cases, Basis(scored_rows(), calibration)).scored
-        for one in ESTIMATORS
-        if one.id not in ("scale",)
+        estimator.id: estimator.estimate(cases, Basis(scored_rows(), calibration)).scored
+        for estimator in ESTIMATORS
+        if estimator.id != "scale"
     }
     return Scorecard(tuple(groups), shown, beside)
 
 
 @cache
 def calibration_without(name: str) -> EnergyCalibration:
-    """`h100-published` fitted without the rows of a model; as it is shipped where it has none of them."""
+    """Return `h100-published` fitted without the rows of a model, or as shipped if it has no such rows."""
     shipped = shipped_calibration("h100-published")
     if name not in shipped.models:
         return shipped
@@ -174,27 +174,27 @@ def calibration_without(name: str) -> EnergyCalibration:
 
 
 def without_model(name: str) -> Basis:
-    """What estimators may rest on when a model is scored: no row of that model, and nothing fitted to one."""
+    """Return the basis for scoring a model: without its rows, and without anything fitted to them."""
     rows = tuple(row for row in scored_rows() if row.shape.name != name)
     return Basis(rows, calibration_without(name))
 
 
 def fair_estimates(rows: tuple[MeasuredRow, ...], name: str) -> Values:
-    """An estimator's values for measured rows, each from a basis without the rows of its own model.
+    """Return an estimator's values for measured rows, each from a basis without the rows of its own model.
 
-    `scale` keeps its baseline, and gives nothing for the baseline's own model.
+    `scale` keeps its baseline, and has no value for the baseline's own model.
     """
-    one = estimator_of(name)
+    estimator = estimator_of(name)
     parts = []
     for row in rows:
-        own = name == "scale" and row.shape.name == BASELINE_MODEL
-        basis = Basis((), None) if own else without_model(row.shape.name)
-        parts.append(one.estimate(cases_of([row]), basis))
+        is_baseline = name == "scale" and row.shape.name == BASELINE_MODEL
+        basis = Basis((), None) if is_baseline else without_model(row.shape.name)
+        parts.append(estimator.estimate(cases_of([row]), basis))
     return _joined(parts)
 
 
 def _fitted_group(title: str, rows: tuple[MeasuredRow, ...]) -> Group:
-    """A group that the shipped calibration is fitted to: its figures in sample stand apart."""
+    """Return a group of rows that the shipped calibration is fitted to, with its in-sample score listed separately."""
     group = _group(title, rows)
     in_sample = shipped_calibration("h100-published").output_tokens(cases_of(rows)).energy_j
     line = score("(in sample: energy-roofline fitted to these rows)", in_sample, _measured(rows))
@@ -205,7 +205,7 @@ def _group(title: str, rows: tuple[MeasuredRow, ...]) -> Group:
     cases, measured = cases_of(rows), _measured(rows)
     estimates: dict[str, Array] = {}
     scores: list[Score] = []
-    for name in (one.id for one in ESTIMATORS):
+    for name in (estimator.id for estimator in ESTIMATORS):
         values = fair_estimates(rows, name)
         estimates[name] = values.scored
         why = "; ".join(dict.fromkeys(problem.detail for problem in values.problems)) or None
@@ -238,11 +238,11 @@ def _joined(parts: list[Values]) -> Values:
         return np.concatenate([getattr(part, name) for part in parts])
 
     problems = tuple(dict.fromkeys(problem.detail for part in parts for problem in part.problems))
-    everywhere = np.ones(len(parts), dtype=bool)
+    all_rows = np.ones(len(parts), dtype=bool)
     return Values(
         together("point"),
         together("low"),
         together("high"),
-        tuple(Problem(everywhere, detail) for detail in problems),
+        tuple(Problem(all_rows, detail) for detail in problems),
         gpu=together("gpu") if all(part.gpu is not None for part in parts) else None,
     )

@@ -1,1 +1,1 @@
-"""What will be measured: cells, prompts, schedules, and the specification each rule gets."""
+"""The plan of a measurement: cells, prompts, schedules, and the parameters of each rule."""

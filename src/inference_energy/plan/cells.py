@@ -1,4 +1,4 @@
-"""Cells: the stretches of load of a session, with everything needed to plan and send them, and the files they name."""
+"""Cells: a session's warm-up and windows, with all settings needed to plan and send them, and the files they name."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -12,15 +12,15 @@ WARMUP = "warmup"
 
 
 class Cell(Section):
-    """One stretch of load.
+    """The warm-up or one window of load.
 
     Attributes:
         name: the window's key in the configuration, or `warmup`.
         kind: `warmup`, `steady`, `prefill` or `decode`.
         workload_name: key of the workload.
-        workload: what requests ask.
+        workload: prompts and lengths of the requests.
         arrival: arrival process.
-        duration_s: how long requests are sent.
+        duration_s: time in which requests are sent.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Cell(Section):
 
     @property
     def key(self) -> str:
-        """Its key in the configuration, for messages."""
+        """The cell's key in the configuration, for messages."""
         return WARMUP if self.kind == WARMUP else f"windows.{self.name}"
 
 
 def plan_files(cells: Sequence[Cell]) -> list[str]:
-    """Paths of the prompts, lengths, traces and schedules that the cells name, each once, sorted."""
+    """Return the paths of the prompts, lengths, traces and schedules that the cells name, each once, sorted."""
     return sorted({path for cell in cells for path in _files(cell)})
 
 

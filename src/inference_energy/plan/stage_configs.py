@@ -1,4 +1,4 @@
-"""What the stages that measure, and those of a whole experiment, read of the configuration.
+"""The configuration read by the stages that measure, and by those of a whole experiment.
 
 Values are decided here: `auto` has become an environment, and arguments for the CPU or the GPU are merged. Stages of
 the analysis read parts of `analysis`, `estimate` and `impact` as they are (`config.analysis`).
@@ -36,7 +36,7 @@ class ServerEnvironmentConfig(Section):
 
 
 class AttachedModel(Section):
-    """The model of a server that runs already; its files cannot be seen."""
+    """The model of a server that is already running; its files are not accessible."""
 
     source: Literal["attached"]
 
@@ -60,7 +60,7 @@ class PlanConfig(Section):
 
 
 class EndpointAccess(Section):
-    """What an attached server wants of whoever asks; see `ClientConfig`."""
+    """The access settings of an attached server; see `ClientConfig`."""
 
     api_key_env: str | None
     ca_file: str | None
@@ -68,7 +68,7 @@ class EndpointAccess(Section):
 
 
 class ServedConfig(Section):
-    """Which server is measured on which machine, and with which power sources."""
+    """The measured server, its machine, and the power sources."""
 
     machine: str
     server: str
@@ -78,7 +78,7 @@ class ServedConfig(Section):
 
 
 class IdleBaselineConfig(ServedConfig):
-    """Read by `idle_baseline`: only what the idle machine can depend on, and the port that must be free."""
+    """Read by `idle_baseline`: only the settings that affect an idle machine, and the port that must be free."""
 
     cold_s: float
     client: EndpointAccess | None
@@ -134,7 +134,7 @@ class SummaryConfig(Section):
 
 
 class ExperimentSettings(Section):
-    """What a summary is computed from besides raw files, `plan` in experiment.json.
+    """The settings from which a summary is computed besides raw files: `plan` in experiment.json.
 
     Experiments of older versions have no `estimate` or `metrics`; their summary has none either.
     """

@@ -1,1 +1,1 @@
-"""What people read: the report, the power trace and the lines a run ends with."""
+"""Presentation of results: the report, the power trace and the last lines of a run."""

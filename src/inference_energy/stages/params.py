@@ -1,4 +1,4 @@
-"""Parameters of the rules: the part of the configuration that each stage reads, as one JSON text.
+"""Parameters of the workflow's rules: the part of the configuration that a stage reads, as one JSON text.
 
 Snakemake reruns a rule when its parameters change, and compares them as a set of values: one JSON text with sorted
 keys notices every change, and a key that a stage's model lacks reruns nothing of it. No dates and no paths of this

@@ -1,4 +1,4 @@
-"""Which power sources a run uses: those asked for, or the best that this machine has."""
+"""Choice of a run's power sources: the configured ones, or the best that this machine has."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal

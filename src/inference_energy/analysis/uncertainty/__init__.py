@@ -1,1 +1,1 @@
-"""How far a figure may be off: block bootstrap, sensor terms, and the budget that combines them."""
+"""The uncertainty of figures: block bootstrap, sensor terms, and the budget that combines them."""

@@ -1,1 +1,1 @@
-"""What really happens on the virtual node: batching, time, energy, heat, and who caused which joule."""
+"""The truth of the virtual node: batching, time, energy, heat, and the request that caused each joule."""

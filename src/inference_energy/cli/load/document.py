@@ -1,4 +1,4 @@
-"""What was typed, as a `LoadTest`."""
+"""The command line's options as a `LoadTest`."""
 
 from collections.abc import Mapping
 from pathlib import Path

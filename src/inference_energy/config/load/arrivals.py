@@ -1,4 +1,4 @@
-"""When requests are sent: arrival processes, and distributions of the times between messages of a chat."""
+"""Times of requests: arrival processes, and distributions of the times between messages of a chat."""
 
 from typing import Annotated, Literal, Self
 

@@ -1,4 +1,4 @@
-"""What requests ask, stretches of load, sessions and idle times, and whether a stretch of load can be."""
+"""Workloads, phases of load, sessions and idle times, and the checks that a phase is possible."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Self

@@ -1,7 +1,7 @@
-"""A model's shape: its weights by kind, what a step reads of them, and what a token keeps and computes.
+"""A model's shape: its weights by kind, the bytes that a step reads, and the cache and FLOPs of a token.
 
-One multiply-accumulate is 2 FLOPs, so a token takes 2 FLOPs for each weight it meets; attention takes
-4 * heads * head_dim a layer for each earlier token it attends to (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+One multiply-accumulate is 2 FLOPs, so a token takes 2 FLOPs for each of its weights; attention takes
+4 * heads * head_dim per layer for each earlier token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Attention:
-    """What attention keeps and computes in all layers of one kind.
+    """Cache and FLOPs of the attention in all layers of one kind.
 
     Attributes:
-        layers: of this kind.
-        kv_elements: numbers kept for each token of context, over these layers.
+        layers: number of layers of this kind.
+        kv_elements: numbers cached for each token of context, over these layers.
         pair_flops: FLOPs of one token's attention to one earlier token, over these layers.
     """
 
@@ -32,27 +32,27 @@ class Attention:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The shape of a decoder; numbers of weights, unless they say otherwise.
+    """The shape of a decoder; counts are numbers of weights unless stated otherwise.
 
     Attributes:
-        name: of the model.
-        model_type: as in its config.json.
-        layers: of the decoder.
-        hidden: the width.
-        embedding: the input table; also the output layer's, which a tied model shares with it.
-        tied: whether input table and output layer are one.
+        name: name of the model.
+        model_type: `model_type` of its config.json.
+        layers: number of layers.
+        hidden: width of the hidden state.
+        embedding: the input table; the output layer has as many, and a tied model shares them.
+        tied: whether input table and output layer share their weights.
         attention: projections of all layers.
         mlp: dense MLPs and shared experts of all layers.
         experts: routed experts of all layers; 0 for a dense model.
-        experts_per_layer: routed experts of a layer.
-        experts_per_token: routed experts that a token meets in a layer.
+        experts_per_layer: number of routed experts per layer.
+        experts_per_token: number of routed experts per token and layer.
         small: norms, biases, routers: always 16 bit.
         full: attention of layers that see the whole context.
         windowed: attention of layers that see the last `window` tokens.
-        window: in tokens; 0 where no layer has one.
+        window: length of the window [tokens]; 0 if no layer has one.
         weights: precision of the weights.
-        kv_bytes: of one number in the key-value cache.
-        notes: what was assumed about this model, a sentence each.
+        kv_bytes: bytes per number in the key-value cache.
+        notes: assumptions about this model, a sentence each.
     """
 
     name: str
@@ -81,27 +81,27 @@ class ModelShape:
 
     @property
     def is_moe(self) -> bool:
-        """Whether it is a mixture of experts."""
+        """Whether the model is a mixture of experts."""
         return self.experts > 0
 
     @property
     def expert_share(self) -> float:
-        """Share of the routed experts that one token meets; 1 for a dense model."""
+        """Share of the routed experts that one token uses; 1 for a dense model."""
         return self.experts_per_token / self.experts_per_layer if self.is_moe else 1.0
 
     @property
     def active_parameters(self) -> int:
-        """All weights but the experts that a token does not meet: N of the formulas, as models' cards count it."""
+        """All weights except the experts that a token does not use: N of the formulas, as model cards count it."""
         return self.parameters - round(self.experts * (1 - self.expert_share))
 
     @property
     def computed_parameters(self) -> int:
-        """Weights that a token is multiplied with: the active ones but the input table, of which a row is read."""
+        """Weights that a token is multiplied with: the active ones except the input table, of which one row is read."""
         return self.active_parameters - (0 if self.tied else self.embedding)
 
     @property
     def fixed_bytes(self) -> float:
-        """Bytes of weights that a step reads whatever its batch: all but experts and input table."""
+        """Bytes of weights that a step reads at any batch: all except experts and input table."""
         linear = self.weights.bytes_quantised if self.weights.scope == "linear" else 2.0
         return linear * (self.attention + self.mlp) + 2.0 * (self.embedding + self.small)
 
@@ -112,26 +112,26 @@ class ModelShape:
 
     @property
     def resident_bytes(self) -> float:
-        """Memory that the weights take."""
+        """Memory of the weights [bytes]."""
         return self.fixed_bytes + self.expert_bytes + (0.0 if self.tied else 2.0 * self.embedding)
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """Bytes kept for a token of context while it is inside every window."""
+        """Bytes cached per token of context inside every window."""
         return (self.full.kv_elements + self.windowed.kv_elements) * self.kv_bytes
 
     def step_bytes(self, batch: ArrayLike) -> Array:
-        """Bytes of weights that a decode step reads, expected over the routing; shape of `batch`."""
+        """Return the bytes of weights that a decode step reads, expected over the routing; shape of `batch`."""
         return self.fixed_bytes + self.expert_bytes * touched_share(self.expert_share, batch)
 
     def kv_read_bytes(self, context: ArrayLike) -> Array:
-        """Bytes of the cache that a decode step reads for a request at this context [tokens]; shape of `context`."""
+        """Return the cache bytes that a decode step reads per request at this context [tokens]; shape of `context`."""
         tokens = np.asarray(context, dtype=np.float64)
         seen = np.minimum(tokens, self.window)
         return self.kv_bytes * (self.full.kv_elements * tokens + self.windowed.kv_elements * seen)
 
     def prefill_flops(self, tokens: ArrayLike) -> Array:
-        """FLOPs of reading a prompt of this many tokens: 2 N a token, and attention; shape of `tokens`."""
+        """Return the FLOPs of reading a prompt of this many tokens: 2 N per token, and attention; shape of `tokens`."""
         count = np.asarray(tokens, dtype=np.float64)
         return (
             2.0 * self.computed_parameters * count
@@ -158,9 +158,9 @@ class ModelShape:
 
 
 def touched_share(expert_share: ArrayLike, batch: ArrayLike) -> Array:
-    """Expected share of the experts that a step of `batch` tokens reads: 1 - (1 - a)^B for a share `a` a token.
+    """Return the expected share of experts that a step of `batch` tokens reads: 1 - (1 - a)^B for a share a per token.
 
-    Tokens are taken to choose independently and evenly; real routers are uneven, so this is an upper bound.
+    Tokens are assumed to choose independently and evenly; real routers are uneven, so this is an upper bound.
     """
     share = np.asarray(expert_share, dtype=np.float64)
     # As logs, so that a share of 1 gives 1 at any batch and a small share keeps its digits.
@@ -169,6 +169,6 @@ def touched_share(expert_share: ArrayLike, batch: ArrayLike) -> Array:
 
 
 def windowed_pairs(tokens: Array, window: ArrayLike) -> Array:
-    """Pairs of a token and an earlier one inside its window, over a prompt; T^2 / 2 while the prompt fits."""
+    """Return a prompt's pairs of a token and an earlier one inside its window; T^2 / 2 while the prompt fits."""
     beyond = np.maximum(tokens - np.asarray(window, dtype=np.float64), 0.0)
     return np.asarray((tokens**2 - beyond**2) / 2)

@@ -53,22 +53,22 @@ class SyntheticSource:
 
     def choose(self, starts: Starts) -> Choice:
         """See `Source`."""
-        own = starts.prompt_tokens
-        if own is None:
+        own_lengths = starts.prompt_tokens
+        if own_lengths is None:
             random = generator(self._seed, self._cell.name, "lengths")
-            own = lengths(self._config.length, starts.count, random, f"{self._key}.length")
-        self._lengths, self._blocks = own, starts.blocks
+            own_lengths = lengths(self._config.length, starts.count, random, f"{self._key}.length")
+        self._lengths, self._blocks = own_lengths, starts.blocks
         self._group = groups(self._config, starts.count, generator(self._seed, self._cell.name, "groups"))
         if self._blocks is not None:
             first = self._blocks.starts[:-1]
             has_blocks = first < self._blocks.starts[1:]
             self._group = np.where(has_blocks, self._blocks.ids[np.where(has_blocks, first, 0)], NULL)
         as_ids = self._config.form == "token_ids"
-        whole = own + self._prefix_lengths()
+        whole_lengths = own_lengths + self._prefix_lengths()
         return Choice(
             turns=np.ones(starts.count, np.int64),
             prompt=np.arange(starts.count),
-            prompt_tokens=whole if as_ids else np.full(starts.count, NULL),
+            prompt_tokens=whole_lengths if as_ids else np.full(starts.count, NULL),
             max_tokens=np.full(starts.count, NULL) if starts.max_tokens is None else starts.max_tokens,
         )
 
@@ -80,15 +80,15 @@ class SyntheticSource:
         shared = shared_prefixes(self._config, self._cell.workload_name, self._seed, low, high)
         values: NDArray[np.integer[Any]]
         for rows in _in_parts(prompts, self._lengths):
-            own, group = self._lengths[rows], self._group[rows]
+            row_lengths, group = self._lengths[rows], self._group[rows]
             if self._blocks is not None:
                 name = self._cell.workload_name
-                values = low + block_values(self._blocks, rows, own, high - low, self._seed, name)
+                values = low + block_values(self._blocks, rows, row_lengths, high - low, self._seed, name)
             else:
-                values = random.integers(low, high, int(own.sum()), dtype=np.int32)
+                values = random.integers(low, high, int(row_lengths.sum()), dtype=np.int32)
                 if shared is not None:
-                    values, own = with_prefixes(values, own, group, shared)
-            columns = {"token_ids": id_lists(values, own)} if as_ids else {"text": texts(values, own)}
+                    values, row_lengths = with_prefixes(values, row_lengths, group, shared)
+            columns = {"token_ids": id_lists(values, row_lengths)} if as_ids else {"text": texts(values, row_lengths)}
             yield contents_table(len(rows), group=column(group), **columns)
 
     def _prefix_lengths(self) -> NDArray[np.int64]:
@@ -202,14 +202,14 @@ def with_prefixes(
         The values of all rows with their prefixes, and their lengths.
     """
     prefix_lengths = np.where(group >= 0, prefixes.shape[1], 0)
-    whole = prefix_lengths + lengths
-    row = np.repeat(np.arange(len(lengths)), whole)
-    position = np.arange(int(whole.sum())) - np.repeat(np.cumsum(whole) - whole, whole)
+    whole_lengths = prefix_lengths + lengths
+    row = np.repeat(np.arange(len(lengths)), whole_lengths)
+    position = np.arange(int(whole_lengths.sum())) - np.repeat(np.cumsum(whole_lengths) - whole_lengths, whole_lengths)
     is_prefix = position < prefix_lengths[row]
     values = np.empty(len(row), dtype=own.dtype)
     values[~is_prefix] = own
     values[is_prefix] = prefixes[group[row[is_prefix]], position[is_prefix]]
-    return values, whole
+    return values, whole_lengths
 
 
 _TEXT = (

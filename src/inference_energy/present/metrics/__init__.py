@@ -1,1 +1,1 @@
-"""What people see of the metric family: tables and figures of the report, and of the terminal."""
+"""Presentation of the metric family: tables and figures of the report and the terminal."""

@@ -1,4 +1,4 @@
-"""What the sources have in common that read a metering device: it must be set up, often with a login, and be closed."""
+"""The common base of sources that read a metering device, which needs settings, often a login, and to be closed."""
 
 from typing import Generic, Protocol, TypeVar
 
