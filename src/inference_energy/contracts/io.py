@@ -61,13 +61,15 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, cannot be read, or is not JSON.
     """
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
 
 

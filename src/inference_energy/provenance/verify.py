@@ -32,10 +32,10 @@ _NAMES = ("cell", "session", "server", "code")
 _NOT_COMPARED = ("toolkit",)
 """The version that computed the summary may differ; it is reported separately."""
 
-_SENTENCES = ("detail", "text")
-"""Keys of sentences that explain a code, a term or a load beside them."""
+_SENTENCES = ("detail",)
+"""Keys of sentences that explain a code or a term beside them."""
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_NUMBER = re.compile(r"(?:(?<![\w.])[-+\N{MINUS SIGN}])?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)

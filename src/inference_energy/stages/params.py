@@ -231,7 +231,7 @@ def parse(text: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"--spec: not JSON: {error}") from error
     if not isinstance(content, dict):
         raise InputError("--spec: a JSON object is expected")

@@ -65,6 +65,16 @@ class File:
         """The last part of its path; of a fit, which is named after its server, `fit.json`."""
         return self.path.rpartition("/")[2].replace("{server}", self.name)
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """What reads and writes its content, for the digest of a stage that computes from it or computes it."""
+        if self == RECEIPTS:
+            return ("inference_energy.contracts.io:read_table", "inference_energy.contracts.io:write_table")
+        if self.document is None:
+            return ("inference_energy.contracts.io:write_json",)
+        module = "inference_energy.contracts.documents.document"
+        return (f"{module}:read_document", f"{module}:write_document")
+
     def read(self, path: Path) -> Any:
         """Return what a stage gets of the file at a path."""
         if not self.computed:
@@ -178,7 +188,9 @@ class Stage:
     @property
     def digest_entries(self) -> tuple[str, ...]:
         """What `provenance.code_digest.digest` takes."""
-        return self.code or (self.function,)
+        read = [entry for one in self.inputs if one.file.computed for entry in one.file.code]
+        written = self.output.code if self.output else ()
+        return tuple(dict.fromkeys((*(self.code or (self.function,)), *read, *written)))
 
     def run(self, inputs: Mapping[str, Any], config: Section | None = None, **paths: Path) -> Any:
         """Call the function.
@@ -245,7 +257,6 @@ STAGES: dict[str, Stage] = {
             config=PlanConfig,
             key="plan",
             writes={"output": "prompts.parquet to write."},
-            code=("inference_energy.plan.schedule:prompt_tables", "inference_energy.plan.tables:write_plan"),
         ),
         Stage(
             "schedule",
@@ -256,11 +267,6 @@ STAGES: dict[str, Stage] = {
             config=PlanConfig,
             key="plan",
             writes={"output": "schedule.parquet to write."},
-            code=(
-                "inference_energy.plan.schedule:session_requests",
-                "inference_energy.plan.schedule:make_schedule",
-                "inference_energy.plan.tables:write_plan",
-            ),
         ),
         Stage(
             "idle_baseline",

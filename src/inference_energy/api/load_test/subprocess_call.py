@@ -25,7 +25,9 @@ def call_subprocess(function: str, argument: dict[str, Any]) -> dict[str, Any]:
     """
     events: list[Event] = []
     command = python_module(__name__, function)
-    child = ChildProcess(command, name=f"the process `{function}`", on_event=events.append)
+    child = ChildProcess(
+        command, name=f"the process `{function.rpartition(':')[2]}` of the load test", on_event=events.append
+    )
     child.start()
     try:
         child.send(argument)
@@ -41,6 +43,8 @@ def call_subprocess(function: str, argument: dict[str, Any]) -> dict[str, Any]:
     results: list[dict[str, Any]] = [event["result"] for event in events if event["event"] == "result"]
     if not results:
         raise child.error()
+    if warnings := child.last_words().removeprefix(": "):
+        print(warnings, file=sys.stderr)
     return results[0]
 
 
