@@ -267,7 +267,7 @@ def test_shared_memory_of_a_crashed_server_is_freed(tmp_path: Path) -> None:
     with Guardian.start(spec) as guardian:
         wait_for(guardian.ended, "the guardian to have cleaned up")
         assert guardian.status().return_code == -signal.SIGKILL
-        assert len(guardian.status()["killed_pids"]) == 1
+        assert len(guardian.status().killed_pids) == 1
     assert not (Path("/dev/shm") / log_path.read_text().split()[0]).exists()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.validation.bench_trial import Trial, TrialOutcome, outcome, run_trial
 from inference_energy.validation.coverage import run_trials
 from inference_energy.validation.scenarios import SCENARIOS, LoadWindow, Scenario
@@ -80,20 +81,20 @@ def test_trials_do_not_depend_on_the_number_of_workers() -> None:
     assert alone[0] == run_trial(SMALL[0], 4)
 
 
-def figure(**content: Any) -> dict[str, Any]:
-    return {"value": 5.0, "unit": "J", "valid": True, "reasons": [], "interval_95": None, **content}
+def figure(**content: Any) -> Figure:
+    return Figure(**{"value": 5.0, "unit": "J", "basis": "total", "boundary": "gpu", "grade": "counter", **content})
 
 
 def test_an_outcome_takes_over_what_the_figure_says() -> None:
-    note = {"code": "power_cap", "detail": "x"}
-    given = outcome("energy", 4.0, figure(interval_95=[3.9, 5.1], reasons=[note]))
+    note = Reason("power_cap", "x")
+    given = outcome("energy", 4.0, figure(interval_95=(3.9, 5.1), reasons=(note,)))
     assert given == TrialOutcome("energy", "J", 4.0, 5.0, (3.9, 5.1), ())
     assert given.error == pytest.approx(0.25)
     assert given.covered is True
-    assert outcome("energy", 5.2, figure(interval_95=[3.9, 5.1])).covered is False
-    assert outcome("energy", 3.9, figure(interval_95=[3.9, 5.1])).covered is True
+    assert outcome("energy", 5.2, figure(interval_95=(3.9, 5.1))).covered is False
+    assert outcome("energy", 3.9, figure(interval_95=(3.9, 5.1))).covered is True
     assert outcome("energy", 4.0, figure()).covered is None
-    withheld = outcome("energy", 4.0, figure(value=None, valid=False, reasons=[{"code": "gap", "detail": "x"}]))
+    withheld = outcome("energy", 4.0, figure(value=None, valid=False, reasons=(Reason("gap", "x"),)))
     assert (withheld.measured, withheld.reasons, withheld.error, withheld.covered) == (None, ("gap",), None, None)
-    assert outcome("energy", None, figure(interval_95=[3.9, 5.1])).covered is None
+    assert outcome("energy", None, figure(interval_95=(3.9, 5.1))).covered is None
     assert outcome("energy", None, figure()).error is None

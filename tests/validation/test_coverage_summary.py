@@ -134,7 +134,8 @@ def fit_trial(seed: int, power_w: float, *, without: str | None = None) -> Trial
         if name != without
     )
     names = tuple(cell.name for cell in cells)
-    truth = fit_model(MODELS[1], list(cells), "relative")["coefficients"]["power"]["value"]
+    truth = fit_model(MODELS[1], list(cells), "relative").coefficients["power"].value
+    assert truth is not None
     held = (truth - 1.0, truth + 1.0)
     found = TrialOutcome("power_term: power", "W", truth, truth, held, (), of_load=True, fitted_to=names)
     return Trial("one", seed, (found,), 0.0, 0.0, cells)
