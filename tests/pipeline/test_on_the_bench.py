@@ -168,8 +168,8 @@ def _energies_offline(raw_root: Path, configuration: Any) -> dict[str, float]:
 
     files = RawSession.below(raw_root, "bench", "bench", "bench")
     parts = session_parts(files, configuration.analysis, configuration.impact)
-    windows = parts.energy["windows"]
-    return {name: window["figures"]["energy_total_j"]["value"] for name, window in windows.items()}
+    figures = {name: window.figures["energy_total_j"] for name, window in parts.energy.windows.items()}
+    return {name: figure.value for name, figure in figures.items() if figure.value is not None}
 
 
 def test_a_crash_of_the_simulated_server_ends_the_run_in_order(make_project: Callable[[], Project]) -> None:

@@ -5,7 +5,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -19,7 +18,10 @@ from inference_energy.bench.live.truth_files import STEPS, read_truth
 from inference_energy.bench.truth.power_trace import PowerWithTenants, TruePower
 from inference_energy.config.loader import read_merged
 from inference_energy.contracts import phases as phases_contract
-from inference_energy.contracts.io import read_json, read_table
+from inference_energy.contracts.documents.document import read_document
+from inference_energy.contracts.documents.experiment import SummaryDocument, SummaryWindow
+from inference_energy.contracts.documents.session import IdleDocument
+from inference_energy.contracts.io import read_table
 from inference_energy.errors import InputError, RunError
 from inference_energy.validation.bench_page import outcome_table, scenario_table, verdict
 from inference_energy.validation.bench_trial import Trial, TrialOutcome, outcome
@@ -168,32 +170,34 @@ def compare_live(node: NodeFolder, raw_root: Path, summary: Path) -> list[tuple[
         RunError: the summary is of other sessions than the node saw.
     """
     truth = LiveTruth(node)
-    results = read_json(summary)
+    results = read_document(summary, SummaryDocument)
     rows: list[tuple[str, TrialOutcome]] = []
-    for idle in results["idle"]:
-        here = raw_root / idle["machine"]
-        cold = read_json(here / "idle" / idle["server"] / "idle.json")
-        spans = {"cold": (int(cold["start_ns"]), int(cold["end_ns"]))}
-        frame = read_table(here / "sessions" / idle["session"] / "phases.parquet", phases_contract.SCHEMA)
+    for idle in results.idle:
+        here = raw_root / idle.machine
+        cold = read_document(here / "idle" / idle.server / "idle.json", IdleDocument)
+        if cold.start_ns is None or cold.end_ns is None:
+            raise RunError(f"{here / 'idle' / idle.server}: holds no cold idle; measure again")
+        spans = {"cold": (cold.start_ns, cold.end_ns)}
+        frame = read_table(here / "sessions" / idle.session / "phases.parquet", phases_contract.SCHEMA)
         for kind, name in (("loaded", "loaded_idle"), ("post", "post_idle")):
             phase = frame[frame["phase"] == name]
             if len(phase):
                 spans[kind] = (int(phase["start_ns"].iloc[0]), int(phase["end_ns"].iloc[0]))
         if spans["cold"][0] < node.origin_ns:
             raise RunError(f"{summary}: measured before this node began; measure again")
+        powers = {"cold": idle.cold_power_w, "loaded": idle.loaded_power_w, "post": idle.post_power_w}
         rows += [
-            ("idle", outcome(f"{kind} idle power", truth.power_w(*span), idle[f"{kind}_power_w"]))
-            for kind, span in spans.items()
+            ("idle", outcome(f"{kind} idle power", truth.power_w(*span), powers[kind])) for kind, span in spans.items()
         ]
         cold_w = truth.power_w(*spans["cold"])
-        for cell in results["cells"]:
-            if cell["session"] == idle["session"]:
-                rows += ((cell["window"]["name"], row) for row in _window(cell, truth, cold_w))
+        for window in results.cells:
+            if window.session == idle.session:
+                rows += ((window.window.name, row) for row in _window(window, truth, cold_w))
     return rows
 
 
-def _window(cell: dict[str, Any], truth: LiveTruth, cold_w: float) -> Iterator[TrialOutcome]:
-    start_ns, end_ns, figures = cell["window"]["start_ns"], cell["window"]["end_ns"], cell["figures"]
+def _window(window: SummaryWindow, truth: LiveTruth, cold_w: float) -> Iterator[TrialOutcome]:
+    start_ns, end_ns, figures = window.window.start_ns, window.window.end_ns, window.figures
     total_j = truth.energy_j(start_ns, end_ns)
     active_j = total_j - cold_w * (end_ns - start_ns) / 1e9
     tokens = truth.tokens("samples", start_ns, end_ns)
