@@ -19,7 +19,7 @@ def test_an_archive_of_earlier_code_verifies() -> None:
     assert (result.members, result.failure, result.differences) == ({}, None, [])
     assert result.agrees
     assert result.figures == 239
-    assert any("worded otherwise" in warning for warning in result.warnings)
+    assert any("analysis.limits is analysis.slo now" in warning for warning in result.warnings)
 
 
 def test_a_changed_number_in_a_sentence_of_earlier_code_is_found(tmp_path: Path) -> None:
@@ -31,6 +31,16 @@ def test_a_changed_number_in_a_sentence_of_earlier_code_is_found(tmp_path: Path)
     result = verify(tampered(ARCHIVE, tmp_path / "a.zip", edit_json(OLD_SUMMARY, edit), fix_manifest=True))
     assert not result.agrees
     assert all(line.partition(":")[0].endswith(".detail") for line in result.differences)
+
+
+@pytest.mark.parametrize("words", ["All is well.", "No limits are configured: write analysis.other."])
+def test_other_words_in_a_sentence_of_earlier_code_are_a_difference(tmp_path: Path, words: str) -> None:
+    def edit(summary: dict) -> None:
+        summary["metrics"]["cells"][0]["figures"]["goodput_total_tokens_per_j"]["reasons"][0]["detail"] = words
+
+    result = verify(tampered(ARCHIVE, tmp_path / "a.zip", edit_json(OLD_SUMMARY, edit), fix_manifest=True))
+    assert not result.agrees
+    assert len(result.differences) == 1
 
 
 def test_other_words_of_the_same_code_are_a_difference(master_zip: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,61 +31,55 @@ _NAMES = ("cell", "session", "server", "code")
 _NOT_COMPARED = ("toolkit",)
 """The version that computed the summary may differ; it is reported separately."""
 
-_SENTENCES = ("detail",)
-"""Keys of sentences that explain a code or a term beside them."""
-
-_NUMBER = re.compile(r"(?:(?<![\w.])[-+\N{MINUS SIGN}])?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_RENAMED_KEYS = {"analysis.limits": "analysis.slo"}
+"""Keys of the configuration that have a new name since an archive may have been made; the `detail` of a reason names
+them. Nothing else may be worded differently."""
 
 
 @dataclass(frozen=True)
 class SummaryComparison:
-    """The number of stored figures, the differences, a line each, and the sentences worded differently."""
+    """The number of stored figures, the differences, a line each, and how many sentences name a key by its old name."""
 
     figures: int
     differences: list[str]
-    reworded: list[str]
+    renamed: int
 
 
-def compare_summaries(
-    stored: dict[str, Any], recomputed: dict[str, Any], *, same_code: bool = True
-) -> SummaryComparison:
-    """Compare everything in two summaries: numbers within a relative 1e-9, all else exactly.
+def compare_summaries(stored: dict[str, Any], recomputed: dict[str, Any]) -> SummaryComparison:
+    """Compare everything in two summaries: numbers within a relative 1e-9, all else exactly, but for renamed keys.
 
     Args:
         stored: summary.json of an archive.
         recomputed: the summary from its raw files.
-        same_code: whether both were made by the same code. Other code may word the sentence of a reason differently;
-            its numbers must still be the same.
     """
     as_stored = json.loads(json.dumps(recomputed))
-    left, right = ({key: value for key, value in s.items() if key not in _NOT_COMPARED} for s in (stored, as_stored))
-    reworded: list[str] = []
-    if not same_code:
-        right = _with_stored_words(left, right, reworded)
-    return SummaryComparison(sum(1 for _ in _figures(stored)), list(_differences("", left, right)), reworded)
+    with_new_names, renamed = _with_new_names(stored)
+    left, right = (
+        {key: value for key, value in summary.items() if key not in _NOT_COMPARED}
+        for summary in (with_new_names, as_stored)
+    )
+    return SummaryComparison(sum(1 for _ in _figures(stored)), list(_differences("", left, right)), renamed)
 
 
-def _with_stored_words(stored: Any, recomputed: Any, reworded: list[str]) -> Any:
-    """Return `recomputed` with the stored sentence where only words differ; these are added to `reworded`."""
-    if isinstance(stored, dict) and isinstance(recomputed, dict):
-        return {
-            key: _stored_sentence(stored[key], value, reworded)
-            if key in _SENTENCES and key in stored
-            else _with_stored_words(stored.get(key), value, reworded)
-            for key, value in recomputed.items()
+def _with_new_names(content: Any) -> tuple[Any, int]:
+    """Return the content with the new names of keys in every `detail`, and how many of these it changed."""
+    if isinstance(content, dict):
+        pairs = {
+            key: _renamed(value) if key == "detail" and isinstance(value, str) else _with_new_names(value)
+            for key, value in content.items()
         }
-    if isinstance(stored, list) and isinstance(recomputed, list) and len(stored) == len(recomputed):
-        return [_with_stored_words(*pair, reworded) for pair in zip(stored, recomputed, strict=True)]
-    return recomputed
+        return {key: value for key, (value, _) in pairs.items()}, sum(count for _, count in pairs.values())
+    if isinstance(content, list):
+        items = [_with_new_names(item) for item in content]
+        return [item for item, _ in items], sum(count for _, count in items)
+    return content, 0
 
 
-def _stored_sentence(stored: Any, recomputed: Any, reworded: list[str]) -> Any:
-    if stored == recomputed or not (isinstance(stored, str) and isinstance(recomputed, str)):
-        return recomputed
-    if _NUMBER.findall(stored) != _NUMBER.findall(recomputed):
-        return recomputed
-    reworded.append(recomputed)
-    return stored
+def _renamed(sentence: str) -> tuple[str, int]:
+    renamed = sentence
+    for old, new in _RENAMED_KEYS.items():
+        renamed = renamed.replace(old, new)
+    return renamed, int(renamed != sentence)
 
 
 def _differences(path: str, stored: Any, recomputed: Any) -> Iterator[str]:
@@ -211,14 +204,15 @@ def _recompute(result: Verification, folder: Path) -> None:
         plan = plan_of(read_json(stored / NAME), NAME)
         copies = [path if path.is_file() else None for path in (stored / CALIBRATION, stored / ESTIMATE_CALIBRATION)]
         summary = recompute_summary(folder / RESULTS / "raw", plan, *copies)
-        comparison = compare_summaries(read_json(stored / "summary.json"), summary, same_code=not result.changed_code)
+        comparison = compare_summaries(read_json(stored / "summary.json"), summary)
     except Exception as error:  # whatever bad content makes the analysis stumble is a finding about the archive
         words = str(error).replace(f"{folder}/", "")
         result.failure = f"the summary cannot be recomputed: {type(error).__name__}: {words}"
         return
     result.figures, result.differences = comparison.figures, comparison.differences
-    if comparison.reworded:
-        result.warnings.append(f"{len(comparison.reworded)} sentence(s) are worded otherwise by the code here")
+    if comparison.renamed:
+        names = ", ".join(f"{old} is {new} now" for old, new in _RENAMED_KEYS.items())
+        result.warnings.append(f"{comparison.renamed} reasons name a key of the configuration by its old name: {names}")
 
 
 def _check_version(path: Path, toolkit: str) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from inference_energy.contracts.child_process import emit, error_fields
 
-NOT_NEEDED = ("numpy", "pandas")
-"""Blocked imports: Arrow loads NumPy and pandas if present (70 MB), and workers need neither."""
+NOT_NEEDED = ("numpy", "pandas", "pyarrow._azurefs", "pyarrow._gcsfs", "pyarrow._hdfs", "pyarrow._s3fs")
+"""Blocked imports: Arrow loads NumPy, pandas (70 MB) and its remote file systems (3 MB) if present, and workers need
+none of them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
