@@ -48,7 +48,7 @@ test-fast: setup ## Run the quick tests: no vLLM, no Snakemake, nothing slow (un
 coverage: setup ## Measure line coverage without vLLM and Snakemake, and compare it with the floor in pyproject.toml
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not vllm and not pipeline" --cov --cov-report=term:skip-covered
 
-bench: setup ## Check this installation against a simulated GPU with known truth (under 3 minutes)
+bench: setup ## Check this installation against a simulated GPU with known truth (about 3 minutes)
 	@echo "==> bench: simulated sessions, then one live run on a virtual GPU"
 	@start=$$SECONDS; \
 	$(BIN)/inference-energy bench check; \
