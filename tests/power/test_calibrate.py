@@ -1,25 +1,20 @@
-"""`calibrate`: the fit on logs with a known gain and offset, and a whole run against a meter on the virtual node."""
+"""`calibrate`: the fit on logs with a known gain and offset, settings, file. Whole runs: test_calibrate_run.py."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_http import Response, device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel
-from inference_energy.acquire.power.calibrate import measure
+from inference_energy.acquire.power.base import PowerSample
 from inference_energy.acquire.power.calibrate.measure import (
     METERS,
     Phase,
     PhaseMeans,
-    Plan,
-    calibrate,
     meter_source,
     phase_means,
     power_of,
@@ -28,10 +23,6 @@ from inference_energy.acquire.power.calibrate.measure import (
     track_of,
 )
 from inference_energy.acquire.power.calibrate.york_fit import Line, fit_line
-from inference_energy.acquire.power.sources.nvml.source import NvmlSource
-from inference_energy.bench.config import Node
-from inference_energy.bench.live.node import VARIABLE, make_node
-from inference_energy.bench.shims import pynvml as virtual
 from inference_energy.cli.main import app
 from inference_energy.contracts.calibration import Calibration, read_calibrations
 from inference_energy.errors import InputError, RunError
@@ -192,79 +183,6 @@ def made(gain: float) -> Calibration:
 def test_a_meter_that_falls_as_the_node_rises_is_refused() -> None:
     with pytest.raises(RunError, match="does not follow"):
         made(-0.3)
-
-
-class _Meter(PowerSource):
-    """A meter that shows 1.08 times the virtual GPU's average and 40 W."""
-
-    name = "stub-meter"
-    grade = "metered"
-
-    def __init__(self) -> None:
-        self._nvml: NvmlSource | None = None
-
-    def find_devices(self) -> tuple[str, list[str]]:
-        return "a stub", ["plug"]
-
-    def channels(self) -> list[SensorChannel]:
-        self._nvml = NvmlSource()
-        return [_MeterChannel(self._nvml.channels()[0])]
-
-    def close(self) -> None:
-        if self._nvml is not None:
-            self._nvml.close()
-
-
-class _MeterChannel(SensorChannel):
-    def __init__(self, board: SensorChannel) -> None:
-        super().__init__("stub-meter", "plug", "node", "metered", 0.2)
-        self._board = board
-
-    def read(self) -> PowerSample:
-        reading = self._board.read()
-        assert reading.power_average_w is not None
-        return PowerSample(reading.timestamp_ns, 1.0, power_average_w=1.08 * reading.power_average_w + 40)
-
-
-@pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A virtual node that this process sees, whose phases may be short."""
-    monkeypatch.setitem(sys.modules, "pynvml", virtual)
-    made = make_node(tmp_path / "node", Node.parse({}))
-    monkeypatch.setenv(VARIABLE, str(made.folder))
-    monkeypatch.setenv("INFERENCE_ENERGY_LOCK_DIRECTORY", str(tmp_path))
-    monkeypatch.setenv("INFERENCE_ENERGY_STEP_LOAD", f"{sys.executable} -m inference_energy.bench.live.step_load")
-    monkeypatch.setattr(measure, "SETTLE_S", 1.3)
-    monkeypatch.setattr(measure, "END_S", 0.2)
-    monkeypatch.setattr(measure, "SHORTEST_PHASE_S", 1.0)
-    return made.folder
-
-
-def test_a_whole_run_finds_the_meters_gain_and_offset(node: Path) -> None:
-    name, found = calibrate(_Meter(), Plan(None, 0, 4.0, 1, None))
-    assert name == "node"
-    assert found.grade == "simulated", "whatever the meter is"
-    assert found.gain == pytest.approx(1.08, abs=0.03)
-    assert found.offset_w == pytest.approx(40, abs=15)
-    assert [phase.phase for phase in found.phases] == ["cold idle", "full load 1", "half load 1", "rest 1"]
-    own_w = [phase.own_w for phase in found.phases]
-    assert own_w[0] < own_w[3] < own_w[2] < own_w[1]
-    assert own_w[2] == pytest.approx((own_w[1] + own_w[3]) / 2, rel=0.1)
-    assert found.meter["devices"] == ["plug"]
-    assert all(channel.startswith("nvml GPU-") for channel in found.channels)
-
-
-def test_a_device_that_is_not_read_and_a_meter_that_does_not_answer_are_refused(node: Path) -> None:
-    with pytest.raises(InputError, match="no power of GPU-none to compare"):
-        calibrate(_Meter(), Plan("GPU-none", 0, 3.0, 1, None))
-    with pytest.raises(InputError, match="--gpu 3: 1 GPU"):
-        calibrate(_Meter(), Plan(None, 3, 3.0, 1, None))
-    with device(lambda _: Response({"code": 404}, 404)) as fake:
-        plug = meter_source("smart-plug", json.dumps({"kind": "shelly", "address": fake.url}))
-        with pytest.raises(RunError, match=r"smart-plug .*gave no reading: .*no Switch or PM1"):
-            calibrate(plug, Plan(None, 0, 1.5, 1, None))
-    with pytest.raises(InputError, match=r"--meter smart-plug: .*is not set"):
-        calibrate(METERS["smart-plug"][0](None), Plan(None, 0, 3.0, 1, None))
 
 
 def test_the_command_refuses_short_phases() -> None:
