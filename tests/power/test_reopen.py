@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pynvml
 import pytest
@@ -11,7 +13,7 @@ from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power import reconnect
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError
-from inference_energy.acquire.power.polling import Poller
+from inference_energy.acquire.power.polling import Lateness, PolledChannel, Poller
 from inference_energy.acquire.power.reconnect import SourceReconnector
 from inference_energy.acquire.power.sampler import Sampler
 from inference_energy.acquire.power.settings import SamplerSpec
@@ -46,7 +48,7 @@ class Meters(PowerSource):
         self._optional = optional
         self.lost: set[tuple[str, str]] = set()
         self.session = 0
-        self.opened: list[float] = []
+        self.opened = 0
         self.broken: str | None = None
         self.opening = threading.Event()
         self.opening.set()
@@ -56,7 +58,7 @@ class Meters(PowerSource):
 
     def channels(self) -> list[SensorChannel]:
         self.opening.wait(TIMEOUT_S)
-        self.opened.append(time.monotonic())
+        self.opened += 1
         self.session += 1
         if self.broken:
             raise SourceError(self.broken)
@@ -115,7 +117,7 @@ def test_a_lost_device_comes_back_when_its_source_is_opened_anew(run: Callable[.
     running.until(lambda: first.reads > seen + 3)
     assert first.errors >= reconnect.ERRORS_BEFORE_REOPENING
     assert second.reopened == 1
-    assert len(meters.opened) == 2
+    assert meters.opened == 2
     assert running.poller.polled[0].failing == 0
 
 
@@ -139,7 +141,7 @@ def test_a_channel_beside_working_ones_of_its_device_does_not_stop_them(run: Cal
     meters.lost.add(("a", "gpu_memory"))
     power, memory = (polled.stats for polled in running.poller.polled)
     running.until(lambda: memory.errors > 4 * reconnect.ERRORS_BEFORE_REOPENING)
-    assert len(meters.opened) == 1
+    assert meters.opened == 1
     assert power.errors == 0
 
 
@@ -149,32 +151,67 @@ def test_an_optional_channel_neither_saves_nor_costs_a_device(run: Callable[...,
     package, dram = (polled.stats for polled in running.poller.polled)
     meters.lost.add(("a", "dram"))
     running.until(lambda: dram.errors > 4 * reconnect.ERRORS_BEFORE_REOPENING)
-    assert len(meters.opened) == 1
+    assert meters.opened == 1
     meters.lost = {("a", "cpu_package")}
     running.until(lambda: package.reopened == 1)
 
 
-def test_a_source_that_cannot_be_opened_is_tried_again_ever_more_rarely(run: Callable[..., Run]) -> None:
+class InVirtualTime:
+    """One source, whose channels are polled and whose reopener is asked at every half second of a clock of its own."""
+
+    def __init__(self, meters: Meters, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        monkeypatch.setattr(reconnect, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        monkeypatch.setattr(reconnect, "FIRST_PAUSE_S", 2.0)
+        self.polled = [PolledChannel(channel, 0.5, Lateness()) for channel in meters.channels()]
+        self._meters = meters
+        self._reopener = SourceReconnector(meters, self.polled)
+
+    def tries_s(self, length_s: float) -> list[float]:
+        """Go on for a time; return when in it the source was opened."""
+        begun_s, tries_s = self.now_s, []
+        while self.now_s < begun_s + length_s:
+            for polled in self.polled:
+                polled.poll()
+            opened = self._meters.opened
+            self._reopener.check()
+            assert not self._reopener.busy(TIMEOUT_S)
+            if self._meters.opened > opened:
+                tries_s.append(self.now_s - begun_s)
+            self.now_s += 0.5
+        return tries_s
+
+
+def pauses_s(tries_s: list[float]) -> list[float]:
+    return [after_s - before_s for before_s, after_s in pairwise(tries_s)]
+
+
+def test_a_source_that_cannot_be_opened_is_tried_again_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     meters = Meters(("a", "gpu"), ("b", "gpu"))
-    running = run(meters)
+    running = InVirtualTime(meters, monkeypatch)
+    assert running.tries_s(60) == []
     meters.lost.add(("a", "gpu"))
     meters.broken = "still gone"
-    stats = running.poller.polled[1].stats
-    running.until(lambda: len(meters.opened) >= 5)
-    assert stats.last_error in {"reopening meters failed: still gone", "its source is being reopened"}
-    pauses_s = [after - before for before, after in zip(meters.opened[1:], meters.opened[2:], strict=False)]
-    assert pauses_s[-1] > 2 * pauses_s[0]
+    tries_s = running.tries_s(200)
+    assert tries_s[0] == 0.5 * (reconnect.ERRORS_BEFORE_REOPENING - 1), "at the last of so many errors"
+    assert pauses_s(tries_s) == [2, 4, 8, 16, 32, 60, 60]
+    stats = running.polled[1].stats
+    assert stats.last_error == "reopening meters failed: still gone"
     meters.broken = None
-    running.until(lambda: stats.reopened == 1 and running.poller.polled[1].failing == 0)
-
-
-def test_a_device_that_stays_lost_is_tried_ever_more_rarely(run: Callable[..., Run]) -> None:
-    meters = Meters(("a", "gpu"), heals=False)
-    running = run(meters)
+    assert len(running.tries_s(120)) == 1
+    assert stats.reopened == 1
+    assert [polled.failing for polled in running.polled] == [0, 0]
     meters.lost.add(("a", "gpu"))
-    running.until(lambda: len(meters.opened) >= 5)
-    pauses_s = [after - before for before, after in zip(meters.opened[1:], meters.opened[2:], strict=False)]
-    assert pauses_s[-1] > 2 * pauses_s[0]
+    meters.broken = "gone again"
+    assert pauses_s(running.tries_s(20)) == [2, 4, 8], "after it was well, from the beginning"
+
+
+def test_a_device_that_stays_lost_is_tried_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    meters = Meters(("a", "gpu"), heals=False)
+    running = InVirtualTime(meters, monkeypatch)
+    meters.lost.add(("a", "gpu"))
+    assert pauses_s(running.tries_s(200)) == [2, 4, 8, 16, 32, 60, 60]
+    assert running.polled[0].stats.reopened == 8
 
 
 def test_a_channel_that_was_not_found_while_its_device_was_lost_comes_back_after_it(run: Callable[..., Run]) -> None:
@@ -189,10 +226,10 @@ def test_a_channel_that_was_not_found_while_its_device_was_lost_comes_back_after
     meters.lost, meters._channels = set(), every
     seen = memory.reads
     running.until(lambda: memory.reads > seen + 3 and running.poller.polled[0].failing == 0)
-    opened = len(meters.opened)
+    opened = meters.opened
     more = power.reads + 30
     running.until(lambda: power.reads > more)
-    assert len(meters.opened) == opened, "and not again and again"
+    assert meters.opened == opened, "and not again and again"
 
 
 def test_what_is_gone_for_good_does_not_cost_the_others_more_than_one_opening(run: Callable[..., Run]) -> None:
@@ -204,15 +241,15 @@ def test_what_is_gone_for_good_does_not_cost_the_others_more_than_one_opening(ru
     running.until(lambda: memory.last_error == "meters no longer gives this after it was reopened")
     meters.lost = set()
     running.until(lambda: running.poller.polled[0].failing == 0)
-    opened = len(meters.opened)
+    opened = meters.opened
     more = power.reads + 100
     running.until(lambda: power.reads > more)
-    assert len(meters.opened) <= opened + 1
+    assert meters.opened <= opened + 1
 
 
 def test_the_sampler_brings_nvml_back_after_the_driver_was_reloaded(tmp_path: Path) -> None:
     nvml = FakeNvml([FakeGpu("GPU-a", has_counter=False, memory_w=None)])
-    spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 8})
+    spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 60})
     source = NvmlSource(nvml=nvml)
     sampler = Sampler(spec, [source], tmp_path / "power.arrows")
 
