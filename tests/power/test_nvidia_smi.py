@@ -158,29 +158,33 @@ def test_every_line_is_given_once_and_in_order(node: Node) -> None:
     (channel,) = node.source().channels()
     times = [channel.read().timestamp_ns for _ in range(6)]
     assert times == sorted(set(times))
-    # A reading that was given is not given again: the next one has to wait for a line.
-    assert (times[-1] - times[1]) / 1e9 > 2 * INTERVAL_S
 
 
 def test_polling_gives_every_line_and_never_waits(node: Node) -> None:
     (channel,) = node.source().channels()
     channel.read_many()
     assert [channel.read_many() for _ in range(20)].count([]) >= 10, "a read that waits would have a line each time"
-    time.sleep(6.5 * INTERVAL_S)
-    times = [reading.timestamp_ns for reading in channel.read_many()]
-    assert len(times) >= 4
+    times: list[int] = []
+    until_s = time.monotonic() + 15
+    while len(times) < 5:
+        assert time.monotonic() < until_s
+        time.sleep(2.5 * INTERVAL_S)
+        times += [reading.timestamp_ns for reading in channel.read_many()]
     assert times == sorted(set(times))
 
 
 def test_polling_a_silent_tool_is_an_error_only_after_three_periods(node: Node) -> None:
     (channel,) = node.source().channels()
     node.put(gpus=[gpu(A)], fields=NEW_FIELDS, quiet=True)
-    time.sleep(3 * INTERVAL_S)
-    channel.read_many()
-    assert channel.read_many() == []
-    time.sleep(max(0.35, 4 * INTERVAL_S))
-    with pytest.raises(SourceError, match="runs, but writes nothing"):
-        channel.read_many()
+    last_s = time.monotonic()
+
+    def given() -> None:
+        nonlocal last_s
+        if channel.read_many():
+            last_s = time.monotonic()
+
+    assert "runs, but writes nothing" in failing(given)
+    assert time.monotonic() - last_s > 3 * INTERVAL_S
     node.put(gpus=[gpu(A)], fields=NEW_FIELDS)
     until(channel.read, lambda reading: True)
 

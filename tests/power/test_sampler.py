@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pynvml
@@ -189,12 +190,20 @@ def test_two_gpus_are_logged_at_two_rates_and_nvml_is_shut_down(tmp_path: Path) 
 def test_garbage_is_collected_now_and_then_though_pythons_own_collections_are_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collected: list[float] = []
+    spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 60})
+    sampler = Sampler(spec, [NvmlSource(nvml=FakeNvml([FakeGpu("GPU-a")]))], tmp_path / "power.arrows")
+    collected_s: list[float] = []
+
+    def collect() -> None:
+        collected_s.append(time.monotonic())
+        if len(collected_s) == 3:
+            sampler.request_stop()
+
     monkeypatch.setattr(sampler_module, "COLLECT_GARBAGE_PERIOD_S", 0.5)
-    monkeypatch.setattr(sampler_module.gc, "collect", lambda: collected.append(time.monotonic()))
-    spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 2.5})
-    Sampler(spec, [NvmlSource(nvml=FakeNvml([FakeGpu("GPU-a")]))], tmp_path / "power.arrows").run()
-    assert 2 <= len(collected) <= 5
+    monkeypatch.setattr(sampler_module.gc, "collect", collect)
+    begun_s = time.monotonic()
+    assert sampler.run()["ended_by"] == "request"
+    assert all(later_s - earlier_s >= 0.5 for earlier_s, later_s in pairwise([begun_s, *collected_s]))
 
 
 def test_it_can_be_stopped_from_another_thread(tmp_path: Path) -> None:

@@ -20,6 +20,25 @@ STREAM = {"prompt": [1, 2, 3], "max_tokens": 20, "ignore_eos": True, "stream_opt
 BROKEN = (http.client.HTTPException, OSError)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def hangs(server: LiveServer) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=1)
+    try:
+        connection.request("GET", "/health")
+        connection.getresponse()
+    except TimeoutError:
+        return True
+    finally:
+        connection.close()
+    return False
+
+
 def faulty(start: Callable[..., LiveServer], **faults: Any) -> LiveServer:
     return start(faults={"server": faults})
 
@@ -47,22 +66,17 @@ def test_crash_in_the_middle_of_a_request(start: Callable[..., LiveServer], stre
 
 def test_a_hang_ignores_sigterm_but_can_be_killed(start: Callable[..., LiveServer]) -> None:
     server = faulty(start, hang_after_s=0.3)
-    time.sleep(0.6)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=1)
-    with pytest.raises(TimeoutError):
-        connection.request("GET", "/health")
-        connection.getresponse()
-    connection.close()
+    until(lambda: hangs(server))
     server.process.send_signal(signal.SIGTERM)
-    time.sleep(1)
+    hung_ns, path = time.monotonic_ns(), server.node.traces / f"{server.process.pid}.trace"
+    # Rows come every half second: the second one is from after the signal.
+    until(lambda: (np.fromfile(path, dtype=TRACE_DTYPE)["start_ns"] > hung_ns).sum() >= 2)  # power is told to the last
     assert server.process.poll() is None
     server.process.kill()
     assert server.process.wait(20) == -signal.SIGKILL
-    trace = np.fromfile(server.node.traces / f"{server.process.pid}.trace", dtype=TRACE_DTYPE)
-    assert time.monotonic_ns() - trace["start_ns"][-1] < 1e9  # its power was told to the last
-    assert not np.isnan(trace["gpu_w"]).any()
+    assert not np.isnan(np.fromfile(path, dtype=TRACE_DTYPE)["gpu_w"]).any()
     steps = read_truth(server.truth, STEPS).to_pandas()
-    assert time.monotonic_ns() - steps["end_ns"].iloc[-1] < 2e9
+    assert steps["end_ns"].iloc[-1] > hung_ns
 
 
 def test_every_nth_request_is_refused(start: Callable[..., LiveServer]) -> None:
@@ -99,12 +113,8 @@ def test_a_dropped_connection(start: Callable[..., LiveServer]) -> None:
         server.stream(STREAM)
         with pytest.raises(BROKEN):
             server.stream(STREAM)
-    for _ in range(200):
-        if (found := server.metrics())['vllm:request_success_total,finished_reason="abort"'] == 2:
-            break
-        time.sleep(0.02)
-    assert found['vllm:request_success_total,finished_reason="abort"'] == 2
-    assert found["vllm:num_requests_running"] == 0
+    until(lambda: server.metrics()['vllm:request_success_total,finished_reason="abort"'] == 2)
+    assert server.metrics()["vllm:num_requests_running"] == 0
 
 
 def test_a_stalled_stream_brings_all_its_tokens_late(start: Callable[..., LiveServer]) -> None:
@@ -116,8 +126,8 @@ def test_a_stalled_stream_brings_all_its_tokens_late(start: Callable[..., LiveSe
         took_s.append(time.monotonic() - began)
         assert len(events) == 22
         assert events[-2]["usage"]["completion_tokens"] == 20
-    assert took_s[1] - took_s[0] > 0.5
-    assert server.metrics()["vllm:e2e_request_latency_seconds_sum"] < 0.8  # the engine went on
+    assert took_s[1] >= 1.0
+    assert server.metrics()["vllm:e2e_request_latency_seconds_sum"] < sum(took_s) - 0.5  # the engine went on
 
 
 def test_a_stalled_answer(start: Callable[..., LiveServer]) -> None:

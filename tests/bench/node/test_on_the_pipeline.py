@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from inference_energy.acquire.power.simulated import labelled, simulated_node
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
 from inference_energy.acquire.power.sources.rapl import RaplSource
 from inference_energy.acquire.server.preflight import check_gpus
+from inference_energy.bench.live import cli_wrapper
 from inference_energy.bench.live import node as node_module
 from inference_energy.bench.live.cli_wrapper import PowercapUpdater
 from inference_energy.bench.live.node import VARIABLE, NodeFolder
@@ -138,7 +140,7 @@ def test_on_a_real_machine_nothing_is_relabelled(monkeypatch: pytest.MonkeyPatch
     assert simulated_node() is None
 
 
-def test_rapl_reads_the_nodes_tree(here: Make) -> None:
+def test_rapl_reads_the_nodes_tree(here: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made = here(sensors={"rapl": RAPL})
     writer = TraceWriter(made.traces, os.getpid())
     writer.append(made.origin_ns, 300.0, 160.0, 50.0, 0, True)
@@ -146,21 +148,35 @@ def test_rapl_reads_the_nodes_tree(here: Make) -> None:
     def read(channels: list[SensorChannel]) -> dict[tuple[str, str], float]:
         return {(c.device, c.domain): c.read().energy_counter_j or 0.0 for c in channels}
 
+    shown_ns, calls = cli_wrapper._shown_ns, Counter[int | None]()
+    held_ns: int | None = None
+
+    def show() -> int:
+        calls[now_ns := held_ns] += 1
+        return shown_ns() if now_ns is None else now_ns
+
+    def read_at(at_ns: int) -> dict[tuple[str, str], float]:
+        nonlocal held_ns
+        held_ns, until_s = at_ns, time.monotonic() + 20
+        while calls[at_ns] < 2:  # the tree was refreshed whole once it is about to be refreshed again
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+        return read(channels)
+
+    monkeypatch.setattr(cli_wrapper, "_shown_ns", show)
     with PowercapUpdater(made):
-        source = by_name(SamplerSpec())["rapl"]
-        channels = source.channels()
-        first, start_s = read(channels), time.monotonic()
-        time.sleep(1.0)
-        second, duration_s = read(channels), time.monotonic() - start_s
-    power_w = {zone: (second[zone] - first[zone]) / duration_s for zone in first}
+        channels = by_name(SamplerSpec())["rapl"].channels()
+        begun_ns = time.monotonic_ns() + 1_000_000_000
+        first, second = read_at(begun_ns), read_at(begun_ns + 1_000_000_000)
+    power_w = {zone: second[zone] - first[zone] for zone in first}
     assert set(power_w) == {
         *(("package-0", "cpu_package"), ("package-0", "dram")),
         *(("package-1", "cpu_package"), ("package-1", "dram")),
         ("psys", "psys"),
     }
-    # Half of the host's power each; either reading is up to 50 ms old.
-    assert power_w["package-0", "cpu_package"] == pytest.approx(80, rel=0.25)
-    assert power_w["package-1", "dram"] == pytest.approx(made.node.engine.dram_w / 2, rel=0.25)
+    # Half of the host's power each; RAPL counts in steps of a millisecond.
+    assert power_w["package-0", "cpu_package"] == pytest.approx(80, rel=0.01)
+    assert power_w["package-1", "dram"] == pytest.approx(made.node.engine.dram_w / 2, rel=0.01)
 
 
 def test_without_rapl_there_is_no_tree_and_the_source_says_so(here: Make) -> None:

@@ -41,6 +41,9 @@ def main() -> int:
             print("".join(lines)[:90], end="", flush=True)
             return 3
         print("".join(lines), end="")
+        if blocks > 1:
+            with Path(f"{file}.blocks").open("a") as written:
+                written.write("x")
     return 0
 
 
