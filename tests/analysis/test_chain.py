@@ -249,7 +249,7 @@ def test_stages_name_what_is_wrong(experiment, tmp_path):
     with pytest.raises(InputError, match="missing required field `machine`"):
         files = ("--session", tmp_path / "session.json", "--phases", truths[0].folder / "phases.parquet")
         invoke("stage", "launch", *files, "--output", tmp_path / "out")
-    with pytest.raises(InputError, match=r"energy\.json: does not hold a energy\.json"):
+    with pytest.raises(InputError, match=r"energy\.json: its content is not that of energy\.json"):
         other = tmp_path / "steady.json"
         names = {"version": 1, "session": "other", "machine": "m", "server": "v"}
         write_json(other, {**names, "client": None, "windows": {}})

@@ -3,6 +3,8 @@
 import doctest
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,11 @@ from inference_energy.errors import InputError, RunError
 pytestmark = pytest.mark.slow
 
 MODELLED: dict[str, Any] = {"sources": ["modelled"], "period_s": 0.02, "tdp_w": 65, "idle_w": 60}
+
+
+def kill_sampler(monitor: PowerMonitor) -> None:
+    assert monitor._sampler is not None and monitor._sampler.pid is not None
+    os.kill(monitor._sampler.pid, signal.SIGKILL)
 
 
 def test_the_examples_of_the_docstrings() -> None:
@@ -61,8 +68,7 @@ def test_the_readings_are_kept_where_asked(tmp_path: Path, ending: str) -> None:
 def test_a_sampler_that_dies_withholds_the_energy() -> None:
     with PowerMonitor(**MODELLED) as monitor:
         time.sleep(0.6)
-        assert monitor._sampler is not None and monitor._sampler.pid is not None
-        os.kill(monitor._sampler.pid, signal.SIGKILL)
+        kill_sampler(monitor)
         time.sleep(0.5)
     assert monitor.energy_j is None
     assert monitor.mean_power.value is None
@@ -70,12 +76,127 @@ def test_a_sampler_that_dies_withholds_the_energy() -> None:
     assert not monitor.recording.stats.clean
 
 
-def test_an_error_in_the_block_is_not_hidden_and_ends_the_sampler() -> None:
-    monitor = PowerMonitor(**MODELLED)
+def test_an_error_in_the_block_goes_on_and_leaves_the_energy_up_to_there(tmp_path: Path) -> None:
+    monitor = PowerMonitor(**MODELLED, log=tmp_path / "power.parquet")
     with pytest.raises(ZeroDivisionError), monitor:
         assert monitor.alive()
+        time.sleep(0.4)
         raise ZeroDivisionError
     assert not monitor.alive()
+    assert monitor.energy_j is not None
+    assert 60 * monitor.duration_s <= monitor.energy_j * 1.001 <= 65.1 * monitor.duration_s
+    assert pq.read_table(tmp_path / "power.parquet").num_rows == monitor.recording.log.num_rows
+
+
+def test_an_error_after_the_sampler_died_leaves_a_reason_for_the_missing_energy() -> None:
+    monitor = PowerMonitor(**MODELLED)
+    with pytest.raises(ZeroDivisionError), monitor:
+        time.sleep(0.6)
+        kill_sampler(monitor)
+        time.sleep(0.5)
+        raise ZeroDivisionError
+    assert monitor.energy_j is None
+    assert "power_not_covered" in [reason.code for reason in monitor.reasons]
+
+
+def test_an_error_is_not_hidden_by_a_log_that_cannot_be_read() -> None:
+    monitor = PowerMonitor(**MODELLED)
+    with pytest.raises(ZeroDivisionError) as caught, monitor:
+        monitor._stream.unlink()
+        raise ZeroDivisionError
+    assert "no such log" in caught.value.__notes__[0]
+    with pytest.raises(RunError, match="no such log"):
+        monitor.energy  # noqa: B018
+
+
+def test_an_interrupt_of_the_wait_after_the_block_keeps_the_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = time.sleep
+
+    def interrupted(seconds: float) -> None:
+        monkeypatch.setattr(time, "sleep", slept)  # once
+        raise KeyboardInterrupt
+
+    monitor = PowerMonitor(**MODELLED)
+    monitor.start()
+    time.sleep(0.3)
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        monitor.stop()
+    assert not monitor.alive()
+    assert monitor.recording.log.num_rows > 0
+
+
+def test_a_log_has_one_monitor_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "power.csv"
+    monkeypatch.chdir(tmp_path)
+    with PowerMonitor(**MODELLED, log=log) as outer:
+        with (
+            pytest.raises(InputError, match=r"^log: .*power\.csv: another power monitor"),
+            PowerMonitor(**MODELLED, log="power.csv"),
+        ):
+            pass
+        with PowerMonitor(**MODELLED, log=tmp_path / "other.csv"):
+            time.sleep(0.1)
+    assert outer.recording.stats.clean
+    with PowerMonitor(**MODELLED, log=log):
+        time.sleep(0.1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.csv", "power.csv"]
+
+
+def test_a_log_has_one_monitor_of_all_processes(tmp_path: Path) -> None:
+    log = tmp_path / "power.csv"
+    program = f"""
+import sys
+from inference_energy import PowerMonitor
+with PowerMonitor(sources=["modelled"], tdp_w=65, log={str(log)!r}):
+    print("running", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"running\n"
+        with pytest.raises(InputError, match="another power monitor"), PowerMonitor(**MODELLED, log=log):
+            pass
+        other.kill()
+    with PowerMonitor(**MODELLED, log=log) as monitor:
+        time.sleep(0.2)
+    assert monitor.energy_j is not None, "the lock of a killed process does not last"
+
+
+def test_the_log_stays_where_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    with PowerMonitor(**MODELLED, log="power.csv"):
+        os.chdir(elsewhere)
+    assert (tmp_path / "power.csv").is_file()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for log in (tmp_path / "file" / "power.csv", tmp_path / "folder.csv"):
+        (tmp_path / "folder.csv").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match=r"cannot be written|is a folder"), PowerMonitor(**MODELLED, log=log):
+            pass
+
+
+def test_a_process_that_is_not_there_is_refused() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        # Until it is waited for, the ended process is a zombie.
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        with (
+            pytest.raises(InputError, match=rf"^pid: there is no process {ended.pid}"),
+            PowerMonitor(**MODELLED, pid=ended.pid),
+        ):
+            pass
+    with (
+        pytest.raises(InputError, match=rf"^pid: there is no process {ended.pid}"),
+        PowerMonitor(**MODELLED, pid=ended.pid),
+    ):
+        pass
+    with PowerMonitor(**MODELLED, pid=os.getpid()) as monitor:
+        time.sleep(0.2)
+    assert monitor.energy_j is not None
 
 
 def test_it_can_be_used_again_but_not_twice_at_once() -> None:
@@ -96,9 +217,9 @@ def test_it_can_be_used_again_but_not_twice_at_once() -> None:
 
 
 def test_wrong_arguments_are_input_errors(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"power\.txt"):
+    with pytest.raises(InputError, match=r"^log: power\.txt: .*\.csv or \.parquet"):
         PowerMonitor(log="power.txt")
-    with pytest.raises(InputError, match="interval_s"):
+    with pytest.raises(InputError, match=r"^period_s: .*0\.002"):
         PowerMonitor(period_s=0.0)
     with pytest.raises(InputError, match=r"power\.modelled\.tdp_w"), PowerMonitor(sources=["modelled"]):
         pass

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import inference_energy
 from inference_energy import estimate_energy, read_results
 from inference_energy.api import estimates, results
+from inference_energy.cli.main import app
 from inference_energy.contracts import power, receipts, requests
 from inference_energy.contracts.documents.document import write_document
 from inference_energy.contracts.documents.energy import DeviceEnergy
@@ -177,9 +179,34 @@ def test_tables_name_machine_and_session(folder: Path) -> None:
     assert found.metrics.empty
 
 
-def test_a_folder_without_a_summary_is_no_experiment(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"summary\.json: no such file"):
+def test_what_is_no_finished_experiment_is_refused_with_what_to_do(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"summary\.json: no such file: name the result folder"):
         read_results(tmp_path)
+    with pytest.raises(InputError, match=r"absent: no such folder: name the result folder"):
+        read_results(tmp_path / "absent")
+    with pytest.raises(InputError, match=r"summary\.json: a file: name the result folder"):
+        read_results(folder / "default/summary.json")
+    with pytest.raises(InputError, match=r"absent\.zip: no such file"):
+        read_results(tmp_path / "absent.zip")
+    (folder / "default/summary.json").rename(folder / "default/experiment.json")
+    with pytest.raises(InputError, match=r"summary\.json: .*has not ended; `snakemake` goes on"):
+        read_results(folder / "default")
+
+
+def test_tables_without_their_raw_files_say_where_these_belong(folder: Path) -> None:
+    found = read_results(folder / "default")
+    (folder / "raw/box/sessions/main/power.parquet").unlink()
+    with pytest.raises(InputError, match=r"power\.parquet: no such file: .* raw/ and derived/ beside"):
+        found.power  # noqa: B018
+
+
+@pytest.mark.parametrize("command", ["show", "metrics"])
+def test_commands_that_take_no_archive_say_what_does(folder: Path, tmp_path: Path, command: str) -> None:
+    path = zipped(folder, tmp_path / "default.zip", damaged=False)
+    result = CliRunner().invoke(app, [command, str(path)])
+    assert isinstance(result.exception, InputError)
+    assert f"`inference-energy verify {path}`" in str(result.exception)
+    assert "unpack" in str(result.exception)
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -83,7 +83,7 @@ def configured(changes: dict[str, Any]) -> dict[str, Any]:
             [CHAT, "max_tokens: output_length takes its place"],
         ),
         ({f"{CHAT}.api": "chat"}, [CHAT, "no token ids", "form: words"]),
-        ({f"{CHAT}.conversations": TALK}, [CHAT, "write api: chat"]),
+        ({f"{CHAT}.conversations": TALK}, [CHAT, "write workloads.chat.api: chat"]),
         (
             {f"{CHAT}.conversations": TALK, f"{CHAT}.api": "chat"},
             [CHAT, "conversations: messages are texts", "form: words"],

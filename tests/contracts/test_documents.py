@@ -62,7 +62,7 @@ def test_a_key_of_a_later_toolkit_is_ignored_and_a_missing_one_is_named() -> Non
     document = document_from_dict({**WARMUP, "later": [1, 2]}, WarmupDocument, "w.json")
     assert json_values(document) == WARMUP
     lacking = {key: value for key, value in WARMUP.items() if key != "failed"}
-    with pytest.raises(InputError, match=r"w\.json: does not hold a warmup\.json of this toolkit: .*`failed`"):
+    with pytest.raises(InputError, match=r"w\.json: its content is not that of warmup\.json: .*`failed`"):
         document_from_dict(lacking, WarmupDocument, "w.json")
     with pytest.raises(InputError, match="not JSON"):
         decode_document(b"{", WarmupDocument, "w.json")

@@ -78,9 +78,11 @@ def test_parquet_is_the_long_form(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--output", "power.xlsx", *MODELLED], r"--output power\.xlsx.*\.csv or \.parquet"),
-        (["--output", "power.csv", "--interval", "0", *MODELLED], r"power\.interval_s"),
+        (["--output", "power.csv", "--interval", "0", *MODELLED], r"^--interval: .*0\.002"),
         (["--output", "power.csv", "--source", "modelled"], r"power\.modelled\.tdp_w.*--tdp-w"),
         (["--output", "power.csv", "--source", "wattmeter"], "wattmeter"),
+        (["--output", "power.csv", "--pid", str(2**22 + 1), *MODELLED], "^--pid: there is no process"),
+        (["--output", "/dev/null/power.csv", *MODELLED], "cannot be written"),
     ],
 )
 def test_wrong_options_leave_no_file(

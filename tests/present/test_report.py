@@ -263,5 +263,5 @@ def test_a_missing_file_is_the_users_error(sample):
 
 def test_a_file_that_is_no_summary(sample):
     (sample.folder / "other.json").write_text("[]")
-    with pytest.raises(InputError, match="does not hold a summary"):
+    with pytest.raises(InputError, match="is not that of summary"):
         write_report(sample.folder / "report.html", sample.folder / "other.json", [])

@@ -3,11 +3,13 @@
 The sampler process and the analysis are those of `inference-energy log-power` and `inference-energy analyze`.
 """
 
+import fcntl
 import json
 import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +22,21 @@ from inference_energy.acquire.power.power_log import SOURCE, read_stream, write_
 from inference_energy.acquire.power.sampler import stats_path
 from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
 from inference_energy.acquire.power.settings import SamplerSpec
+from inference_energy.acquire.server.guardian import process_stat
 from inference_energy.analysis.log_energy import energy_between, whole_log
 from inference_energy.analysis.power_series import PowerSeries, series_from_log, summed
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.contracts.io import ensure_writable
 from inference_energy.errors import InputError, RunError
 
 TAIL_S = 1.0
 """How long sampling goes on after the block: an average that is read later still tells of the block's last second."""
+
+_NOT_ENDED = " yet: its figures are there when the block has ended"
+
+_ARGUMENTS = {"interval_s": "period_s", "server_pid": "pid", "modelled.tdp_w": "tdp_w", "modelled.idle_w": "idle_w"}
+"""Arguments of `PowerMonitor` with another name than the key of the sampler's specification that they set."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,8 @@ class PowerMonitor:
     """Measures the energy of a `with` block.
 
     The block begins once every sensor has given a reading. After it, sampling goes on for `TAIL_S` or two readings of
-    the slowest meter, so leaving the block takes that long.
+    the slowest meter, so leaving the block takes that long. If the block raises an error, the energy up to there is
+    measured likewise, and the error goes on.
 
     This example runs on a machine without a GPU or a counter, because it takes the modelled source, which estimates CPU
     power from CPU time and two powers from the data sheet. Leave out `sources`, `tdp_w` and `idle_w` to measure.
@@ -84,11 +94,12 @@ class PowerMonitor:
     Args:
         sources: power sources by name, as `inference-energy sources` lists them; `auto` takes every one that measures.
         period_s: time between readings [s].
-        log: file for the readings, .parquet (a row per reading) or .csv (a row per instant); None keeps none.
+        log: file for the readings, .parquet (a row per reading) or .csv (a row per instant); None keeps none. Each
+            running monitor needs a file of its own.
         gpus: GPUs by UUID or index; None takes all.
         tdp_w: CPU power at full load [W], for the modelled source.
         idle_w: CPU power at idle [W], for the modelled source.
-        pid: process whose tree the modelled source counts; None counts the whole machine.
+        pid: running process whose tree the modelled source counts; None counts the whole machine.
         duration_s: longest time to sample [s]; None samples until the end of the block.
         settings: further keys of the configuration's section `power`, such as `redfish`.
 
@@ -109,9 +120,10 @@ class PowerMonitor:
         duration_s: float | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self._log_path = None if log is None else Path(log)
+        # Absolute, because the block may change the working directory.
+        self._log_path = None if log is None else Path(log).absolute()
         if self._log_path is not None and self._log_path.suffix not in (".csv", ".parquet"):
-            raise InputError(f"log {log}: the name must end in .csv or .parquet")
+            raise InputError(f"{log}: the name must end in .csv or .parquet", key="log")
         self._spec = SamplerSpec.parse(
             {
                 "modelled": {"tdp_w": tdp_w, "idle_w": idle_w},
@@ -121,29 +133,39 @@ class PowerMonitor:
                 "gpus": None if gpus is None else list(gpus),
                 "server_pid": pid,
                 "duration_s": duration_s,
-            }
+            },
+            _argument,
         )
         self._sampler: SamplerProcess | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._stream = Path()
         self._recording: PowerRecording | None = None
+        self._why_none = _NOT_ENDED
+        self._lock: _LogLock | None = None
         self._start_ns = self._end_ns = 0
 
     def start(self) -> None:
         """Start sampling, and return once every sensor has given a reading.
 
         Raises:
-            InputError: a source does not work on this machine; the message says why.
+            InputError: a source does not work on this machine, the log cannot be written or is being written by
+                another monitor, or there is no process `pid`; the message says why.
             RunError: a sensor gave no reading in time.
         """
         if self._sampler is not None:
             raise RunError("this power monitor is running")
-        self._recording = None
+        self._recording, self._why_none = None, _NOT_ENDED
+        if (pid := self._spec.server_pid) is not None:
+            state = process_stat(pid)
+            if state is None or state.state in "ZX":
+                text = f"there is no process {pid} on this machine; name a running one, or none for the whole machine"
+                raise InputError(text, key="pid")
         if self._log_path is None:
             self._folder = tempfile.TemporaryDirectory(prefix="power-monitor-")
             self._stream = Path(self._folder.name) / "power.arrows"
         else:
-            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            ensure_writable(self._log_path)
+            self._lock = _LogLock(self._log_path)
             self._stream = self._log_path.with_name(f".{self._log_path.name}.{os.getpid()}.arrows")
         self._sampler = SamplerProcess(self._spec, self._stream)
         try:
@@ -160,22 +182,36 @@ class PowerMonitor:
             tail_s: how long to go on sampling; None for as long as the sensors need.
 
         Raises:
-            RunError: it was not started, or nothing was logged.
+            RunError: it was not started, nothing was logged, or the log cannot be written.
         """
         if self._sampler is None:
             raise RunError("this power monitor is not running")
         self._end_ns = time.monotonic_ns()
         try:
             until_s = time.monotonic() + (self._tail_s() if tail_s is None else tail_s)
-            while self._sampler.alive() and (left_s := until_s - time.monotonic()) > 0:
-                time.sleep(min(left_s, 0.1))
-            stats = self._sampler.stop()
-            table, _ = read_stream(self._stream)
-            if self._log_path is not None:
-                write_power_log(table, self._log_path)
+            try:
+                while self._sampler.alive() and (left_s := until_s - time.monotonic()) > 0:
+                    time.sleep(min(left_s, 0.1))
+            except KeyboardInterrupt:  # must not cost the readings
+                self._finish(self._sampler)
+                raise
+            return self._finish(self._sampler)
+        except (RunError, OSError) as error:
+            self._why_none = f": {error}"
+            raise
         finally:
             self._clean_up()
+
+    def _finish(self, sampler: SamplerProcess) -> PowerRecording:
+        """Stop the sampler, take up its readings, and write the log."""
+        stats = sampler.stop()
+        table, _ = read_stream(self._stream)
         self._recording = PowerRecording(table, stats)
+        if self._log_path is not None:
+            try:
+                write_power_log(table, self._log_path)
+            except OSError as error:
+                raise RunError(f"{self._log_path}: the power log cannot be written: {error.strerror}") from error
         return self._recording
 
     def __enter__(self) -> Self:
@@ -185,7 +221,13 @@ class PowerMonitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop(tail_s=None if error is None else 0.0)
+        if error is None:
+            self.stop()
+            return
+        try:
+            self.stop()
+        except (RunError, InputError, OSError) as problem:  # must not hide the block's own error
+            error.add_note(f"The power of the block was not measured to its end: {problem}")
 
     def alive(self) -> bool:
         """Whether power is being sampled."""
@@ -203,7 +245,7 @@ class PowerMonitor:
             RunError: the measurement has not ended.
         """
         if self._recording is None:
-            raise RunError("this power monitor has no readings yet: its figures are there when the block has ended")
+            raise RunError(f"this power monitor has no readings{self._why_none}")
         return self._recording
 
     @property
@@ -251,3 +293,44 @@ class PowerMonitor:
             self._folder = None
         self._stream.unlink(missing_ok=True)
         stats_path(self._stream).unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+class _LogLock:
+    """A lock on the name of a power log, for one monitor of all processes; the system frees it if the process dies.
+
+    Raises:
+        InputError: another monitor has it.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._path = log.with_name(f".{log.name}.lock")
+        while True:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(self._descriptor)
+                text = f"{log}: another power monitor is writing this file; name another file"
+                raise InputError(text, key="log") from error
+            except OSError:  # a file system without locks: nothing guards the file there
+                return
+            # The holder before may have removed the file that was just locked.
+            with suppress(FileNotFoundError):
+                if self._path.stat().st_ino == os.fstat(self._descriptor).st_ino:
+                    return
+            os.close(self._descriptor)
+
+    def release(self) -> None:
+        """Remove the file and free the lock, also where a forked child has the file open."""
+        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+
+
+def _argument(key: str) -> str:
+    """Return what the caller calls a key of the sampler's specification."""
+    return _ARGUMENTS.get(key, key)

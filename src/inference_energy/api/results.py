@@ -11,8 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from inference_energy.contracts import power, receipts, requests
-from inference_energy.contracts.documents.document import read_document
-from inference_energy.contracts.documents.experiment import SummaryDocument
+from inference_energy.contracts.documents.experiment import SummaryDocument, read_summary
 from inference_energy.contracts.figure import Figure
 from inference_energy.contracts.io import read_table
 from inference_energy.errors import InputError
@@ -108,6 +107,10 @@ class ExperimentResults:
         tables = []
         for session in self.summary.sessions:
             file = self.folder / path.format(machine=session.machine, session=session.session)
+            if not file.is_file():
+                raise InputError(
+                    f"{file}: no such file: the tables need raw/ and derived/ beside the experiment's folder"
+                )
             table = read_table(file, schema)
             table.insert(0, "machine", session.machine)
             table.insert(1, "session", session.session)
@@ -123,7 +126,7 @@ def read_results(path: str | Path) -> ExperimentResults:
         path: an experiment's folder such as `results/default`, or an archive that `inference-energy archive` made.
 
     Raises:
-        InputError: it is neither, or a file of an archive is not as its manifest says.
+        InputError: it is neither, the experiment has not ended, or a file of an archive is not as its manifest says.
 
     Examples:
         >>> from inference_energy import read_results
@@ -142,9 +145,9 @@ def read_results(path: str | Path) -> ExperimentResults:
         'counter'
     """
     path = Path(path)
-    if path.suffix == ".zip":
+    if path.suffix == ".zip" and not path.is_dir():
         return _read_archive(path)
-    return ExperimentResults(read_document(path / SummaryDocument.FILE, SummaryDocument), path.absolute().parent)
+    return ExperimentResults(read_summary(path), path.absolute().parent)
 
 
 def _read_archive(path: Path) -> ExperimentResults:
@@ -160,7 +163,11 @@ def _read_archive(path: Path) -> ExperimentResults:
     if damaged:
         raise InputError(f"{path}: {'; '.join(damaged)}")
     folder = Path(unpacked.name, "results")
-    summary = read_document(Path(unpacked.name, experiment, SummaryDocument.FILE), SummaryDocument)
+    try:
+        summary = read_summary(Path(unpacked.name, experiment))
+    except InputError as error:
+        # The unpacked file is gone when the user reads this, so the message names the archive.
+        raise InputError(f"{path}: {experiment}/{str(error).removeprefix(f'{unpacked.name}/{experiment}/')}") from error
     return ExperimentResults(summary, folder, unpacked)
 
 

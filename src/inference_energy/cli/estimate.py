@@ -315,14 +315,13 @@ def rows(
     output: Annotated[Path, typer.Option(help="JSON table to write, which `estimate fit` reads.")],
 ) -> None:
     """Write the measured windows of finished runs as a table, which `estimate fit` takes."""
-    from inference_energy.contracts.documents.document import read_document
-    from inference_energy.contracts.documents.experiment import SummaryDocument
+    from inference_energy.contracts.documents.experiment import read_summary
     from inference_energy.contracts.io import write_json
     from inference_energy.estimate.reference_rows import rows_of_summaries
 
     if output.suffix != ".json":
         raise InputError(f"--output {output}: the name must end in .json")
-    table = rows_of_summaries([read_document(folder / SummaryDocument.FILE, SummaryDocument) for folder in experiments])
+    table = rows_of_summaries([read_summary(folder) for folder in experiments])
     write_json(output, table)
     typer.echo(f"{len(table['rows'])} row(s) written: {output}")
     for text in table["left_out"]:

@@ -70,11 +70,10 @@ def show(
     experiment: Annotated[Path, typer.Argument(help="Result folder of an experiment, such as results/default.")],
 ) -> None:
     """Print the five lines that sum up a finished experiment."""
-    from inference_energy.contracts.documents.document import read_document
-    from inference_energy.contracts.documents.experiment import SummaryDocument
+    from inference_energy.contracts.documents.experiment import read_summary
     from inference_energy.present.summary_line import five_lines
 
-    summary = read_document(experiment / SummaryDocument.FILE, SummaryDocument)
+    summary = read_summary(experiment)
     typer.echo(five_lines(summary, experiment / "report.html"))
 
 

@@ -44,12 +44,11 @@ def metrics(
     """
     from msgspec import structs
 
-    from inference_energy.contracts.documents.document import read_document
-    from inference_energy.contracts.documents.experiment import SummaryDocument
+    from inference_energy.contracts.documents.experiment import read_summary
     from inference_energy.contracts.figure import json_values
     from inference_energy.metrics.stage import recompute_daily_use, recompute_front
 
-    summary = read_document(experiment / SummaryDocument.FILE, SummaryDocument)
+    summary = read_summary(experiment)
     family = summary.metrics
     if family is None:
         raise InputError(f"{experiment / 'summary.json'} holds no metrics: `snakemake` writes it again")

@@ -16,12 +16,20 @@ from inference_energy.acquire.power.choose import all_states, candidates
 from inference_energy.acquire.power.power_log import by_instant
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.cli.lazy_group import examples
-from inference_energy.errors import InputError, RunError
+from inference_energy.errors import InputError, RunError, Setting
 
 if TYPE_CHECKING:
     from inference_energy.api.power_monitor import PowerMonitor, PowerRecording
 
 LINE_PERIOD_S = 5.0
+_OPTIONS = {
+    "sources": "--source",
+    "period_s": "--interval",
+    "log": "--output",
+    "gpus": "--gpu",
+    "duration_s": "--duration",
+}
+"""Options of `log-power` that are called otherwise than the argument of `PowerMonitor` which they set."""
 
 _LOG_POWER_EXAMPLES = examples(
     "inference-energy log-power --duration 120 --interval 0.1 --output logs/idle.csv",
@@ -67,17 +75,20 @@ def log_power(
     # Imported here, because the analysis takes a second to import, and `sources` does not need it.
     from inference_energy.api.power_monitor import PowerMonitor
 
-    monitor = PowerMonitor(
-        source or "auto",
-        interval,
-        log=output,
-        gpus=gpu or None,
-        tdp_w=tdp_w,
-        idle_w=idle_w,
-        pid=pid,
-        duration_s=duration,
-    )
-    recording = _record(monitor, duration)
+    try:
+        monitor = PowerMonitor(
+            source or "auto",
+            interval,
+            log=output,
+            gpus=gpu or None,
+            tdp_w=tdp_w,
+            idle_w=idle_w,
+            pid=pid,
+            duration_s=duration,
+        )
+        recording = _record(monitor, duration)
+    except InputError as error:
+        raise InputError(error.notice.spelled(_as_option)) from error
     typer.echo(summary(recording, output))
     if not recording.stats.clean:
         raise RunError(f"{recording.stats.ended_by}; {output} holds what it logged until then")
@@ -121,6 +132,11 @@ def summary(recording: "PowerRecording", output: Path) -> str:
         lines.append(f"lost polls {stats.missed}")
     lines += [f"warning: {fault}" for fault in stats.faults]
     return "\n".join(lines)
+
+
+def _as_option(setting: Setting) -> str:
+    """Return the option of `log-power` for an argument of `PowerMonitor`."""
+    return _OPTIONS.get(setting.key, f"--{setting.key.replace('_', '-')}")
 
 
 def _record(monitor: "PowerMonitor", duration_s: float | None) -> "PowerRecording":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def ensure_writable(path: Path) -> None:
+    """Make the folder of a file, and check that it can be written, before the measurement that produces it.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; name another place") from error
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -23,6 +23,7 @@ from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.server.guardian_client import WatchedProcess
 from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad
 from inference_energy.api.load_test.subprocess_call import call_subprocess
+from inference_energy.contracts.io import ensure_writable
 from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.errors import InputError, Notice, RunError
 
@@ -92,22 +93,6 @@ def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def ensure_writable(path: Path) -> None:
-    """Make the folder of a file, and check that it can be written, before the measurement that produces it.
-
-    Raises:
-        InputError: nothing can be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}; name another place") from error
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file")
 
 
 def _send(test: LoadTest, plan: LoadPlan, folder: Path, display: Display) -> SentLoad:

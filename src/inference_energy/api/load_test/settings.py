@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 
 from inference_energy.acquire.load.standalone import CELL, WARMUP
 from inference_energy.config.analysis import Slo
@@ -12,7 +12,8 @@ from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import Arrival
 from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.workload import Workload
-from inference_energy.errors import Notice
+from inference_energy.config.validation import problems
+from inference_energy.errors import InputError, Notice
 
 SEED = 20260701
 """The default seed of the configuration, too."""
@@ -30,7 +31,11 @@ class PowerLog(Section):
 
 
 class LoadTest(Section):
-    """All settings of a load test. Keys that are not set keep the defaults of the configuration."""
+    """All settings of a load test. Keys that are not set keep the defaults of the configuration.
+
+    Raises:
+        InputError: a key is unknown or missing, or a value cannot be used; the message names each, and what to write.
+    """
 
     endpoints: list[str] = Field(
         min_length=1,
@@ -43,17 +48,43 @@ class LoadTest(Section):
     warmup_s: float = Field(
         0.0, ge=0, description="warm-up duration; its requests go to a separate file and count in no figure [s]"
     )
-    workload: Workload
-    arrival: Arrival
+    workload: Workload = Field(description="what a request asks, as a section of `workloads`")
+    arrival: Arrival = Field(description="when requests are sent, as `windows.*.arrival`")
     seed: int = Field(SEED, ge=0, description="seed of every random draw")
     vocabulary: int | None = Field(
         None, ge=1, description="synthetic prompts of token ids below this number, of exact lengths; null: words"
     )
-    client: ClientConfig = Field(default_factory=ClientConfig)
-    limits: Slo | None = None
+    client: ClientConfig = Field(
+        default_factory=ClientConfig, description="how requests are sent, as the section `client` of the configuration"
+    )
+    limits: Slo | None = Field(None, description="SLOs for goodput, as `analysis.slo`; null: no goodput")
     save_schedule: Path | None = Field(None, description="keep the schedule in this .parquet, its prompts beside it")
     plan_only: bool = Field(False, description="write the plan, print what it holds, send nothing")
-    power: PowerLog | None = None
+    power: PowerLog | None = Field(
+        None, description="log power from 1 s before the load to 1 s after, as PowerLog says; null: no power log"
+    )
+
+    def __init__(self, **settings: Any) -> None:
+        """Check the settings, given as keywords."""
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise _input_error(error, settings) from error
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Check the settings, given as one mapping with nested mappings or sections."""
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise _input_error(error, obj) from error
+
+    @field_validator("output")
+    @classmethod
+    def _ends_as_a_log(cls, output: Path) -> Path:
+        if output.suffix not in (".csv", ".parquet"):
+            raise ValueError(f"{output}: the name must end in .csv or .parquet")
+        return output
 
     @property
     def cells(self) -> dict[str, float]:
@@ -80,6 +111,18 @@ class LoadTest(Section):
     def as_json(self) -> dict[str, Any]:
         """Return the keys that were set, for `model_validate` in another process."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+def load_test_problems(error: ValidationError, settings: Any) -> list[Notice]:
+    """Return what is wrong with the settings of a load test, by key."""
+    return problems(error, settings, "docs/reference/python-api.md")
+
+
+def _input_error(error: ValidationError, settings: Any) -> InputError:
+    notices = load_test_problems(error, settings)
+    if len(notices) == 1:
+        return InputError(notices[0].text, key=notices[0].key, write=notices[0].write)
+    return InputError("\n".join(["the load test is wrong:", *(f"  {notice}" for notice in notices)]))
 
 
 def prompts_beside(schedule: Path) -> Path:

@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from inference_energy.api.load_test.settings import LoadTest
 from inference_energy.cli.load.options import OPTIONS, RESULTS, Option, model_field, spell
-from inference_energy.contracts.io import write_json
+from inference_energy.contracts.io import ensure_writable, write_json
 from inference_energy.errors import InputError, RunError
 
 EXAMPLES = """
@@ -51,7 +51,7 @@ def load_test(**typed: Any) -> None:
     """
     from rich.console import Console
 
-    from inference_energy.api.load_test.run import ensure_writable, run_load
+    from inference_energy.api.load_test.run import run_load
     from inference_energy.cli.load.document import load_test as parse
     from inference_energy.cli.load.progress_view import LoadDisplay
 

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from inference_energy.acquire.load.standalone import CELL
-from inference_energy.api.load_test.settings import LoadTest, prompts_beside
+from inference_energy.api.load_test.settings import LoadTest, load_test_problems, prompts_beside
 from inference_energy.cli.load import mini_syntax
 from inference_energy.cli.load.options import BY_NAME, OPTIONS, Option, option_at, spell, tags
 from inference_energy.config.load.workload import LoadPhase, phase_problems
-from inference_energy.errors import InputError, Notice, Setting, SettingsError
+from inference_energy.errors import InputError
 
 Typed = Mapping[str, Any]
 PLANNED = "planned"
@@ -33,8 +33,10 @@ def load_test(values: Typed) -> LoadTest:
     document = _document(typed, process, source)
     try:
         test = LoadTest.model_validate(document)
-    except ValidationError as error:
-        raise _about_options(error, process, because) from error
+    except InputError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        raise _about_options(error.__cause__, document, process, because) from error
     _check_limits(test)
     phase = LoadPhase(workload=CELL, arrival=test.arrival, duration_s=test.duration_s)
     for problem in phase_problems(f"windows.{CELL}", phase, test.workload):
@@ -186,16 +188,9 @@ def _replayed_prompts(typed: Typed) -> str | None:
     return str(beside) if "prompt_length" not in typed and beside.is_file() else None
 
 
-def _about_options(error: ValidationError, process: str, because: str) -> InputError:
+def _about_options(error: ValidationError, document: Typed, process: str, because: str) -> InputError:
     """Return pydantic's first error as one about the option at its location."""
-    detail = error.errors()[0]
-    location = ".".join(map(str, detail["loc"]))
-    cause = detail.get("ctx", {}).get("error")
-    if detail["type"] == "missing":
-        return InputError(f"{because}: write {option_at(location.split('.'), process).example} too")
-    notice = Notice(str(cause) if cause else f"{detail['msg']} (got {detail['input']!r})", location)
-    if isinstance(cause, SettingsError):
-        first = cause.notices[0]
-        write = tuple(Setting(f"{location}.{setting.key}", setting.value) for setting in first.write)
-        notice = Notice(first.text, f"{location}.{first.key}", write)
-    return InputError(notice.spelled(spell(process)))
+    first = error.errors()[0]
+    if first["type"] == "missing":
+        return InputError(f"{because}: write {option_at([*map(str, first['loc'])], process).example} too")
+    return InputError(load_test_problems(error, document)[0].spelled(spell(process)))

@@ -93,7 +93,7 @@ def decode_document(content: bytes, kind: type[D], name: str) -> D:
         if version == VERSION:
             return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
-        raise InputError(f"{name}: does not hold a {kind.FILE} of this toolkit: {error}") from error
+        raise InputError(f"{name}: its content is not that of {kind.FILE}: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{name}: not JSON: {error}") from error
     raise InputError(

@@ -1,8 +1,9 @@
 """experiment.json, metrics.json and summary.json: the plan of an experiment, its metric family, and its result."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
-from inference_energy.contracts.documents.document import Document, Part
+from inference_energy.contracts.documents.document import Document, Part, read_document
 from inference_energy.contracts.documents.energy import (
     CalibrationRecord,
     DeviceEnergy,
@@ -20,6 +21,7 @@ from inference_energy.contracts.documents.windows import (
     WindowLoad,
 )
 from inference_energy.contracts.figure import Figure, Reason
+from inference_energy.errors import InputError
 
 
 class PlannedSession(Part, frozen=True, kw_only=True):
@@ -448,3 +450,31 @@ class SummaryDocument(Document, frozen=True, kw_only=True):
     estimates: list[EstimatesDocument] | None = None
     notes: list[str]
     metrics: MetricsDocument | None = None
+
+
+def read_summary(experiment: Path) -> SummaryDocument:
+    """Read summary.json of a finished experiment.
+
+    Args:
+        experiment: its folder, such as results/default.
+
+    Raises:
+        InputError: it is no such folder, the experiment has not ended, or the file is damaged.
+    """
+    file = experiment / SummaryDocument.FILE
+    if experiment.is_file() and experiment.suffix == ".zip":
+        raise InputError(
+            f"{experiment}: an archive: `inference-energy verify {experiment}` checks it; to use its results, unpack "
+            "it and name its folder results/<experiment>"
+        )
+    if experiment.is_file():
+        raise InputError(f"{experiment}: a file: name the result folder of an experiment, such as results/default")
+    if not experiment.is_dir():
+        raise InputError(
+            f"{experiment}: no such folder: name the result folder of an experiment, such as results/default"
+        )
+    if (experiment / ExperimentDocument.FILE).is_file() and not file.is_file():
+        raise InputError(f"{file}: no such file: the experiment has not ended; `snakemake` goes on with it")
+    if not file.is_file():
+        raise InputError(f"{file}: no such file: name the result folder of an experiment, which `snakemake` fills")
+    return read_document(file, SummaryDocument)
