@@ -225,8 +225,40 @@ def test_estimates_have_a_row_for_every_method() -> None:
     table = estimate_energy("Llama-3.1-8B", "H100-SXM", batch=64, throughput=3000.0).table
     assert table.loc["tdp", "energy_per_output_token_j"] == pytest.approx(700 / 3000)
     assert "energy-roofline" in table.index
-    with pytest.raises(InputError, match="batch 0: write a number above 0"):
-        estimate_energy("Llama-3.1-8B", "H100-SXM", batch=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"batch": 0}, "batch: 0: write a number above 0"),
+        ({"batch": "64"}, "batch: '64': write a number above 0"),
+        ({"throughput": float("inf")}, "throughput: inf: write a number above 0"),
+        ({"input_tokens": float("nan")}, "input_tokens: nan: write a number, 0 or more"),
+        ({"tensor_parallel": 1.5}, "tensor_parallel: 1.5: write a whole number"),
+        ({"model": "none"}, "model: none: neither a file nor a model"),
+        ({"model": Path("absent.json")}, "model: absent.json: neither a file nor a model"),
+        ({"gpu": "H1000"}, "gpu: H1000 is not in the table"),
+        ({"precision": "fp6"}, "precision: write one of bf16"),
+        ({"kv_precision": "fp6"}, "kv_precision: write one of bf16"),
+        ({"calibration": "none"}, "calibration: none: write the path"),
+        ({"calibration": Path("none.json")}, "calibration: none.json: no such file"),
+        ({"baseline": "none.csv"}, "baseline: none.csv: no such file"),
+    ],
+)
+def test_a_wrong_argument_of_an_estimate_is_named(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        estimate_energy(**{"model": "Llama-3.1-8B", "gpu": "H100-SXM", **arguments})
+    assert str(caught.value).startswith(said)
+
+
+def test_estimates_name_missing_inputs_as_arguments_and_never_as_options() -> None:
+    found = estimate_energy("Llama-3.1-70B", "H100-SXM")
+    texts = [row.unavailable or "; ".join(row.assumptions) for row in found.estimates]
+    assert any("(batch)" in text for text in texts)
+    assert any("(throughput)" in text for text in texts)
+    assert found.comparison.prefill.unavailable == "needs the prompt's length (input_tokens)"
+    assert any("more GPUs (tensor_parallel)" in note for note in found.comparison.notes)
+    assert "--" not in repr(found.comparison)
 
 
 def zipped(folder: Path, path: Path, *, damaged: bool) -> Path:

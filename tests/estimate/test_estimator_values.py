@@ -10,7 +10,7 @@ from tests.estimate.configurations import basis, calibration, cases, experts, gp
 from inference_energy.errors import InputError
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.compare import ESTIMATORS, estimator_of
-from inference_energy.estimate.estimator import Basis, Values
+from inference_energy.estimate.estimator import Basis, Values, spelled
 from inference_energy.estimate.estimators.ecologits import gpu_count
 from inference_energy.estimate.estimators.roofline import prefill_j
 from inference_energy.estimate.shapes.precision import WeightPrecision
@@ -28,7 +28,7 @@ def point(name: str, made: Cases, resting: Basis | None = None) -> float:
 def why(name: str, made: Cases, resting: Basis | None = None) -> str:
     found = values(name, made, resting)
     assert math.isnan(found.point[0])
-    return "; ".join(problem.detail for problem in found.problems if problem.cases[0])
+    return "; ".join(spelled(problem.detail) for problem in found.problems if problem.cases[0])
 
 
 def test_tdp() -> None:

@@ -44,7 +44,7 @@ def test_a_precision_changes_the_shape(tmp_path: Path) -> None:
         (f"{HEAD}\n", "no rows"),
         (f"{HEAD}\n,H100,8,0.5\n", "`model`"),
         (f"{HEAD}\nQwen3-8B,,8,0.5\n", "`gpu`"),
-        (f"{HEAD}\nnone,H100,8,0.5\n", "row 1: --model-config none"),
+        (f"{HEAD}\nnone,H100,8,0.5\n", "row 1: model: none"),
         (f"{HEAD}\nQwen3-8B,H1000,8,0.5\n", "row 1: gpu: H1000"),
         (f"{HEAD}\nQwen3-8B,H100,8,\n", "energy_per_prompt_token_j"),
         (f"{HEAD}\nQwen3-8B,H100,8,-1\n", "energy_per_output_token_j"),

@@ -248,7 +248,7 @@ def test_published_dense_rows_are_met_in_sample_and_left_out() -> None:
 def test_what_is_not_a_calibration_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="--calibration"):
+    with pytest.raises(InputError, match=r"^calibration: .*bad\.json"):
         read_calibration(str(path))
 
 

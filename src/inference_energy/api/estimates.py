@@ -1,14 +1,20 @@
 """Estimates of energy without a run: `estimate_energy`."""
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
 from pathlib import Path
 
 import pandas as pd
 
 from inference_energy.contracts.documents.estimates import EstimateRow
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Setting
 from inference_energy.estimate.calibration import read_calibration
 from inference_energy.estimate.compare import EstimateComparison, EstimateRequest, basis_for, compare_estimates
+from inference_energy.estimate.estimator import Basis
 from inference_energy.estimate.gpus import find_gpu
 from inference_energy.estimate.reference_rows import MeasuredRow, read_rows
 from inference_energy.estimate.shapes.config_json import shape_of
@@ -19,10 +25,21 @@ class Estimates:
     """All estimates of one configuration; every figure is modelled, none is a measurement.
 
     Attributes:
-        comparison: the estimates with model, GPU, load and notes, as `inference-energy estimate --json` prints them.
+        request: the configuration.
+        basis: the data that the estimates rest on.
     """
 
-    comparison: EstimateComparison
+    request: EstimateRequest
+    basis: Basis
+
+    @cached_property
+    def comparison(self) -> EstimateComparison:
+        """The estimates with model, GPU, load and notes, as `inference-energy estimate --json` prints them."""
+        return self.spelled(str)
+
+    def spelled(self, spell: Callable[[Setting], str]) -> EstimateComparison:
+        """Return the comparison with the arguments that its sentences name as `spell` shows them."""
+        return compare_estimates(self.request, self.basis, spell)
 
     @property
     def estimates(self) -> list[EstimateRow]:
@@ -47,7 +64,7 @@ class Estimates:
 
 
 def estimate_energy(
-    model: str,
+    model: str | Path,
     gpu: str,
     *,
     batch: float | None = None,
@@ -58,8 +75,8 @@ def estimate_energy(
     tensor_parallel: int = 1,
     precision: str | None = None,
     kv_precision: str | None = None,
-    calibration: str | None = None,
-    baseline: Path | None = None,
+    calibration: str | Path | None = None,
+    baseline: str | Path | None = None,
 ) -> Estimates:
     """Estimate the energy per token of a configuration by every published method.
 
@@ -80,7 +97,7 @@ def estimate_energy(
         baseline: table with the one measured row from which the estimator `scale` starts.
 
     Raises:
-        InputError: model, GPU, a file or a number cannot be used.
+        InputError: model, GPU, a file or a number cannot be used; the message names the argument.
 
     Examples:
         >>> from inference_energy import estimate_energy
@@ -90,33 +107,51 @@ def estimate_energy(
         >>> round(float(result.table.loc["energy-roofline", "energy_per_output_token_j"]), 3)
         0.116
         >>> result.table.loc["tdp", "unavailable"]
-        'needs the measured throughput in output tokens/s (--throughput)'
+        'needs the measured throughput in output tokens/s (throughput)'
     """
-    for name, value in (
-        ("batch", batch),
-        ("output_tokens", output_tokens),
-        ("throughput", throughput),
-        ("tensor_parallel", tensor_parallel),
-    ):
-        if value is not None and not value > 0:
-            raise InputError(f"{name} {value:g}: write a number above 0")
+    for name, value in (("batch", batch), ("output_tokens", output_tokens), ("throughput", throughput)):
+        _check_number(name, value, "a number above 0", lambda number: number > 0)
     for name, value in (("input_tokens", input_tokens), ("ttft_s", ttft_s)):
-        if value is not None and value < 0:
-            raise InputError(f"{name} {value:g}: write 0 or more")
+        _check_number(name, value, "a number, 0 or more", lambda number: number >= 0)
+    _check_number(
+        "tensor_parallel", tensor_parallel, "a whole number, 1 or more", lambda number: number >= 1 and number % 1 == 0
+    )
     card = find_gpu(gpu)
+    with _about("model"):
+        shape = shape_of(str(model), precision, kv_precision)
     request = EstimateRequest(
-        shape=shape_of(model, precision, kv_precision),
+        shape=shape,
         gpu=card,
-        tensor_parallel=tensor_parallel,
+        tensor_parallel=int(tensor_parallel),
         batch=batch,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         throughput=throughput,
         ttft_s=ttft_s,
     )
-    fitted = read_calibration(calibration) if calibration else None
-    row = _baseline_row(baseline) if baseline else None
-    return Estimates(compare_estimates(request, basis_for(card, fitted, row)))
+    fitted = None if calibration is None else read_calibration(str(calibration))
+    with _about("baseline"):
+        row = None if baseline is None else _baseline_row(Path(baseline))
+    return Estimates(request, basis_for(card, fitted, row))
+
+
+def _check_number(name: str, value: object, wanted: str, fits: Callable[[float], bool]) -> None:
+    """Raise an InputError if an argument is given and is no finite number that fits."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not fits(float(value)):
+        raise InputError(f"{value!r}: write {wanted}", key=name)
+
+
+@contextmanager
+def _about(argument: str) -> Iterator[None]:
+    """Name the argument in an error that names none."""
+    try:
+        yield
+    except InputError as error:
+        if error.notice.key:
+            raise
+        raise InputError(error.notice.text, key=argument, write=error.notice.write) from error
 
 
 def _baseline_row(path: Path) -> MeasuredRow:
@@ -127,5 +162,5 @@ def _baseline_row(path: Path) -> MeasuredRow:
     """
     rows = [row for row in read_rows(path) if row.use == "score" and not row.is_prefill]
     if len(rows) != 1:
-        raise InputError(f"--baseline {path}: one row with energy_per_output_token_j is expected, not {len(rows)}")
+        raise InputError(f"{path}: one row with energy_per_output_token_j is expected, not {len(rows)}")
     return rows[0]

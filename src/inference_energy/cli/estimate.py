@@ -253,31 +253,26 @@ def side_by_side(
 
     from inference_energy.api.estimates import estimate_energy
     from inference_energy.contracts.figure import json_values
+    from inference_energy.estimate.estimator import as_option
 
-    for name, value, least in (
-        ("--batch", batch, 0.0),
-        ("--output", output_tokens, 0.0),
-        ("--throughput", throughput, 0.0),
-    ):
-        if value is not None and not value > least:
-            raise InputError(f"{name} {value:g}: write a number above 0")
-    for name, value in (("--input", input_tokens), ("--ttft", ttft)):
-        if value is not None and value < 0:
-            raise InputError(f"{name} {value:g}: write 0 or more")
-    comparison = estimate_energy(
-        model_config,
-        gpu,
-        batch=batch,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        throughput=throughput,
-        ttft_s=ttft,
-        tensor_parallel=tp,
-        precision=precision,
-        kv_precision=kv_precision,
-        calibration=calibration,
-        baseline=baseline,
-    ).comparison
+    try:
+        estimates = estimate_energy(
+            model_config,
+            gpu,
+            batch=batch,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            throughput=throughput,
+            ttft_s=ttft,
+            tensor_parallel=tp,
+            precision=precision,
+            kv_precision=kv_precision,
+            calibration=calibration,
+            baseline=baseline,
+        )
+    except InputError as error:
+        raise InputError(error.notice.spelled(as_option)) from error
+    comparison = estimates.spelled(as_option)
     if as_json:
         typer.echo(json.dumps(json_values(comparison), indent=2, allow_nan=False, ensure_ascii=False))
     else:

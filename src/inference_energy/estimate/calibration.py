@@ -108,8 +108,8 @@ class EnergyCalibration:
         return Prediction(energy_j, np.maximum(energy_j - half, 0.0), energy_j + half)
 
 
-def read_calibration(name_or_path: str, key: str = "--calibration") -> EnergyCalibration:
-    """Return a shipped calibration by its name, or another by the path of its JSON; messages name the option `key`.
+def read_calibration(name_or_path: str, key: str = "calibration") -> EnergyCalibration:
+    """Return a shipped calibration by its name, or another by the path of its JSON; messages name `key`.
 
     Raises:
         InputError: there is no such file, or it is not a calibration.
@@ -118,9 +118,13 @@ def read_calibration(name_or_path: str, key: str = "--calibration") -> EnergyCal
         return shipped_calibration(name_or_path)
     if not name_or_path.endswith(".json"):
         raise InputError(
-            f"{key}: {name_or_path}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}"
+            f"{name_or_path}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}", key=key
         )
-    return parse_calibration(read_json(Path(name_or_path).expanduser()), name_or_path, key)
+    try:
+        content = read_json(Path(name_or_path).expanduser())
+    except InputError as error:
+        raise InputError(str(error), key=key) from error
+    return parse_calibration(content, name_or_path, key)
 
 
 @cache
@@ -130,19 +134,19 @@ def shipped_calibration(name: str) -> EnergyCalibration:
     return parse_calibration(json.loads(text), name)
 
 
-def parse_calibration(content: Any, file: str, key: str = "--calibration") -> EnergyCalibration:
-    """Return the calibration in a JSON object that `estimate fit` wrote; messages name its file and the option `key`.
+def parse_calibration(content: Any, file: str, key: str = "calibration") -> EnergyCalibration:
+    """Return the calibration in a JSON object that `estimate fit` wrote; messages name its file and `key`.
 
     Raises:
         InputError: the object is something else.
     """
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise InputError(f"{key}: {file}: not a calibration; `inference-energy estimate fit` makes one")
+        raise InputError(f"{file}: not a calibration; `inference-energy estimate fit` makes one", key=key)
     try:
         entries = content["coefficients"]
         names = tuple(entry["term"] for entry in entries)
         if unknown := [name for name in names if name not in UNITS]:
-            raise InputError(f"{key}: {file}: unknown term(s) {', '.join(map(str, unknown))}")
+            raise InputError(f"{file}: unknown term(s) {', '.join(map(str, unknown))}", key=key)
         count = len(names)
         return EnergyCalibration(
             name=str(content["name"]),
@@ -158,7 +162,7 @@ def parse_calibration(content: Any, file: str, key: str = "--calibration") -> En
             record=content,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{key}: {file}: damaged: {error!r}; fit it anew") from error
+        raise InputError(f"{file}: damaged: {error!r}; fit it anew", key=key) from error
 
 
 def decode_bytes(cases: Cases) -> Array:

@@ -1,6 +1,7 @@
 """All estimators for one configuration: the result of `inference-energy estimate` and of the stage `estimate`."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,9 +10,10 @@ import numpy as np
 from inference_energy.contracts.documents.document import VERSION, Part
 from inference_energy.contracts.documents.estimates import EnergyRange, EstimateRow, ModelShapeFacts
 from inference_energy.contracts.figure import Number
+from inference_energy.errors import Setting
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import SHIPPED, EnergyCalibration, shipped_calibration
-from inference_energy.estimate.estimator import Basis, Estimator, Values
+from inference_energy.estimate.estimator import NEEDS, Basis, Estimator, Values, as_option, spelled
 from inference_energy.estimate.estimators import (
     ecologits,
     energy_roofline,
@@ -159,8 +161,10 @@ def estimator_of(name: str) -> Estimator:
     return next(estimator for estimator in ESTIMATORS if estimator.id == name)
 
 
-def compare_estimates(request: EstimateRequest, basis: Basis) -> EstimateComparison:
-    """Return all estimates of one configuration."""
+def compare_estimates(
+    request: EstimateRequest, basis: Basis, spell: Callable[[Setting], str] = as_option
+) -> EstimateComparison:
+    """Return all estimates of one configuration; `spell` shows the arguments that its sentences name."""
     cases = request.cases()
     return EstimateComparison(
         version=VERSION,
@@ -176,19 +180,25 @@ def compare_estimates(request: EstimateRequest, basis: Basis) -> EstimateCompari
             throughput_tokens_per_s=request.throughput,
             ttft_s=request.ttft_s,
         ),
-        prefill=prefill_estimate(cases, basis.calibration, request.gpu),
-        notes=_notes(cases),
+        prefill=prefill_estimate(cases, basis.calibration, request.gpu, spell),
+        notes=[spelled(note, spell) for note in _notes(cases)],
         estimates=[
-            estimate_row(estimator, estimator.estimate(cases, basis), 0, request.output_tokens)
+            estimate_row(estimator, estimator.estimate(cases, basis), 0, request.output_tokens, spell)
             for estimator in ESTIMATORS
         ],
     )
 
 
-def estimate_row(estimator: Estimator, values: Values, case: int, output_tokens: float | None) -> EstimateRow:
+def estimate_row(
+    estimator: Estimator,
+    values: Values,
+    case: int,
+    output_tokens: float | None,
+    spell: Callable[[Setting], str] = as_option,
+) -> EstimateRow:
     """Return an estimator's values for one case."""
     point, low, high = (_number(array, case) for array in (values.point, values.low, values.high))
-    reasons = [problem.detail for problem in values.problems if problem.cases[case]]
+    reasons = [spelled(problem.detail, spell) for problem in values.problems if problem.cases[case]]
     if point is None and low is None and not reasons:
         reasons = ["its inputs give no number"]
 
@@ -205,14 +215,16 @@ def estimate_row(estimator: Estimator, values: Values, case: int, output_tokens:
         boundary=estimator.boundary,
         formula=estimator.formula,
         source=estimator.source,
-        assumptions=[*estimator.assumes, *([] if reasons else values.notes(case))],
+        assumptions=[*estimator.assumes, *([] if reasons else (spelled(note, spell) for note in values.notes(case)))],
         leaves_out=list(estimator.leaves_out),
         beside={name: _number(array, case) for name, array in values.beside.items()},
         unavailable="; ".join(reasons) or None,
     )
 
 
-def prefill_estimate(cases: Cases, calibration: EnergyCalibration | None, gpu: GpuSheet) -> PrefillEstimate:
+def prefill_estimate(
+    cases: Cases, calibration: EnergyCalibration | None, gpu: GpuSheet, spell: Callable[[Setting], str] = as_option
+) -> PrefillEstimate:
     """Return the energy of reading one prompt, by the data sheet and by a calibration with a term for prompts."""
     low, high = (_number(energy_j, 0) for energy_j in roofline.prefill_j(cases))
     tokens = float(cases.input_tokens[0])
@@ -220,7 +232,7 @@ def prefill_estimate(cases: Cases, calibration: EnergyCalibration | None, gpu: G
     if np.isnan(tokens):
         pass
     elif calibration is None or not calibration.has_prefill or gpu.name not in calibration.gpus:
-        name = "the calibration has no term for prompts; h100-windows has one (--calibration)"
+        name = spelled("the calibration has no term for prompts; h100-windows has one ({calibration})", spell)
     elif tokens == 0:
         calibrated_j, interval_j, name = 0.0, (0.0, 0.0), calibration.name
     else:
@@ -232,7 +244,7 @@ def prefill_estimate(cases: Cases, calibration: EnergyCalibration | None, gpu: G
         data_sheet_j=(low, high),
         calibrated_j=calibrated_j,
         calibrated_interval_j=interval_j,
-        unavailable="needs the prompt's length (--input)" if np.isnan(tokens) else None,
+        unavailable=spelled(f"needs {NEEDS['input_tokens']}", spell) if np.isnan(tokens) else None,
         calibration=name,
     )
 
@@ -243,7 +255,7 @@ def _notes(cases: Cases) -> list[str]:
     if share > 1:
         notes.append(
             f"does not fit: weights and cache take {100 * share:.0f} % of the memory of {cases.gpus[0]:g} "
-            f"{cases.cards[0].name}; more GPUs (--tp) or a lower precision are needed"
+            f"{cases.cards[0].name}; more GPUs ({{tensor_parallel}}) or a lower precision are needed"
         )
     if cases.cards[0].note:
         notes.append(f"{cases.cards[0].name}: {cases.cards[0].note}")

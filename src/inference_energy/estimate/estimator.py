@@ -1,5 +1,6 @@
 """The estimator: its description, its inputs besides the cases, and its values or the reasons for missing ones."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_energy.errors import Setting
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import EnergyCalibration
 from inference_energy.estimate.reference_rows import MeasuredRow
@@ -17,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Problem:
-    """Why some cases have no value; `cases` has shape (cases,)."""
+    """Why some cases have no value; `cases` has shape (cases,), `detail` is for `spelled`."""
 
     cases: Mask
     detail: str
@@ -34,7 +36,7 @@ class Values:
         problems: why cases have no value.
         gpu: the GPUs' part of the point, if the point includes more; only this part is scored.
         beside: further figures of the method, by name with unit.
-        notes: assumptions for one case, by its index.
+        notes: assumptions for one case, by its index; for `spelled`.
     """
 
     point: Array
@@ -82,13 +84,42 @@ class Values:
 
 Need = Literal["batch", "input_tokens", "output_tokens", "context", "throughput"]
 
-OPTIONS: dict[Need, str] = {
-    "batch": "the mean running batch (--batch)",
-    "input_tokens": "the prompt's length (--input)",
-    "output_tokens": "the answer's length (--output)",
-    "context": "the lengths of prompt and answer (--input, --output)",
-    "throughput": "the measured throughput in output tokens/s (--throughput)",
+NEEDS: dict[Need, str] = {
+    "batch": "the mean running batch ({batch})",
+    "input_tokens": "the prompt's length ({input_tokens})",
+    "output_tokens": "the answer's length ({output_tokens})",
+    "context": "the lengths of prompt and answer ({input_tokens}, {output_tokens})",
+    "throughput": "the measured throughput in output tokens/s ({throughput})",
 }
+
+_OPTIONS = {
+    "model": "--model-config",
+    "gpu": "--gpu",
+    "batch": "--batch",
+    "input_tokens": "--input",
+    "output_tokens": "--output",
+    "throughput": "--throughput",
+    "ttft_s": "--ttft",
+    "tensor_parallel": "--tp",
+    "precision": "--precision",
+    "kv_precision": "--kv-precision",
+    "calibration": "--calibration",
+    "baseline": "--baseline",
+}
+"""Options of `inference-energy estimate` by the arguments of `estimate_energy`."""
+
+
+def as_option(setting: Setting) -> str:
+    """Return an argument of `estimate_energy` as the option that is typed; other keys stay as they are."""
+    option = _OPTIONS.get(setting.key)
+    if option is None:
+        return str(setting)
+    return option if setting.value is None else f"{option} {setting.value}"
+
+
+def spelled(text: str, spell: Callable[[Setting], str] = as_option) -> str:
+    """Return a text with each argument of `estimate_energy` that it names in braces as `spell` shows it."""
+    return re.sub(rf"\{{({'|'.join(_OPTIONS)})\}}", lambda match: spell(Setting(match[1])), text)
 
 
 @dataclass(frozen=True)
@@ -138,6 +169,6 @@ class Estimator:
         for need in self.needs:
             absent = np.isnan(getattr(cases, need))
             if np.any(absent):
-                problems.append(Problem(absent, f"needs {OPTIONS[need]}"))
+                problems.append(Problem(absent, f"needs {NEEDS[need]}"))
         with np.errstate(invalid="ignore", over="ignore"):
             return self.compute(cases, basis).without(problems)

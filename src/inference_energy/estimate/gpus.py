@@ -59,8 +59,8 @@ def gpus() -> dict[str, GpuSheet]:
     return {row["name"]: _gpu(row) for row in csv.DictReader(text.splitlines())}
 
 
-def find_gpu(name: str, key: str = "--gpu") -> GpuSheet:
-    """Return the GPU of this name or alias, ignoring case; `key` is the option or column that messages name.
+def find_gpu(name: str, key: str = "gpu") -> GpuSheet:
+    """Return the GPU of this name or alias, ignoring case; `key` is the argument, key or column that messages name.
 
     Raises:
         InputError: the table has no such GPU.
@@ -69,7 +69,7 @@ def find_gpu(name: str, key: str = "--gpu") -> GpuSheet:
     for gpu in gpus().values():
         if lower_name in (alias.lower() for alias in (gpu.name, *gpu.aliases)):
             return gpu
-    raise InputError(f"{key}: {name} is not in the table of data sheets; there are: {', '.join(gpus())}")
+    raise InputError(f"{name} is not in the table of data sheets; there are: {', '.join(gpus())}", key=key)
 
 
 def gpu_of_driver(driver_name: str) -> GpuSheet | None:

@@ -18,7 +18,7 @@ from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import EnergyCalibration, parse_calibration, shipped_calibration
 from inference_energy.estimate.calibration_fit import dense_16_bit, fit_rows
 from inference_energy.estimate.compare import ESTIMATORS, estimator_of, scored_rows
-from inference_energy.estimate.estimator import Basis, Problem, Values
+from inference_energy.estimate.estimator import Basis, Problem, Values, spelled
 from inference_energy.estimate.estimators.ecologits import gpu_energy_j
 from inference_energy.estimate.estimators.scale import BASELINE_MODEL
 from inference_energy.estimate.reference_rows import PUBLISHED, WINDOWS, MeasuredRow, cases_of, shipped_rows
@@ -208,7 +208,7 @@ def _group(title: str, rows: tuple[MeasuredRow, ...]) -> Group:
     for name in (estimator.id for estimator in ESTIMATORS):
         values = fair_estimates(rows, name)
         estimates[name] = values.scored
-        why = "; ".join(dict.fromkeys(problem.detail for problem in values.problems)) or None
+        why = "; ".join(dict.fromkeys(spelled(problem.detail) for problem in values.problems)) or None
         banded = name in ("scale", "energy-roofline")
         scores.append(
             score(

@@ -127,7 +127,7 @@ def _estimate_calibration(root: Path, name: str, plan: dict[str, Any]) -> Archiv
     if not named or named in SHIPPED:
         return None
     path = root.parent / named
-    fitted = read_calibration(str(path))
+    fitted = read_calibration(str(path), "estimate.calibration")
     used = {row.get("calibration_sha256") for row in read_json(root / name / "summary.json").get("estimates", [])}
     if used - {fitted.sha256, None}:
         raise InputError(

@@ -20,7 +20,7 @@ import numpy as np
 
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import EnergyCalibration
-from inference_energy.estimate.estimator import Basis, Estimator, Problem, Values
+from inference_energy.estimate.estimator import NEEDS, Basis, Estimator, Problem, Values
 
 
 def _compute(cases: Cases, basis: Basis) -> Values:
@@ -28,7 +28,7 @@ def _compute(cases: Cases, basis: Basis) -> Values:
     nothing = np.full(len(cases), np.nan)
     all_cases = np.ones(len(cases), dtype=bool)
     if calibration is None:
-        detail = "no calibration is given (--calibration), and one is shipped for H100-SXM only"
+        detail = "no calibration is given ({calibration}), and one is shipped for H100-SXM only"
         return Values(nothing, nothing, nothing, (Problem(all_cases, detail),))
     if not calibration.has_decode:
         detail = f"calibration {calibration.name} holds no rows with output tokens"
@@ -43,7 +43,7 @@ def _compute(cases: Cases, basis: Basis) -> Values:
     ]
     if calibration.prompts == "apart":
         unknown = np.isnan(cases.input_tokens * cases.output_tokens)
-        problems.append(Problem(unknown, "this calibration needs the lengths of prompt and answer (--input, --output)"))
+        problems.append(Problem(unknown, f"this calibration needs {NEEDS['context']}"))
     return Values.points(
         prediction.energy_j, prediction.low, prediction.high, notes=lambda case: _notes(calibration, cases, case)
     ).without(problems)

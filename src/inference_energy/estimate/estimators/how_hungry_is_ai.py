@@ -42,7 +42,7 @@ def _compute(cases: Cases, basis: Basis) -> Values:
         (high_gpu + other) * PUE,
         gpu=gpu,
         beside={"gpu_energy_per_output_token_j": gpu},
-        notes=lambda case: [] if has_ttft[case] else ["no time to first token is given (--ttft): it is left out"],
+        notes=lambda case: [] if has_ttft[case] else ["no time to first token is given ({ttft_s}): it is left out"],
     ).without([Problem(~node_known, f"the power of a node is known for {' and '.join(NODE_KNOWN)} only")])
 
 

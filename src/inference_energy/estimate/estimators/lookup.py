@@ -40,7 +40,7 @@ def _compute(cases: Cases, basis: Basis) -> Values:
 
     def notes(case: int) -> list[str]:
         if np.isnan(cases.batch[case]):
-            return ["no batch is given (--batch): the range over the batches of the nearest model"]
+            return ["no batch is given ({batch}): the range over the batches of the nearest model"]
         row = rows[nearest[case]]
         return [f"row: {row.label} ({row.source})"]
 

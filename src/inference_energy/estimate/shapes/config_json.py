@@ -43,8 +43,9 @@ def shape_of(model: str, precision: str | None = None, kv_precision: str | None 
     if path.exists():
         return shape_from_file(path, None, precision, kv_precision)
     raise InputError(
-        f"--model-config {model}: neither a file nor a model that is shipped; give the path of a config.json, or one "
-        f"of: {', '.join(catalogue_models())}"
+        f"{model}: neither a file nor a model that is shipped; give the path of a config.json, or one of: "
+        f"{', '.join(catalogue_models())}",
+        key="model",
     )
 
 

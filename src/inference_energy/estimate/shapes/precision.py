@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Setting
 
 Precision = Literal["bf16", "fp8", "int8", "int4"]
 Scope = Literal["none", "linear", "experts"]
@@ -19,6 +19,8 @@ PRECISIONS: tuple[Precision, ...] = ("bf16", "fp8", "int8", "int4")
 BITS: dict[Precision, float] = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0}
 _16_BIT = ("bfloat16", "float16", "float32", "half", "auto")
 _EXPERTS_ONLY = ("mxfp4",)
+_NAMED = (Setting("precision", "bf16, fp8, int8 or int4"),)
+"""What helps where the precision in a config.json is not known."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def precision_named(name: str) -> WeightPrecision:
         InputError: there is no such precision.
     """
     if name not in BITS:
-        raise InputError(f"precision: write one of {', '.join(PRECISIONS)}, not {name!r}")
+        raise InputError(f"write one of {', '.join(PRECISIONS)}, not {name!r}", key="precision")
     precision: Precision = name
     scope: Scope = "none" if precision == "bf16" else "linear"
     return WeightPrecision(precision, scope, BITS[precision], "as asked for")
@@ -66,7 +68,7 @@ def precision_in_config(config: Mapping[str, Any]) -> WeightPrecision:
     if not quantised:
         dtype = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16")
         if dtype not in _16_BIT:
-            raise InputError(f"config.json: torch_dtype {dtype!r} is not known; name the precision (--precision)")
+            raise InputError(f"config.json: torch_dtype {dtype!r} is not known", write=_NAMED)
         note = ", served in 16 bit as vLLM does" if dtype == "float32" else ""
         return WeightPrecision("bf16", "none", 16.0, f"torch_dtype {dtype}{note}")
     method = str(quantised.get("quant_method", ""))
@@ -87,9 +89,7 @@ def precision_in_config(config: Mapping[str, Any]) -> WeightPrecision:
             return WeightPrecision("fp8", "linear", 8.0, f"{source}, {algorithm}")
         if algorithm == "NVFP4":
             return WeightPrecision("int4", "linear", 4.5, f"{source}, {algorithm}")
-    raise InputError(
-        f"config.json: quantization_config.quant_method {method!r} is not known; name the precision (--precision)"
-    )
+    raise InputError(f"config.json: quantization_config.quant_method {method!r} is not known", write=_NAMED)
 
 
 def kv_bytes(config: Mapping[str, Any], precision: str | None) -> tuple[float, str]:
@@ -100,7 +100,7 @@ def kv_bytes(config: Mapping[str, Any], precision: str | None) -> tuple[float, s
     """
     if precision is not None:
         if precision not in BITS:
-            raise InputError(f"KV precision: write one of {', '.join(PRECISIONS)}, not {precision!r}")
+            raise InputError(f"write one of {', '.join(PRECISIONS)}, not {precision!r}", key="kv_precision")
         return BITS[precision] / 8, "as asked for"
     quantised = config.get("quantization_config") or {}
     scheme = quantised.get("kv_cache_scheme")
