@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from inference_energy.acquire.power.power_log import SOURCE, read_stream, write_power_log
 from inference_energy.acquire.power.sampler import stats_path
@@ -26,6 +27,7 @@ from inference_energy.acquire.server.guardian import process_stat
 from inference_energy.analysis.log_energy import energy_between, whole_log
 from inference_energy.analysis.power_series import PowerSeries, series_from_log, summed
 from inference_energy.config.analysis import AnalysisConfig
+from inference_energy.config.validation import problems
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.io import ensure_writable
 from inference_energy.errors import InputError, RunError
@@ -124,7 +126,7 @@ class PowerMonitor:
         self._log_path = None if log is None else Path(log).absolute()
         if self._log_path is not None and self._log_path.suffix not in (".csv", ".parquet"):
             raise InputError(f"{log}: the name must end in .csv or .parquet", key="log")
-        self._spec = SamplerSpec.parse(
+        self._spec = _specification(
             {
                 "modelled": {"tdp_w": tdp_w, "idle_w": idle_w},
                 **(settings or {}),
@@ -133,8 +135,7 @@ class PowerMonitor:
                 "gpus": None if gpus is None else list(gpus),
                 "server_pid": pid,
                 "duration_s": duration_s,
-            },
-            _argument,
+            }
         )
         self._sampler: SamplerProcess | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -331,6 +332,20 @@ class _LogLock:
         os.close(self._descriptor)
 
 
+def _specification(content: dict[str, Any]) -> SamplerSpec:
+    """Return the sampler's specification.
+
+    Raises:
+        InputError: a value cannot be used; the message names the argument that sets it.
+    """
+    try:
+        return SamplerSpec.model_validate(content)
+    except ValidationError as error:
+        first, *others = problems(error, content, "docs/reference/configuration.md")
+        text = "; ".join([first.text, *(f"{_argument(other.key)}: {other.text}" for other in others)])
+        raise InputError(text, key=_argument(first.key)) from error
+
+
 def _argument(key: str) -> str:
-    """Return what the caller calls a key of the sampler's specification."""
+    """Return the argument that sets a key of the sampler's specification."""
     return _ARGUMENTS.get(key, key)

@@ -1,15 +1,11 @@
 """The sampler's specification: the configuration's section `power` with the facts of one run, as one JSON object."""
 
-import json
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from inference_energy.config.power import PowerConfig
-from inference_energy.config.validation import problems
 from inference_energy.errors import InputError
 
 
@@ -32,14 +28,8 @@ class SamplerSpec(PowerConfig):
     duration_s: float | None = Field(default=None, gt=0)
 
     @classmethod
-    def parse(
-        cls, spec: str | dict[str, Any], named: Callable[[str], str] = lambda key: f"power.{key}"
-    ) -> "SamplerSpec":
+    def parse(cls, spec: str | dict[str, Any]) -> "SamplerSpec":
         """Check a spec given as JSON text or as a mapping.
-
-        Args:
-            spec: the spec.
-            named: returns what messages call a key.
 
         Raises:
             InputError: a key is unknown or a value does not fit; the message names it.
@@ -47,10 +37,5 @@ class SamplerSpec(PowerConfig):
         try:
             return cls.model_validate_json(spec) if isinstance(spec, str) else cls.model_validate(spec)
         except ValidationError as error:
-            raw: Any = spec
-            if isinstance(spec, str):
-                with suppress(ValueError):  # if it is no JSON, the error says so
-                    raw = json.loads(spec)
-            first, *others = problems(error, raw, "docs/reference/configuration.md")
-            text = "; ".join([first.text, *(f"{named(other.key)}: {other.text}" for other in others)])
-            raise InputError(text, key=named(first.key)) from error
+            faults = [f"power.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+            raise InputError("; ".join(faults)) from error
