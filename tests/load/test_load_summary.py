@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from inference_energy.acquire.server.attach import Access
@@ -15,6 +16,10 @@ from inference_energy.api.load_test.figures import LoadRunRecord, summarize_run
 from inference_energy.api.load_test.prepare import read_counters, scrape
 from inference_energy.api.load_test.settings import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
+from inference_energy.contracts.documents.by_hand import ErrorCount, LoadEnergy, LoadTestDocument, LoadTestHeader
+from inference_energy.contracts.documents.document import document_from_dict
+from inference_energy.contracts.documents.session import LoadCell, LoadClient
+from inference_energy.contracts.figure import Figure, Reason, json_values, missing_figure
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
 from inference_energy.present.load_summary import load_summary
@@ -55,7 +60,19 @@ def counters(rise: dict[str, int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-CLIENT = {"cells": {"load-test": {"cpu_s": 2.0}}}
+CLIENT = LoadClient(cells={"load-test": LoadCell(cpu_s=2.0)})
+HEADER = LoadTestHeader(
+    version=1,
+    endpoints=["e"],
+    model="m",
+    arrival="constant",
+    duration_s=100.0,
+    warmup_s=0.0,
+    seed=1,
+    interrupted=False,
+    failure=None,
+    notes=[],
+)
 WHOLE = SentLoad(START, START + 100 * S, START + 101 * S, client=CLIENT)
 
 
@@ -66,14 +83,19 @@ def summary(
     limits: Slo | None = None,
     sent: SentLoad = WHOLE,
     scrapes: pd.DataFrame | None = None,
-) -> dict[str, Any]:
-    test = LoadRunRecord(rows, pd.DataFrame(columns=SCHEDULE.names), None, sent, scheduled)
+    schedule: pd.DataFrame | None = None,
+) -> LoadTestDocument:
+    """The summary as it was written and read again."""
+    planned = pd.DataFrame(columns=SCHEDULE.names) if schedule is None else schedule
+    test = LoadRunRecord(rows, planned, None, sent, scheduled, {"requests": "r.csv"})
     read = (scrapes, None if scrapes is not None else "no /metrics at e (404)")
-    about = {"files": {"requests": "r.csv"}, "interrupted": False}
-    return {**about, **summarize_run(test, read, limits, AnalysisConfig())}
+    document = summarize_run(HEADER, test, read, limits, AnalysisConfig())
+    again = document_from_dict(json_values(document), LoadTestDocument, "summary.json")
+    assert json_values(again) == json_values(document)
+    return again
 
 
-def shown(result: dict[str, Any]) -> str:
+def shown(result: LoadTestDocument) -> str:
     written = io.StringIO()
     Console(file=written, width=140).print(load_summary(result))
     return written.getvalue()
@@ -81,7 +103,7 @@ def shown(result: dict[str, Any]) -> str:
 
 def test_rates_latencies_goodput_and_cost() -> None:
     result = summary(requests(1000), limits=Slo(ttft_s=0.06, tpot_s=0.02))
-    values = {name: figure["value"] for name, figure in result["figures"].items()}
+    values = {name: figure.value for name, figure in result.figures.items()}
     assert values["offered_requests_per_s"] == pytest.approx(10)
     assert values["requests_per_s"] == pytest.approx(10, abs=0.02)
     assert values["output_tokens_per_s"] == pytest.approx(110, rel=0.01)
@@ -90,8 +112,9 @@ def test_rates_latencies_goodput_and_cost() -> None:
     assert values["e2e_from_schedule_p90_s"] == pytest.approx(0.15)
     assert values["goodput_share"] == 1
     assert values["goodput_requests_per_s"] == pytest.approx(10)
-    assert result["samples"]["tpot"] == 1000
-    assert result["client"]["figures"]["cpu_s_per_1k_output_tokens"]["value"] == pytest.approx(2 / 11)
+    assert result.samples["tpot"] == 1000
+    assert result.client is not None
+    assert result.client.figures["cpu_s_per_1k_output_tokens"].value == pytest.approx(2 / 11)
     text = shown(result)
     for part in ("1,000 sent: 1,000 ok", "no /metrics at e (404)", "100 %", "50.0 ms", "from schedule", "p99.9"):
         assert part in text
@@ -101,9 +124,11 @@ def test_rates_latencies_goodput_and_cost() -> None:
 def test_percentiles_stand_above_their_intervals_within_80_columns() -> None:
     rows = requests(5000)
     rows["first_token_ns"] += (pd.Series(range(5000)) * 7919 % 5000 * 20_000).astype("Int64")
-    figure = summary(rows)["figures"]["ttft_p99_9_s"]
-    low, high = figure["interval_95"]
-    assert low < figure["value"] < high
+    figure = summary(rows).figures["ttft_p99_9_s"]
+    assert figure.interval_95 is not None
+    assert figure.value is not None
+    low, high = figure.interval_95
+    assert low < figure.value < high
     written = io.StringIO()
     Console(file=written, width=80).print(load_summary(summary(rows)))
     lines = written.getvalue().splitlines()
@@ -129,14 +154,20 @@ def test_a_percentile_that_no_latency_has_is_said_once() -> None:
 
 def test_the_clients_share_of_the_machine_and_of_its_energy() -> None:
     result = summary(requests(1000), sent=replace(WHOLE, machine_busy_s=40.0))
-    assert result["client"]["figures"]["share_of_busy_cpu"]["value"] == pytest.approx(0.05)
+    client = result.client
+    assert client is not None
+    assert client.figures["share_of_busy_cpu"].value == pytest.approx(0.05)
     assert "5.00 % of this machine's busy CPU time" in shown(result)
-    energy = {"value": 0.012, "unit": "share", "basis": "none", "boundary": "gpu + cpu_package", "grade": "modelled"}
-    result["client"]["figures"]["share_of_energy"] = {**energy, "valid": True, "reasons": [], "interval_95": None}
-    assert "1.20 % of the energy (modelled)" in shown(result)
-    unknown = {"code": "client_energy_unknown", "detail": "No sensor measured the CPU."}
-    result["client"]["figures"]["share_of_energy"] |= {"value": None, "valid": False, "reasons": [unknown]}
-    assert "of the energy: No sensor measured the CPU." in shown(result)
+
+    def shown_with(share: Figure) -> str:
+        figures = {**client.figures, "share_of_energy": share}
+        return shown(structs.replace(result, client=structs.replace(client, figures=figures)))
+
+    known = Figure(0.012, "share", "none", "gpu + cpu_package", "modelled")
+    assert "1.20 % of the energy (modelled)" in shown_with(known)
+    unknown = Reason("client_energy_unknown", "No sensor measured the CPU.")
+    missing = missing_figure("share", "none", "gpu + cpu_package", "modelled", unknown)
+    assert "of the energy: No sensor measured the CPU." in shown_with(missing)
 
 
 def test_queueing_is_the_servers_histogram_unless_a_warm_up_is_in_it() -> None:
@@ -151,28 +182,28 @@ def test_queueing_is_the_servers_histogram_unless_a_warm_up_is_in_it() -> None:
     exact = counters({"generated": 11_000, "prompt": 7_000, "cached": 0})
     rows = requests(1000)
     scrapes = pd.concat([exact, pd.DataFrame([*queued(START - 1, 5, 1.0), *queued(START + 101 * S + 1, 1005, 21.0)])])
-    figure = summary(rows, scrapes=scrapes)["figures"]["queue_mean_s"]
-    assert figure["value"] == pytest.approx(0.02)
+    assert summary(rows, scrapes=scrapes).figures["queue_mean_s"].value == pytest.approx(0.02)
     assert "mean 20.0 ms" in shown(summary(rows, scrapes=scrapes))
     rows.loc[0, "cell"] = "warmup"
-    assert "queue_mean_s" not in summary(rows, scrapes=scrapes)["figures"]
+    assert "queue_mean_s" not in summary(rows, scrapes=scrapes).figures
 
 
 def test_limits_count_from_the_schedule() -> None:
     rows = requests(1000)
     rows.loc[rows.index[:100], "scheduled_ns"] -= S // 20
     result = summary(rows, limits=Slo(ttft_s=0.06))
-    assert result["figures"]["goodput_share"]["value"] == pytest.approx(0.9)
+    assert result.figures["goodput_share"].value == pytest.approx(0.9)
 
 
 def test_a_client_that_was_too_late_gives_no_latencies() -> None:
     result = summary(requests(1000, late_s=0.2), limits=Slo(ttft_s=0.06))
-    assert result["lateness_s"]["p99"] == pytest.approx(0.2)
+    assert result.lateness_s is not None
+    assert result.lateness_s.p99 == pytest.approx(0.2)
     for name in ("ttft_p50_s", "requests_per_s", "output_tokens_per_s", "goodput_share"):
-        figure = result["figures"][name]
-        assert figure["value"] is None
-        assert figure["reasons"][0]["code"] == "client_lag"
-    assert result["figures"]["offered_requests_per_s"]["value"] == pytest.approx(10)
+        figure = result.figures[name]
+        assert figure.value is None
+        assert figure.reasons[0].code == "client_lag"
+    assert result.figures["offered_requests_per_s"].value == pytest.approx(10)
     text = " ".join(shown(result).split())
     assert "0.200 s or more after schedule" in text
     assert "50.0 ms" not in text
@@ -180,8 +211,8 @@ def test_a_client_that_was_too_late_gives_no_latencies() -> None:
 
 def test_a_closed_loop_has_no_lateness_and_no_offered_rate() -> None:
     result = summary(requests(1000, late_s=0.2), scheduled=False)
-    assert result["lateness_s"] is None
-    assert result["figures"]["ttft_p50_s"]["value"] == pytest.approx(0.05)
+    assert result.lateness_s is None
+    assert result.figures["ttft_p50_s"].value == pytest.approx(0.05)
     text = shown(result)
     assert "offered" not in text
     assert "from schedule" not in text
@@ -189,9 +220,9 @@ def test_a_closed_loop_has_no_lateness_and_no_offered_rate() -> None:
 
 def test_without_a_stream_the_end_to_end_time_is_that_of_the_answer() -> None:
     result = summary(requests(1000, first_token_ns=None, last_token_ns=None), limits=Slo(e2e_s=0.2))
-    assert result["figures"]["e2e_p50_s"]["value"] == pytest.approx(0.15)
-    assert result["figures"]["ttft_p50_s"]["value"] is None
-    assert result["figures"]["goodput_share"]["value"] == 1
+    assert result.figures["e2e_p50_s"].value == pytest.approx(0.15)
+    assert result.figures["ttft_p50_s"].value is None
+    assert result.figures["goodput_share"].value == 1
 
 
 def test_totals_agree_exactly_or_say_by_how_much_and_why() -> None:
@@ -212,31 +243,34 @@ def test_failures_are_counted_by_what_they_say() -> None:
     rows.loc[rows.index[:3], ["status", "error"]] = ["failed", "HTTP 500: out of memory"]
     rows.loc[rows.index[3:4], ["status", "error"]] = ["failed", "timed out"]
     result = summary(rows)
-    assert result["errors"] == [{"error": "HTTP 500: out of memory", "count": 3}, {"error": "timed out", "count": 1}]
-    assert result["requests"]["failed"] == 4
+    assert result.errors == [
+        ErrorCount(error="HTTP 500: out of memory", count=3),
+        ErrorCount(error="timed out", count=1),
+    ]
+    assert result.requests.failed == 4
     assert "3 failed: HTTP 500: out of memory." in shown(result)
 
 
 def test_prompts_of_another_length_at_the_server_are_told() -> None:
     rows = requests(1000)
     planned = pd.DataFrame({"request_id": range(1000), "prompt_tokens": [7] * 990 + [5] * 10, "max_tokens": 11})
-    test = LoadRunRecord(rows, planned, None, WHOLE, True)
-    result = {**summary(rows), **summarize_run(test, (None, "none"), None, AnalysisConfig())}
-    assert result["prompt_lengths"]["different"] == 10
+    result = summary(rows, schedule=planned)
+    assert result.prompt_lengths is not None
+    assert result.prompt_lengths.different == 10
     assert "10 of 1000 prompts" in " ".join(shown(result).split())
-    assert summary(rows)["prompt_lengths"] is None
+    assert summary(rows).prompt_lengths is None
 
 
 def test_nothing_sent_is_no_error() -> None:
     result = summary(requests(1000).iloc[:0], sent=SentLoad(stopped_ns=START))
-    assert result["figures"] == {}
+    assert result.figures == {}
     assert "0 sent: none ended" in shown(result)
 
 
 def test_an_interrupted_load_counts_up_to_when_it_was_stopped() -> None:
     result = summary(requests(100), sent=SentLoad(stopped_ns=START + 20 * S))
-    assert result["sent_s"] == pytest.approx(20)
-    assert result["figures"]["offered_requests_per_s"]["value"] == pytest.approx(5)
+    assert result.sent_s == pytest.approx(20)
+    assert result.figures["offered_requests_per_s"].value == pytest.approx(5)
 
 
 def test_counters_of_all_endpoints_add_up(stub_endpoint: Any, tmp_path: Path) -> None:
@@ -262,10 +296,9 @@ def test_no_metrics_is_said(tmp_path: Path) -> None:
 
 def test_an_energy_that_cannot_be_trusted_says_why_in_place_of_a_number() -> None:
     """As with a sensor that stood still; what `analyze` withholds is never shown."""
-    figure = {"value": None, "unit": "J", "basis": "total", "boundary": "gpu", "grade": "counter", "valid": False}
-    figure |= {"reasons": [{"code": "stuck_sensor", "detail": "The power of gpu did not change for 9.0 s."}]}
-    figure |= {"interval_95": None, "budget": None}
-    energy = {"why": None, "faults": [], "figures": {"energy_total_j": figure, "power_mean_w": {**figure, "unit": "W"}}}
-    text = shown({**summary(requests(100)), "energy": energy})
+    stuck = Reason("stuck_sensor", "The power of gpu did not change for 9.0 s.")
+    units = {"energy_total_j": "J", "power_mean_w": "W"}
+    figures = {name: missing_figure(unit, "total", "gpu", "counter", stuck) for name, unit in units.items()}
+    text = shown(structs.replace(summary(requests(100)), energy=LoadEnergy(why=None, faults=[], figures=figures)))
     assert "not given: energy, power" in text
     assert "The power of gpu did not change for 9.0 s." in text

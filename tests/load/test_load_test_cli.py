@@ -15,6 +15,9 @@ import psutil
 import pytest
 
 from inference_energy.acquire.load.request_log import merge_request_logs
+from inference_energy.contracts.documents.by_hand import LoadTestDocument
+from inference_energy.contracts.documents.document import read_document
+from inference_energy.contracts.figure import json_values
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +117,7 @@ def test_an_open_loop_sums_up_and_keeps_its_files(stub_endpoint: Start, tmp_path
     )
     assert done.returncode == 0, done.stderr
     found, log = summary(told), pd.read_parquet(output)
+    assert json_values(read_document(told, LoadTestDocument)) == found
     schedule = pd.read_parquet(tmp_path / "schedule.parquet")
     planned = schedule[schedule["cell"] == "load-test"]
     assert set(log["cell"]) == {"load-test"}
@@ -290,6 +294,7 @@ def test_power_beside_the_load(stub_endpoint: Start, tmp_path: Path) -> None:
         *("--power", "--power-source", "modelled", "--tdp-w", 60, "--idle-w", 20),
     )
     assert done.returncode == 0, done.stderr
+    assert json_values(read_document(told, LoadTestDocument)) == summary(told)
     energy = summary(told)["energy"]
     assert energy["why"] is None
     assert energy["figures"]["power_mean_w"]["grade"] == "modelled"

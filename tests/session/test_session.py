@@ -134,8 +134,8 @@ def test_a_server_that_dies_ends_the_session_with_its_last_words_and_what_was_me
     watts = read_table(partial / "power.parquet", power.SCHEMA)
     assert watts["timestamp_ns"].min() < times["start_ns"].min()
     assert watts["timestamp_ns"].max() >= sent["end_ns"].max()
-    figures = analyze_logs(partial / "power.parquet", partial / "requests.parquet", None, AnalysisConfig())["figures"]
-    assert figures["energy_total_j"]["value"] > 0, "its energy is there to be computed"
+    figures = analyze_logs(partial / "power.parquet", partial / "requests.parquet", None, AnalysisConfig()).figures
+    assert (figures["energy_total_j"].value or 0) > 0, "its energy is there to be computed"
     facts = read_json(partial / "session.json")
     assert facts["under_way"] == "window low"
     assert facts["failure"] == str(failed.value)

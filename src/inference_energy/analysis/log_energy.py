@@ -38,6 +38,8 @@ from inference_energy.analysis.windows import Window, align_to_readings
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts import power as power_contract
 from inference_energy.contracts import requests as requests_contract
+from inference_energy.contracts.documents.by_hand import LogAnalysisDocument, LogRequests, LogWindow
+from inference_energy.contracts.documents.document import VERSION
 from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.grades import POWER_GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
@@ -294,7 +296,7 @@ def _figures(total: Figure, duration_s: float) -> dict[str, Figure]:
 
 def analyze_logs(
     power_log: Path, requests_log: Path, idle_power_w: float | None, config: AnalysisConfig
-) -> dict[str, Any]:
+) -> LogAnalysisDocument:
     """Return the energy of a request log, in total, per token and per request.
 
     Args:
@@ -302,9 +304,6 @@ def analyze_logs(
         requests_log: CSV or Parquet, see `read_request_log`.
         idle_power_w: idle power to subtract for active figures; None leaves them out.
         config: reading, largest gap and share of failed requests.
-
-    Returns:
-        `window` (unix s), `requests`, `boundary`, `grade`, `idle_power_w` and `figures`.
 
     Raises:
         InputError: a log cannot be used, or power was not logged over the whole window.
@@ -318,17 +317,18 @@ def analyze_logs(
         raise InputError(f"{requests_log}: the requests span no time: timestamp and latency say that all took 0 s")
     _check_cover(power, power_log, start_ns, end_ns)
     figures = _log_figures(power, requests, (start_ns, end_ns), boundary_text, idle_power_w, config)
-    return {
-        "version": 1,
-        "power_log": power_log.name,
-        "requests_log": requests_log.name,
-        "window": {"start_unix_s": start_ns / 1e9, "end_unix_s": end_ns / 1e9, "duration_s": (end_ns - start_ns) / 1e9},
-        "requests": {"ok": int(requests["ok"].sum()), "failed": int((~requests["ok"]).sum())},
-        "boundary": boundary_text,
-        "grade": grade(power),
-        "idle_power_w": idle_power_w,
-        "figures": {name: figure.as_dict() for name, figure in figures.items()},
-    }
+    duration_s = (end_ns - start_ns) / 1e9
+    return LogAnalysisDocument(
+        version=VERSION,
+        power_log=power_log.name,
+        requests_log=requests_log.name,
+        window=LogWindow(start_unix_s=start_ns / 1e9, end_unix_s=end_ns / 1e9, duration_s=duration_s),
+        requests=LogRequests(ok=int(requests["ok"].sum()), failed=int((~requests["ok"]).sum())),
+        boundary=boundary_text,
+        grade=grade(power),
+        idle_power_w=idle_power_w,
+        figures=figures,
+    )
 
 
 def _check_cover(power: list[PowerSeries], power_log: Path, start_ns: int, end_ns: int) -> None:

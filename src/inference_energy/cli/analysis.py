@@ -1,18 +1,19 @@
 """`analyze`: energy of a power log and a request log."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.footprint import carbon_figures
 from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.cli.lazy_group import examples
 from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.contracts.io import write_json
+from inference_energy.contracts.documents.by_hand import LogAnalysisDocument, LogCarbon
+from inference_energy.contracts.documents.document import write_document
 from inference_energy.errors import InputError
 
 _ANALYZE_EXAMPLES = examples(
@@ -53,15 +54,16 @@ def analyze(
         raise InputError(f"--output {output}: the name must end in .json")
     result = analyze_logs(power_log, requests_log, idle_power, AnalysisConfig())
     if intensity is not None:
-        energies = {name: figure_from_dict(figure) for name, figure in result["figures"].items()}
-        carbon = carbon_figures(energies, intensity, pue, ("total", "active"))
-        result["figures"] |= {name: figure.as_dict() for name, figure in carbon.items()}
-        result["carbon"] = {"intensity_g_per_kwh": intensity, "pue": pue}
-    write_json(output, result)
+        result = msgspec.structs.replace(
+            result,
+            figures={**result.figures, **carbon_figures(result.figures, intensity, pue, ("total", "active"))},
+            carbon=LogCarbon(intensity_g_per_kwh=intensity, pue=pue),
+        )
+    write_document(output, result)
     _print_figures(result)
 
 
-def _print_figures(result: dict[str, Any]) -> None:
+def _print_figures(result: LogAnalysisDocument) -> None:
     """Print the valid figures as a table, then the missing ones by their reasons, then notes."""
     table = Table(box=None)
     table.add_column("figure", no_wrap=True)
@@ -71,8 +73,7 @@ def _print_figures(result: dict[str, Any]) -> None:
     table.add_column("grade", no_wrap=True)
     missing: dict[str, list[str]] = {}
     notes: dict[str, None] = {}
-    for name, content in result["figures"].items():
-        figure = figure_from_dict(content)
+    for name, figure in result.figures.items():
         reasons = [f"{why.code}: {why.detail}" for why in figure.reasons]
         if figure.value is None:
             missing.setdefault(" ".join(reasons), []).append(name)
@@ -81,7 +82,7 @@ def _print_figures(result: dict[str, Any]) -> None:
         table.add_row(name, f"{figure.value:.5g}", interval, figure.unit, figure.grade)
         notes |= dict.fromkeys(reasons)
     console = Console()
-    console.print(f"boundary: {result['boundary']}", markup=False)
+    console.print(f"boundary: {result.boundary}", markup=False)
     console.print(table)
     for why, names in missing.items():
         console.print(f"not given: {', '.join(names)}. {why}", markup=False)

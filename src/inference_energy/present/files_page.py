@@ -17,7 +17,7 @@ import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 
 from inference_energy.contracts import phases, power, receipts, requests, schedule, server_metrics
-from inference_energy.contracts.documents import energy, estimates, experiment, machine, session, windows
+from inference_energy.contracts.documents import by_hand, energy, estimates, experiment, machine, session, windows
 from inference_energy.contracts.documents.document import VERSION, Document
 from inference_energy.contracts.figure import Figure, Reason
 
@@ -39,6 +39,8 @@ DOCUMENTS: tuple[type[Document], ...] = (
     experiment.MetricsDocument,
     experiment.ExperimentDocument,
     experiment.SummaryDocument,
+    by_hand.LoadTestDocument,
+    by_hand.LogAnalysisDocument,
 )
 """Every JSON document, in the order of the page."""
 
@@ -120,7 +122,7 @@ def _document_sections() -> str:
     shown: dict[type[msgspec.Struct], str] = {}
     sections = []
     for document in DOCUMENTS:
-        title, _, rest = (document.__doc__ or "").partition("\n")
+        title, _, rest = inspect.cleandoc(document.__doc__ or "").partition("\n")
         more = rest.partition("Attributes:")[0].strip()
         name = document.FILE.replace("<", "\\<").replace(">", "\\>")
         sections.append("\n\n".join([f"### {name}", *filter(None, [title, more]), _key_table(document, shown)]))

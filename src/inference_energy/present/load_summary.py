@@ -1,13 +1,13 @@
 """Terminal tables of a load test: rates, latencies with intervals, energy, and the reasons for missing figures."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from inference_energy.contracts.documents.by_hand import LoadTestDocument, PlanFacts
+from inference_energy.contracts.documents.windows import CellTokens, ClientLag
 from inference_energy.contracts.figure import Figure
 from inference_energy.present.figures_text import (
     NOT_GIVEN,
@@ -54,56 +54,54 @@ ENERGIES = {
 COUNTED = {"generated": "output tokens", "prompt": "prompt tokens", "cached": "cached tokens"}
 
 
-def load_summary(summary: dict[str, Any]) -> RenderableType:
-    """Return the tables of a summary that `load-test --json` writes."""
-    figures = msgspec.convert(summary["figures"], dict[str, Figure])
-    energies = msgspec.convert((summary.get("energy") or {}).get("figures") or {}, dict[str, Figure])
-    parts: list[RenderableType] = [_facts(summary, figures, energies)]
-    if figures:
-        parts.append(_latencies(figures, summary["samples"]))
-    notes = [f"{subject}: {text}" if subject else text for subject, text in _notes(summary, figures, energies)]
+def load_summary(summary: LoadTestDocument) -> RenderableType:
+    """Return the tables of a load test."""
+    energies = (summary.energy and summary.energy.figures) or {}
+    parts: list[RenderableType] = [_facts(summary, energies)]
+    if summary.figures:
+        parts.append(_latencies(summary.figures, summary.samples))
+    notes = [f"{subject}: {text}" if subject else text for subject, text in _notes(summary, energies)]
     parts += [Text(note, style="yellow") for note in notes]
     return Group(*parts)
 
 
-def plan_summary(prepared: dict[str, Any], files: dict[str, str]) -> RenderableType:
+def plan_summary(plan: PlanFacts, files: dict[str, str]) -> RenderableType:
     """Return the table that `--plan-only` prints."""
-    plan, table = prepared["plan"], _grid()
-    table.add_row("requests", whole(plan["requests"]) if prepared["scheduled"] else _closed(plan))
-    if plan["conversations"]:
-        table.add_row("conversations", whole(plan["conversations"]))
-    table.add_row("prompts", whole(plan["prompts"]))
-    if plan["last_arrival_s"] is not None:
-        table.add_row("last request due after", f"{plan['last_arrival_s']:.1f} s")
-    lengths = plan["prompt_tokens"]
+    table = _grid()
+    table.add_row("requests", _closed(plan) if plan.last_arrival_s is None else whole(plan.requests))
+    if plan.conversations:
+        table.add_row("conversations", whole(plan.conversations))
+    table.add_row("prompts", whole(plan.prompts))
+    if plan.last_arrival_s is not None:
+        table.add_row("last request due after", f"{plan.last_arrival_s:.1f} s")
+    lengths = plan.prompt_tokens
     table.add_row("prompt tokens", "only the server can count them" if lengths is None else whole(lengths))
-    table.add_row("output tokens", f"at most {whole(plan['most_output_tokens'])}")
+    table.add_row("output tokens", f"at most {whole(plan.most_output_tokens)}")
     for name, path in files.items():
         table.add_row(name, path)
     return table
 
 
-def _closed(plan: dict[str, Any]) -> str:
-    return f"{whole(plan['requests'])} for {whole(plan['users'])} user(s), and again from the first when used up"
+def _closed(plan: PlanFacts) -> str:
+    return f"{whole(plan.requests)} for {whole(plan.users)} user(s), and again from the first when used up"
 
 
-def _facts(summary: dict[str, Any], figures: Mapping[str, Figure], energies: Mapping[str, Figure]) -> RenderableType:
-    table = _grid()
-    counts = summary["requests"]
-    outcomes = [f"{whole(counts[name])} {name}" for name in ("ok", "failed", "aborted", "skipped") if counts[name]]
-    table.add_row("requests", f"{whole(counts['sent'])} sent: {', '.join(outcomes) or 'none ended'}")
-    took = f"{summary['sent_s']:.1f} s, then {summary['drained_s']:.1f} s until the last had ended"
-    table.add_row("sending", f"{took}{' (interrupted)' if summary['interrupted'] else ''}")
+def _facts(summary: LoadTestDocument, energies: Mapping[str, Figure]) -> RenderableType:
+    table, figures = _grid(), summary.figures
+    counts = {name: getattr(summary.requests, name) for name in ("ok", "failed", "aborted", "skipped")}
+    outcomes = [f"{whole(count)} {name}" for name, count in counts.items() if count]
+    table.add_row("requests", f"{whole(summary.requests.sent)} sent: {', '.join(outcomes) or 'none ended'}")
+    took = f"{summary.sent_s:.1f} s, then {summary.drained_s:.1f} s until the last had ended"
+    table.add_row("sending", f"{took}{' (interrupted)' if summary.interrupted else ''}")
     for name, label in RATES.items():
         figure = figures.get(name)
         if figure is not None and not _unscheduled(figure):
             table.add_row(label, format_figure(figure, PERCENT if name == "goodput_share" else None).text)
-    table.add_row("lateness of sending", _lateness(summary["lateness_s"]))
-    if client := summary["client"]:
-        costs = msgspec.convert(client["figures"], dict[str, Figure])
-        cost = format_figure(costs["cpu_s_per_1k_output_tokens"])
-        table.add_row("client's CPU time", f"{cost.text}, {significant(client['cpu_s'])} s in all")
-        table.add_row("client's share", _share(costs))
+    table.add_row("lateness of sending", _lateness(summary.lateness_s))
+    if client := summary.client:
+        cost = format_figure(client.figures["cpu_s_per_1k_output_tokens"])
+        table.add_row("client's CPU time", f"{cost.text}, {significant(client.cpu_s)} s in all")
+        table.add_row("client's share", _share(client.figures))
     if queue := figures.get("queue_mean_s"):
         table.add_row(
             "queueing at the server",
@@ -114,7 +112,7 @@ def _facts(summary: dict[str, Any], figures: Mapping[str, Figure], energies: Map
     for name, figure in energies.items():
         shown = format_figure(figure)
         table.add_row(ENERGIES[name], f"{shown.text} ({', '.join(shown.qualifiers)})")
-    for name, path in summary["files"].items():
+    for name, path in summary.files.items():
         table.add_row(f"file: {name}", path)
     return table
 
@@ -159,38 +157,36 @@ def _share(figures: Mapping[str, Figure]) -> str:
     return "; ".join(parts)
 
 
-def _lateness(lag_s: dict[str, float] | None) -> str:
+def _lateness(lag_s: ClientLag | None) -> str:
     if lag_s is None:
         return "a closed loop has no schedule"
-    return ", ".join(f"{name} {significant(1000 * value)} ms" for name, value in lag_s.items())
+    return ", ".join(f"{name} {significant(1000 * getattr(lag_s, name))} ms" for name in ("p50", "p99", "max"))
 
 
-def _counters(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _counters(summary: LoadTestDocument) -> Iterator[tuple[str, str]]:
     """Yield token totals against the servers' counters."""
-    counters = summary["counters"]
-    if counters["why"] is not None:
-        yield "server's counters", counters["why"]
+    counters = summary.counters
+    if counters.why is not None:
+        yield "server's counters", counters.why
         return
-    counts = summary["requests"]
-    cut = counts["failed"] + counts["aborted"]
+    cut = summary.requests.failed + summary.requests.aborted
     for kind, label in COUNTED.items():
-        row = counters["tokens"].get(kind)
+        row: CellTokens | None = getattr(counters.tokens, kind)
         if row is None:
             continue
-        text = f"{whole(row['client'])}, server {whole(row['server'])}: "
-        if not row["difference"]:
+        text = f"{whole(row.client)}, server {whole(row.server)}: "
+        if not row.difference:
             yield label, f"{text}agrees exactly"
             continue
-        more = "more" if row["difference"] < 0 else "fewer"
-        causes = row["causes"] or ([f"{whole(cut)} request(s) that did not end well"] if cut else [])
+        more = "more" if row.difference < 0 else "fewer"
+        causes = row.causes or ([f"{whole(cut)} request(s) that did not end well"] if cut else [])
         causes_text = f": {'; '.join(causes)}" if causes else ", and nothing recorded explains it"
-        yield label, f"{text}the server counted {whole(abs(row['difference']))} {more}{causes_text}"
+        yield label, f"{text}the server counted {whole(abs(row.difference))} {more}{causes_text}"
 
 
-def _notes(
-    summary: dict[str, Any], figures: Mapping[str, Figure], energies: Mapping[str, Figure]
-) -> Iterator[tuple[str, str]]:
+def _notes(summary: LoadTestDocument, energies: Mapping[str, Figure]) -> Iterator[tuple[str, str]]:
     """Yield the notes below the tables: missing figures with their reasons, errors, and faults."""
+    figures = summary.figures
     for why, percentiles in _not_given(figures).items():
         parts = [f"{PERCENTILES[percentile]} of {', '.join(names)}" for percentile, names in percentiles.items()]
         yield f"not given: {'; '.join(parts)}", why
@@ -198,20 +194,19 @@ def _notes(
         figure = figures.get(name)
         if figure is not None and not figure.valid and not _unscheduled(figure):
             yield f"not given: {label}", format_figure(figure).why
-    for error in summary["errors"]:
-        yield f"{whole(error['count'])} failed", sentence(error["error"])
-    energy = summary.get("energy") or {}
-    if energy.get("why"):
-        yield "energy not given", sentence(energy["why"])
+    for error in summary.errors:
+        yield f"{whole(error.count)} failed", sentence(error.error)
+    if summary.energy and summary.energy.why:
+        yield "energy not given", sentence(summary.energy.why)
     for why, named in _energies_not_given(energies).items():
         yield f"not given: {', '.join(named)}", why
-    for fault in energy.get("faults", []):
+    for fault in summary.energy.faults if summary.energy else ():
         yield "power", sentence(fault)
-    if note := (summary.get("prompt_lengths") or {}).get("note"):
-        yield "prompts", note
-    for reason in summary["counters"].get("reasons", []):
-        if reason["code"] == "server_restarted":
-            yield "", reason["detail"]
+    if summary.prompt_lengths and summary.prompt_lengths.note:
+        yield "prompts", summary.prompt_lengths.note
+    for reason in summary.counters.reasons or ():
+        if reason.code == "server_restarted":
+            yield "", reason.detail
 
 
 def _energies_not_given(figures: Mapping[str, Figure]) -> dict[str, list[str]]:

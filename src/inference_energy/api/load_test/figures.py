@@ -6,7 +6,6 @@ slow ones that end in the drain. Rates count events within the sending time.
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,9 +22,17 @@ from inference_energy.analysis.token_times import TokenTimes, chunk_times
 from inference_energy.analysis.windows import Window
 from inference_energy.api.load_test.settings import SentLoad
 from inference_energy.config.analysis import AnalysisConfig, Slo
-from inference_energy.contracts.documents.session import LoadClient
+from inference_energy.contracts.documents.by_hand import (
+    CounterComparison,
+    ErrorCount,
+    LoadPromptLengths,
+    LoadTestDocument,
+    LoadTestHeader,
+    RequestOutcomes,
+    TokenTotals,
+)
 from inference_energy.contracts.documents.windows import ClientLag
-from inference_energy.contracts.figure import Figure, Reason, json_values
+from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.reason_codes import reason
 
 ERRORS_SHOWN = 5
@@ -41,6 +48,7 @@ class LoadRunRecord:
         chunks: rows of chunks.parquet, if the test records them.
         sent: the parent's record.
         scheduled: whether requests had times of their own.
+        files: path of each file that is written, by content.
     """
 
     requests: pd.DataFrame
@@ -48,6 +56,7 @@ class LoadRunRecord:
     chunks: pd.DataFrame | None
     sent: SentLoad
     scheduled: bool
+    files: dict[str, str]
 
     @property
     def around_ns(self) -> tuple[int, int]:
@@ -78,11 +87,16 @@ class LoadRunRecord:
 
 
 def summarize_run(
-    test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], limits: Slo | None, config: AnalysisConfig
-) -> dict[str, Any]:
+    header: LoadTestHeader,
+    test: LoadRunRecord,
+    counters: tuple[pd.DataFrame | None, str | None],
+    limits: Slo | None,
+    config: AnalysisConfig,
+) -> LoadTestDocument:
     """Return counts, figures, send lag, the client's cost, and token totals compared with the servers' counters.
 
     Args:
+        header: the settings.
         test: the records.
         counters: rows of server_metrics.parquet at the times of `around_ns`, or None and why there are none.
         limits: for goodput.
@@ -90,27 +104,24 @@ def summarize_run(
     """
     requests, window = _ended(test.measured), test.window
     ok = requests[requests["status"] == "ok"]
-    summary: dict[str, Any] = {
-        "requests": _counts(requests),
-        "errors": _errors(requests),
-        "tokens": {name: int(ok[f"{name}_tokens"].fillna(0).sum()) for name in ("prompt", "completion", "cached")},
-        "sent_s": window.duration_s if window else 0.0,
-        "drained_s": _drained_s(test, window),
-        "lateness_s": None,
-        "figures": {},
-        "samples": {},
-        "limits": None,
-        "client": json_values(
-            client_cost(
-                msgspec.convert(test.sent.client, LoadClient) if test.sent.client else None,
-                test.sent.machine_busy_s,
-                CELL,
-                int(requests["completion_tokens"].fillna(0).sum()),
-            )
+    summary = LoadTestDocument(
+        **msgspec.structs.asdict(header),
+        requests=_outcomes(requests),
+        errors=_errors(requests),
+        tokens=TokenTotals(
+            prompt=_tokens(ok, "prompt"), completion=_tokens(ok, "completion"), cached=_tokens(ok, "cached")
         ),
-        "counters": _against_counters(test, counters, config),
-        "prompt_lengths": _prompt_lengths(test),
-    }
+        sent_s=window.duration_s if window else 0.0,
+        drained_s=_drained_s(test, window),
+        lateness_s=None,
+        figures={},
+        samples={},
+        limits=None,
+        client=client_cost(test.sent.client, test.sent.machine_busy_s, CELL, _tokens(requests, "completion")),
+        counters=_against_counters(test, counters, config),
+        prompt_lengths=_prompt_lengths(test),
+        files=test.files,
+    )
     if window is None or window.duration_s <= 0:
         return summary
     lag = send_lag(requests) if test.scheduled else None
@@ -120,6 +131,7 @@ def summarize_run(
     figures = _rates(requests, ok, window, late, no_schedule)
     figures |= latency_figures(latencies, window, late, [], no_schedule)
     figures |= _queueing(test, counters[0])
+    slo = None
     if limits is not None:
         slo = goodput(
             requests,
@@ -131,13 +143,13 @@ def summarize_run(
             notes=[],
         )
         figures |= slo.figures
-        summary["limits"] = json_values(slo.limits)
-    return {
-        **summary,
-        "lateness_s": json_values(lag),
-        "figures": {name: figure.as_dict() for name, figure in figures.items()},
-        "samples": {name: len(sample.values_s) for name, sample in latencies.items()},
-    }
+    return msgspec.structs.replace(
+        summary,
+        lateness_s=lag,
+        figures=figures,
+        samples={name: len(sample.values_s) for name, sample in latencies.items()},
+        limits=slo.limits if slo else None,
+    )
 
 
 def _ended(requests: pd.DataFrame) -> pd.DataFrame:
@@ -146,15 +158,19 @@ def _ended(requests: pd.DataFrame) -> pd.DataFrame:
     return requests.assign(last_token_ns=requests["last_token_ns"].mask(unstreamed, requests["end_ns"]))
 
 
-def _counts(requests: pd.DataFrame) -> dict[str, int]:
+def _outcomes(requests: pd.DataFrame) -> RequestOutcomes:
     by_status = requests["status"].value_counts()
-    sent = int(requests["sent_ns"].notna().sum())
-    return {"sent": sent, **{name: int(by_status.get(name, 0)) for name in ("ok", "failed", "aborted", "skipped")}}
+    counts = {name: int(by_status.get(name, 0)) for name in ("ok", "failed", "aborted", "skipped")}
+    return RequestOutcomes(sent=int(requests["sent_ns"].notna().sum()), **counts)
 
 
-def _errors(requests: pd.DataFrame) -> list[dict[str, Any]]:
+def _errors(requests: pd.DataFrame) -> list[ErrorCount]:
     texts = Counter(map(str, requests.loc[requests["status"] == "failed", "error"]))
-    return [{"error": text, "count": count} for text, count in texts.most_common(ERRORS_SHOWN)]
+    return [ErrorCount(error=text, count=count) for text, count in texts.most_common(ERRORS_SHOWN)]
+
+
+def _tokens(requests: pd.DataFrame, kind: str) -> int:
+    return int(requests[f"{kind}_tokens"].fillna(0).sum())
 
 
 def _drained_s(test: LoadRunRecord, window: Window | None) -> float:
@@ -199,20 +215,22 @@ def _queueing(test: LoadRunRecord, rows: pd.DataFrame | None) -> dict[str, Figur
     return queue_figures(ServerMetrics(rows).histogram("queue_time", *test.around_ns), [], [])
 
 
-def _prompt_lengths(test: LoadRunRecord) -> dict[str, Any] | None:
+def _prompt_lengths(test: LoadRunRecord) -> LoadPromptLengths | None:
     """Compare planned prompt lengths with the server's count; return None if none was planned."""
     lengths, reasons = prompt_lengths(test.measured, test.schedule)
-    return None if lengths is None else {**json_values(lengths), "note": reasons[0].detail if reasons else None}
+    if lengths is None:
+        return None
+    return LoadPromptLengths(**msgspec.structs.asdict(lengths), note=reasons[0].detail if reasons else None)
 
 
 def _against_counters(
     test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], config: AnalysisConfig
-) -> dict[str, Any]:
+) -> CounterComparison:
     """Compare the token totals of all requests, including the warm-up's, with the increase of the servers' counters."""
     rows, why = counters
     if rows is None:
-        return {"why": why}
+        return CounterComparison(why=why)
     before_ns, after_ns = test.around_ns
     span = CellSpan(before_ns + 1, after_ns - 1, None)
     table, reasons = compare_cell(test.requests, test.schedule, ServerMetrics(rows), span, config.token_tolerance)
-    return {**json_values(table), "reasons": json_values(reasons)}
+    return CounterComparison(**msgspec.structs.asdict(table), reasons=reasons)

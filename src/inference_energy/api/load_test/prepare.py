@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from inference_energy.acquire.server.metrics import MetricsPoller, compact_metri
 from inference_energy.api.load_test.settings import LoadPlan, LoadTest
 from inference_energy.config.load.arrivals import Arrival, ClosedArrival, ScheduleArrival
 from inference_energy.config.load.prompts import SyntheticPrompts
+from inference_energy.contracts.documents.by_hand import PlanFacts
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import clock_anchor, copy_file, read_json, read_table, write_json
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
@@ -47,18 +48,19 @@ def prepare(argument: dict[str, Any]) -> dict[str, Any]:
         asyncio.run(scrape([server.base_url for server in servers], folder / BEFORE, access))
     workload = cells[-1].workload.model_dump()
     pids = [server.server_pid for server in servers]
-    return asdict(
+    content: dict[str, Any] = json_values(
         LoadPlan(
             endpoints=tuple(server.base_url for server in servers),
             model=test.model,
-            workload=asdict(workload_settings(workload)),
+            workload=workload_settings(workload),
             server_pid=pids[0] if len(pids) == 1 else None,
-            scheduled=facts["last_arrival_s"] is not None,
+            scheduled=facts.last_arrival_s is not None,
             plan=facts,
             notes=tuple(notes),
             clock_anchor=clock_anchor(),
         )
     )
+    return content
 
 
 def build_cells(test: LoadTest) -> list[Cell]:
@@ -105,7 +107,7 @@ async def _attach(test: LoadTest, access: Access) -> list[AttachedServer]:
     return [await attach("", endpoint, test.model, access) for endpoint in test.endpoints]
 
 
-def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[str, float | None], list[Notice]]:
+def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[PlanFacts, list[Notice]]:
     """Write prompts.parquet and schedule.parquet, and copies to keep if requested; return facts and notes."""
     prompts, schedule = folder / "prompts.parquet", folder / "schedule.parquet"
     requests = session_requests(cells, test.seed)  # first, because its errors name the key of a file
@@ -119,19 +121,19 @@ def _write_plan(test: LoadTest, cells: list[Cell], folder: Path) -> tuple[dict[s
     return plan_facts(table.filter(pc.equal(table["cell"], cells[-1].name))), schedule_notes(requests)
 
 
-def plan_facts(rows: pa.Table) -> dict[str, float | None]:
-    """Return counts of a cell's schedule, its last arrival [s] and its token totals; None for those not planned."""
+def plan_facts(rows: pa.Table) -> PlanFacts:
+    """Return the facts about a cell's schedule."""
     last_ns = pc.max(rows["arrival_ns"]).as_py()
     lengths = pc.sum(rows["prompt_tokens"]).as_py() if not rows["prompt_tokens"].null_count else None
-    return {
-        "requests": rows.num_rows,
-        "prompts": pc.count_distinct(rows["prompt_id"]).as_py(),
-        "users": pc.count_distinct(rows["user"], mode="only_valid").as_py(),
-        "conversations": pc.count_distinct(rows["conversation"], mode="only_valid").as_py(),
-        "last_arrival_s": None if last_ns is None else last_ns / 1e9,
-        "prompt_tokens": lengths,
-        "most_output_tokens": pc.sum(rows["max_tokens"]).as_py(),
-    }
+    return PlanFacts(
+        requests=rows.num_rows,
+        prompts=pc.count_distinct(rows["prompt_id"]).as_py(),
+        users=pc.count_distinct(rows["user"], mode="only_valid").as_py(),
+        conversations=pc.count_distinct(rows["conversation"], mode="only_valid").as_py(),
+        last_arrival_s=None if last_ns is None else last_ns / 1e9,
+        prompt_tokens=lengths,
+        most_output_tokens=pc.sum(rows["max_tokens"]).as_py() or 0,
+    )
 
 
 async def scrape(endpoints: Sequence[str], folder: Path, access: Access) -> None:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,11 @@ from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.server.guardian_client import WatchedProcess
 from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad
 from inference_energy.api.load_test.subprocess_call import call_subprocess
+from inference_energy.contracts.documents.by_hand import LoadTestDocument
+from inference_energy.contracts.documents.document import document_from_dict
+from inference_energy.contracts.documents.session import LoadCell
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import ensure_writable
-from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.errors import InputError, Notice, RunError
 
 if TYPE_CHECKING:
@@ -55,10 +58,23 @@ class Display:
         """Show nothing more."""
 
 
-def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
+def plan_load(test: LoadTest, display: Display | None = None) -> LoadPlan:
+    """Write the schedule and the prompts of a load test, and send nothing.
+
+    Raises:
+        InputError: a setting, the plan or an output file cannot be used.
+        RunError: planning failed.
+    """
+    test = test.model_copy(update={"plan_only": True})
+    for path in test.targets:
+        ensure_writable(path)
+    with tempfile.TemporaryDirectory(prefix="load-test-", ignore_cleanup_errors=True) as folder:
+        return _plan({"test": test.as_json(), "folder": folder}, display or Display())
+
+
+def run_load(test: LoadTest, display: Display | None = None) -> LoadTestDocument:
     """Plan, send and sum up a load; return the summary.
 
-    With `plan_only` only plan, and return the `LoadPlan` as a dict.
     It runs an event loop and handles signals, so call it in the main thread and not inside a running event loop.
 
     Ctrl-C and SIGTERM end the load early, and so does the end of the server if its process is visible; everything sent
@@ -68,6 +84,8 @@ def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
         InputError: a setting, the plan, an endpoint or an output file cannot be used; nothing was sent.
         RunError: a process died before anything was sent, or summing up failed; then the logs are kept.
     """
+    if test.plan_only:
+        raise InputError("set, so nothing would be sent; leave it out, or call plan_load", key="plan_only")
     display = display or Display()
     for path in test.targets:
         ensure_writable(path)
@@ -75,15 +93,12 @@ def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
     keep = False
     try:
         argument = {"test": test.as_json(), "folder": str(folder)}
-        plan = LoadPlan.from_dict(call_subprocess(PREPARE, argument))
-        for notice in plan.notes:
-            display.note(notice)
-        if test.plan_only:
-            return asdict(plan)
+        plan = _plan(argument, display)
         sent = _send(test, plan, folder, display)
         keep = True
         with _ignored(signal.SIGINT, signal.SIGTERM):
-            summary = call_subprocess(SUMMARIZE, {**argument, "plan": asdict(plan), "sent": asdict(sent)})
+            content = call_subprocess(SUMMARIZE, {**argument, "plan": json_values(plan), "sent": json_values(sent)})
+        summary = document_from_dict(content, LoadTestDocument, "the summary of the load test")
         keep = False
         return summary
     except RunError as error:
@@ -95,13 +110,20 @@ def run_load(test: LoadTest, display: Display | None = None) -> dict[str, Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _plan(argument: dict[str, Any], display: Display) -> LoadPlan:
+    plan = LoadPlan.from_dict(call_subprocess(PREPARE, argument))
+    for notice in plan.notes:
+        display.note(notice)
+    return plan
+
+
 def _send(test: LoadTest, plan: LoadPlan, folder: Path, display: Display) -> SentLoad:
     settings = LoadRun(
         endpoints=tuple(plan.endpoints),
         model=plan.model,
         duration_s=test.duration_s,
         warmup_s=test.warmup_s,
-        workload=WorkloadSettings(**plan.workload),
+        workload=plan.workload,
         client=test.client,
     )
     with _power(test, plan, folder) as sampler:
@@ -113,8 +135,7 @@ def _send(test: LoadTest, plan: LoadPlan, folder: Path, display: Display) -> Sen
         if sampler is None:
             return sent
         time.sleep(POWER_BEYOND_S)
-        stats = sampler.stop()
-        return replace(sent, power={"ended_by": stats.ended_by, "faults": stats.faults})
+        return replace(sent, power_faults=sampler.stop().faults)
 
 
 async def _until_stopped(folder: Path, settings: LoadRun, display: Display, server_pid: int | None) -> SentLoad:
@@ -147,11 +168,11 @@ async def _until_stopped(folder: Path, settings: LoadRun, display: Display, serv
 
 
 def _sent_load(result: LoadRunResult) -> SentLoad:
-    times, client = result.times, msgspec.to_builtins(result.client)
-    if CELL not in client["cells"]:
+    times, client = result.times, result.client
+    if CELL not in client.cells:
         # Stopped before its end: the CPU time of the processes since they were ready.
-        cpu_s = sum(worker["cpu_s"] - (worker["startup_cpu_s"] or 0.0) for worker in client["workers"])
-        client["cells"] = {**client["cells"], CELL: {"cpu_s": cpu_s}}
+        cpu_s = sum((worker.cpu_s or 0.0) - (worker.startup_cpu_s or 0.0) for worker in client.workers or ())
+        client = msgspec.structs.replace(client, cells={**client.cells, CELL: LoadCell(cpu_s=cpu_s)})
     return SentLoad(
         start_ns=times.start_ns if times else None,
         end_ns=times.end_ns if times else None,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 from pydantic import Field, ValidationError, field_validator
 
 from inference_energy.acquire.load.standalone import CELL, WARMUP
@@ -13,6 +14,9 @@ from inference_energy.config.load.arrivals import Arrival
 from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.workload import Workload
 from inference_energy.config.validation import problems
+from inference_energy.contracts.documents.by_hand import PlanFacts
+from inference_energy.contracts.documents.session import LoadClient
+from inference_energy.contracts.load_client import WorkloadSettings
 from inference_energy.errors import InputError, Notice
 
 SEED = 20260701
@@ -139,27 +143,33 @@ class LoadPlan:
 
     Attributes:
         endpoints: base URLs; `model` is the name there.
-        workload: fields of `WorkloadSettings`.
+        workload: settings of the workload that the plan's files do not hold.
         server_pid: the server's process if it is on this machine and visible.
         scheduled: whether requests have times of their own, as in open loops.
-        plan: facts about the cell `load-test`, see `prepare.plan_facts`.
+        plan: facts about the cell `load-test`.
         notes: notices about rows of files that were left out.
         clock_anchor: for the times in files.
     """
 
     endpoints: tuple[str, ...]
     model: str
-    workload: dict[str, Any]
+    workload: WorkloadSettings
     server_pid: int | None
     scheduled: bool
-    plan: dict[str, float | None]
+    plan: PlanFacts
     notes: tuple[Notice, ...]
     clock_anchor: dict[str, int]
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """Return the plan of another process, which came as JSON."""
-        return cls(**{**content, "notes": tuple(map(Notice.from_dict, content["notes"]))})
+        typed = {
+            "endpoints": tuple(content["endpoints"]),
+            "workload": WorkloadSettings(**content["workload"]),
+            "plan": msgspec.convert(content["plan"], PlanFacts),
+            "notes": tuple(map(Notice.from_dict, content["notes"])),
+        }
+        return cls(**{**content, **typed})
 
 
 @dataclass(frozen=True)
@@ -169,17 +179,17 @@ class SentLoad:
     Attributes:
         start_ns, end_ns, drained_ns: times of the cell; None if it was stopped before its end.
         stopped_ns: time of the stop; None without one.
-        client: see `contracts.documents.session.LoadClient`.
+        client: what the load processes took; None where it is not known.
         machine_busy_s: CPU time of all programs on this machine during the cell [s]; None if unknown.
         failure: why the load broke off; None if it did not.
-        power: the sampler's counts, see `acquire.power.sampler_handle.SamplerStats`; None without a sampler.
+        power_faults: what the sampler found wrong, a sentence each.
     """
 
     start_ns: int | None = None
     end_ns: int | None = None
     drained_ns: int | None = None
     stopped_ns: int | None = None
-    client: dict[str, object] = field(default_factory=dict)
+    client: LoadClient | None = None
     machine_busy_s: float | None = None
     failure: str | None = None
-    power: dict[str, object] | None = None
+    power_faults: list[str] = field(default_factory=list)

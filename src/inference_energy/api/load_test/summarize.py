@@ -13,14 +13,15 @@ from inference_energy.acquire.load.standalone import CELL, LOGS, WARMUP
 from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.server.attach import Access
 from inference_energy.analysis.client_cost import client_energy
-from inference_energy.analysis.figures import figure_from_dict
 from inference_energy.analysis.log_energy import analyze_logs, read_power_log
 from inference_energy.analysis.token_times import read_chunks
 from inference_energy.api.load_test.figures import LoadRunRecord, summarize_run
 from inference_energy.api.load_test.prepare import BEFORE, read_counters, scrape
 from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad
 from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.contracts.documents.windows import ClientCost
+from inference_energy.contracts.documents.by_hand import EnergyWindow, LoadEnergy, LoadTestDocument, LoadTestHeader
+from inference_energy.contracts.documents.document import VERSION
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import copy_file, read_table
 from inference_energy.contracts.requests import SCHEMA
 from inference_energy.contracts.schedule import SCHEDULE
@@ -32,48 +33,51 @@ ENERGY_FIGURES = ("power_mean_w", "energy_total_j", "energy_total_per_output_tok
 
 
 def summarize(argument: dict[str, Any]) -> dict[str, Any]:
-    """Write the files of a load test, and return its summary; the argument has `test`, `folder`, `plan` and `sent`.
+    """Write the files of a load test, and return its `LoadTestDocument`, as JSON.
+
+    Args:
+        argument: `test`, `folder`, `plan` and `sent`, as JSON.
 
     Raises:
         RunError: there is no log.
     """
     test, folder = LoadTest.model_validate(argument["test"]), Path(argument["folder"])
-    plan, sent = LoadPlan.from_dict(argument["plan"]), SentLoad(**argument["sent"])
+    plan, sent = LoadPlan.from_dict(argument["plan"]), msgspec.convert(argument["sent"], SentLoad)
     access = Access.from_config(test.client, attached=True)
     asyncio.run(scrape(plan.endpoints, folder / AFTER, access))
     merged, measured = folder / "requests.parquet", folder / "measured.parquet"
     merge_request_logs(folder / LOGS, merged, clock_anchor=plan.clock_anchor)
     _select_cell(merged, measured, CELL)
     files = _write_files(test, folder, merged, measured)
+    if test.power:
+        files["power"] = test.beside("power.parquet")
+        compact_power_log(folder / POWER_LOG, files["power"])
     record = LoadRunRecord(
         requests=read_table(merged, SCHEMA),
         schedule=read_table(folder / "schedule.parquet", SCHEDULE),
         chunks=read_chunks(merged),
         sent=sent,
         scheduled=plan.scheduled,
+        files={name: str(path) for name, path in files.items()},
+    )
+    header = LoadTestHeader(
+        version=VERSION,
+        endpoints=list(plan.endpoints),
+        model=plan.model,
+        arrival=test.arrival.process,
+        duration_s=test.duration_s,
+        warmup_s=test.warmup_s,
+        seed=test.seed,
+        interrupted=sent.stopped_ns is not None and sent.failure is None,
+        failure=sent.failure,
+        notes=[str(note) for note in plan.notes],
     )
     counters = read_counters(folder / BEFORE, folder / AFTER, record.around_ns)
-    summary = summarize_run(record, counters, test.limits, AnalysisConfig())
+    summary = summarize_run(header, record, counters, test.limits, AnalysisConfig())
     if test.power:
-        files["power"] = test.beside("power.parquet")
-        compact_power_log(folder / POWER_LOG, files["power"])
-        summary["energy"] = _energy(files["power"], measured, sent)
-        if summary["client"] is not None and summary["energy"]["why"] is None:
-            summary["client"]["figures"] |= _client_energy(summary["client"], summary["energy"], files["power"])
-    return {
-        "version": 1,
-        "endpoints": plan.endpoints,
-        "model": plan.model,
-        "arrival": test.arrival.process,
-        "duration_s": test.duration_s,
-        "warmup_s": test.warmup_s,
-        "seed": test.seed,
-        "interrupted": sent.stopped_ns is not None and sent.failure is None,
-        "failure": sent.failure,
-        "notes": [str(note) for note in plan.notes],
-        **summary,
-        "files": {name: str(path) for name, path in files.items()},
-    }
+        summary = _with_energy(summary, files["power"], measured, sent.power_faults)
+    content: dict[str, Any] = json_values(summary)
+    return content
 
 
 def _write_files(test: LoadTest, folder: Path, merged: Path, measured: Path) -> dict[str, Path]:
@@ -105,26 +109,24 @@ def _write_log(source: Path, target: Path) -> None:
         copy_file(source, target)
 
 
-def _energy(power: Path, requests: Path, sent: SentLoad) -> dict[str, Any]:
-    """Return the energy from the first request sent to the last ended, as `analyze` does, or `why` it is missing."""
-    faults = (sent.power or {}).get("faults", [])
+def _with_energy(summary: LoadTestDocument, power: Path, requests: Path, faults: list[str]) -> LoadTestDocument:
+    """Add the energy from the first request sent to the last ended, as `analyze` does, and the client's part of it."""
     try:
-        result = analyze_logs(power, requests, None, AnalysisConfig())
+        log = analyze_logs(power, requests, None, AnalysisConfig())
     except InputError as error:
-        return {"why": str(error), "faults": faults}
-    return {
-        "why": None,
-        "boundary": result["boundary"],
-        "grade": result["grade"],
-        "window": {f"{edge}_ns": round(result["window"][f"{edge}_unix_s"] * 1e9) for edge in ("start", "end")},
-        "faults": faults,
-        "figures": {name: result["figures"][name] for name in ENERGY_FIGURES},
-    }
-
-
-def _client_energy(cost: dict[str, Any], energy: dict[str, Any], power: Path) -> dict[str, Any]:
-    """Return the client's own part of the energy, modelled as in the pipeline, or why it is unknown."""
-    series, _ = read_power_log(power, AnalysisConfig().power_reading)
-    window, total = energy["window"], figure_from_dict(energy["figures"]["energy_total_j"])
-    figures = client_energy(msgspec.convert(cost, ClientCost), series, window["start_ns"], window["end_ns"], total)
-    return {name: figure.as_dict() for name, figure in figures.items()}
+        return msgspec.structs.replace(summary, energy=LoadEnergy(why=str(error), faults=faults))
+    start_ns, end_ns = (round(time_s * 1e9) for time_s in (log.window.start_unix_s, log.window.end_unix_s))
+    energy = LoadEnergy(
+        why=None,
+        boundary=log.boundary,
+        grade=log.grade,
+        window=EnergyWindow(start_ns=start_ns, end_ns=end_ns),
+        faults=faults,
+        figures={name: log.figures[name] for name in ENERGY_FIGURES},
+    )
+    client = summary.client
+    if client is not None:
+        series, _ = read_power_log(power, AnalysisConfig().power_reading)
+        modelled = client_energy(client, series, start_ns, end_ns, log.figures["energy_total_j"])
+        client = msgspec.structs.replace(client, figures={**client.figures, **modelled})
+    return msgspec.structs.replace(summary, energy=energy, client=client)

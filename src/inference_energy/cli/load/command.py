@@ -4,15 +4,21 @@ import inspect
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 from pydantic_core import PydanticUndefined
 
-from inference_energy.api.load_test.settings import LoadTest
+from inference_energy.api.load_test.settings import LoadPlan, LoadTest
 from inference_energy.cli.load.options import OPTIONS, RESULTS, Option, model_field, spell
+from inference_energy.contracts.documents.by_hand import LoadTestDocument
+from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import ensure_writable, write_json
 from inference_energy.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -51,7 +57,7 @@ def load_test(**typed: Any) -> None:
     """
     from rich.console import Console
 
-    from inference_energy.api.load_test.run import run_load
+    from inference_energy.api.load_test.run import plan_load, run_load
     from inference_energy.cli.load.document import load_test as parse
     from inference_energy.cli.load.progress_view import LoadDisplay
 
@@ -62,40 +68,57 @@ def load_test(**typed: Any) -> None:
     spelled = spell(test.arrival.process)
     display = LoadDisplay(Console(stderr=True), test, spelled)
     try:
-        result = {**run_load(test, display), "notes": display.notes}
+        result = plan_load(test, display) if test.plan_only else run_load(test, display)
     except InputError as error:
         raise InputError(error.notice.spelled(spelled)) from error
-    show(test, result, json_file)
-    if not test.plan_only:
+    if isinstance(result, LoadPlan):
+        show_plan(test, result, display.notes, json_file)
+    else:
+        result = msgspec.structs.replace(result, notes=display.notes)
+        show(result, json_file)
         check_outcome(result)
 
 
-def show(test: LoadTest, result: dict[str, Any], json_file: str | None) -> None:
-    """Print the tables on standard output, or on standard error if the JSON goes to standard output."""
+def show_plan(test: LoadTest, plan: LoadPlan, notes: list[str], json_file: str | None) -> None:
+    """Print what a plan holds, and write it as JSON if asked for."""
+    from inference_energy.present.load_summary import plan_summary
+
+    _write({**json_values(plan), "notes": notes}, json_file)
+    files = dict(zip(("schedule", "prompts"), map(str, test.saved or ()), strict=True))
+    _print(plan_summary(plan.plan, files), json_file)
+
+
+def show(summary: LoadTestDocument, json_file: str | None) -> None:
+    """Print the tables of a summary, and write it as JSON if asked for."""
     # Imported here, because nothing is measured any more.
+    from inference_energy.present.load_summary import load_summary
+
+    _write(json_values(summary), json_file)
+    _print(load_summary(summary), json_file)
+
+
+def _write(content: dict[str, Any], json_file: str | None) -> None:
+    if json_file == "-":
+        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+    elif json_file is not None:
+        write_json(Path(json_file), content)
+
+
+def _print(tables: "RenderableType", json_file: str | None) -> None:
+    """Print on standard output, or on standard error if the JSON goes to standard output."""
     from rich.console import Console
 
-    from inference_energy.present.load_summary import load_summary, plan_summary
-
-    if json_file == "-":
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    elif json_file is not None:
-        write_json(Path(json_file), result)
-    console = Console(stderr=json_file == "-")
-    if test.plan_only:
-        console.print(plan_summary(result, dict(zip(("schedule", "prompts"), map(str, test.saved or ()), strict=True))))
-    else:
-        console.print(load_summary(result))
+    Console(stderr=json_file == "-").print(tables)
 
 
-def check_outcome(summary: dict[str, Any]) -> None:
+def check_outcome(summary: LoadTestDocument) -> None:
     """Raise a RunError if the load broke off, or if every request failed."""
-    counts = summary["requests"]
-    if summary["failure"]:
-        raise RunError(f"the load broke off: {summary['failure']}")
-    if counts["failed"] and not counts["ok"]:
-        first = summary["errors"][0]["error"]
-        raise RunError(f"all {counts['failed'] + counts['aborted']} requests failed; most of them: {first}")
+    counts = summary.requests
+    if summary.failure:
+        raise RunError(f"the load broke off: {summary.failure}")
+    if counts.failed and not counts.ok:
+        first = summary.errors[0].error
+        raise RunError(f"all {counts.failed + counts.aborted} requests failed; most of them: {first}")
 
 
 def _parameter(option: Option) -> inspect.Parameter:

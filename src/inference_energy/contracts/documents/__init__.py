@@ -6,6 +6,7 @@
     energy       energy.json, carbon.json, fits/<server>.json
     estimates    estimates.json
     experiment   experiment.json, metrics.json, summary.json
+    by_hand      what `load-test --json` and `analyze --output` write
 
 Each attribute is described in its class: docs/reference/files.md is generated from these descriptions.
 """
