@@ -221,7 +221,7 @@ def test_no_valid_cell_at_all(sample):
 def test_no_cell_at_all(sample):
     sample.summary["cells"], sample.summary["fits"], sample.summary["idle"] = [], [], []
     page = parse(report(sample, sessions=[], environments=[]))
-    assert "no steady cell" in page.text
+    assert "no steady window" in page.text
     assert "No idle power was recorded." in page.text
 
 

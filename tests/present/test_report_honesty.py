@@ -64,7 +64,7 @@ def test_held_out_errors_come_before_how_well_a_fit_fits_itself(sample):
     (section,) = re.findall(r'<section id="fit">(.*?)</section>', report(sample).read_text(), re.DOTALL)
     terms = re.findall(r"<dt>(.*?)</dt>", section)
     assert (
-        terms.index("mean error, cell held out")
+        terms.index("mean error, window held out")
         < terms.index("R², own cells")
         < terms.index("a, per uncached prompt token", 4)
     )
@@ -82,8 +82,8 @@ def test_a_refused_fit_shows_its_errors_and_neither_coefficients_nor_r2(sample):
     (section,) = re.findall(r'<section id="fit">(.*?)</section>', report(sample).read_text(), re.DOTALL)
     assert "R²" not in section
     assert "449 W" not in section
-    assert "<dt>mean error, cell held out</dt><dd>57 %</dd>" in section
-    assert "<dt>worst error, cell held out</dt><dd>230 %</dd>" in section
+    assert "<dt>mean error, window held out</dt><dd>57 %</dd>" in section
+    assert "<dt>worst error, window held out</dt><dd>230 %</dd>" in section
     assert section.count(reason.detail) == 1
 
 

@@ -62,7 +62,7 @@ def test_tiles_and_tables_show_the_interval_of_every_figure_that_has_one(sample)
     assert cards.count(" ± ") == 15 + 1
     assert "375 ± 23 mJ / output token" in cards
     assert 'title="95\u00a0% interval: 352 to 398 mJ / output token"' in path.read_text()
-    tables = section(path, "cells")
+    tables = section(path, "windows")
     assert "25.0\u00a0±\u00a01.5" in path.read_text()
     (work,) = re.findall(r"Work done in the window.*?Checks", tables)
     assert work.count("±") == 5
@@ -79,7 +79,7 @@ def test_a_figure_that_lost_its_value_shows_no_interval_though_one_was_recorded(
                 }
     sample.summary["fits"] = []
     path = report(sample)
-    for name in ("headlines", "cells", "uncertainty"):
+    for name in ("headlines", "windows", "uncertainty"):
         assert not re.search(r"± \d", section(path, name)), name
     assert not re.search(r"±(?: |\u00a0)\d", section(path, "receipts"))
 
@@ -90,7 +90,7 @@ def test_a_modelled_figure_says_that_its_error_is_not_known(tmp_path):
     assert not re.search(r"± \d", cards)
     assert cards.count(MODEL) == 1
     assert cards.count(EXACT) == 1
-    for name in ("cells", "uncertainty", "fit", "idle"):
+    for name in ("windows", "uncertainty", "fit", "idle"):
         assert MODEL.removeprefix("No interval: ") in section(path, name), name
 
 
@@ -167,7 +167,7 @@ def test_water_is_shown_with_its_interval_and_its_budget(sample, cells):
     ]
     for heading in shown:
         assert [row[3] for row in rows[heading]] == ["2.9 %", "1.0 %", "3.1 %", "6.0 %"]
-    (impact,) = re.findall(r"Carbon and water of each cell.*", section(report(sample), "impact"))
+    (impact,) = re.findall(r"Carbon and water of each window.*", section(report(sample), "impact"))
     # Three of carbon, three of water, in each of five cells.
     assert len(re.findall(r"±(?: |\u00a0|&nbsp;)[\d.]+", impact)) == 6 * 5
     assert "how far the factors themselves may be off is not in them" in section(report(sample), "impact")

@@ -79,7 +79,7 @@ CODES: dict[str, Code] = {
         _PER_TOKEN,
     ),
     "server_restarted": Code(
-        "The server's counters began anew during the cell, so it was restarted.", "invalidates", _PER_TOKEN
+        "The server's counters began anew during the window, so it was restarted.", "invalidates", _PER_TOKEN
     ),
     "token_counts_missing": Code("The server gave no token counts for some requests.", "invalidates", _PER_TOKEN),
     "failed_requests": Code("More than analysis.max_failed_share of the requests failed.", "invalidates", _PER_TOKEN),
@@ -214,7 +214,7 @@ CODES: dict[str, Code] = {
         "token counts and rates, energy per token",
     ),
     "tokens_differ": Code(
-        "Over the whole cell the client's counts and the server's counters differ by a little, or by no more than "
+        "Over the whole window the client's counts and the server's counters differ by a little, or by no more than "
         "requests that were cut off or failed can explain.",
         "note",
         "token counts and rates",

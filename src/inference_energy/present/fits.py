@@ -13,7 +13,7 @@ from inference_energy.present.figures_text import FormattedFigure, format_figure
 TITLES = {"two_term": "Two terms", "power_term": "With a power term"}
 TERMS = {"power": "P0, whatever the load", "prompt": "a, per uncached prompt token", "generated": "b, per output token"}
 
-WITHIN = "The 95\u00a0% intervals hold what measuring leaves open; how wrong the model is, the cells held out say."
+WITHIN = "The 95\u00a0% intervals hold what measuring leaves open; how wrong the model is, the windows held out say."
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def ratios(fits: Sequence[FitDocument]) -> list[tuple[str, list[tuple[str, float
             in_sample = [(row.cell, row.ratio) for row in model.residuals]
             held_out = list(model.leave_one_out.ratios.items()) if model.leave_one_out else []
             if in_sample:
-                series += [(name, in_sample), (f"{name}, cell held out", held_out)]
+                series += [(name, in_sample), (f"{name}, window held out", held_out)]
     return series
 
 
@@ -82,8 +82,8 @@ def _view(model: FitModel) -> FitView:
     held_out = model.leave_one_out
     # Prediction first, then fit; R² of a refused fit is left out, because it would look like a result.
     shares = (
-        ("mean error, cell held out", held_out.mean_abs_relative_error if held_out else None),
-        ("worst error, cell held out", held_out.worst_abs_relative_error if held_out else None),
+        ("mean error, window held out", held_out.mean_abs_relative_error if held_out else None),
+        ("worst error, window held out", held_out.worst_abs_relative_error if held_out else None),
         ("mean error, own cells", model.mean_abs_relative_error),
     )
     numbers = (("R², own cells", None if model.refused else model.r2), ("condition number", model.condition_number))
