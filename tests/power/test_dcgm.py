@@ -122,10 +122,11 @@ def test_instant_beside_average() -> None:
         assert (reading.power_average_w, reading.power_instant_w) == (412.5, 433.0)
 
 
-def test_each_update_is_given_once_and_stale_ones_fail() -> None:
+def test_each_update_is_given_once_and_stale_ones_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster()
     with device(cluster) as fake:
         power, energy = by_grade(source(fake).channels())
+        monkeypatch.setattr(power, "_stale_ns", 10**12)  # until its updates shall be too old
         assert power.read().power_w == 412.5
         energy.read()
         cluster.moving = False
@@ -135,6 +136,7 @@ def test_each_update_is_given_once_and_stale_ones_fail() -> None:
         assert power.read_many() == []
         with pytest.raises(SourceError, match="nothing new yet"):
             power.read()
+        monkeypatch.undo()
         time.sleep(0.6)
         for channel in (power, energy):
             with pytest.raises(SourceError, match=r"s old: start the exporter with --collect-interval 200"):
@@ -274,8 +276,9 @@ def test_prometheus_gives_samples_their_own_time() -> None:
         scraped.close()
 
 
-def test_prometheus_old_samples_are_errors() -> None:
+def test_prometheus_old_samples_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster()
+    monkeypatch.setattr(dcgm_feeds, "STALE_PERIODS", 1000)  # until samples shall be too old
     with device(cluster) as fake:
         power, _ = by_grade(prometheus(fake).channels())
         power.read()
@@ -285,6 +288,7 @@ def test_prometheus_old_samples_are_errors() -> None:
         power.read_many()
         later(power)
         assert power.read_many() == []
+        monkeypatch.undo()
         time.sleep(0.6)
         with pytest.raises(SourceError, match=r"no longer shown.*not scraped"):
             power.read()
