@@ -10,12 +10,98 @@ import numpy as np
 from summary_sample import COLD_W, LOADED_W, RATES, SECOND, WATTS, make_summary
 
 from inference_energy.contracts import phases, power, receipts, requests
-from inference_energy.contracts.documents.document import document_from_dict
+from inference_energy.contracts.documents.document import document_from_dict, write_document
 from inference_energy.contracts.documents.experiment import SummaryDocument, SummaryWindow
+from inference_energy.contracts.documents.machine import (
+    CpuFacts,
+    EnvironmentDocument,
+    GpuFacts,
+    MemoryFacts,
+    ModelDocument,
+    ProjectFacts,
+    ServerEnvironmentDocument,
+)
+from inference_energy.contracts.documents.session import (
+    ChannelCounts,
+    ClockAnchor,
+    LaunchFacts,
+    PowerLogRecord,
+    ServerFacts,
+    SessionDocument,
+)
 from inference_energy.contracts.figure import Figure, Reason, missing_figure
 from inference_energy.contracts.grades import Grade
 from inference_energy.contracts.io import write_json, write_table
 from inference_energy.present.report_inputs import SessionFiles
+
+SESSION = SessionDocument(
+    session="sweep",
+    machine="h100-box",
+    mode="launch",
+    model="Llama-3.1-8B-Instruct",
+    power=PowerLogRecord(
+        interval_s=0.1,
+        rows=4000,
+        channels=[ChannelCounts(source="nvml", device="GPU-1", domain="gpu", late=3)],
+    ),
+    windows={},
+    warmup=None,
+    metrics=None,
+    launch=LaunchFacts(ready_after_s=60.0, command=["vllm", "serve", "--model", "meta-llama/Llama-3.1-8B"]),
+    stop=None,
+    missing={},
+    clock_anchor=ClockAnchor(monotonic_ns=0, unix_ns=0),
+    server=ServerFacts(name="llama"),
+    client=None,
+)
+SERVER = ServerEnvironmentDocument(
+    kind="cuda",
+    command=["/opt/vllm/bin/python"],
+    note=None,
+    python_version="3.12.8",
+    vllm_version="0.25.1",
+    vllm_commit=None,
+    torch_version="2.9.1",
+    torch_cuda_version="12.8",
+    packages=["torch==2.9.1", "vllm==0.25.1"],
+    missing={"vllm_commit": "this vLLM build does not state its commit"},
+)
+MODEL = ModelDocument(
+    name="Llama-3.1-8B-Instruct",
+    source="hub",
+    path=None,
+    revision="0e9e39f249a16976918f6564b8830bc894c89659",
+    license="llama3.1",
+    license_source="the hub",
+    weights="real",
+    vocabulary=128_256,
+    parameters=8_030_261_248,
+    architecture=None,
+    files={"config.json": "ab" * 32, "model.safetensors": "cd" * 32},
+    missing={},
+)
+ENVIRONMENT = EnvironmentDocument(
+    simulated=False,
+    gpus=[GpuFacts(name="NVIDIA H100 80GB HBM3", uuid="GPU-1", power_limit_enforced_w=700.0, vbios=None)],
+    cpu=CpuFacts(
+        model="Intel Xeon Platinum 8480C",
+        sockets=1,
+        cores=56,
+        logical=112,
+        base_clock_mhz=2000.0,
+        max_clock_mhz=3800.0,
+        turbo=True,
+        governor="performance",
+        frequency_driver="intel_pstate",
+        tdp_w=None,
+    ),
+    memory=MemoryFacts(total_bytes=540_000_000_000, swap_bytes=0, limit_bytes=None),
+    os=None,
+    python=None,
+    cuda=None,
+    project=ProjectFacts(version="0.1.0", git_commit="e2b463c", git_dirty=False),
+    missing={"cpu.tdp_w": "no interface here tells it", "gpus.0.vbios": "not supported"},
+)
 
 
 @dataclass
@@ -66,54 +152,10 @@ def make_sample(folder: Path, grade: Grade = "counter", boundary: str = "gpu", s
     write_table(folder / "phases.parquet", rows, phases.SCHEMA)
     _power(folder, timeline, grade, random)
     _requests(folder, timeline, random)
-    write_json(
-        folder / "session.json",
-        {
-            "version": 1,
-            "session": "sweep",
-            "machine": "h100-box",
-            "server": {"name": "llama", "command": ["vllm", "serve", "--model", "meta-llama/Llama-3.1-8B"]},
-            "sampler": {"interval_s": 0.1, "rows": 4000, "channels": [{"device": "GPU-1", "late": 3}]},
-        },
-    )
-    write_json(
-        folder / "server.json",
-        {
-            "kind": "launch",
-            "command": ["/opt/vllm/bin/python"],
-            "python_version": "3.12.8",
-            "vllm_version": "0.25.1",
-            "vllm_commit": None,
-            "torch_version": "2.9.1",
-            "packages": ["torch==2.9.1", "vllm==0.25.1"],
-            "missing": {"vllm_commit": "this vLLM build does not state its commit"},
-        },
-    )
-    write_json(
-        folder / "model.json",
-        {
-            "name": "Llama-3.1-8B-Instruct",
-            "source": "hub",
-            "revision": "0e9e39f249a16976918f6564b8830bc894c89659",
-            "license": "llama3.1",
-            "license_source": "the hub",
-            "weights": "real",
-            "parameters": 8_030_261_248,
-            "files": {"config.json": "ab" * 32, "model.safetensors": "cd" * 32},
-            "missing": {},
-        },
-    )
-    write_json(
-        folder / "environment.json",
-        {
-            "gpus": [{"name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-1", "power_limit_w": 700.0, "vbios": None}],
-            "cpu": {"model": "Intel Xeon Platinum 8480C", "cores": 56, "tdp_w": None},
-            "memory": {"total_bytes": 540_000_000_000},
-            "os": {"distribution": "Debian GNU/Linux 12", "kernel": "6.1.0"},
-            "project": {"version": "0.1.0", "git_commit": "e2b463c", "git_dirty": False},
-            "missing": {"cpu.tdp_w": "no interface here tells it", "gpus.0.vbios": "not supported"},
-        },
-    )
+    write_document(folder / "session.json", SESSION)
+    write_document(folder / "server.json", SERVER)
+    write_document(folder / "model.json", MODEL)
+    write_document(folder / "environment.json", ENVIRONMENT)
     files = SessionFiles(
         name="sweep",
         machine="h100-box",

@@ -149,7 +149,8 @@ def test_the_course_shows_offered_sent_in_flight_and_first_tokens(sample):
 
 def test_a_closed_loop_offers_nothing(sample):
     content = json.loads(sample.session.session.read_text())
-    closed = {name: {"arrival": {"process": "closed"}} for name in ("q04", "q16", "q48", "prefill", "decode")}
+    plan = {"kind": "steady", "workload": "chat", "arrival": {"process": "closed"}}
+    closed = dict.fromkeys(("q04", "q16", "q48", "prefill", "decode"), plan)
     sample.session.session.write_text(json.dumps(content | {"windows": closed}))
     drawn = {trace.name: trace for trace in plot_load_timeline(read_session_files(sample.session)).data}
     assert drawn["offered"].y.sum() == 0

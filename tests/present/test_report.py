@@ -4,8 +4,10 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from report_sample import invalidate, make_sample, page_text
+from msgspec import structs
+from report_sample import SERVER, invalidate, make_sample, page_text
 
+from inference_energy.contracts.documents.document import write_document
 from inference_energy.contracts.figure import Reason
 from inference_energy.errors import InputError
 from inference_energy.present.report import write_report
@@ -231,9 +233,8 @@ def test_attach_mode_without_cold_idle(sample):
         invalidate(sample.summary, cell, "energy_active", absent)
     row = sample.summary["idle"][0]
     row["cold_power_w"] = sample.summary["cells"][0]["figures"]["energy_active_j"] | {"unit": "W", "basis": "none"}
-    sample.session.server_environment.write_text(
-        json.dumps({"kind": "attach", "vllm_version": None, "packages": None, "missing": {"vllm_version": "not seen"}})
-    )
+    unseen = {"vllm_version": None, "packages": None, "missing": {"vllm_version": "not seen"}}
+    write_document(sample.session.server_environment, structs.replace(SERVER, kind="attach", **unseen))
     session = replace(sample.session, model=None, receipts=None, idle=None)
     page = parse(report(sample, sessions=[session]))
     assert page.text.count(absent.detail) >= 4
@@ -259,6 +260,15 @@ def test_a_missing_file_is_the_users_error(sample):
     with pytest.raises(InputError, match="no such file"):
         report(sample, sessions=[SessionFiles("sweep", "h100-box", power=sample.folder / "absent.parquet")])
     assert not (sample.folder / "report.html").exists()
+
+
+def test_a_file_of_another_version_is_the_users_error(sample):
+    for path in (sample.session.session, sample.session.model, sample.session.server_environment, sample.environment):
+        before = path.read_text()
+        path.write_text(json.dumps({**json.loads(before), "version": 2}))
+        with pytest.raises(InputError, match=rf"{path}: is of version 2"):
+            report(sample)
+        path.write_text(before)
 
 
 def test_a_file_that_is_no_summary(sample):

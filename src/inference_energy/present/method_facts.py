@@ -11,6 +11,8 @@ from typing import Any
 
 from inference_energy.contracts.documents.energy import CalibrationEntry
 from inference_energy.contracts.documents.experiment import SummaryDocument, SummarySession
+from inference_energy.contracts.documents.machine import EnvironmentDocument
+from inference_energy.contracts.figure import json_values
 from inference_energy.present.figures_text import plain
 from inference_energy.present.report_inputs import SessionData
 
@@ -38,45 +40,43 @@ class Subject:
 
 
 def subject(
-    sessions: Sequence[SessionData], environments: Sequence[dict[str, Any]], summary: SummaryDocument
+    sessions: Sequence[SessionData], environments: Sequence[EnvironmentDocument], summary: SummaryDocument
 ) -> Subject:
     """Return models, server version, hardware and dates; each falls back to the names in the summary."""
-    models = _unique([str(s.model["name"]) for s in sessions if s.model.get("name")]) or _unique(
-        [window.model for window in summary.cells if window.model]
-    )
+    models = [session.model for session in sessions if session.model]
+    names = _unique([model.name for model in models if model.name])
     launches = [session.launch for session in summary.sessions]
-    versions = _unique([str(v) for s in sessions if (v := s.server_environment.get("vllm_version"))])
+    servers = [session.server_environment for session in sessions if session.server_environment]
+    versions = _unique([server.vllm_version for server in servers if server.vllm_version])
     versions = versions or _unique([launch.server_version for launch in launches if launch.server_version])
     attached = any(launch.mode == "attach" for launch in launches)
     server = f"vLLM {' and '.join(versions)}" if versions else ("a running endpoint" if attached else "a server")
     machines = _unique([text for e in environments if (text := hardware(e))])
     return Subject(
-        models=models,
+        models=names or _unique([window.model for window in summary.cells if window.model]),
         server=server,
         machines=machines or _unique([window.machine for window in summary.cells if window.machine]),
         dates=_dates(sessions),
-        dummy_weights=any(s.model.get("weights") == "dummy" for s in sessions),
+        dummy_weights=any(model.weights == "dummy" for model in models),
     )
 
 
-def hardware(environment: dict[str, Any]) -> str:
+def hardware(environment: EnvironmentDocument) -> str:
     """Return GPUs and CPU of a machine, such as `2 × NVIDIA H100 80GB HBM3, Intel Xeon Platinum 8480C`."""
-    gpus = environment.get("gpus") or []
-    names = Counter(str(gpu.get("name", "GPU")) for gpu in gpus if isinstance(gpu, dict))
+    names = Counter(gpu.name or "GPU" for gpu in environment.gpus or ())
     parts = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
-    cpu = environment.get("cpu") or {}
-    model = next((cpu[key] for key in ("model", "model_name", "name") if isinstance(cpu, dict) and cpu.get(key)), None)
-    return ", ".join([*parts, *([str(model)] if model else [])])
+    cpu = environment.cpu.model if environment.cpu else None
+    return ", ".join([*parts, *([cpu] if cpu else [])])
 
 
-def environment_facts(paths: Sequence[Path], environments: Sequence[dict[str, Any]]) -> list[Facts]:
+def environment_facts(paths: Sequence[Path], environments: Sequence[EnvironmentDocument]) -> list[Facts]:
     """Return a list of facts for each machine; sessions that recorded the same facts share one.
 
     Args:
         paths: path of each environment.json: in {machine}/sessions/{session}/ or in a folder named after the machine.
         environments: their contents, in the same order.
     """
-    groups: list[tuple[list[str], dict[str, Any]]] = []
+    groups: list[tuple[list[str], EnvironmentDocument]] = []
     for path, environment in zip(paths, environments, strict=True):
         of_session = len(path.parts) > 3 and path.parts[-3] == "sessions"
         name = f"{path.parts[-4]}, session {path.parent.name}" if of_session else path.parent.name
@@ -85,22 +85,24 @@ def environment_facts(paths: Sequence[Path], environments: Sequence[dict[str, An
             groups.append(([name], environment))
         else:
             same.append(name)
-    return [Facts("; ".join(names), _facts(environment), _gaps(environment)) for names, environment in groups]
+    contents = [("; ".join(names), json_values(environment)) for names, environment in groups]
+    return [Facts(title, _facts(content), _gaps(content)) for title, content in contents]
 
 
 def session_facts(session: SessionData) -> list[Facts]:
     """Return the facts about model, server, power sources and course of one session."""
-    model, server = session.model, session.server_environment
     lists = []
-    if model:
+    if session.model:
+        content = json_values(session.model)
         # Local paths mean nothing to a reader elsewhere, and the architecture is a page of numbers in model.json.
-        named = {key: value for key, value in model.items() if key not in ("files", "path", "architecture")}
-        files = [(f"sha256 of {name}", str(digest)) for name, digest in (model.get("files") or {}).items()]
-        lists.append(Facts("Model", [*_facts(named), *files], _gaps(model)))
-    if server:
-        packages = [str(package) for package in server.get("packages") or []]
-        listed = {key: value for key, value in server.items() if key not in ("packages", "command")}
-        lists.append(Facts("Server environment", _facts(listed), _gaps(server), packages))
+        named = {key: value for key, value in content.items() if key not in ("files", "path", "architecture")}
+        files = [(f"sha256 of {name}", digest) for name, digest in (session.model.files or {}).items()]
+        lists.append(Facts("Model", [*_facts(named), *files], _gaps(content)))
+    if session.server_environment:
+        content = json_values(session.server_environment)
+        listed = {key: value for key, value in content.items() if key not in ("packages", "command")}
+        packages = session.server_environment.packages or []
+        lists.append(Facts("Server environment", _facts(listed), _gaps(content), packages))
     sources = session.power_metadata.get("source")
     if sources:
         rows = sources if isinstance(sources, list) else [sources]
@@ -109,17 +111,18 @@ def session_facts(session: SessionData) -> list[Facts]:
             for row in rows
             if isinstance(row, dict)
         ]
-        counts = session.session.get("power") or {}
+        counts = json_values(session.session.power) if session.session else {}
         lists.append(
             Facts(
                 "Power sources and sampler", [*source_facts, *_facts({k: counts[k] for k in counts if k != "sources"})]
             )
         )
     if session.session:
-        command = next(_commands(session.session), [])
-        rest = {key: value for key, value in session.session.items() if key != "power"}
+        content, launch = json_values(session.session), session.session.launch
+        rest = {key: value for key, value in content.items() if key != "power"}
         # A null is no gap here: `last_error` is null if nothing went wrong.
-        lists.append(Facts("Session", _facts(rest), _gaps(session.session, silent=False), command))
+        command = (launch and launch.command) or []
+        lists.append(Facts("Session", _facts(rest), _gaps(content, silent=False), command))
     return lists
 
 
@@ -176,14 +179,6 @@ def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, An
                 yield from _leaves(item, f"{name}.{index}.")
         else:
             yield name, value
-
-
-def _commands(content: dict[str, Any]) -> Iterator[list[str]]:
-    for key, value in content.items():
-        if key == "command" and isinstance(value, list):
-            yield [str(word) for word in value]
-        elif isinstance(value, dict):
-            yield from _commands(value)
 
 
 def calibration_texts(sessions: Sequence[SummarySession]) -> list[str]:

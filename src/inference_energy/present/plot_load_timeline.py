@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from inference_energy.contracts.documents.session import SessionDocument
 from inference_energy.present import page
 from inference_energy.present.plots import Floats, shade_span
 from inference_energy.present.report_inputs import SessionData
@@ -82,10 +83,12 @@ def _layout() -> dict[str, Any]:
     return shared
 
 
-def _closed(session: dict[str, Any]) -> list[str]:
+def _closed(session: SessionDocument | None) -> list[str]:
     """Return the windows with a closed loop, which have no schedule."""
-    cells = {**(session.get("windows") or {}), "warmup": session.get("warmup")}
-    return [name for name, facts in cells.items() if ((facts or {}).get("arrival") or {}).get("process") == "closed"]
+    if session is None:
+        return []
+    cells = {**session.windows, "warmup": session.warmup}
+    return [name for name, plan in cells.items() if plan and plan.arrival.get("process") == "closed"]
 
 
 def _origin_ns(data: SessionData) -> int:

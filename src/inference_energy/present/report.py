@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from inference_energy.contracts.documents.document import read_document
 from inference_energy.contracts.documents.experiment import SummaryDocument, SummaryIdle, SummarySession, SummaryWindow
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.documents.machine import EnvironmentDocument
 from inference_energy.present import (
     estimates,
     fits,
@@ -58,7 +58,7 @@ def write_report(
     """
     content = read_document(summary, SummaryDocument)
     data = [read_session_files(files) for files in sessions]
-    machines = [read_json(path) for path in environments]
+    machines = [read_document(path, EnvironmentDocument) for path in environments]
     windows, steady = content.cells, steady_windows(content)
     metrics = metric_section(content)
     drawn = _plots(content, data)

@@ -10,10 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from inference_energy.contracts import phases, power, receipts, requests
+from inference_energy.contracts.documents.document import read_document
 from inference_energy.contracts.documents.experiment import SummaryDocument, SummaryWindow
+from inference_energy.contracts.documents.machine import ModelDocument, ServerEnvironmentDocument
+from inference_energy.contracts.documents.session import SessionDocument
 from inference_energy.contracts.figure import Figure
-from inference_energy.contracts.io import read_json, read_metadata, read_table
-from inference_energy.errors import InputError
+from inference_energy.contracts.io import read_metadata, read_table
 
 Windows = Sequence[SummaryWindow]
 
@@ -49,7 +51,7 @@ class SessionFiles:
 
 @dataclass(frozen=True)
 class SessionData:
-    """The content of a session's files; the data contracts describe the columns."""
+    """The content of a session's files; the data contracts describe the columns, `contracts.power` the metadata."""
 
     files: SessionFiles
     power: pd.DataFrame | None
@@ -57,9 +59,9 @@ class SessionData:
     phases: pd.DataFrame | None
     requests: pd.DataFrame | None
     receipts: pd.DataFrame | None
-    session: dict[str, Any]
-    server_environment: dict[str, Any]
-    model: dict[str, Any]
+    session: SessionDocument | None
+    server_environment: ServerEnvironmentDocument | None
+    model: ModelDocument | None
 
 
 def read_session_files(files: SessionFiles) -> SessionData:
@@ -68,6 +70,7 @@ def read_session_files(files: SessionFiles) -> SessionData:
     Raises:
         InputError: a file is missing, or its content does not match its name.
     """
+    environment, model = files.server_environment, files.model
     return SessionData(
         files=files,
         power=_table(files.power, power.SCHEMA),
@@ -75,9 +78,9 @@ def read_session_files(files: SessionFiles) -> SessionData:
         phases=_table(files.phases, phases.SCHEMA),
         requests=_table(files.requests, requests.SCHEMA),
         receipts=_table(files.receipts, receipts.SCHEMA),
-        session=_mapping(files.session),
-        server_environment=_mapping(files.server_environment),
-        model=_mapping(files.model),
+        session=read_document(files.session, SessionDocument) if files.session else None,
+        server_environment=read_document(environment, ServerEnvironmentDocument) if environment else None,
+        model=read_document(model, ModelDocument) if model else None,
     )
 
 
@@ -114,10 +117,3 @@ def labels(windows: Windows) -> list[str]:
 
 def _table(path: Path | None, schema: pa.Schema) -> pd.DataFrame | None:
     return None if path is None else read_table(path, schema)
-
-
-def _mapping(path: Path | None) -> dict[str, Any]:
-    content = {} if path is None else read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return content
