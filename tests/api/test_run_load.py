@@ -1,12 +1,19 @@
 """A load from Python: the same plan, files and summary as of `load-test`."""
 
+import asyncio
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from inference_energy import LoadTest, plan_load, run_load
+from inference_energy.acquire.load.live_counts import LiveCounts
+from inference_energy.api.load_test.run import Display
+from inference_energy.contracts.documents.load_test import LoadTestDocument
 from inference_energy.errors import InputError
 
 
@@ -28,6 +35,83 @@ def test_a_load_is_sent_and_summed_up(stub_endpoint: Callable[..., str], tmp_pat
     summary = run_load(load(stub_endpoint(tokens_per_s=100), tmp_path))
     assert summary.requests.ok == len(pd.read_parquet(tmp_path / "requests.parquet")) == 20
     assert summary.figures["offered_requests_per_s"].value == 10
+
+
+def test_a_load_is_sent_inside_a_running_event_loop(stub_endpoint: Callable[..., str], tmp_path: Path) -> None:
+    async def notebook() -> LoadTestDocument:
+        return run_load(load(stub_endpoint(tokens_per_s=100), tmp_path))
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert asyncio.run(notebook()).requests.ok == 20
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_load_in_another_thread_lets_the_event_loop_go_on(stub_endpoint: Callable[..., str], tmp_path: Path) -> None:
+    async def notebook() -> tuple[LoadTestDocument, int]:
+        sending = asyncio.create_task(asyncio.to_thread(run_load, load(stub_endpoint(tokens_per_s=100), tmp_path)))
+        turns = 0
+        while not sending.done():
+            await asyncio.sleep(0.05)
+            turns += 1
+        return await sending, turns
+
+    summary, turns = asyncio.run(notebook())
+    assert summary.requests.ok == 20
+    assert turns > 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_load_inside_a_running_event_loop_early(
+    stub_endpoint: Callable[..., str], tmp_path: Path, number: signal.Signals
+) -> None:
+    class Interrupting(Display):
+        sent = False
+
+        def tick(self, cell: str, counts: LiveCounts) -> None:
+            if counts.ok > 3 and not self.sent:
+                self.sent = True
+                os.kill(os.getpid(), number)
+
+    async def notebook() -> LoadTestDocument:
+        return run_load(load(stub_endpoint(tokens_per_s=100), tmp_path, duration_s=60), Interrupting())
+
+    summary = asyncio.run(notebook())
+    assert summary.interrupted
+    assert summary.requests.ok > 3
+    assert summary.sent_s < 50
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"duration": 5}, "duration: unknown key; did you mean duration_s?"),
+        ({"zzzzqqqq": 5}, "zzzzqqqq: unknown key; docs/reference/python-api.md lists the keys"),
+        ({"endpoints": "http://localhost:8000"}, "endpoints: input should be a valid list, got "),
+        ({"duration_s": "60s"}, "duration_s: input should be a valid number, "),
+        ({"output": "requests.txt"}, "output: requests.txt: the name must end in .csv or .parquet"),
+        ({"workload": {"prompts": {"source": "hub"}}}, "workload.prompts.source: write one of "),
+        ({"workload": {"prompts": {"source": "synthetic", "form": "words", "lenght": 3}}}, "workload.prompts.lenght: "),
+        ({"arrival": {"process": "poisson"}}, "arrival.rate_qps: this key is required; add it"),
+        (
+            {"workload": {"prompts": {"source": "synthetic", "form": "token_ids"}, "api": "chat"}},
+            "workload.api: a chat takes no token ids; write workload.prompts.form: words, or workload.api: completions",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_to_write(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    given = load("http://127.0.0.1:9", tmp_path).model_dump(exclude_unset=True)
+    for make in (LoadTest.model_validate, lambda content: LoadTest(**content)):
+        with pytest.raises(InputError) as caught:
+            make({**given, **settings})
+        assert str(caught.value).startswith(said)
+
+
+def test_several_wrong_settings_are_named_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        LoadTest(model="m", seed=-1)
+    assert all(f"\n  {key}: " in str(caught.value) for key in ("endpoints", "output", "workload", "arrival", "seed"))
+    with pytest.raises(InputError, match="mapping"):
+        LoadTest.model_validate([])
 
 
 def test_an_error_names_the_key(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import asyncio
 import shutil
 import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -75,10 +77,11 @@ def plan_load(test: LoadTest, display: Display | None = None) -> LoadPlan:
 def run_load(test: LoadTest, display: Display | None = None) -> LoadTestDocument:
     """Plan, send and sum up a load; return the summary.
 
-    It runs an event loop and handles signals, so call it in the main thread and not inside a running event loop.
+    It returns when all has ended, also where an event loop runs, as in a notebook: it has a loop of its own, and the
+    running one waits. `await asyncio.to_thread(run_load, test)` lets the running one go on.
 
-    Ctrl-C and SIGTERM end the load early, and so does the end of the server if its process is visible; everything sent
-    until then is kept and summed up.
+    Ctrl-C and SIGTERM end the load early if it was called in the main thread, where Python handles signals, and so does
+    the end of the server if its process is visible; everything sent until then is kept and summed up.
 
     Raises:
         InputError: a setting, the plan, an endpoint or an output file cannot be used; nothing was sent.
@@ -129,7 +132,8 @@ def _send(test: LoadTest, plan: LoadPlan, folder: Path, display: Display) -> Sen
     with _power(test, plan, folder) as sampler:
         display.begin(closed=not plan.scheduled, power=None if sampler is None else _labelled(sampler))
         try:
-            sent = asyncio.run(_until_stopped(folder, settings, display, plan.server_pid))
+            with StopSignals() as signals:
+                sent = _in_own_loop(_until_stopped(folder, settings, display, plan.server_pid, signals))
         finally:
             display.end()
         if sampler is None:
@@ -138,7 +142,52 @@ def _send(test: LoadTest, plan: LoadPlan, folder: Path, display: Display) -> Sen
         return replace(sent, power_faults=sampler.stop().faults)
 
 
-async def _until_stopped(folder: Path, settings: LoadRun, display: Display, server_pid: int | None) -> SentLoad:
+class StopSignals:
+    """SIGINT and SIGTERM as calls in an event loop, which may run in another thread than the main one.
+
+    As a context manager it takes the signals until the end of the block. In another thread than the main one, where
+    Python handles no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+        self._came = False
+        self._tell: Callable[[], object] = lambda: None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _restore(self._before)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in the running event loop at every signal, at once if one has come."""
+        loop = asyncio.get_running_loop()
+        self._tell = lambda: loop.call_soon_threadsafe(function)
+        if self._came:
+            function()
+
+    def _take(self, *_: object) -> None:
+        self._came = True
+        with suppress(RuntimeError):  # the loop has ended, and the load with it
+            self._tell()
+
+
+def _in_own_loop(sending: Coroutine[Any, Any, SentLoad]) -> SentLoad:
+    """Run a coroutine in a new event loop, in a thread of its own if this one runs a loop already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(sending)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, sending).result()
+
+
+async def _until_stopped(
+    folder: Path, settings: LoadRun, display: Display, server_pid: int | None, signals: StopSignals
+) -> SentLoad:
     """Send until the end; SIGINT, SIGTERM or the end of the server stop the load early, and the records are kept."""
     stop = asyncio.Event()
     server = WatchedProcess.of(server_pid) if server_pid else None
@@ -156,9 +205,7 @@ async def _until_stopped(folder: Path, settings: LoadRun, display: Display, serv
             failure = f"the server, process {server.pid}, has ended"
             stop_sending()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop_sending)
+    signals.call(stop_sending)
     try:
         return replace(_sent_load(await run_plan(folder, settings, tick, stop)), failure=failure)
     except RunError as error:
@@ -220,10 +267,18 @@ def _labelled(sampler: "SamplerProcess") -> Callable[[], Mapping[str, float]]:
 
 @contextmanager
 def _ignored(*signals: signal.Signals) -> Iterator[None]:
-    """Ignore signals, which would lose the files that are being written."""
+    """Ignore signals, which would lose the files that are being written; only the main thread gets any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None:  # None: not set by Python, which cannot set it again
             signal.signal(number, handler)
