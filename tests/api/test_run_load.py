@@ -13,7 +13,7 @@ import pytest
 from inference_energy import LoadTest, plan_load, run_load
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.api.load_test.run import Display
-from inference_energy.contracts.documents.load_test import LoadTestDocument
+from inference_energy.contracts.documents.by_hand import LoadTestDocument
 from inference_energy.errors import InputError
 
 
@@ -92,6 +92,12 @@ def test_a_signal_ends_a_load_inside_a_running_event_loop_early(
         ({"workload": {"prompts": {"source": "hub"}}}, "workload.prompts.source: write one of "),
         ({"workload": {"prompts": {"source": "synthetic", "form": "words", "lenght": 3}}}, "workload.prompts.lenght: "),
         ({"arrival": {"process": "poisson"}}, "arrival.rate_qps: this key is required; add it"),
+        ({"arrival": {"process": "constant", "rate_qps": 1e9}}, "arrival: about 2e+09 requests in 2 s, which is more"),
+        (
+            {"arrival": {"process": "trace", "path": "t.csv", "format": "azure"}},
+            "arrival.lengths: a model ends its answers where it likes; write workload.ignore_eos: true, or "
+            "arrival.lengths: false",
+        ),
         (
             {"workload": {"prompts": {"source": "synthetic", "form": "token_ids"}, "api": "chat"}},
             "workload.api: a chat takes no token ids; write workload.prompts.form: words, or workload.api: completions",
@@ -112,6 +118,15 @@ def test_several_wrong_settings_are_named_at_once() -> None:
     assert all(f"\n  {key}: " in str(caught.value) for key in ("endpoints", "output", "workload", "arrival", "seed"))
     with pytest.raises(InputError, match="mapping"):
         LoadTest.model_validate([])
+
+
+def test_a_key_that_is_not_in_the_environment_is_named(
+    stub_endpoint: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    test = load(stub_endpoint(tokens_per_s=100), tmp_path, client={"api_key_env": "MY_KEY"})
+    with pytest.raises(InputError, match=r"^client\.api_key_env: the environment variable MY_KEY is not set"):
+        run_load(test)
 
 
 def test_an_error_names_the_key(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_plan_or_a_setting_that_cannot_be_used_is_the_users_mistake(stub_endpo
         run("http://127.0.0.1:9", tmp_path, open_rows(1, 1.0), 1.0, prompts=())
     with pytest.raises(InputError, match="endpoints"):
         run("nowhere", tmp_path, open_rows(1, 1.0), 1.0)
-    with pytest.raises(InputError, match=r"--api-key-env: .*NO_SUCH_KEY"):
+    with pytest.raises(InputError, match=r"client\.api_key_env: .*NO_SUCH_KEY"):
         run("http://127.0.0.1:9", tmp_path, open_rows(1, 1.0), 1.0, api_key_env="NO_SUCH_KEY")
 
 

@@ -95,7 +95,7 @@ async def run_plan(
     """
     spec = LoadSpec.from_config(
         load.client,
-        api_key_env(load.client.api_key_env, attached=True, setting="--api-key-env"),
+        api_key_env(load.client.api_key_env, attached=True),
         endpoints=load.endpoints,
         model=load.model,
         cells={name: CellSettings(duration_s, load.workload) for name, duration_s in load.cells.items()},

@@ -184,7 +184,7 @@ def _late(lag: ClientLag | None, config: AnalysisConfig) -> list[Reason]:
         return []
     text = (
         f"The client sent 1 % of the requests {lag.p99:.3f} s or more after schedule; at most "
-        f"{config.max_client_lag_s:g} s is allowed. Write more --workers, or give the client a core of its own."
+        f"{config.max_client_lag_s:g} s is allowed. Use more workers, or give the client a core of its own."
     )
     return [reason("client_lag", text)]
 

@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from inference_energy.acquire.load.standalone import CELL, WARMUP
 from inference_energy.config.analysis import Slo
 from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import Arrival
 from inference_energy.config.load.client import ClientConfig
-from inference_energy.config.load.workload import Workload
+from inference_energy.config.load.workload import LoadPhase, Workload, phase_problems
 from inference_energy.config.validation import problems
 from inference_energy.contracts.documents.by_hand import PlanFacts
 from inference_energy.contracts.documents.session import LoadClient
 from inference_energy.contracts.load_client import WorkloadSettings
-from inference_energy.errors import InputError, Notice
+from inference_energy.errors import InputError, Notice, Setting, SettingsError
 
 SEED = 20260701
 """The default seed of the configuration, too."""
@@ -90,6 +90,13 @@ class LoadTest(Section):
             raise ValueError(f"{output}: the name must end in .csv or .parquet")
         return output
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        phase = LoadPhase(workload=CELL, arrival=self.arrival, duration_s=self.duration_s)
+        if notices := [_with_own_keys(notice) for notice in phase_problems(f"windows.{CELL}", phase, self.workload)]:
+            raise SettingsError(notices)
+        return self
+
     @property
     def cells(self) -> dict[str, float]:
         """Return names and durations [s] of the parts that are sent one after another."""
@@ -120,6 +127,17 @@ class LoadTest(Section):
 def load_test_problems(error: ValidationError, settings: Any) -> list[Notice]:
     """Return what is wrong with the settings of a load test, by key."""
     return problems(error, settings, "docs/reference/python-api.md")
+
+
+def _with_own_keys(notice: Notice) -> Notice:
+    """Return a notice about a configuration with the keys of `LoadTest`."""
+
+    def own(key: str) -> str:
+        section, _, rest = key.partition(f".{CELL}")
+        return f"workload{rest}" if section == "workloads" else rest.removeprefix(".") or "arrival"
+
+    text = notice.text.replace(f"workloads.{CELL}.", "workload.")
+    return Notice(text, own(notice.key), tuple(Setting(own(setting.key), setting.value) for setting in notice.write))
 
 
 def _input_error(error: ValidationError, settings: Any) -> InputError:

@@ -6,11 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from inference_energy.acquire.load.standalone import CELL
 from inference_energy.api.load_test.settings import LoadTest, load_test_problems, prompts_beside
 from inference_energy.cli.load import mini_syntax
 from inference_energy.cli.load.options import BY_NAME, OPTIONS, Option, option_at, spell, tags
-from inference_energy.config.load.workload import LoadPhase, phase_problems
 from inference_energy.errors import InputError
 
 Typed = Mapping[str, Any]
@@ -38,9 +36,6 @@ def load_test(values: Typed) -> LoadTest:
             raise
         raise _about_options(error.__cause__, document, process, because) from error
     _check_limits(test)
-    phase = LoadPhase(workload=CELL, arrival=test.arrival, duration_s=test.duration_s)
-    for problem in phase_problems(f"windows.{CELL}", phase, test.workload):
-        raise InputError(problem.spelled(spell(process)))
     return test
 
 
