@@ -90,7 +90,10 @@ def test_a_signal_ends_a_load_inside_a_running_event_loop_early(
         ({"duration_s": "60s"}, "duration_s: input should be a valid number, "),
         ({"output": "requests.txt"}, "output: requests.txt: the name must end in .csv or .parquet"),
         ({"workload": {"prompts": {"source": "hub"}}}, "workload.prompts.source: write one of "),
-        ({"workload": {"prompts": {"source": "synthetic", "form": "words", "lenght": 3}}}, "workload.prompts.lenght: "),
+        (
+            {"workload": {"prompts": {"source": "synthetic", "form": "words", "lengths": 3}}},
+            "workload.prompts.lengths: ",
+        ),
         ({"arrival": {"process": "poisson"}}, "arrival.rate_qps: this key is required; add it"),
         ({"arrival": {"process": "constant", "rate_qps": 1e9}}, "arrival: about 2e+09 requests in 2 s, which is more"),
         (

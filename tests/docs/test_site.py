@@ -1,5 +1,6 @@
 """The documentation site builds without a warning: pages, links, anchors, and the Python API."""
 
+import html
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import PAGES, ROOT
+
+from inference_energy.api.load_test.settings import LoadTest, PowerLog
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +23,16 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     page = (tmp_path / "site" / "index.html").read_text()
     for host in ("fonts.googleapis.com", "unpkg.com", "cdn.jsdelivr.net"):
         assert host not in page, f"a reader's browser would fetch from {host}"
+
+    api = (tmp_path / "site/reference/python-api/index.html").read_text()
+    _, _, fields = api.partition('id="inference_energy.api.load_test.settings.LoadTest"')
+    shown = html.unescape(re.sub(r"<[^>]+>", "", fields))
+    for model in (LoadTest, PowerLog):
+        for name, field in model.model_fields.items():
+            assert f'id="inference_energy.api.load_test.settings.{model.__name__}.{name}"' in fields
+            # Without its first letter, which the page writes large, and the marks of code.
+            assert str(field.description)[1:].replace("`", "") in " ".join(shown.split())
+    assert re.search(r"duration_s\s*:\s*float\s*=\s*600\.0", shown), "type and default"
 
 
 def test_files_outside_the_site_link_to_existing_pages() -> None:
