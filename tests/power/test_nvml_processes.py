@@ -12,6 +12,7 @@ from inference_energy.acquire.power.base import SourceError
 from inference_energy.acquire.power.sampler_handle import SamplerStats
 from inference_energy.acquire.power.sources.nvml.processes import ProcessesChannel, ServerPid
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
+from inference_energy.contracts.documents.session import ChannelCounts, SeenProcess
 
 INVISIBLE = 999_999_999
 
@@ -95,8 +96,8 @@ def test_it_gives_no_reading() -> None:
 
 
 def test_a_foreign_process_is_a_sentence_of_the_sampler() -> None:
-    seen = {"pid": 7, "name": None, "first_seen_ns": 0, "last_seen_ns": 4_000_000_000}
-    channel = {"source": "nvml", "device": "GPU-a", "domain": "gpu", "errors": 0, "foreign_processes": [seen]}
+    seen = SeenProcess(pid=7, name=None, first_seen_ns=0, last_seen_ns=4_000_000_000)
+    channel = ChannelCounts(source="nvml", device="GPU-a", domain="gpu", errors=0, foreign_processes=[seen])
     assert SamplerStats("request", True, 1.0, [channel]).faults == [
         "nvml GPU-a (gpu): process 7 (not visible from here), which is not the server's, used the GPU for at least 4 s"
     ]

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from inference_energy.api.power_monitor import PowerRecording
 from inference_energy.cli.main import app
 from inference_energy.cli.power import register, summary
 from inference_energy.contracts import power
+from inference_energy.contracts.documents.session import ChannelCounts
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.errors import InputError
 
@@ -150,7 +152,8 @@ def test_a_log_of_energy_counters_alone_is_graded_counter() -> None:
 
 
 def told(table: pa.Table, *channels: dict[str, Any]) -> str:
-    return summary(PowerRecording(table, SamplerStats("duration", True, 2.0, list(channels))), Path("x.csv"))
+    counts = msgspec.convert(channels, list[ChannelCounts])
+    return summary(PowerRecording(table, SamplerStats("duration", True, 2.0, counts)), Path("x.csv"))
 
 
 def test_the_summary_gives_energy_with_its_interval_and_tells_of_errors() -> None:

@@ -124,7 +124,7 @@ def test_the_owner_follows_and_stops_it(tmp_path: Path) -> None:
     assert stats.clean
     assert stats.ended_by == "request"
     assert stats.faults == []
-    assert stats.channels[0]["reads"] > 10
+    assert stats.channels[0].reads > 10
     assert not sampler.alive()
 
 

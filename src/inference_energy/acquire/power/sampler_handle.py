@@ -8,9 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from inference_energy.acquire.power.sampler import stats_path
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.contracts.child_process import ChildProcess, Event, python_module
+from inference_energy.contracts.documents.session import ChannelCounts
 from inference_energy.contracts.io import read_json
 from inference_energy.errors import RunError
 
@@ -33,19 +37,18 @@ class SamplerStats:
         ended_by: `request`, `owner`, `duration`, or a sentence that says how the process died.
         clean: whether it ended in order; if it did not, the counts are missing, but the log can be compacted.
         elapsed_s: how long it sampled.
-        channels: `polling.ChannelStats` of each channel with the channel's diagnostics, such as `foreign_processes` of
-            `sources.nvml.processes`.
+        channels: counts and diagnostics of each channel.
     """
 
     ended_by: str
     clean: bool
     elapsed_s: float | None = None
-    channels: list[dict[str, Any]] = field(default_factory=list)
+    channels: list[ChannelCounts] = field(default_factory=list)
 
     @property
     def missed(self) -> int:
         """Missed polls of all channels."""
-        return sum(channel["missed"] for channel in self.channels)
+        return sum(_count(channel.missed) for channel in self.channels)
 
     @property
     def faults(self) -> list[str]:
@@ -59,23 +62,26 @@ def start_timeout_s(spec: SamplerSpec) -> float:
     return START_TIMEOUT_S + METER_START_S * sum(meter is not None for meter in meters) + spec.pcm_power.period_s
 
 
-def _sentences(channel: dict[str, Any]) -> Iterator[str]:
-    name = f"{channel['source']} {channel['device']} ({channel['domain']})"
-    if channel["errors"]:
-        yield (
-            f"{name}: {channel['errors']} of {channel['errors'] + channel['reads']} reads failed, at last with: "
-            f"{channel['last_error']}"
-        )
-    if channel.get("reopened"):
-        yield f"{name}: the source was reopened {channel['reopened']} time(s)"
-    for fault in channel.get("faults", []):
+def _sentences(channel: ChannelCounts) -> Iterator[str]:
+    name = f"{channel.source} {channel.device} ({channel.domain})"
+    errors, reopened = _count(channel.errors), _count(channel.reopened)
+    if errors:
+        reads = errors + _count(channel.reads)
+        yield f"{name}: {errors} of {reads} reads failed, at last with: {channel.last_error}"
+    if reopened:
+        yield f"{name}: the source was reopened {reopened} time(s)"
+    for fault in () if channel.faults is UNSET else channel.faults:
         yield f"{name}: {fault}"
-    for process in channel.get("foreign_processes", []):
-        seen_s = (process["last_seen_ns"] - process["first_seen_ns"]) / 1e9
+    for process in channel.foreign_processes or ():
+        seen_s = (process.last_seen_ns - process.first_seen_ns) / 1e9
         yield (
-            f"{name}: process {process['pid']} ({process['name'] or 'not visible from here'}), which is not the "
+            f"{name}: process {process.pid} ({process.name or 'not visible from here'}), which is not the "
             f"server's, used the GPU for at least {seen_s:.0f} s"
         )
+
+
+def _count(value: int | UnsetType) -> int:
+    return 0 if value is UNSET else value
 
 
 class SamplerProcess:
@@ -139,7 +145,8 @@ class SamplerProcess:
         path = stats_path(self._output)
         if code == 0 and path.exists():
             counts = read_json(path)
-            return SamplerStats(counts["ended_by"], True, counts["elapsed_s"], counts["channels"])
+            channels = msgspec.convert(counts["channels"], list[ChannelCounts])
+            return SamplerStats(counts["ended_by"], True, counts["elapsed_s"], channels)
         return SamplerStats(f"the power sampler died with exit code {code}{self._child.last_words()}", False)
 
     def __enter__(self) -> Self:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.characterize.profile import averaging_windows_s
 from inference_energy.acquire.power.power_log import compact_power_log
@@ -18,7 +16,7 @@ from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.server.guardian_client import WatchedProcess, snakemake_ancestors
 from inference_energy.acquire.server.launch import RunningServer
 from inference_energy.acquire.session.live_stats import Progress
-from inference_energy.contracts.documents.session import ChannelCounts, PowerLogRecord
+from inference_energy.contracts.documents.session import PowerLogRecord
 from inference_energy.contracts.io import read_metadata
 from inference_energy.errors import RunError
 
@@ -69,7 +67,7 @@ def finish_log(stats: SamplerStats, log: Path, target: Path, interval_s: float |
         truncated=bool(compacted.truncated),
         ended_by=stats.ended_by,
         elapsed_s=stats.elapsed_s,
-        channels=msgspec.convert(stats.channels, list[ChannelCounts]),
+        channels=stats.channels,
         faults=stats.faults,
     )
 
