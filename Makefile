@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 CONFIG ?= config.yaml
+PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+# A worker for each core; a file's tests stay together, for they share fixtures.
+PARALLEL := --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help setup run test test-fast coverage bench lint format lock docs images clean
 
@@ -36,17 +39,21 @@ run: setup ## Set up and measure: the experiment in config.yaml (up to 12 minute
 	echo "==> run: done in $$((SECONDS - start)) s"
 
 test: setup lint ## Set up, then lint and run all tests, with a real CPU vLLM and real Snakemake runs (half an hour)
-	@echo "==> test: all tests"
-	@start=$$SECONDS; \
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --durations=10 \
-	  --ignore=tests/architecture/test_workflow_lint.py --ignore=tests/docs/test_prose.py; \
+	@echo "==> test: tests that may run beside others, on all cores"
+	@start=$$SECONDS; failed=0; \
+	$(PYTEST) $(PARALLEL) -m "not realtime" --durations=10 \
+	  --ignore=tests/architecture/test_workflow_lint.py --ignore=tests/docs/test_prose.py || failed=$$?; \
+	echo "==> test: tests in real time, one after another"; \
+	$(PYTEST) -m realtime --durations=10 || failed=$$?; \
+	test $$failed = 0 || { echo "==> test: failed, see the summary of each part above" >&2; exit $$failed; }; \
 	echo "==> test: done in $$((SECONDS - start)) s"
 
 test-fast: setup ## Run the quick tests: no vLLM, no Snakemake, nothing slow (under 2 minutes)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not vllm and not pipeline and not slow"
+	@$(PYTEST) $(PARALLEL) --quiet -m "not realtime and not pipeline and not slow"
+	@$(PYTEST) --quiet -m "realtime and not vllm and not pipeline and not slow"
 
 coverage: setup ## Measure line coverage without vLLM and Snakemake, and compare it with the floor in pyproject.toml
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not vllm and not pipeline" --cov --cov-report=term:skip-covered
+	@$(PYTEST) -m "not vllm and not pipeline" --cov --cov-report=term:skip-covered
 
 bench: setup ## Check this installation against a simulated GPU with known truth (about 3 minutes)
 	@echo "==> bench: simulated sessions, then one live run on a virtual GPU"
@@ -61,7 +68,7 @@ lint: setup ## Check style, types, spelling, prose and workflow
 	@$(BIN)/mypy
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/codespell
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --quiet tests/architecture/test_workflow_lint.py tests/docs/test_prose.py
+	@$(PYTEST) --quiet tests/architecture/test_workflow_lint.py tests/docs/test_prose.py
 
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix

@@ -1,5 +1,6 @@
 """What all tests share: settings, and a stub server on a free port."""
 
+import itertools
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,14 +23,42 @@ settings.load_profile("untimed")
 # could be tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+REALTIME = (
+    *("bench/live_server", "bench/node", "vllm"),
+    *("api/test_power_monitor.py", "load/test_benchmark_of_clients.py", "load/test_cells.py"),
+    *("pipeline/test_on_the_bench.py", "power/test_calibrate_run.py", "power/test_characterize.py"),
+    *("power/test_characterize_load.py", "power/test_poller.py", "power/test_power_cli.py", "power/test_reopen.py"),
+    "power/test_sampler.py",
+)
+"""Folders and files whose tests sample power or want tokens on time, or need most of the memory: they run alone.
+
+Tests that start processes and wait for what comes of it run beside others.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    paths = [Path(__file__).parent / path for path in REALTIME]
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in paths):
+            item.add_marker(pytest.mark.realtime)
+
+
 STUB = Path(__file__).parent / "stub_server.py"
 
 
+FIRST_PORT = 20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+"""A thousand for each worker, below those that the kernel gives to connections."""
+
+PORTS = (FIRST_PORT + (os.getpid() + number) % 1_000 for number in itertools.count())
+
+
 def unused_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no other test gets."""
+    for port in itertools.islice(PORTS, 1_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is left")
 
 
 @pytest.fixture

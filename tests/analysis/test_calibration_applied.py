@@ -14,6 +14,8 @@ from inference_energy.config.analysis import AnalysisConfig, ImpactConfig
 from inference_energy.errors import InputError
 from inference_energy.stages.chain import RawSession, session_parts
 
+pytestmark = pytest.mark.slow
+
 STATED = {"gain": 0.03, "offset_w": 2.0, "meter_gain": 0.004}
 GAIN, OFFSET_W = 1.04, 3.0
 UNSURE = {"u_gain": 0.002, "u_offset_w": 0.8, "covariance_w": -0.0012}

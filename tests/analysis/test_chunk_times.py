@@ -72,6 +72,7 @@ def test_a_request_without_usage_has_no_tokens_to_place():
     assert chunk_times(asked, None) is None
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50), st.integers(1, 5)), min_size=1, max_size=30),

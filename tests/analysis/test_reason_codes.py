@@ -77,6 +77,8 @@ from synthetic import recompute
 from inference_energy.analysis.figures import make_figure
 from inference_energy.contracts.reason_codes import CODES, reason
 
+pytestmark = pytest.mark.slow
+
 TOTAL, PER_TOKEN = "energy_total_j", "energy_total_per_output_token_j"
 
 

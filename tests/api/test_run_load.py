@@ -16,6 +16,8 @@ from inference_energy.api.load_test.run import Display
 from inference_energy.contracts.documents.by_hand import LoadTestDocument
 from inference_energy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def load(endpoint: str, folder: Path, **settings: object) -> LoadTest:
     return LoadTest.model_validate(

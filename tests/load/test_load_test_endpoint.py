@@ -14,6 +14,8 @@ from tests.load.test_load_test_cli import command
 from inference_energy.acquire.server.attach import Access, attach
 from inference_energy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 KEY = "sesame-4711"
 
 

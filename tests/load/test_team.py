@@ -21,6 +21,8 @@ from inference_energy.acquire.load.standalone import CELL, run_plan
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., str]
 
 PARENT = """

@@ -18,6 +18,8 @@ from inference_energy.metrics.request_energy import request_energy, whole_reques
 from inference_energy.metrics.sci import embodied_g, sci
 from inference_energy.metrics.water import water_per_token
 
+pytestmark = pytest.mark.slow
+
 EMBODIED = EmbodiedConfig(total_kg=1500.0, lifetime_years=4.0, share=0.25, source="invented")
 
 

@@ -36,6 +36,7 @@ def texts(table: Table) -> list[list[str]]:
     return [[cell.text for cell in row.cells] for row in table.rows]
 
 
+@pytest.mark.slow
 def test_power_against_load_has_the_ideal_line(section: MetricSection, summary: dict) -> None:
     measured, ideal = section.plots["metrics-power"].data
     sweep = summary["metrics"]["sweeps"][0]

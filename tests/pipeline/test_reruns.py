@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,43 @@ EXTRA = {
     "sessions": {"extra": {"server": "stub", "windows": ["more"]}},
     "windows": {"more": {"workload": "short-chat", "arrival": {"process": "poisson", "rate_qps": 4}, "duration_s": 3}},
 }
+
+
+@pytest.fixture(scope="module")
+def dry_runs(
+    request: pytest.FixtureRequest, finished: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, "Future[set[str]]"]]:
+    """What a dry run would run for each selected test with a `change` or a `module`, by the test's id.
+
+    A dry run keeps one core busy for seconds, so there is one for each core, and each has a copy of the project.
+    """
+
+    def plan(change: Mapping[str, Any] | None, module: str | None) -> set[str]:
+        clone = finished.copy(tmp_path_factory.mktemp("changed") / "project")
+        if module is not None:
+            path = clone.folder / "src" / "inference_energy" / module
+            if path.suffix == ".py":
+                change_definitions(path)
+            else:
+                path.write_text(path.read_text() + "\n")
+        planned = clone.would_run(change)
+        shutil.rmtree(clone.folder)
+        return planned
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = {}
+        for item in request.session.items:
+            told = item.callspec.params if item.path == Path(__file__) and hasattr(item, "callspec") else {}
+            if "change" in told or "module" in told:
+                runs[item.nodeid] = pool.submit(plan, told.get("change"), told.get("module"))
+        yield runs
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def planned(request: pytest.FixtureRequest, dry_runs: Mapping[str, "Future[set[str]]"]) -> set[str]:
+    """The rules that would run after this test's change."""
+    return dry_runs[request.node.nodeid].result()
 
 
 def test_nothing_changed(finished: Project) -> None:
@@ -54,9 +92,9 @@ def test_nothing_changed(finished: Project) -> None:
         *("estimated gpu", "calibration of estimates", "idle duration", "seed"),
     ],
 )
-def test_a_change_of_the_configuration(finished: Project, change: Mapping[str, Any], expected: set[str]) -> None:
+def test_a_change_of_the_configuration(planned: set[str], change: Mapping[str, Any], expected: set[str]) -> None:
     """A rule reruns when what it is told changes, and with it whatever is made from its output."""
-    assert finished.would_run(change) == expected
+    assert planned == expected
 
 
 def test_a_load_level_added_measures_only_itself(finished: Project) -> None:
@@ -158,15 +196,8 @@ def test_a_calibration_of_the_estimates_and_a_change_of_it_rerun_them_alone(fini
     ],
 )
 def test_an_edited_module_reruns_the_rules_that_hold_it(
-    finished: Project, tmp_path: Path, module: str, reruns: set[str], spares: set[str]
+    planned: set[str], module: str, reruns: set[str], spares: set[str]
 ) -> None:
-    clone = finished.copy(tmp_path / "edited")
-    path = clone.folder / "src" / "inference_energy" / module
-    if path.suffix == ".py":
-        change_definitions(path)
-    else:
-        path.write_text(path.read_text() + "\n")
-    planned = clone.would_run()
     assert reruns <= planned
     assert planned.isdisjoint(spares)
 

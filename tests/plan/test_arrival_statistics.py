@@ -19,6 +19,8 @@ from inference_energy.acquire.load.standalone import CELL
 from inference_energy.plan.arrivals.processes import arrival_rate, offsets_ns
 from inference_energy.plan.distributions import generator
 
+pytestmark = pytest.mark.slow
+
 DRAWS = 100_000
 RATE_QPS = 50.0
 DURATION_S = DRAWS / RATE_QPS

@@ -199,6 +199,7 @@ def test_a_file_of_another_kind_is_no_prompts(tmp_path: Path) -> None:
     assert digests([str(tmp_path / "x")]) == {str(tmp_path / "x"): hashlib.sha256(b"abc").hexdigest()}
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     """The commands of the pipeline, under different seeds of Python's own hashes."""
     from inference_energy.contracts.io import write_json

@@ -9,6 +9,8 @@ from inference_energy.acquire.power.characterize.averaging_window import GROUPS,
 from inference_energy.acquire.power.characterize.sensor_timing import Floats
 from inference_energy.acquire.power.characterize.square_wave import LEAD_S, Wave, steps_for
 
+pytestmark = pytest.mark.slow
+
 REST_W, STEP_W = 120.0, 560.0
 WARMS_W_PER_S = 0.4
 

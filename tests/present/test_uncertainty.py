@@ -16,6 +16,8 @@ from inference_energy.present.tables import TableCell
 from inference_energy.present.uncertainty import budget_table, freedom, plot_budgets
 from inference_energy.present.window_tables import checks_table, devices_table, idle_rows, work_table
 
+pytestmark = pytest.mark.slow
+
 HOLE = Reason("gap", "The power log has a hole of 40 s.")
 MODEL = "No interval: the error of a model is not known."
 EXACT = "No interval: counts and times are exact, and are those of this window alone."

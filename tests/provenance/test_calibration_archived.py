@@ -17,6 +17,8 @@ from inference_energy.provenance.archive import prepare_archive
 from inference_energy.provenance.verify import verify
 from inference_energy.stages.chain import recompute_summary
 
+pytestmark = pytest.mark.slow
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
 
 

@@ -20,6 +20,8 @@ from inference_energy.provenance.code_digest import digest, direct_imports, file
 from inference_energy.provenance.code_units import Origin, parse_units
 from inference_energy.stages.registry import STAGES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 FILES = {

@@ -16,6 +16,8 @@ from inference_energy.provenance.archive import prepare_archive
 from inference_energy.provenance.verify import verify
 from inference_energy.stages.chain import recompute_summary
 
+pytestmark = pytest.mark.slow
+
 MEMBER = f"results/{EXPERIMENT}/estimate_calibration.json"
 NAMED = "fits/mine.json"
 

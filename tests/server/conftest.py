@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.conftest import unused_port
 
 from inference_energy.acquire.server.locks import DIRECTORY_VARIABLE
 from inference_energy.acquire.server.settings import LaunchSpec
@@ -30,9 +30,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return unused_port()
 
 
 @pytest.fixture

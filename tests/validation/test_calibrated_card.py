@@ -20,6 +20,8 @@ from inference_energy.validation.bench_trial import IMPACT
 from inference_energy.validation.scenarios import MACHINE, SCENARIOS, SERVER, SESSION, TRIM_START_S
 from tests.validation.test_bench_trials import with_card
 
+pytestmark = pytest.mark.slow
+
 GAIN, OFFSET_W = 1.04, 1.5
 METER_W = 0.4
 """Standard deviation of the meter's means; the meter has no gain of its own."""

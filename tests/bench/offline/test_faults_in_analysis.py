@@ -16,6 +16,8 @@ from inference_energy.stages.chain import session_parts
 from inference_energy.validation.bench_trial import IMPACT
 from tests.bench.offline.plans import Load, node, phase, plan, written
 
+pytestmark = pytest.mark.slow
+
 TRIM_S = 8.0
 LOAD = Load(duration_s=60.0, rate_qps=6.0, prompt=256, output=128)
 LIGHT = Load(duration_s=60.0, rate_qps=1.0, prompt=256, output=128)
