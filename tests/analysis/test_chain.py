@@ -22,6 +22,8 @@ from inference_energy.contracts import receipts
 from inference_energy.contracts.io import read_json, read_table, write_json
 from inference_energy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 KIND = {"gpu": (synthetic.GPU, 1.0), "node": (synthetic.NODE, 1.5), "cpu": (synthetic.MODELLED_CPU, 1.0)}
 
 

@@ -25,6 +25,8 @@ from inference_energy.estimate.session_estimates import ServedModel, estimate_se
 from inference_energy.estimate.shapes.config_json import catalogue_models
 from inference_energy.stages.chain import RawSession, session_parts
 
+pytestmark = pytest.mark.slow
+
 UUID = "GPU-0"
 ARCHITECTURE = catalogue_models()["Llama-3.1-8B"]["config"]
 ENVIRONMENT = {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "uuid": UUID, "power_limit_enforced_w": 700.0}]}

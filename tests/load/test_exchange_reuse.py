@@ -23,6 +23,8 @@ from exchange_server import (
 
 from inference_energy.acquire.load.http.transport_httptools import Pool
 
+pytestmark = pytest.mark.slow
+
 both = pytest.mark.parametrize("transport", ["plain", "aiohttp"])
 
 

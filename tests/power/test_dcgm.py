@@ -14,6 +14,8 @@ from inference_energy.acquire.power.sources import dcgm_feeds
 from inference_energy.acquire.power.sources.dcgm import DcgmSource
 from inference_energy.config.power import DcgmSettings
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "t0ken-of-the-cluster"
 
 

@@ -13,6 +13,8 @@ from inference_energy.acquire.power.sources import ipmi
 from inference_energy.acquire.power.sources.ipmi import IpmiSource
 from inference_energy.config.power import IpmiSettings
 
+pytestmark = pytest.mark.slow
+
 TOOL = Path(__file__).parent / "fake_tools" / "ipmitool.py"
 USER, PASSWORD = "metering-user", "open-sesame-17"
 TROUBLES = [{"echo": 1}, {"echo": 9}, {"password": "another"}, {"fail": ["no way in", 1]}, {"cut": 30}]

@@ -16,6 +16,8 @@ from inference_energy.acquire.power.base import PowerSample, SourceError
 from inference_energy.acquire.power.sources.nvidia_smi import NvidiaSmiSource
 from inference_energy.config.power import NvidiaSmiSettings
 
+pytestmark = pytest.mark.slow
+
 TOOL = Path(__file__).parent / "fake_tools" / "nvidia_smi.py"
 A, B = "GPU-5dc24d97-b7da-46af-3499-71149fc3b7d1", "GPU-aaaa0000-b7da-46af-3499-71149fc3b7d1"
 INTERVAL_S = 0.05

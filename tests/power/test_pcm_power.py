@@ -15,6 +15,8 @@ from inference_energy.acquire.power.sources import pcm_power
 from inference_energy.acquire.power.sources.pcm_power import PcmPowerSource
 from inference_energy.config.power import PcmPowerSettings
 
+pytestmark = pytest.mark.slow
+
 TOOL = Path(__file__).parent / "fake_tools" / "pcm_power.py"
 PERIOD_S = 0.1
 

@@ -17,6 +17,8 @@ from inference_energy.acquire.power.sources import pdu as pdu_source
 from inference_energy.acquire.power.sources.pdu import PduSource
 from inference_energy.config.power import PduSettings
 
+pytestmark = pytest.mark.slow
+
 COMMUNITY, USER, PASSWORD = "rack-7-community", "meter-user", "auth-pass-phrase"
 OUTLET_1 = "1.3.6.1.4.1.318.1.1.26.9.4.3.1.7.1"
 OUTLET_2 = "1.3.6.1.4.1.318.1.1.26.9.4.3.1.7.2"

@@ -14,6 +14,8 @@ from inference_energy.acquire.power.sources import redfish
 from inference_energy.acquire.power.sources.redfish import RedfishSource
 from inference_energy.config.power import RedfishSettings
 
+pytestmark = pytest.mark.slow
+
 USER, PASSWORD, TOKEN = "meter", "bmc-pässword:1", "session-token-77aa"
 ROOT = "/redfish/v1/Chassis"
 

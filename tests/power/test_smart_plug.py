@@ -18,6 +18,8 @@ from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.smart_plug import SmartPlugSource
 from inference_energy.config.power import SmartPlugSettings
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "pl&g-s3cret/€"
 REALM = "shellyplusplugs-a8032ab12345"
 

@@ -15,6 +15,8 @@ from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 ANCHOR = {"monotonic_ns": 5, "unix_ns": 1_700_000_000_000_000_000}
 
 

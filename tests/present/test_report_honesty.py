@@ -11,6 +11,8 @@ from test_report import parse, report
 from inference_energy.contracts.figure import Reason, missing_figure
 from inference_energy.present import latency
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sample(tmp_path):

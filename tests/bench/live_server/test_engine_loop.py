@@ -16,6 +16,8 @@ from inference_energy.bench.live.metrics import EngineMetrics
 from inference_energy.bench.truth.engine import BenchEngine
 from inference_energy.bench.truth.step import StepPhysics
 
+pytestmark = pytest.mark.slow
+
 MS = 1_000_000
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.bench.live_server.servers import LiveServer
 
+pytestmark = pytest.mark.slow
+
 DETAILS = "--enable-prompt-tokens-details"
 PROMPT = list(range(100, 200))
 

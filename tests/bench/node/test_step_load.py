@@ -13,6 +13,8 @@ from inference_energy.bench.live.cli_wrapper import bench_environment
 from inference_energy.bench.live.node import VARIABLE, NodeFolder
 from inference_energy.bench.live.power_trace_file import TraceReader
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., NodeFolder]
 COMMAND = [sys.executable, "-m", "inference_energy.bench.live.step_load", "--gpu", "GPU-x", "--steps", "0.3,0.6,0.4"]
 

@@ -18,6 +18,8 @@ from inference_energy.bench.sensors.nvml import SLOWED_CLOCK_SHARE
 from inference_energy.bench.shims import pynvml as virtual
 from inference_energy.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., NodeFolder]
 QUIET = {"noise_std_w": 0.0, "counter_latency_median_s": 0.0, "counter_latency_p99_s": 0.0}
 """Sensors that only average and round."""

@@ -13,6 +13,8 @@ from inference_energy.bench.config import EngineSettings, RaplSensor
 from inference_energy.bench.sensors.rapl import BOARD_W, PowercapTree, RaplView, unwrapped_j
 from tests.bench.sensors.waves import ORIGIN_NS, at, between_j, every, square
 
+pytestmark = pytest.mark.slow
+
 HOST = square(150.0, 95.0, 3.1, 2.3, length_s=4000)
 RANGE_J = 30_000.0
 DRAM_W = 18.0
