@@ -38,7 +38,7 @@ run: setup ## Set up and measure: the experiment in config.yaml (up to 12 minute
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake $(if $(filter-out config.yaml,$(CONFIG)),--configfile $(CONFIG)) --quiet rules; \
 	echo "==> run: done in $$((SECONDS - start)) s"
 
-test: setup lint ## Set up, then lint and run all tests, with a real CPU vLLM and real Snakemake runs (half an hour)
+test: setup lint ## Set up, then lint and run all tests, with a real CPU vLLM and real Snakemake runs (about 25 minutes on 2 cores)
 	@echo "==> test: tests that may run beside others, on all cores"
 	@start=$$SECONDS; failed=0; \
 	$(PYTEST) $(PARALLEL) -m "not realtime" --durations=10 \
@@ -52,8 +52,8 @@ test-fast: setup ## Run the quick tests: no vLLM, no Snakemake, nothing slow (un
 	@$(PYTEST) $(PARALLEL) --quiet -m "not realtime and not pipeline and not slow"
 	@$(PYTEST) --quiet -m "realtime and not vllm and not pipeline and not slow"
 
-coverage: setup ## Measure line coverage without vLLM and Snakemake, and compare it with the floor in pyproject.toml
-	@$(PYTEST) -m "not vllm and not pipeline" --cov --cov-report=term:skip-covered
+coverage: setup ## Measure line coverage without vLLM, Snakemake and real time, and compare it with the floor in pyproject.toml
+	@$(PYTEST) $(PARALLEL) -m "not vllm and not pipeline and not realtime" --cov --cov-report=term:skip-covered
 
 bench: setup ## Check this installation against a simulated GPU with known truth (about 3 minutes)
 	@echo "==> bench: simulated sessions, then one live run on a virtual GPU"
