@@ -148,6 +148,8 @@ def test_request_logs_that_cannot_be_used(logs, cut, text):
     [
         (("--idle-power", -1), "--idle-power"),
         (("--pue", 0.9), "--pue"),
+        (("--pue", "nan"), "--pue"),
+        (("--intensity", "inf"), "--intensity"),
         (("--intensity", -5), "--intensity"),
         (("--power-log", "x.txt"), "must end in .csv or .parquet"),
         (("--requests-log", "none.csv"), "no such file"),

@@ -227,3 +227,20 @@ def test_wrong_arguments_are_input_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wattmeter"), PowerMonitor(sources=["wattmeter"], log=log):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"gpus": "12"}, r"^gpus: '12' is no list; write a list, such as \['12'\]"),
+        ({"gpus": {"0": 1}}, r"^gpus: .* is no list"),
+        ({"sources": "modelled"}, r"^sources: 'modelled' is no list; write a list, such as \['modelled'\]"),
+        ({"sources": None}, r"^sources: None is no list"),
+        ({"log": 5}, r"^log: 5: write the name of a file"),
+        ({"settings": {"interval_s": 9}}, r"^settings: interval_s is set by the argument period_s"),
+        ({"settings": {"modelled": {"tdp_w": 70}}, "tdp_w": 65}, r"^settings: modelled is set by the arguments tdp_w"),
+    ],
+)
+def test_arguments_that_would_be_taken_for_others_are_refused(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        PowerMonitor(**arguments)

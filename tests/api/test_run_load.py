@@ -87,6 +87,11 @@ def test_a_signal_ends_a_load_inside_a_running_event_loop_early(
     ("settings", "said"),
     [
         ({"duration": 5}, "duration: unknown key; did you mean duration_s?"),
+        ({"foo": 5}, "foo: unknown key; docs/reference/python-api.md lists the keys"),
+        (
+            {"arrival": {"process": "poisson", "rate_qps": 4, "concurrency": 4}},
+            "arrival.concurrency: unknown key; docs/reference/python-api.md lists the keys",
+        ),
         ({"zzzzqqqq": 5}, "zzzzqqqq: unknown key; docs/reference/python-api.md lists the keys"),
         ({"endpoints": "http://localhost:8000"}, "endpoints: input should be a valid list, got "),
         ({"duration_s": "60s"}, "duration_s: input should be a valid number, "),
@@ -115,6 +120,19 @@ def test_a_wrong_setting_is_named_with_what_to_write(tmp_path: Path, settings: d
         with pytest.raises(InputError) as caught:
             make({**given, **settings})
         assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("longer", ["duration_s", "warmup_s"])
+def test_more_requests_than_fit_are_refused(tmp_path: Path, longer: str) -> None:
+    with pytest.raises(InputError, match="more than 50 million"):
+        LoadTest(
+            endpoints=["http://127.0.0.1:9"],
+            model="m",
+            output=tmp_path / "run.csv",
+            workload={"prompts": {"source": "synthetic", "length": {"distribution": "fixed", "tokens": 8}}},
+            arrival={"process": "poisson", "rate_qps": 4},
+            **{"duration_s": 10.0, longer: 2e8},
+        )
 
 
 def test_several_wrong_settings_are_named_at_once() -> None:

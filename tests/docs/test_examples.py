@@ -86,9 +86,9 @@ def test_results_are_read_as_the_page_says(tmp_path: Path) -> None:
     }
     names = ("energy_active_per_output_token_j", "energy_total_per_output_token_j")
     cells = [
-        {"cell": "main.low", "figures": dict.fromkeys(names, figure)},
-        {"cell": "main.high", "figures": dict.fromkeys(names, withheld)},
-        {"cell": "main.decode", "figures": {}},
+        {"cell": "main.low", "kind": "steady", "figures": dict.fromkeys(names, figure)},
+        {"cell": "main.high", "kind": "steady", "figures": dict.fromkeys(names, withheld)},
+        {"cell": "main.decode", "kind": "decode", "figures": dict.fromkeys(names, figure)},
     ]
     summary = tmp_path / "results/default/summary.json"
     summary.parent.mkdir(parents=True)

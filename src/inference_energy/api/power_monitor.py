@@ -40,6 +40,16 @@ _NOT_ENDED = " yet: its figures are there when the block has ended"
 _ARGUMENTS = {"interval_s": "period_s", "server_pid": "pid", "modelled.tdp_w": "tdp_w", "modelled.idle_w": "idle_w"}
 """Arguments of `PowerMonitor` with another name than the key of the sampler's specification that they set."""
 
+_OWN_ARGUMENTS = {
+    "interval_s": "the argument period_s",
+    "sources": "the argument sources",
+    "gpus": "the argument gpus",
+    "server_pid": "the argument pid",
+    "duration_s": "the argument duration_s",
+    "modelled": "the arguments tdp_w and idle_w",
+}
+"""Keys of the section `power` that are arguments of `PowerMonitor`, so that `settings` must not hold them."""
+
 
 @dataclass(frozen=True)
 class PowerRecording:
@@ -122,6 +132,14 @@ class PowerMonitor:
         duration_s: float | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
+        if sources != "auto":
+            sources = _list_of("sources", sources)
+        if gpus is not None:
+            gpus = _list_of("gpus", gpus)
+        for key in _OWN_ARGUMENTS.keys() & set(settings or ()):
+            raise InputError(f"{key} is set by {_OWN_ARGUMENTS[key]}; leave it out here", key="settings")
+        if log is not None and not isinstance(log, str | Path):
+            raise InputError(f"{log!r}: write the name of a file", key="log")
         # Absolute, because the block may change the working directory.
         self._log_path = None if log is None else Path(log).absolute()
         if self._log_path is not None and self._log_path.suffix not in (".csv", ".parquet"):
@@ -131,8 +149,8 @@ class PowerMonitor:
                 "modelled": {"tdp_w": tdp_w, "idle_w": idle_w},
                 **(settings or {}),
                 "interval_s": period_s,
-                "sources": sources if isinstance(sources, str) else list(sources),
-                "gpus": None if gpus is None else list(gpus),
+                "sources": sources,
+                "gpus": gpus,
                 "server_pid": pid,
                 "duration_s": duration_s,
             }
@@ -344,6 +362,17 @@ def _specification(content: dict[str, Any]) -> SamplerSpec:
         first, *others = problems(error, content, "docs/reference/configuration.md")
         text = "; ".join([first.text, *(f"{_argument(other.key)}: {other.text}" for other in others)])
         raise InputError(text, key=_argument(first.key)) from error
+
+
+def _list_of(key: str, value: Any) -> list[Any]:
+    """Return a list of names; one text is no list of its letters.
+
+    Raises:
+        InputError: it is a text or no sequence.
+    """
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
+        raise InputError(f"{value!r} is no list; write a list, such as [{value!r}]", key=key)
+    return list(value)
 
 
 def _argument(key: str) -> str:

@@ -1,5 +1,6 @@
 """`analyze`: energy of a power log and a request log."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -46,9 +47,9 @@ def analyze(
 
     The window is from the first request sent to the last one ended. The power log must cover it.
     """
-    if intensity is not None and intensity < 0:
+    if intensity is not None and not 0 <= intensity < math.inf:
         raise InputError("--intensity: write the carbon intensity in gCO2e/kWh, 0 or more")
-    if pue < 1:
+    if not 1 <= pue < math.inf:
         raise InputError("--pue: write a factor of 1 or more")
     if output.suffix != ".json":
         raise InputError(f"--output {output}: the name must end in .json")

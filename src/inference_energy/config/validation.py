@@ -50,7 +50,8 @@ def _notices(detail: Any, raw: Any, page: str) -> list[Notice]:
             else [Notice(str(cause), key)]
         )
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), _known_keys(), n=1, cutoff=0.6)
+        # A key that is known elsewhere is no advice here.
+        near = difflib.get_close_matches(str(location[-1]), _known_keys() - {location[-1]}, n=1, cutoff=0.76)
         return [Notice("unknown key; " + (f"did you mean {near[0]}?" if near else f"{page} lists the keys"), key)]
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = detail["ctx"]

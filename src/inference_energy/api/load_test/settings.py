@@ -92,7 +92,8 @@ class LoadTest(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        phase = LoadPhase(workload=CELL, arrival=self.arrival, duration_s=self.duration_s)
+        # The warm-up has the same arrivals, so what fits into the longer of the two fits into both.
+        phase = LoadPhase(workload=CELL, arrival=self.arrival, duration_s=max(self.duration_s, self.warmup_s))
         if notices := [_with_own_keys(notice) for notice in phase_problems(f"windows.{CELL}", phase, self.workload)]:
             raise SettingsError(notices)
         return self
