@@ -44,7 +44,7 @@ def test_an_idle_connection_is_closed_after_five_seconds(server: LiveServer) -> 
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: m\r\n\r\n")  # still open, and used again
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         assert read_until_closed(connection) == b""
-        assert time.monotonic() - used_s >= KEEP_ALIVE_S, "counted from its last use"
+        assert KEEP_ALIVE_S <= time.monotonic() - used_s < 8, "counted from its last use"
 
 
 def test_a_stream_leaves_its_connection_open_for_the_next_request(server: LiveServer) -> None:
