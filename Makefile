@@ -12,7 +12,7 @@ PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 # A worker for each core; a file's tests stay together, for they share fixtures.
 PARALLEL := --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help setup run test test-fast coverage bench lint format lock docs images clean
+.PHONY: help setup run test test-fast fuzz coverage bench lint format lock docs images clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,11 +49,14 @@ test: setup lint ## Set up, then lint and run all tests, with a real CPU vLLM an
 	echo "==> test: done in $$((SECONDS - start)) s"
 
 test-fast: setup ## Run the quick tests: no vLLM, no Snakemake, nothing slow (under 2 minutes)
-	@$(PYTEST) $(PARALLEL) --quiet -m "not realtime and not pipeline and not slow"
+	@$(PYTEST) $(PARALLEL) --quiet -m "not realtime and not pipeline and not slow and not fuzz"
 	@$(PYTEST) --quiet -m "realtime and not vllm and not pipeline and not slow"
 
+fuzz: setup ## Feed every parser damaged input, 10 minutes each (FUZZ_SECONDS=600)
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(PYTEST) $(PARALLEL) --quiet -m fuzz
+
 coverage: setup ## Measure line coverage without vLLM, Snakemake and real time, and compare it with the floor in pyproject.toml
-	@$(PYTEST) $(PARALLEL) -m "not vllm and not pipeline and not realtime" --cov --cov-report=term:skip-covered
+	@$(PYTEST) $(PARALLEL) -m "not vllm and not pipeline and not realtime and not fuzz" --cov --cov-report=term:skip-covered
 
 bench: setup ## Check this installation against a simulated GPU with known truth (about 3 minutes)
 	@echo "==> bench: simulated sessions, then one live run on a virtual GPU"

@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.path.is_relative_to(path) for path in paths):
             item.add_marker(pytest.mark.realtime)
+        if item.path.is_relative_to(Path(__file__).parent / "fuzz"):
+            item.add_marker(pytest.mark.fuzz)
 
 
 STUB = Path(__file__).parent / "stub_server.py"

@@ -1,0 +1,151 @@
+"""What comes from outside (servers, sensors, files of users and archives): bounded in bytes and depth, and made clean.
+
+A reader of such data takes it through one of these functions, so that none of them meets a text that Arrow cannot
+store, a count that cannot be, a page without an end, or JSON that is nested beyond Python's stack.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from inference_energy.errors import InputError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+MIB = 2**20
+MAX_DEPTH = 64
+"""Levels of lists and objects in JSON. What servers and tools write has fewer than ten."""
+
+MAX_COUNT = 2**40
+"""Tokens, requests, bytes: nothing that one run counts comes near."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKETS = re.compile(r"[\[{]|[\]}]")
+
+
+def clean_text(text: str) -> str:
+    """Return the text with U+FFFD for every half of a surrogate pair, which neither UTF-8 nor Arrow can encode."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def as_count(value: object) -> int | None:
+    """Return a count as a whole number from 0 to `MAX_COUNT`; None for anything else.
+
+    A float with no fraction is one, since some servers write 5.0; a bool, a text, NaN and a negative number are none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not 0 <= value <= MAX_COUNT or value != int(value):
+        return None
+    return int(value)
+
+
+def decode_json(content: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Decode JSON of foreign origin: UTF-8, with or without a byte order mark, its texts clean.
+
+    Args:
+        content: its size is bounded by whoever read it.
+        max_depth: levels of lists and objects.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, NaN or an infinity, or nested too deeply. The message is for the user.
+    """
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content.removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from error
+    if _depth_above(text, max_depth):
+        raise ValueError(f"nested more than {max_depth} levels deep")
+    try:
+        decoded = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return _cleaned(decoded) if "\\u" in text or _SURROGATES.search(text) else decoded
+
+
+def read_text(path: Path, max_bytes: int) -> str:
+    """Read a UTF-8 file of a user, without its byte order mark.
+
+    Raises:
+        InputError: no such file, not to be read, larger than `max_bytes`, or not UTF-8.
+    """
+    try:
+        return read_bytes(path, max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a file, which may be a pipe, up to a bound.
+
+    Raises:
+        InputError: no such file, a name that cannot be one, not to be read, or larger than `max_bytes`.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{str(path)[:200]}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL byte
+        raise InputError(f"{str(path)[:200]!r}: cannot be the name of a file") from error
+    if len(content) > max_bytes:
+        raise InputError(f"{path}: larger than {megabytes(max_bytes)}")
+    return content
+
+
+async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """Read the body of an answer up to a bound; the rest is not taken from the network.
+
+    Raises:
+        ValueError: it is larger.
+        aiohttp.ClientError, OSError: it ended badly.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > max_bytes:
+            response.close()
+            raise ValueError(f"{response.url.path} answers with more than {megabytes(max_bytes)}")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a size for a message: `64 MiB`."""
+    return f"{size_bytes / MIB:.3g} MiB"
+
+
+def _depth_above(text: str, limit: int) -> bool:
+    """Return whether brackets outside texts are nested deeper than `limit`, without recursion."""
+    if text.count("[") + text.count("{") <= limit:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.finditer(_STRINGS.sub("", text)):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > limit:
+            return True
+    return False
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(key): _cleaned(item) for key, item in value.items()}
+    return value
