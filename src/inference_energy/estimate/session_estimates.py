@@ -14,6 +14,7 @@ are compared with the energy of the GPUs alone, per output token.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -359,7 +360,7 @@ def _gpu(
 def _flags(command: Sequence[str]) -> dict[str, str]:
     """Return the options of a command, `--a b` and `--a=b`, by name with dashes."""
     options: dict[str, str] = {}
-    for word, after in zip(command, [*command[1:], ""], strict=True):
+    for word, after in zip_longest(command, command[1:], fillvalue=""):
         if word.startswith("--"):
             name, sign, value = word[2:].partition("=")
             options[name.replace("_", "-")] = value if sign else after
