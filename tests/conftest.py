@@ -26,7 +26,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 REALTIME = (
     *("bench/live_server", "bench/node", "vllm"),
     *("api/test_power_monitor.py", "load/test_benchmark_of_clients.py", "load/test_cells.py"),
-    *("pipeline/test_on_the_bench.py", "power/test_calibrate_run.py", "power/test_characterize.py"),
+    *(
+        "pipeline/test_attached.py",
+        "pipeline/test_on_the_bench.py",
+        "power/test_calibrate_run.py",
+        "power/test_characterize.py",
+    ),
     *("power/test_characterize_load.py", "power/test_poller.py", "power/test_power_cli.py", "power/test_reopen.py"),
     "power/test_sampler.py",
 )

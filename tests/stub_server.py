@@ -11,6 +11,7 @@ STUB_DIE_AFTER_S           exit code 3 so long after its start, ready or not
 STUB_CRASH_AFTER_S         SIGKILL to itself so long after it listens
 STUB_CRASH_AFTER_REQUESTS  SIGKILL to itself in the middle of that request
 STUB_HANG_AFTER_S          answers nothing any more, SIGTERM included, so long after it listens
+STUB_STALL_AFTER_S         the engine hangs so long after it listens, while all pages still answer
 STUB_IGNORE_SIGTERM        1: SIGTERM does nothing
 STUB_ERROR_EVERY           every n-th request fails in mid-stream, under HTTP 200, as with vLLM
 STUB_EOS_AFTER_TOKENS      requests without ignore_eos end there with finish_reason "stop"
@@ -196,6 +197,8 @@ class Stub:
         loop = asyncio.get_running_loop()
         if option("CRASH_AFTER_S"):
             loop.call_later(option("CRASH_AFTER_S"), os.kill, os.getpid(), signal.SIGKILL)
+        if option("STALL_AFTER_S"):
+            loop.call_later(option("STALL_AFTER_S"), app["engine"].cancel)
         if option("HANG_AFTER_S"):
             loop.call_later(option("HANG_AFTER_S"), time.sleep, FAMILY_LIFETIME_S)
         say("Application startup complete.")

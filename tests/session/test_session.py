@@ -142,6 +142,18 @@ def test_a_server_that_dies_ends_the_session_with_its_last_words_and_what_was_me
     assert left_of(tmp_path / "pids") == []
 
 
+@pytest.mark.parametrize("stub", ["hang_after_s", "stall_after_s"])
+def test_a_server_that_falls_silent_fails_the_session(make_session: Make, tmp_path: Path, stub: str) -> None:
+    spec, files = make_session(pids_file=tmp_path / "pids", **{stub: 4.5})
+    spec = replace(spec, client=spec.client.model_copy(update={"drain_s": 11.0, "request_timeout_s": 30.0}))
+    with pytest.raises(RunError, match=r"the server fell silent in (warm-up|window \w+): for the last \d+ s") as failed:
+        run_session(spec, files)
+    assert str(files.logs / "server.log") in str(failed.value)
+    assert not files.output.exists()
+    assert "aborted" in failed.value.__notes__[0]
+    assert left_of(tmp_path / "pids") == []
+
+
 def test_what_an_earlier_failure_left_goes_with_the_next_run(make_session: Make) -> None:
     spec, files = make_session()
     left = files.logs / "partial" / "requests.parquet"

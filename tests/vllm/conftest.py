@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import unused_port
+from tests.pipeline.conftest import make_project  # noqa: F401
 from tests.vllm.real_server import CONFIG, ROOT, default_server, real_spec
 
 from inference_energy.acquire.model_files import prepare_model

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from tests.load.plans import closed_rows, open_rows, row, run_cells, write_plan
+from tests.pipeline.conftest import Project
 from tests.vllm.real_server import ROOT, Processes, SharedMemory, wait_for
 
 from inference_energy.acquire.server.launch import RunningServer, launch_server
@@ -167,6 +168,30 @@ def test_the_answer_is_sensible(life: Life) -> None:
     )
     with urllib.request.urlopen(request, timeout=120) as response:
         assert "Paris" in json.load(response)["choices"][0]["text"]
+
+
+def test_the_pipeline_attaches_to_it_and_runs_to_the_report(life: Life, make_project: Callable[[], Project]) -> None:
+    words = {"source": "synthetic", "form": "words", "length": {"distribution": "fixed", "tokens": 12}}
+    window = {"workload": "words", "arrival": {"process": "closed", "concurrency": 2}, "duration_s": 8}
+    config = {
+        "experiment": "attached",
+        "run": ["theirs"],
+        "sessions": {"theirs": {"server": "running", "warmup": {**window, "duration_s": 1}, "windows": ["two-users"]}},
+        "windows": {"two-users": window},
+        "workloads": {"words": {"prompts": words, "max_tokens": 8, "ignore_eos": True}},
+        "servers": {"running": {"mode": "attach", "endpoint": life.server.base_url}},
+        "idle": {"cold_s": 2, "loaded_s": 1, "post_s": 1, "settle_s": 0.2},
+        "power": {"sources": ["modelled"]},
+        "analysis": {"trim_start_s": 0.5},
+    }
+    project = Project(make_project().folder, config)
+    project.snakemake()
+    results = project.folder / "results/attached"
+    assert {"summary.json", "report.html", "attached.zip"} <= {path.name for path in results.iterdir()}
+    (cell,) = json.loads((results / "summary.json").read_text())["cells"]
+    assert cell["figures"]["output_tokens"]["value"] > 0
+    assert cell["figures"]["energy_active_j"]["value"] is None
+    assert life.server.guardian.status().state == "running"
 
 
 def test_it_stops_in_order(life: Life) -> None:

@@ -55,6 +55,10 @@ class LiveCounts(msgspec.Struct):
         prompt_tokens, completion_tokens: of ended requests, by the server's count.
         ttft: time from when a request was due to its first token.
         first_error: the error of the first failed request.
+        last_token_ns: when the last token known so far came, monotonic: a first one, or the last of a request that has
+            ended.
+        silent_since_ns: from when on, monotonic, requests waited that got no token any more; None where a token came
+            after them.
     """
 
     offered: int = 0
@@ -68,6 +72,21 @@ class LiveCounts(msgspec.Struct):
     completion_tokens: int = 0
     ttft: Histogram = msgspec.field(default_factory=Histogram)
     first_error: str | None = None
+    last_token_ns: int = 0
+    silent_since_ns: int | None = None
+
+    def note_token(self, timestamp_ns: int) -> None:
+        """Note that the server was alive at a time [ns, monotonic]."""
+        if timestamp_ns > self.last_token_ns:
+            self.last_token_ns = timestamp_ns
+            if self.silent_since_ns is not None and timestamp_ns > self.silent_since_ns:
+                self.silent_since_ns = None
+
+    def note_unanswered(self, sent_ns: int, end_ns: int) -> None:
+        """Note a request that ended without an answer: the server may be silent since it was sent [ns, monotonic]."""
+        if end_ns > self.last_token_ns:
+            since_ns = max(sent_ns, self.last_token_ns)
+            self.silent_since_ns = since_ns if self.silent_since_ns is None else min(self.silent_since_ns, since_ns)
 
     @property
     def in_flight(self) -> int:
@@ -77,7 +96,7 @@ class LiveCounts(msgspec.Struct):
     @classmethod
     def total(cls, parts: Iterable["LiveCounts"]) -> Self:
         """Return the sum over processes."""
-        total = cls()
+        total, parts = cls(), list(parts)
         for part in parts:
             total.offered += part.offered
             total.sent += part.sent
@@ -90,4 +109,8 @@ class LiveCounts(msgspec.Struct):
             total.completion_tokens += part.completion_tokens
             total.ttft.update(part.ttft)
             total.first_error = total.first_error or part.first_error
+            total.last_token_ns = max(total.last_token_ns, part.last_token_ns)
+        silences_ns = [part.silent_since_ns for part in parts if part.silent_since_ns is not None]
+        if silences_ns:
+            total.silent_since_ns = max(min(silences_ns), total.last_token_ns)
         return total

@@ -139,6 +139,7 @@ class RequestLogger:
         """See `RequestObserver`."""
         if record.first_token_ns is not None:
             self.counts.ttft.add(record.first_token_ns - record.scheduled_ns)
+            self.counts.note_token(record.first_token_ns)
 
     def chunk(self, record: RequestRecord, timestamp_ns: int, events: int, completion_tokens: int | None) -> None:
         """See `RequestObserver`."""
@@ -159,6 +160,12 @@ class RequestLogger:
             counts.aborted += 1
         else:
             counts.skipped += 1
+        if record.last_token_ns is not None:
+            counts.note_token(record.last_token_ns)
+        if record.status == "ok" and record.end_ns is not None:
+            counts.note_token(record.end_ns)
+        elif record.sent_ns is not None and record.end_ns is not None:
+            counts.note_unanswered(record.sent_ns, record.end_ns)
         counts.prompt_tokens += record.prompt_tokens or 0
         counts.completion_tokens += record.completion_tokens or 0
         self._requests.append(_values(record))

@@ -15,6 +15,9 @@ from inference_energy.contracts.arrow_log import LogStats
 from inference_energy.contracts.documents.session import LoadClient
 from inference_energy.errors import RunError
 
+LONGEST_TTFTS = 3.0
+"""A server is silent when requests have waited in vain for this many times the longest time to a first token."""
+
 
 class SessionLoad:
     """Sends the cells of a session, inside a block of `workers`.
@@ -91,6 +94,17 @@ class SessionLoad:
         if counts.failed and not counts.ok:
             raise RunError(f"{cell.name}: all {counts.ended} requests failed; the first: {counts.first_error}")
         return times
+
+    def silence_s(self, times: CellTimes) -> float:
+        """Return for how long, until the end of a cell's drain, requests waited and no token came [s]; 0: not at all.
+
+        A silence that is short beside the time to a first token in this cell is none.
+        """
+        counts = self._pool.counts if self._pool else LiveCounts()
+        if counts.silent_since_ns is None or not counts.aborted:
+            return 0.0
+        silence_s = (times.drained_ns - counts.silent_since_ns) / 1e9
+        return silence_s if silence_s > LONGEST_TTFTS * (counts.ttft.quantile_s(1.0) or 0.0) else 0.0
 
     def write(self, output: Path, anchor: Mapping[str, int]) -> LogStats:
         """Write requests.parquet, and chunks.parquet and answers.parquet where they were requested."""

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.load.request_log import merge_request_logs
+from inference_energy.acquire.load.worker_messages import CellTimes
 from inference_energy.acquire.power.characterize.profile import profiles_of
 from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
@@ -41,6 +42,7 @@ from inference_energy.acquire.session.measurement import (
     sampler_spec,
 )
 from inference_energy.acquire.session.server import (
+    answers,
     attach_here,
     check_before_launch,
     config_keys,
@@ -72,6 +74,9 @@ ATTACHED = {
     "stop": "the server is not ours to stop",
     "post_idle": "the server is not ours to stop",
 }
+
+SILENCE_S = 10.0
+"""Without a token for this long, requests waiting, a server hangs; sooner if it answers no page either."""
 
 PARTIAL = "partial"
 """Folder beside the logs of a session that failed: its files up to then. No rule reads them."""
@@ -276,9 +281,27 @@ class SessionRun:
                     busy_s=busy_cpu.seconds() - busy_s, wall_s=time.monotonic() - before_s
                 )
                 await watchdog.run(poller.scrape_idle())
+                await self._check_silence(cell.phase_name, times, watchdog, endpoint)
                 kind = "warmup" if cell.kind == "warmup" else "window"
                 self.phases.append(Phase(kind, cell.name, times.start_ns, times.end_ns))
                 self.phases.append(Phase("drain", cell.name, times.end_ns, times.drained_ns))
+
+    async def _check_silence(self, phase: str, times: CellTimes, watchdog: Watchdog, endpoint: str) -> None:
+        """Check that the server had not fallen silent by the end of a cell.
+
+        Its process may be there and even answer other pages, while the engine behind it hangs.
+
+        Raises:
+            RunError: requests waited and no token came any more.
+        """
+        silence_s = self._load.silence_s(times)
+        if silence_s < SILENCE_S and (silence_s < 1.0 or await watchdog.run(answers(endpoint, self._access))):
+            return
+        what = (
+            f"the server fell silent in {phase}: for the last {silence_s:.0f} s, until the end of the drain, "
+            "requests waited and no token came"
+        )
+        raise watchdog.server.failure(what) if watchdog.server else RunError(f"{what}; its log may say why")
 
     async def _idle(self, watchdog: Watchdog, phase: str, duration_s: float) -> None:
         begun_ns = time.monotonic_ns()

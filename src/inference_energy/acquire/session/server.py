@@ -5,15 +5,16 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import psutil
 
 from inference_energy.acquire.gpus import gpu_uuids
-from inference_energy.acquire.server.attach import Access, AttachedServer, attach
+from inference_energy.acquire.server.attach import TIMEOUT, Access, AttachedServer, attach
 from inference_energy.acquire.server.preflight import preflight
 from inference_energy.acquire.server.settings import VLLM_MODULE, LaunchSpec
 from inference_energy.acquire.session.settings import ServerSettings
@@ -104,6 +105,14 @@ async def attach_here(server: str, settings: AttachSettings, access: Access) -> 
             "Run the pipeline on the machine that serves"
         )
     return await attach(server, settings.endpoint, settings.model, access)
+
+
+async def answers(base_url: str, access: Access) -> bool:
+    """Return whether a server answers at all, whatever it says."""
+    with suppress(aiohttp.ClientError, OSError):
+        async with access.session() as session, session.get(f"{base_url}/health", timeout=TIMEOUT):
+            return True
+    return False
 
 
 def _is_local(host: str) -> bool:
