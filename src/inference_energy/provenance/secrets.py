@@ -1,7 +1,5 @@
 """Search for the values of secret environment variables and login files in files that are about to be published."""
 
-import html
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from inference_energy.contracts.redaction import secret_forms
 
 _SECRET_NAME = re.compile(r"(HF_TOKEN|.*(_API_KEY|_PASSWORD|_TOKEN|_SECRET|_COMMUNITY))", re.IGNORECASE)
 _SHORTEST = 8
@@ -35,10 +35,8 @@ class Secrets:
         ):
             plain = value.strip()
             if len(plain) >= _SHORTEST:
-                # As text, inside a JSON string, inside a page.
-                in_json = (json.dumps(plain, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
-                forms = {plain, html.escape(plain), *in_json}
-                self._forms += [(name, form.encode(errors="surrogateescape")) for form in sorted(forms)]
+                forms = sorted(secret_forms(plain))
+                self._forms += [(name, form.encode(errors="surrogateescape")) for form in forms]
         self._longest = max((len(form) for _, form in self._forms), default=0)
 
     def scanner(self) -> "Scanner":

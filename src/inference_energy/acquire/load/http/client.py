@@ -11,12 +11,19 @@ from urllib.parse import urlsplit
 
 from inference_energy.acquire.load.http.request import PATHS, BodyMaker, PlannedRequest, RequestObserver
 from inference_energy.acquire.load.http.sse import ERROR_CHARACTERS, ExchangeError, SseAnswer
-from inference_energy.acquire.load.http.transport import Transport
+from inference_energy.acquire.load.http.transport import RedirectError, Transport
+from inference_energy.contracts.endpoint_url import checked_endpoint, redirect_target, shown_location
 from inference_energy.contracts.load_client import ClientSettings, WorkloadSettings
+from inference_energy.contracts.redaction import Redaction
 from inference_energy.contracts.requests import RequestRecord
 from inference_energy.errors import InputError
 
 CUT_OFF = "cut off before its end"
+
+KEPT_METHOD = (307, 308)
+"""Redirects after which a POST stays one."""
+
+MAX_REDIRECTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,8 @@ class LoadClient:
         self._observer = observer
         self._bodies = BodyMaker(model)
         self._targets = itertools.cycle(self._endpoints)
+        self._hide = Redaction([settings.api_key])
+        self._paths: dict[tuple[str, str], str] = {}  # where requests are answered, by endpoint and usual path
         self._transport: Transport | None = None
         self._slots: dict[str, asyncio.Semaphore] = {}
 
@@ -137,6 +146,10 @@ class LoadClient:
             if record.end_ns is None:
                 record.end_ns = time.monotonic_ns()
             text = answer.text
+            if record.finish_reason is not None:
+                record.finish_reason = self._hide(record.finish_reason)
+            if text is not None:
+                text = self._hide(text)
             self._observer.ended(record, text)
         return RequestResult(record, text)
 
@@ -148,39 +161,62 @@ class LoadClient:
         transport = self._transport
         if transport is None:
             raise RuntimeError("the load client was not entered")
+        usual = urlsplit(endpoint).path + path
+        target = self._paths.get((endpoint, path), usual)
+        visited = [target]
+        fresh = False
         async with asyncio.timeout(self._settings.request_timeout_s):
-            record.attempts = 1
-            record.sent_ns = time.monotonic_ns()
-            self._observer.sent(record)
-            try:
-                await transport.exchange(endpoint, path, body, answer, fresh=False)
-            except ExchangeError as error:
-                if not error.stale:
-                    raise
-                record.attempts = 2
+            while True:
+                record.attempts += 1
                 record.sent_ns = time.monotonic_ns()
-                await transport.exchange(endpoint, path, body, answer, fresh=True)
+                if record.attempts == 1:
+                    self._observer.sent(record)
+                try:
+                    await transport.exchange(endpoint, target, body, answer, fresh=fresh)
+                    break
+                except RedirectError as redirect:
+                    answer.begun = False
+                    record.status_code = redirect.status_code
+                    target = self._redirected(endpoint, redirect, visited)
+                    fresh = False
+                except ExchangeError as error:
+                    if not error.stale or fresh:
+                        raise
+                    fresh = True
+        if target != usual:
+            self._paths[endpoint, path] = target  # later requests go there at once, so that no hop is in their times
+
+    def _redirected(self, endpoint: str, redirect: RedirectError, visited: list[str]) -> str:
+        """Return the path to which a redirect leads; note it in `visited`.
+
+        Raises:
+            ExchangeError: it must not be followed.
+        """
+        status = f"status {redirect.status_code}"
+        url = urlsplit(endpoint)._replace(path=visited[-1], query="").geturl()
+        try:
+            target = urlsplit(redirect_target(url, redirect.location, self._hide))
+        except ValueError as error:
+            raise ExchangeError(f"{status}: {error}") from None
+        shown = shown_location(redirect.location, self._hide)
+        if redirect.status_code not in KEPT_METHOD:
+            raise ExchangeError(f"{status}: redirected to {shown}, where a POST would become a GET")
+        path = target._replace(scheme="", netloc="").geturl() or "/"
+        if path in visited or len(visited) > MAX_REDIRECTS:
+            raise ExchangeError(f"{status}: redirected to {shown}, in a circle or more than {MAX_REDIRECTS} times")
+        visited.append(path)
+        return path
 
     def _fail(self, record: RequestRecord, error: str) -> None:
         record.status = "failed"
-        if self._settings.api_key:
-            error = error.replace(self._settings.api_key, "[API key]")  # servers repeat a wrong key
-        record.error = error[: ERROR_CHARACTERS + 100]
+        record.error = self._hide(error)[: ERROR_CHARACTERS + 100]  # servers repeat a wrong key
 
 
 def _check_endpoint(endpoint: str) -> str:
     try:
-        url = urlsplit(endpoint)
-        is_http = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        is_http = False
-    if not is_http:
-        raise InputError(f"endpoints: {endpoint!r} is no URL such as http://localhost:8000")
-    if url.username is not None or url.password is not None:
-        raise InputError("endpoints: a URL must hold no login; give the API key in its environment variable")
-    if url.query or url.fragment:
-        raise InputError(f"endpoints: {endpoint} must end with its path")
-    return endpoint.rstrip("/")
+        return checked_endpoint(endpoint)
+    except ValueError as error:
+        raise InputError(f"endpoints: {error}") from error
 
 
 def _open_transport(settings: ClientSettings, endpoints: Sequence[str]) -> Transport:

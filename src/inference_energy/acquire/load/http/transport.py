@@ -10,6 +10,22 @@ from inference_energy.errors import InputError
 
 SERVER_CLOSED = "the server closed the connection before the answer was complete"
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class RedirectError(Exception):
+    """The server answers that the request is to be sent elsewhere; nothing was handed to the answer's reader.
+
+    Attributes:
+        status_code: one of `REDIRECTS`.
+        location: the header of that name, as the server wrote it.
+    """
+
+    def __init__(self, status_code: int, location: str) -> None:
+        super().__init__(f"status {status_code}")
+        self.status_code = status_code
+        self.location = location
+
 
 class Transport(Protocol):
     """Sends requests and hands the bytes that come back to their answers."""
@@ -18,14 +34,15 @@ class Transport(Protocol):
         """Send one request and read its answer to the end; a connection that is not at its answer's end is closed.
 
         Args:
-            endpoint: base URL.
-            path: below it.
+            endpoint: base URL, whose scheme, host and port are used.
+            path: the whole path there, with a query where a redirect gave one.
             body: JSON.
             answer: reads the bytes that come.
             fresh: use a new connection.
 
         Raises:
             ExchangeError: the request failed; with `stale` it should be sent again.
+            RedirectError: it is to be sent elsewhere.
         """
 
     async def close(self) -> None:
@@ -38,7 +55,12 @@ def request_headers(settings: ClientSettings) -> dict[str, str]:
     Raises:
         InputError: the API key cannot stand in a header; it is not shown.
     """
-    headers = {"User-Agent": "inference-energy", "Content-Type": "application/json"}
+    # A packed answer would cost both sides time within the measured one.
+    headers = {
+        "User-Agent": "inference-energy",
+        "Content-Type": "application/json",
+        "Accept-Encoding": "identity",
+    }
     key = settings.api_key
     if key is not None:
         if not key.isascii() or not key.isprintable() or " " in key or not key:

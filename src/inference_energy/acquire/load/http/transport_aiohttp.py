@@ -3,12 +3,21 @@
 import time
 from collections.abc import Iterable
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import aiohttp
 import yarl
 
+from inference_energy.acquire.load.http.content_coding import Answer, PackedAnswer
 from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer
-from inference_energy.acquire.load.http.transport import SERVER_CLOSED, connect_failure, request_headers, tls_context
+from inference_energy.acquire.load.http.transport import (
+    REDIRECTS,
+    SERVER_CLOSED,
+    RedirectError,
+    connect_failure,
+    request_headers,
+    tls_context,
+)
 from inference_energy.contracts.load_client import ClientSettings
 
 READ_BUFFER_BYTES = 2**20
@@ -37,7 +46,8 @@ class GeneralTransport:
         """See `Transport`."""
         url = self._urls.get((endpoint, path))
         if url is None:
-            url = self._urls[endpoint, path] = yarl.URL(endpoint + path, encoded=True)
+            origin = endpoint[: len(endpoint) - len(urlsplit(endpoint).path)]
+            url = self._urls[endpoint, path] = yarl.URL(origin + path, encoded=True)
         if fresh and self._fresh is None:
             self._fresh = self._open(keep_alive_s=None)
         session = self._fresh if fresh and self._fresh else self._session
@@ -46,11 +56,17 @@ class GeneralTransport:
             async with session.post(
                 url, data=body, headers=self._headers, allow_redirects=False, trace_request_ctx=connection
             ) as response:
+                if response.status in REDIRECTS and (location := response.headers.get("Location")):
+                    response.close()
+                    raise RedirectError(response.status, location)
                 answer.start(response.status)
+                reader: Answer = answer
+                if coding := ",".join(response.headers.getall("Content-Encoding", ())):
+                    reader = PackedAnswer(answer, coding, response.status)
                 read = response.content.readany
                 while data := await read():
-                    answer.feed(data, time.monotonic_ns())
-            answer.finish(time.monotonic_ns())
+                    reader.feed(data, time.monotonic_ns())
+            reader.finish(time.monotonic_ns())
         except (aiohttp.ServerTimeoutError, aiohttp.ClientConnectorError) as error:
             raise ExchangeError(self._no_connection(url, error)) from None
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:

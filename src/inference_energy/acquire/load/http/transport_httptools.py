@@ -15,8 +15,16 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from inference_energy.acquire.load.http.content_coding import Answer, PackedAnswer
 from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer
-from inference_energy.acquire.load.http.transport import SERVER_CLOSED, connect_failure, request_headers, tls_context
+from inference_energy.acquire.load.http.transport import (
+    REDIRECTS,
+    SERVER_CLOSED,
+    RedirectError,
+    connect_failure,
+    request_headers,
+    tls_context,
+)
 from inference_energy.contracts.load_client import ClientSettings
 
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
@@ -32,11 +40,14 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_body",
+        "_coding",
         "_delimited",
         "_headers_complete",
+        "_location",
         "_loop",
         "_parser",
         "_parts",
+        "_redirect",
         "_transport",
         "_used",
         "_waiter",
@@ -51,11 +62,13 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self.on_body: Callable[[bytes], None] = self._parts.append  # the parser looks this up once
         self._parser: HttpResponseParser | None = None
-        self._answer: SseAnswer | None = None
+        self._answer: Answer | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._body: bytes | None = None  # of the answer that is complete
         self._headers_complete = False
         self._delimited = False
+        self._coding = self._location = b""
+        self._redirect: RedirectError | None = None
         self._used = False
 
     async def exchange(self, head: bytes, body: bytes, answer: SseAnswer) -> None:
@@ -63,12 +76,15 @@ class Connection(asyncio.Protocol):
 
         Raises:
             ExchangeError: the connection was lost, or the server sent no HTTP or no good answer.
+            RedirectError: the request is to be sent elsewhere.
         """
         transport = self._transport
         if transport is None or not self.is_open:
             raise ExchangeError(SERVER_CLOSED, stale=self._used)
         self._answer, self._waiter = answer, self._loop.create_future()
         self._headers_complete = self._delimited = False
+        self._coding = self._location = b""
+        self._redirect = None
         transport.write(head + body)
         try:
             await self._waiter
@@ -102,23 +118,37 @@ class Connection(asyncio.Protocol):
         except (HttpParserError, HttpParserUpgrade) as error:
             self.is_open = False
             failure = f"what the server sent is not HTTP: {error}"
+        if self._redirect is not None:
+            self.is_open = False  # the rest of its body is not waited for
+            self._fail(self._redirect)
+            return
         try:
-            self._hand_on(answer, now_ns, failure)
+            self._hand_on(self._answer or answer, now_ns, failure)  # the headers may have put another in its place
         except Exception as error:  # an error that stayed here would leave the request waiting for ever
             self.is_open = False
             self._fail(error)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
-        if name.lower() in _BODY_HEADERS:
+        name = name.lower()
+        if name in _BODY_HEADERS:
             self._delimited = True
+        elif name == b"content-encoding":
+            self._coding += (b"," if self._coding else b"") + value
+        elif name == b"location":
+            self._location = self._location or value
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         status_code = self._parser.get_status_code() if self._parser is not None else 0
         if status_code >= 200 and self._answer is not None:
             self._headers_complete = True
+            if self._location and status_code in REDIRECTS:
+                self._redirect = RedirectError(status_code, self._location.decode("latin-1"))
+                return
             self._answer.start(status_code)
+            if self._coding:
+                self._answer = PackedAnswer(self._answer, self._coding.decode("latin-1"), status_code)
 
     def on_message_complete(self) -> None:
         """Called by the parser; interim answers (100 to 199) have no body and are not the end."""
@@ -151,7 +181,7 @@ class Connection(asyncio.Protocol):
         else:
             self._fail(ExchangeError("the server closed the connection without an answer", stale=self._used))
 
-    def _hand_on(self, answer: SseAnswer, now_ns: int, failure: str | None) -> None:
+    def _hand_on(self, answer: Answer, now_ns: int, failure: str | None) -> None:
         """Give the answer the parsed bytes."""
         parts = self._parts
         if self._body is not None:
@@ -168,7 +198,7 @@ class Connection(asyncio.Protocol):
         if failure is not None:
             self._fail(ExchangeError(failure))
 
-    def _end(self, answer: SseAnswer, body: bytes, now_ns: int) -> None:
+    def _end(self, answer: Answer, body: bytes, now_ns: int) -> None:
         """Complete the answer: its last part and its verdict, which may be an error."""
         if body:
             answer.feed(body, now_ns)
@@ -283,7 +313,6 @@ class _Endpoint:
         self._host = url.hostname or ""
         self._port = url.port or (443 if secure else 80)
         self._netloc = url.netloc
-        self._base = url.path.rstrip("/")
         self._tls: ssl.SSLContext | None = tls_context(settings) if secure else None
         self._timeout_s = settings.connect_timeout_s
         self._addresses: list[str] = []
@@ -292,7 +321,7 @@ class _Endpoint:
         """Return a request's head; all but the length is made once."""
         prefix = self._heads.get(path)
         if prefix is None:
-            text = f"POST {self._base}{path} HTTP/1.1\r\nHost: {self._netloc}\r\n{self._headers}Content-Length: "
+            text = f"POST {path} HTTP/1.1\r\nHost: {self._netloc}\r\n{self._headers}Content-Length: "
             prefix = self._heads[path] = text.encode()
         return b"%b%d\r\n\r\n" % (prefix, length)
 
