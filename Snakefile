@@ -37,6 +37,15 @@ rule all:
         "Everything is in results/"
 
 
+onstart:
+    note_run(SNAKEMAKE_FOLDER)
+
+
+onerror:
+    for failure in failures(Path("results/logs"), STARTED_S):
+        print(f"\ninference-energy: {failure}", file=sys.stderr)
+
+
 onsuccess:
     # A run that was asked for single files may have made no summary.
     if Path(EXPERIMENT, "summary.json").is_file():

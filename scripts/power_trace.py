@@ -11,6 +11,7 @@ from inference_energy.contracts.documents.document import read_document
 from inference_energy.contracts.documents.energy import EnergyDocument
 from inference_energy.present.report_inputs import SessionFiles
 from inference_energy.present.trace import uncalibrated_idle, write_trace_page
+from inference_energy.stages.run_state import logged
 
 
 def main(job: Any) -> None:
@@ -27,4 +28,5 @@ def main(job: Any) -> None:
     write_trace_page(Path(job.output.page), files, cold_idle=cold)
 
 
-main(snakemake)  # type: ignore[name-defined]  # noqa: F821
+with logged(Path(snakemake.log[0])):  # type: ignore[name-defined]  # noqa: F821
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

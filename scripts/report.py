@@ -11,6 +11,7 @@ from typing import Any
 
 from inference_energy.present.report import write_report
 from inference_energy.present.report_inputs import SessionFiles
+from inference_energy.stages.run_state import logged
 
 KINDS = ("power", "phases", "requests", "receipts", "session", "idle", "server_environment", "model")
 
@@ -42,4 +43,5 @@ def main(job: Any) -> None:
     )
 
 
-main(snakemake)  # type: ignore[name-defined]  # noqa: F821
+with logged(Path(snakemake.log[0])):  # type: ignore[name-defined]  # noqa: F821
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

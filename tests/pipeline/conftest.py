@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from tests.conftest import unused_port
@@ -17,6 +20,7 @@ from tests.conftest import unused_port
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "scripts", "envs", "profiles", "src", "pyproject.toml", "requirements")
 MACHINE = "test-machine"
+SNAKEMAKE = (sys.executable, "-m", "snakemake", "--configfile", "overlay.yaml")
 
 
 def short_config(port: int) -> dict[str, Any]:
@@ -97,22 +101,45 @@ class Project:
         self, *words: str, change: Mapping[str, Any] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run Snakemake with the short configuration, changed or not."""
-        overlay = self.folder / "overlay.yaml"
-        overlay.write_text(yaml.safe_dump(merged(self.config, change or {}), sort_keys=False))
-        environment = {
+        self._write_overlay(change or {})
+        done = subprocess.run(
+            [*SNAKEMAKE, *words],
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"snakemake failed\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
+        return done
+
+    @contextmanager
+    def started(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """Snakemake in the background, ended with the block."""
+        self._write_overlay({})
+        process = subprocess.Popen(
+            [*SNAKEMAKE, *words], cwd=self.folder, env=self._environment(), stderr=subprocess.DEVNULL
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    def _write_overlay(self, change: Mapping[str, Any]) -> None:
+        text = yaml.safe_dump(merged(self.config, change), sort_keys=False)
+        (self.folder / "overlay.yaml").write_text(text)
+
+    def _environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "PYTHONPATH": str(self.folder / "src"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "INFERENCE_ENERGY_MACHINE": MACHINE,
             "INFERENCE_ENERGY_LOCK_DIRECTORY": str(self.folder),
         }
-        command = [sys.executable, "-m", "snakemake", "--configfile", "overlay.yaml", *words]
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        if check and done.returncode:
-            raise AssertionError(f"snakemake failed\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
-        return done
 
     def would_run(self, change: Mapping[str, Any] | None = None) -> set[str]:
         """The rules that a dry run would execute, without the target rule."""
@@ -127,6 +154,23 @@ class Project:
         """Another place with the same files, results and Snakemake's records; times are new, as after a clone."""
         shutil.copytree(self.folder, target, copy_function=shutil.copyfile)
         return Project(target, self.config)
+
+
+def processes_of(project: Project) -> list[int]:
+    """Processes that work in a project's folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(project.folder):
+                found.append(process.pid)
+    return found
+
+
+def wait_for(condition: Callable[[], object], what: str, limit_s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited in vain for {what}"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

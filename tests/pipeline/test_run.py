@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.pipeline.conftest import MACHINE, Project
+from tests.pipeline.conftest import MACHINE, Project, processes_of, wait_for
 
 pytestmark = pytest.mark.pipeline
 
@@ -120,3 +120,35 @@ def test_a_run_of_a_single_file_ends_without_a_summary(make_project: Callable[[]
     done = project.snakemake("--", f"results/raw/{MACHINE}/environment.json")
     assert (project.folder / f"results/raw/{MACHINE}/environment.json").is_file()
     assert "inference-energy: " not in done.stdout + done.stderr
+
+
+def test_after_a_kill_the_next_run_says_so_and_goes_on(make_project: Callable[[], Project]) -> None:
+    project = make_project()
+    session = f"results/raw/{MACHINE}/sessions/short/session.json"
+    log = project.folder / f"results/logs/{MACHINE}/sessions/short/session.log"
+    with project.started("--", session) as running:
+        wait_for(lambda: log.is_file() and "window short-low" in log.read_text(), "the first window")
+        running.kill()
+        running.wait()
+    wait_for(lambda: not processes_of(project), "the processes of the killed run to end")
+    power = project.folder / f"results/raw/{MACHINE}/idle/stub/power.parquet"
+    before = power.stat().st_mtime_ns
+    partial = log.parent / "partial" / "requests.parquet"
+    assert partial.is_file(), log.read_text()
+    done = project.snakemake("--", session)
+    assert "did not end: it was killed" in done.stderr
+    assert "session.json" in done.stderr
+    assert power.stat().st_mtime_ns == before, "what was finished is kept"
+    assert (log.parent / "partial.earlier" / "requests.parquet").is_file()
+
+
+def test_a_failed_rule_ends_with_its_message_and_the_path_of_its_log(make_project: Callable[[], Project]) -> None:
+    project = make_project()
+    done = project.snakemake(
+        "--quiet", "rules", change={"servers": {"stub": {"container": ["/bin/false"]}}}, check=False
+    )
+    assert done.returncode == 1
+    end = done.stderr.rpartition("Exiting because a job execution failed")[2]
+    assert f"log: results/logs/{MACHINE}" in end, done.stderr
+    assert "inference-energy: " in end
+    assert "Traceback" not in done.stderr

@@ -154,7 +154,7 @@ def test_a_server_that_falls_silent_fails_the_session(make_session: Make, tmp_pa
     assert left_of(tmp_path / "pids") == []
 
 
-def test_what_an_earlier_failure_left_goes_with_the_next_run(make_session: Make) -> None:
+def test_what_an_earlier_failure_left_is_put_aside_by_the_next_run(make_session: Make) -> None:
     spec, files = make_session()
     left = files.logs / "partial" / "requests.parquet"
     left.parent.mkdir(parents=True)
@@ -170,6 +170,7 @@ def test_what_an_earlier_failure_left_goes_with_the_next_run(make_session: Make)
             files,
         )
     assert not left.exists()
+    assert (files.logs / "partial.earlier" / "requests.parquet").read_text() == "old"
 
 
 def test_an_attached_server_that_dies_ends_the_session_too(

@@ -13,7 +13,7 @@ rule environment:
     message:
         "Capture the environment of {wildcards.machine}"
     shell:
-        "inference-energy stage environment --output {output} 2> {log}"
+        "inference-energy stage environment --output {output} --log {log}"
 
 
 rule server_environment:
@@ -74,7 +74,7 @@ rule prompts:
     message:
         "Make the prompts of `{wildcards.session}`"
     shell:
-        "inference-energy stage prompts --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage prompts --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"
 
 
 rule schedule:
@@ -94,7 +94,7 @@ rule schedule:
     message:
         "Draw the schedule of `{wildcards.session}`"
     shell:
-        "inference-energy stage schedule --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage schedule --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"
 
 
 rule idle_baseline:

@@ -22,7 +22,7 @@ rule integrate:
     message:
         "Compute the energy of the windows of `{wildcards.session}`"
     shell:
-        "inference-energy stage integrate --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage integrate --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"
 
 
 rule attribute:
@@ -41,7 +41,7 @@ rule attribute:
     message:
         "Attribute energy to the requests of `{wildcards.session}`"
     shell:
-        "inference-energy stage attribute --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage attribute --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"
 
 
 rule fit:
@@ -60,4 +60,4 @@ rule fit:
     message:
         "Fit what a token costs on `{wildcards.server}`"
     shell:
-        "inference-energy stage fit --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage fit --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"

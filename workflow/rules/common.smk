@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from glob import glob
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from inference_energy.plan.tables import machine_name
 from inference_energy.provenance.code_digest import digest, file_digest
 from inference_energy.stages.params import StageParams
 from inference_energy.stages.registry import STAGES
+from inference_energy.stages.run_state import clear_after_kill, failures, note_run
+
+STARTED_S = time.time()
+SNAKEMAKE_FOLDER = Path(".snakemake")
 
 MACHINE = machine_name()
 try:
@@ -27,6 +32,9 @@ try:
 except InputError as error:
     print(f"inference-energy: {error}", file=sys.stderr)
     sys.exit(2)
+
+if workflow.is_main_process and (what := clear_after_kill(SNAKEMAKE_FOLDER)):
+    print(f"inference-energy: {what}", file=sys.stderr)
 
 PARAMS = StageParams(
     CONFIG,

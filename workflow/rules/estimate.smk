@@ -23,4 +23,4 @@ rule estimate:
     message:
         "Compute every estimator beside the windows of `{wildcards.session}`"
     shell:
-        "inference-energy stage estimate --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage estimate --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"

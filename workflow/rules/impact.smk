@@ -16,4 +16,4 @@ rule carbon:
     message:
         "Compute carbon and water of `{wildcards.session}`"
     shell:
-        "inference-energy stage carbon --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage carbon --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"

@@ -23,4 +23,4 @@ rule metrics:
     message:
         "Compute what tokens, requests and answers cost"
     shell:
-        "inference-energy stage metrics --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage metrics --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"

@@ -13,7 +13,7 @@ rule experiment:
     message:
         "Note the configuration and the version of the code"
     shell:
-        "inference-energy stage experiment --spec {params.spec:q} --output {output} 2> {log}"
+        "inference-energy stage experiment --spec {params.spec:q} --output {output} --log {log}"
 
 
 rule summary:
@@ -43,7 +43,7 @@ rule summary:
     message:
         "Gather all figures of the experiment"
     shell:
-        "inference-energy stage summary --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage summary --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"
 
 
 rule report:

@@ -16,7 +16,7 @@ rule launch:
     message:
         "Check the launch of `{wildcards.session}`"
     shell:
-        "inference-energy stage launch {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage launch {params.inputs:q} --output {output} --log {log}"
 
 
 rule warmup:
@@ -36,7 +36,7 @@ rule warmup:
     message:
         "Check the warm-up of `{wildcards.session}`"
     shell:
-        "inference-energy stage warmup {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage warmup {params.inputs:q} --output {output} --log {log}"
 
 
 rule steady_load:
@@ -59,4 +59,4 @@ rule steady_load:
     message:
         "Cut and check the windows of `{wildcards.session}`"
     shell:
-        "inference-energy stage steady-load --spec {params.spec:q} {params.inputs:q} --output {output} 2> {log}"
+        "inference-energy stage steady-load --spec {params.spec:q} {params.inputs:q} --output {output} --log {log}"

@@ -4,20 +4,17 @@ A stage's code is imported when it runs, because measuring needs little of the a
 """
 
 import inspect
-import sys
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
-from io import TextIOBase
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
 from inference_energy.config.stage_model import read_dump
-from inference_energy.errors import InputError, RunError
+from inference_energy.errors import InputError
 from inference_energy.stages.params import parse
 from inference_energy.stages.registry import STAGES, Input, Stage
+from inference_energy.stages.run_state import logged
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +34,7 @@ def _command(stage: Stage) -> Callable[..., None]:
     """Return the command of a stage, with options for each input and output, and `--spec` if it reads a model."""
 
     def command(**options: Any) -> None:
-        with _logged(options.pop("log")):
+        with logged(options.pop("log")):
             _run(stage, options)
 
     parameters = list(_parameters(stage))
@@ -94,35 +91,3 @@ def _content(read: Input, paths: Any) -> Any:
     if not paths:
         return None
     return [read.file.read(path) for path in paths] if read.each else read.file.read(paths)
-
-
-class _Tee(TextIOBase):
-    """Writes to the terminal and to a file."""
-
-    def __init__(self, terminal: TextIO, file: TextIO) -> None:
-        self._targets = (terminal, file)
-
-    def write(self, text: str) -> int:
-        """Write to both at once, so that the log of a killed stage is complete."""
-        for target in self._targets:
-            target.write(text)
-            target.flush()
-        return len(text)
-
-
-@contextmanager
-def _logged(log: Path | None) -> Iterator[None]:
-    """Copy standard error to the log file, if there is one, and write errors to it too."""
-    if log is None:
-        yield
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file, redirect_stderr(_Tee(sys.stderr, file)):
-        try:
-            yield
-        except (InputError, RunError) as error:
-            file.write("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]) + "\n")
-            raise
-        except Exception:
-            file.write(traceback.format_exc())
-            raise

@@ -81,6 +81,9 @@ SILENCE_S = 10.0
 PARTIAL = "partial"
 """Folder beside the logs of a session that failed: its files up to then. No rule reads them."""
 
+EARLIER = "partial.earlier"
+"""The same of the run that failed before the last one."""
+
 
 @dataclass(frozen=True)
 class SessionFiles:
@@ -112,7 +115,7 @@ def run_session(spec: SessionSpec, files: SessionFiles) -> None:
         InputError, RunError: see `SessionRun`.
     """
     files.logs.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(files.logs / PARTIAL, ignore_errors=True)
+    _put_aside(files.logs)
     run = SessionRun(spec, files)
     try:
         run_until_signal(run.measure(), lambda name: run.progress.say(f"{name}: stopping the server"))
@@ -120,6 +123,13 @@ def run_session(spec: SessionSpec, files: SessionFiles) -> None:
         if run.load_phase is not None:
             keep_partial(files.logs, run.phases, run.load_phase, run.clock_anchor, error)
         raise
+
+
+def _put_aside(logs: Path) -> None:
+    """Keep what the last failed run had measured, in the place of that of the one before."""
+    if (logs / PARTIAL).is_dir():
+        shutil.rmtree(logs / EARLIER, ignore_errors=True)
+        (logs / PARTIAL).rename(logs / EARLIER)
 
 
 class SessionRun:
