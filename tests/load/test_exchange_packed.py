@@ -4,19 +4,17 @@ import gzip
 import zlib
 
 import pytest
-
-
-def packed_with_gzip(data: bytes) -> bytes:
-    """Without the time of day, which would be in the tests' names: workers must find the same ones."""
-    return gzip.compress(data, mtime=0)
-
-
 from exchange_server import DONE, GOOD, HEAD, LAST_CHUNK, chunk, one, says, then_closes, token, usage_event, whole
 
 from inference_energy.acquire.load.http import content_coding
 from inference_energy.acquire.load.http.content_coding import unpacker_for
 
 both = pytest.mark.parametrize("transport", ["plain", "aiohttp"])
+
+
+def packed_with_gzip(data: bytes) -> bytes:
+    """Without the time of day, which would be in the tests' names: workers must find the same ones."""
+    return gzip.compress(data, mtime=0)
 
 
 def raw_deflate(data: bytes) -> bytes:
