@@ -52,18 +52,18 @@ def config(port: int) -> dict[str, Any]:
             }
         },
         "windows": {
-            "bench-chat": {"kind": "decode", "workload": "bench-chat", "arrival": poisson, "duration_s": 12},
+            "bench-chat": {"kind": "decode", "workload": "bench-chat", "arrival": poisson, "duration_s": 14},
             "bench-decode": {
                 "kind": "decode",
                 "workload": "bench-decode",
                 "arrival": {"process": "closed", "concurrency": 8, "pool": 16},
-                "duration_s": 8,
+                "duration_s": 14,
             },
         },
         "workloads": {"bench-chat": CHAT, "bench-decode": ANSWERS},
         "servers": {"bench": full["servers"]["bench"] | {"port": port}},
         # NVML shows the mean of the last second, so that much must pass before an idle phase begins.
-        # A counter that moves every 0.1 s is known to 1 % only over ten seconds.
+        # A counter that moves every 0.1 s is known to 1 % only over ten seconds, so windows are longer than that.
         "idle": {"cold_s": 10, "loaded_s": 10, "post_s": 10, "settle_s": 1.5},
         "client": {"request_timeout_s": 20, "drain_s": 5},
         "analysis": {"trim_start_s": 2},

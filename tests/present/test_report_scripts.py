@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment
 from report_sample import make_sample
-from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
+from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, Wildcards
+
+from inference_energy.errors import InputError
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +21,7 @@ class Job:
         self.input = InputFiles(fromdict=inputs)
         self.params = Params(fromdict=params)
         self.output = OutputFiles(fromdict=output)
+        self.log = Log([str(Path(next(iter(output.values()))).with_suffix(".log"))])
 
 
 def run(script, **job):
@@ -54,6 +57,19 @@ def test_power_trace(tmp_path):
         output={"page": str(tmp_path / "trace.html")},
     )
     assert "Power trace: sweep on h100-box" in (tmp_path / "trace.html").read_text()
+
+
+def test_the_log_of_a_script_holds_its_error(tmp_path):
+    sample = make_sample(tmp_path)
+    sample.session.phases.write_text("not JSON")
+    with pytest.raises(InputError):
+        run(
+            "power_trace.py",
+            inputs={"power": str(sample.session.power), "phases": str(sample.session.phases)},
+            params={"session": "sweep", "machine": "h100-box"},
+            output={"page": str(tmp_path / "trace.html")},
+        )
+    assert "InputError: " in (tmp_path / "trace.log").read_text()
 
 
 def test_power_trace_with_the_cold_idle_of_the_energies(tmp_path):
