@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import stat
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import archived
@@ -15,6 +18,7 @@ from typer.testing import CliRunner
 from inference_energy.cli.archive import register
 from inference_energy.errors import InputError, RunError
 from inference_energy.provenance import verify as verify_module
+from inference_energy.provenance.archive_reader import Archive, Limits
 from inference_energy.provenance.verify import verify
 
 pytestmark = pytest.mark.slow
@@ -204,6 +208,176 @@ def test_a_name_that_occurs_twice_is_refused(master_zip: Path, tmp_path: Path) -
         opened.writestr(SUMMARY, b"{}")
     with pytest.raises(InputError, match=rf"{SUMMARY}' occurs twice"):
         verify(bad)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Results/x.txt", "results/X.txt"),
+        ("logs/\u00e9", "logs/e\u0301"),
+        ("logs/\ufb01le", "logs/file"),
+        ("logs/x", "logs/x."),
+    ],
+)
+def test_names_that_are_one_on_some_systems_are_refused(master_zip: Path, tmp_path: Path, names: tuple[str]) -> None:
+    bad = tampered(master_zip, tmp_path / "bad.zip", lambda members: members.update(dict.fromkeys(names, b"x")))
+    with pytest.raises(InputError, match="is the same name as"):
+        verify(bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("results/" + "n" * 300, "too long a name"),
+        ("logs/" + "\u20ac" * 100, "too long a name"),
+        ("logs/a\nverified", "not a safe name"),
+        ("logs/\x1b[2J", "not a safe name"),
+        ("logs/\u202egpj.exe", "not a safe name"),
+        (f"{SUMMARY}/below", "lies below a file"),
+        (f"{SUMMARY.upper()}/below", "lies below a file"),
+    ],
+)
+def test_names_that_no_file_should_have_are_refused(master_zip: Path, tmp_path: Path, name: str, named: str) -> None:
+    bad = tampered(master_zip, tmp_path / "bad.zip", lambda members: members.update({name: b"x"}))
+    with pytest.raises(InputError, match=named) as caught:
+        verify(bad)
+    assert str(caught.value).isprintable()
+
+
+def edited(archive: Path, copy: Path, edit: Callable[[bytearray], object]) -> Path:
+    content = bytearray(archive.read_bytes())
+    edit(content)
+    copy.write_bytes(content)
+    return copy
+
+
+def place(archive: Path, name: str) -> tuple[int, int]:
+    """Where a member's own header begins, and its entry in the directory."""
+    with zipfile.ZipFile(archive) as opened:
+        own = opened.getinfo(name).header_offset
+        return own, archive.read_bytes().index(name.encode(), opened.start_dir) - 46
+
+
+def with_flags(archive: Path, offset: int, value: bytes) -> Callable[[bytearray], None]:
+    """Overwrite a field in a member's header and in the directory, whose fields lie two bytes further."""
+    own, central = place(archive, LOG)
+
+    def edit(content: bytearray) -> None:
+        content[own + offset : own + offset + len(value)] = value
+        content[central + offset + 2 : central + offset + 2 + len(value)] = value
+
+    return edit
+
+
+def test_bytes_beside_the_members_are_refused(master_zip: Path, tmp_path: Path) -> None:
+    plain = master_zip.read_bytes()
+    _, central = place(master_zip, LOG)
+    for content in (
+        b"#!/bin/sh\necho evil\n" + plain,
+        plain + b"\0",
+        plain + plain,
+        plain[:-2] + b"\3\0xyz",
+        plain[:-22] + b"between" + plain[-22:],
+        plain[: central + 1],
+        b"",
+        plain[-22:],
+    ):
+        (tmp_path / "bad.zip").write_bytes(content)
+        with pytest.raises(InputError, match=r"not a zip file|bytes lie"):
+            verify(tmp_path / "bad.zip")
+    # As tools do that add a stub to the front and correct every offset.
+    with (tmp_path / "bad.zip").open("wb") as file, zipfile.ZipFile(master_zip) as opened:
+        file.write(b"#!/bin/sh\n")
+        with zipfile.ZipFile(file, "w") as made:
+            for info in opened.infolist():
+                made.writestr(info.filename, opened.read(info))
+    with pytest.raises(InputError, match="does not begin where the one before ends, at byte 0"):
+        verify(tmp_path / "bad.zip")
+
+
+@pytest.mark.parametrize(
+    ("mode", "named"),
+    [(stat.S_IFLNK | 0o777, "a symbolic link"), (stat.S_IFIFO, "no regular file"), (stat.S_IFDIR, "no regular file")],
+)
+def test_links_and_devices_are_refused(master_zip: Path, tmp_path: Path, mode: int, named: str) -> None:
+    def change(content: bytearray) -> None:
+        _, central = place(master_zip, LOG)
+        content[central + 40 : central + 42] = mode.to_bytes(2, "little")
+
+    with pytest.raises(InputError, match=f"server.log' is {named}"):
+        verify(edited(master_zip, tmp_path / "bad.zip", change))
+
+
+def test_headers_that_lie_are_refused(master_zip: Path, tmp_path: Path) -> None:
+    own, central = place(master_zip, LOG)
+    size = central + 24
+
+    def renamed(content: bytearray) -> None:
+        content[own + 30] = ord("R")
+
+    def large(content: bytearray) -> None:
+        content[size : size + 4] = (2**32 - 2).to_bytes(4, "little")
+
+    def zip64(content: bytearray) -> None:
+        content[size : size + 4] = b"\xff" * 4
+
+    for edit, named in (
+        (with_flags(master_zip, 6, b"\1\0"), "is encrypted"),
+        (with_flags(master_zip, 6, b"\x08\0"), "written in a way that no archive is"),
+        (with_flags(master_zip, 8, b"\x0e\0"), r"method \(14\) that no archive uses"),
+        (renamed, "another name, size, CRC or method"),
+        (large, "times its size"),
+        (zip64, "times its size|not a zip file|another name"),
+    ):
+        with pytest.raises(InputError, match=named):
+            verify(edited(master_zip, tmp_path / "bad.zip", edit))
+
+
+def test_a_wrong_crc_and_bytes_behind_a_compressed_member_are_found(master_zip: Path, tmp_path: Path) -> None:
+    wrong = edited(master_zip, tmp_path / "crc.zip", with_flags(master_zip, 14, b"abcd"))
+    assert verify(wrong).members == {LOG: "damaged: its CRC-32 differs"}
+
+    packed = zlib.compressobj(9, zlib.DEFLATED, -15)
+    text = b"INFO: started\n" * 1000
+    hidden = packed.compress(text) + packed.flush() + b"hidden"
+    members = archived.read_members(master_zip)
+    with zipfile.ZipFile(tmp_path / "hidden.zip", "w") as made:
+        for name, content in members.items():
+            made.writestr(name, hidden if name == LOG else content)
+    own, central = place(tmp_path / "hidden.zip", LOG)
+
+    def as_deflated(content: bytearray) -> None:
+        for at in (own, central + 2):
+            content[at + 8 : at + 10] = (8).to_bytes(2, "little")
+            content[at + 14 : at + 18] = zlib.crc32(text).to_bytes(4, "little")
+            content[at + 22 : at + 26] = len(text).to_bytes(4, "little")
+
+    bad = edited(tmp_path / "hidden.zip", tmp_path / "bad.zip", as_deflated)
+    assert verify(bad).members == {LOG: "damaged: bytes follow its compressed content"}
+
+
+def test_a_bomb_is_refused_before_anything_is_unpacked(
+    master_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = archived.read_members(master_zip)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in members.items():
+            made.writestr(name, bytes(40 << 20) if name == POWER else content)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no such folder"))
+    with pytest.raises(InputError, match=r"power\.parquet' unpacks to 40 MiB, 10\d\d times its size"):
+        Archive(tmp_path / "bomb.zip")
+    with pytest.raises(InputError, match=r"0\.001 GB: not opened; .* raise --max-unpacked-gb"):
+        Archive(master_zip, Limits(unpacked_bytes=10**6))
+    with pytest.raises(InputError, match="at most 5 are read"):
+        Archive(master_zip, Limits(members=5))
+
+
+def test_a_large_archive_of_zip64_is_read(master_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 10)
+    large = tampered(master_zip, tmp_path / "large.zip", lambda members: None)
+    assert large.read_bytes()[-42:-38] == b"PK\6\7"
+    assert verify(large).members == {}
 
 
 def test_what_is_no_archive_of_ours_is_refused(tmp_path: Path, master_zip: Path) -> None:

@@ -55,16 +55,20 @@ def archive(
     typer.echo(f"{output}: {len(manifest.members)} members, {output.stat().st_size / 1e6:.1f} MB, SHA-256 {total}")
 
 
-def verify(archive: Annotated[Path, typer.Argument(help="Zip file that `inference-energy archive` made.")]) -> None:
+def verify(
+    archive: Annotated[Path, typer.Argument(help="Zip file that `inference-energy archive` made.")],
+    max_unpacked_gb: Annotated[float, typer.Option(min=0.001, help="Refuse an archive that is larger unpacked.")] = 20,
+) -> None:
     """Check an archive: every member against the manifest, every figure against the raw files.
 
     Exit codes: 0 all agrees, 1 something differs, 2 not such an archive.
     """
     from inference_energy.errors import RunError
+    from inference_energy.provenance.archive_reader import Limits
     from inference_energy.provenance.verify import verify as check
 
     with _progress("verify", archive.stat().st_size if archive.is_file() else 0) as tick:
-        result = check(archive, tick)
+        result = check(archive, tick, Limits(unpacked_bytes=int(max_unpacked_gb * 1e9)))
     typer.echo("\n".join(_report(result)))
     if not result.agrees:
         raise RunError(f"{archive}: does not verify")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -41,9 +42,9 @@ class Manifest(BaseModel):
 
     format: Literal["inference-energy archive"] = "inference-energy archive"
     version: int = FORMAT_VERSION
-    toolkit: str = __version__
-    experiment: str
-    created_utc: str
+    toolkit: str = Field(__version__, pattern=r"^[0-9A-Za-z.+-]{1,60}$")
+    experiment: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")
+    created_utc: str = Field(pattern=r"^[0-9TZ:-]{1,30}$")
     code: dict[str, Any]
     left_out: list[LeftOut] = []
     members: list[Entry]
@@ -64,8 +65,9 @@ class Manifest(BaseModel):
         try:
             manifest = cls.model_validate_json(text)
         except ValidationError as error:
-            key = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise InputError(f"{NAME} is not that of such an archive: {key}: {error.errors()[0]['msg']}") from error
+            first = error.errors(include_url=False, include_input=False)[0]
+            key = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
+            raise InputError(f"{NAME} is not that of such an archive: {key[:100]}: {first['msg'][:400]}") from error
         if manifest.version > FORMAT_VERSION:
             raise InputError(f"{NAME} is of version {manifest.version}; inference-energy {manifest.toolkit} reads it")
         return manifest
@@ -89,21 +91,38 @@ def created_utc() -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+LONGEST_NAME = 300
+_LONGEST_PART_BYTES = 255
+
+
 def check_names(names: list[str]) -> None:
-    """Refuse member names that lead outside a folder, occur twice, or lie below another member as if it were a folder.
+    """Refuse names of members that could not all be files of one folder, on any system.
+
+    These are names that lead outside, occur twice (also in another letter case or Unicode form), lie below another
+    member as if it were a folder, are too long, or hold what no terminal shows.
 
     Raises:
         ValueError: the message names the first such name.
     """
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for name in names:
         parts = name.split("/")
-        if {"", ".", ".."} & set(parts) or set(name) & {"\\", "\0"} or re.match("[A-Za-z]:", name):
+        if len(name) > LONGEST_NAME or any(len(part.encode(errors="replace")) > _LONGEST_PART_BYTES for part in parts):
+            raise ValueError(f"{name[:60]!r}... is too long a name: {len(name)} characters")
+        if {"", ".", ".."} & set(parts) or "\\" in name or not name.isprintable() or re.match("[A-Za-z]:", name):
             raise ValueError(f"{name!r} is not a safe name for a member")
-        if name in seen:
-            raise ValueError(f"{name!r} occurs twice")
-        seen.add(name)
-    for name in names:
-        for count in range(1, name.count("/") + 1):
-            if name.rsplit("/", count)[0] in seen:
+        folded = _folded(name)
+        if folded in seen:
+            same = "occurs twice" if seen[folded] == name else f"is the same name as {seen[folded]!r} on some systems"
+            raise ValueError(f"{name!r} {same}")
+        seen[folded] = name
+    for folded, name in seen.items():
+        for count in range(1, folded.count("/") + 1):
+            if folded.rsplit("/", count)[0] in seen:
                 raise ValueError(f"{name!r} lies below a file")
+
+
+def _folded(name: str) -> str:
+    """Return what is equal for two names that are one on a system without letter case, or with one Unicode form."""
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", name).casefold())
+    return "/".join(part.rstrip(" .") or part for part in plain.split("/"))

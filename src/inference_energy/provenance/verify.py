@@ -19,7 +19,7 @@ from inference_energy.provenance.archive_members import (
     RESULTS,
     changed_files,
 )
-from inference_energy.provenance.archive_reader import Archive
+from inference_energy.provenance.archive_reader import Archive, Limits
 from inference_energy.provenance.experiment_json import NAME, plan_of
 from inference_energy.provenance.manifest import Manifest
 from inference_energy.stages.chain import recompute_summary
@@ -166,17 +166,18 @@ class Verification:
         return self.figures is not None and not (self.members or self.differences or self.failure)
 
 
-def verify(path: Path, tick: Callable[[int], None] | None = None) -> Verification:
+def verify(path: Path, tick: Callable[[int], None] | None = None, limits: Limits | None = None) -> Verification:
     """Check an archive; none of its code is run.
 
     Args:
         path: the zip file.
         tick: called after each chunk, with the number of bytes read.
+        limits: what reading it may take; None: the defaults.
 
     Raises:
         InputError: the file is not an archive of an experiment.
     """
-    with Archive(path) as archive, tempfile.TemporaryDirectory(prefix="inference-energy-verify-") as folder:
+    with Archive(path, limits) as archive, tempfile.TemporaryDirectory(prefix="inference-energy-verify-") as folder:
         result = Verification(archive.manifest)
         stored = f"{RESULTS}/{archive.manifest.experiment}"
         needed = (f"{stored}/{NAME}", f"{stored}/summary.json")
