@@ -9,10 +9,18 @@ import pandas as pd
 import pytest
 
 from inference_energy.acquire.server.launch import launch_server
-from inference_energy.acquire.server.metrics import MetricsLog, MetricsPoller, PageReader, Series, compact_metrics_log
+from inference_energy.acquire.server.metrics import (
+    MetricsLog,
+    MetricsPoller,
+    PageReader,
+    Series,
+    TooManySeriesError,
+    compact_metrics_log,
+)
 from inference_energy.acquire.server.settings import LaunchSpec
 from inference_energy.contracts.engine_metrics import SGLANG, VLLM, engine_of
 from inference_energy.contracts.io import read_metadata, read_table
+from inference_energy.contracts.redaction import Redaction
 from inference_energy.contracts.server_metrics import SCHEMA
 from inference_energy.errors import RunError
 
@@ -47,10 +55,10 @@ def read(reader: PageReader, page: bytes) -> list[tuple[str, str, float]]:
 def test_every_family_of_the_engine_is_kept_and_no_other() -> None:
     found = read(PageReader(), PAGE)
     assert found[:4] == [
-        ("vllm:num_requests_running", '{"engine": "0"}', 4.0),
-        ("vllm:request_success_total", '{"engine": "0", "finished_reason": "stop"}', 7.0),
-        ("vllm:request_success_created", '{"engine": "0", "finished_reason": "stop"}', 1.7e9),
-        ("vllm:iteration_tokens_total_bucket", '{"engine": "0", "le": "1.0"}', 3.0),
+        ("vllm:num_requests_running", '{"engine": "0", "model_name": "m"}', 4.0),
+        ("vllm:request_success_total", '{"engine": "0", "finished_reason": "stop", "model_name": "m"}', 7.0),
+        ("vllm:request_success_created", '{"engine": "0", "finished_reason": "stop", "model_name": "m"}', 1.7e9),
+        ("vllm:iteration_tokens_total_bucket", '{"engine": "0", "le": "1.0", "model_name": "m"}', 3.0),
     ]
     assert found[-1] == ("sglang:token_usage", "{}", 0.25)
     assert found[-2][:2] == ("vllm:odd", '{"engine": "0", "text": "with } and 2 spaces"}')
@@ -65,7 +73,8 @@ def test_buckets_come_again_only_when_they_changed() -> None:
     assert [row[:2] for row in again] == [row[:2] for row in (*first[:2], *first[5:])]
     changed = PAGE.replace(b'le="+Inf",model_name="m"} 5.0', b'le="+Inf",model_name="m"} 6.0')
     third = read(reader, changed)
-    assert ("vllm:iteration_tokens_total_bucket", '{"engine": "0", "le": "+Inf"}', 6.0) in third
+    labels = '{"engine": "0", "le": "+Inf", "model_name": "m"}'
+    assert ("vllm:iteration_tokens_total_bucket", labels, 6.0) in third
     assert len(third) == len(again) + 1
 
 
@@ -78,9 +87,70 @@ def test_a_new_series_and_a_value_with_a_time_are_read_too() -> None:
     assert reader.series.count(Series("vllm:new_total", '{"engine": "1"}')) == 1
 
 
-def test_a_page_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"."):
-        PageReader().read(b'vllm:broken{engine="0" 1.0\n')
+BROKEN = (
+    b'vllm:broken{engine="0" 1.0',
+    b"vllm:broken 1e400x",
+    b"vllm:broken " + b"9" * 400,
+    b'vllm:broken{a="' + b"x" * 70_000 + b'"} 1',
+    b'vllm:broken{a="\xff"} 1',
+    b"vllm:broken{} {} 1",
+    b'vllm:broken{a="1",a="2"} 1',
+)
+
+
+@pytest.mark.parametrize("line", BROKEN, ids=range(len(BROKEN)))
+def test_a_line_that_is_none_costs_itself_and_a_page_of_them_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="no Prometheus text"):
+        PageReader().read(line + b"\n")
+    assert read(PageReader(), line + b"\nvllm:good 2\n" + line + b"\n") == [("vllm:good", "{}", 2.0)]
+
+
+def test_a_value_that_becomes_none_costs_its_line() -> None:
+    reader = PageReader()
+    read(reader, b"vllm:a 1\nvllm:b 2\n")
+    assert read(reader, b"vllm:a one\nvllm:b 3\n") == [("vllm:b", "{}", 3.0)]
+
+
+def test_lines_end_and_names_begin_as_servers_write_them() -> None:
+    page = b"sglang_num_running_reqs 3\r\nvllm_num_requests_running\t4 \r\nvllmx 5\r\n"
+    assert read(PageReader(), page) == [
+        ("sglang_num_running_reqs", "{}", 3.0),
+        ("vllm_num_requests_running", "{}", 4.0),
+    ]
+
+
+def test_the_number_of_series_has_a_bound() -> None:
+    reader = PageReader(max_series=3)
+    read(reader, b"vllm:a 1\nvllm:b 1\nvllm:c 1\n")
+    with pytest.raises(TooManySeriesError, match="more than 3 series"):
+        reader.read(b"vllm:a 2\nvllm:d 1\n")
+    assert len(reader.series) == 3
+
+
+def test_a_secret_that_is_echoed_stays_out_of_the_series() -> None:
+    reader = PageReader(hide=Redaction(["sesame-4711"]))
+    found = read(reader, b'vllm:a{model_name="m sesame-4711",key="sesame-4711"} 1\n')
+    assert found == [("vllm:a", '{"key": "[API key]", "model_name": "m [API key]"}', 1.0)]
+
+
+def newest(page: bytes, quantity: str) -> float | None:
+    poller = MetricsPoller("http://127.0.0.1:1")
+    numbers, values = poller._reader.read(page)
+    poller._newest.update(zip(numbers, values, strict=True))
+    return poller.newest(quantity)
+
+
+def test_the_newest_value_counts_ranks_once_and_replicas_each() -> None:
+    ranks = "".join(
+        f'sglang:num_running_reqs{{model_name="m",dp_rank="{dp}",tp_rank="{tp}"}} {5 + dp}\n'
+        for dp in range(2)
+        for tp in range(4)
+    )
+    assert newest(ranks.encode(), "running") == 11
+    models = b'vllm:num_requests_running{model_name="a"} 1\nvllm:num_requests_running{model_name="b"} 2\n'
+    assert newest(models, "running") == 3
+    assert newest(b"vllm:num_requests_running NaN\n", "running") is None
+    assert newest(b"vllm:generation_tokens_total +Inf\n", "generated") is None
 
 
 def test_the_engine_shows_in_the_names() -> None:

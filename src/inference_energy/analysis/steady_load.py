@@ -20,7 +20,7 @@ from inference_energy.analysis.counts import (
 from inference_energy.analysis.latency import Goodput, failed_samples, goodput, latency_figures, samples
 from inference_energy.analysis.power_series import PowerSeries, read_power_series, summed
 from inference_energy.analysis.sensor_checks import without_lost_counters
-from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
+from inference_energy.analysis.server_metrics import ServerMetrics, queue_times
 from inference_energy.analysis.session_facts import describe_load, read_session, session_names, window_plan
 from inference_energy.analysis.steadiness import (
     WindowSeries,
@@ -79,7 +79,7 @@ def steady_load(
         requests=read_table(requests, requests_contract.SCHEMA),
         chunks=read_chunks(requests),
         schedule=_schedule(requests),
-        metrics=ServerMetrics(read_table(server_metrics, metrics_contract.SCHEMA)),
+        metrics=ServerMetrics(read_table(server_metrics, metrics_contract.SCHEMA), recorded.model),
         power=summed(read_power_series(power, config.power_reading)),
     )
     timeline = read_table(phases, phases_contract.SCHEMA)
@@ -184,8 +184,7 @@ def _window(window: Window, logs: _SessionLogs, cell: CellSpan, config: SteadyLo
         **failed_samples(requests[(requests["status"] == "failed") & within(requests["end_ns"], window)]),
     }
     figures |= latency_figures(latencies, window, reasons.run, reasons.latency, reasons.no_schedule)
-    waits = metrics.histogram("queue_time", start_ns, end_ns)
-    figures |= queue_figures(waits, reasons.run, reasons.latency)
+    figures |= queue_times(metrics, start_ns, end_ns, reasons.run, reasons.latency)
     bins = count_bins(window, tokens, finished)
     good = _goodput(window, requests, logs.chunks, reasons, config)
     if good is not None:

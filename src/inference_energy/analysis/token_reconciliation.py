@@ -105,11 +105,9 @@ def reconcile_window(
                 )
             )
     if comparisons["generated"] is None or comparisons["prompt"] is None:
-        reasons.append(
-            reason(
-                "tokens_unreconciled", "The server's token counters do not cover the window, so nothing checks ours."
-            )
-        )
+        unclear = metrics.unclear("generated") or metrics.unclear("prompt")
+        why = unclear or "The server's token counters do not cover the window."
+        reasons.append(reason("tokens_unreconciled", f"{why} So nothing checks the client's counts."))
     return TokenReconciliation(**comparisons), reasons
 
 
@@ -141,6 +139,8 @@ def compare_cell(
     Returns:
         The totals, and reasons of the token counts.
     """
+    if unclear := metrics.unclear("generated") or metrics.unclear("prompt"):
+        return CellTotals(why=f"{unclear[0].lower()}{unclear[1:].removesuffix('.')}"), []
     scrapes = _scrapes(metrics, cell)
     if scrapes is None:
         return CellTotals(why="the server's counters were not read before the cell and after its drain"), []
@@ -149,7 +149,8 @@ def compare_cell(
         return CellTotals(why=why), [reason("server_restarted", f"{why[0].upper()}{why[1:]}.")]
     lost = requests[requests["sent_ns"].notna() & (requests["completion_tokens"].isna() | (requests["status"] != "ok"))]
     rises = {quantity: _rise(metrics, quantity, scrapes) for quantity in (*COLUMNS, "finished", "preemptions")}
-    totals = _request_totals(requests, rises["finished"], len(lost))
+    foreign = {quantity: round(metrics.rise_of_others(quantity, *scrapes)) for quantity in rises}
+    totals = _request_totals(requests, rises["finished"], len(lost), foreign["finished"])
     limits = _lost_limits(requests, lost, schedule)
     tokens = {kind: _cell_tokens(kind, requests, rises, limits[kind], totals) for kind in COLUMNS}
     table = CellTotals(
@@ -162,7 +163,7 @@ def compare_cell(
         requests=totals,
         preemptions=rises["preemptions"],
     )
-    return table, _cell_reasons(tokens, tolerance)
+    return table, [*_cell_reasons(tokens, tolerance), *_other_models(foreign, rises, tolerance)]
 
 
 def prompt_lengths(requests: pd.DataFrame, schedule: pd.DataFrame | None) -> tuple[PromptLengths | None, list[Reason]]:
@@ -234,9 +235,10 @@ def _rise(metrics: ServerMetrics, quantity: str, scrapes: tuple[int, int]) -> in
     return round(value_at(series, scrapes[1]) - value_at(series, scrapes[0])) if len(series[0]) else None
 
 
-def _request_totals(requests: pd.DataFrame, finished: int | None, lost: int) -> CellRequestTotals:
+def _request_totals(requests: pd.DataFrame, finished: int | None, lost: int, of_other_models: int) -> CellRequestTotals:
     sent = int(requests["sent_ns"].notna().sum())
-    return CellRequestTotals(sent=sent, not_whole=lost, of_others=None if finished is None else max(finished - sent, 0))
+    others = None if finished is None else max(finished - sent, 0) + of_other_models
+    return CellRequestTotals(sent=sent, not_whole=lost, of_others=others)
 
 
 def _lost_limits(requests: pd.DataFrame, lost: pd.DataFrame, schedule: pd.DataFrame | None) -> dict[str, int]:
@@ -309,6 +311,17 @@ def _finished(requests: pd.DataFrame, metrics: ServerMetrics, scrapes: tuple[int
     if unfinished or cut:
         finished["not ok"] = FinishedRequests(client=unfinished, server=cut if server else None)
     return finished
+
+
+def _other_models(foreign: dict[str, int], own: dict[str, int | None], tolerance: float) -> list[Reason]:
+    """Return the reason if the server also worked for other models, whose energy nothing tells apart."""
+    work = {kind: foreign[kind] for kind in ("generated", "prompt") if foreign[kind] > tolerance * (own[kind] or 0)}
+    if not work:
+        return []
+    tokens = " and ".join(f"{count:,} {kind} tokens" for kind, count in work.items())
+    return [
+        reason("other_models", f"Meanwhile the server counted {tokens} of other models; the energy holds theirs too.")
+    ]
 
 
 def _cell_reasons(tokens: dict[str, CellTokens | None], tolerance: float) -> list[Reason]:

@@ -1,11 +1,16 @@
 """Metric names of the serving engines for the quantities that the toolkit reads from /metrics, one table an engine.
 
 vLLM's names are those of its versions 0.25 to 0.32, SGLang's those of its documentation (Production Metrics) and of
-`sglang/srt/metrics/collector.py`. The names on the page show which engine it is.
+`sglang/srt/metrics/collector.py`. The names on the page show which engine it is. Both also occur with `_` in place of
+the colon, as collectors and newer versions write them.
+
+One quantity has several series where an engine has ranks, replicas or models. `group_series` says which of them show
+the same number and which add up, from the meaning of their labels: those of vLLM (`vllm/v1/metrics/loggers.py`), of
+SGLang (`SchedulerMetricsCollector`), and the usual ones of routers. A label of unknown meaning is never summed over.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,74 @@ SGLANG = Engine(
     ttft="time_to_first_token_seconds",
 )
 
-ENGINES = (VLLM, SGLANG)
+ENGINES = (VLLM, SGLANG, replace(VLLM, prefix="vllm_"), replace(SGLANG, prefix="sglang_"))
+
+MODEL = "model_name"
+"""Label of the model that a series is about. Two models on one server have a series each."""
+
+COPIES = frozenset({"tp_rank", "attn_tp_rank", "pp_rank", "ep_rank", "moe_ep_rank", "cp_rank", "attn_cp_rank"})
+"""Labels of ranks that work on the same requests: tensor, pipeline, expert and context parallel ones."""
+
+REPLICAS = frozenset({"engine", "dp_rank", "replica", "replica_id", "instance", "pod", "endpoint"})
+"""Labels of engines with requests of their own: their counts add up."""
+
+PARTS = frozenset({"finished_reason", "cache_source", "priority"})
+"""Labels that split a count into parts, which add up."""
+
+TOTAL = ("priority", "")
+"""A label with the value that marks the sum over its other values, as SGLang writes it with priority scheduling."""
+
+GAUGES = frozenset({"running", "waiting", "kv_use"})
+"""Quantities that rise and fall; the others are counters."""
+
+SHARES = frozenset({"kv_use"})
+"""Quantities that are shares of an engine's own capacity: over replicas their mean is taken, never their sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How the series of one quantity make one number.
+
+    Attributes:
+        groups: positions of series; those of one group show the same number, and the groups add up.
+        others: positions of the series of other models.
+        problem: why they make no number, a clause about the series; empty where they do.
+    """
+
+    groups: tuple[tuple[int, ...], ...] = ()
+    others: tuple[int, ...] = ()
+    problem: str = ""
+
+
+def group_series(labels: Sequence[Mapping[str, str]], model: str | None = None) -> Grouping:
+    """Group the series of one quantity by their labels.
+
+    Args:
+        labels: of each series, all different.
+        model: the model that is measured. It matters only where there are several: one alone may be called by another
+            name than in requests, such as the first of several aliases, or the base of an adapter.
+    """
+    kept = list(range(len(labels)))
+    others: tuple[int, ...] = ()
+    models = {entry.get(MODEL) for entry in labels}
+    if len(models) > 1:
+        if model is None or model not in models:
+            names = ", ".join(sorted(str(name)[:100] for name in models)[:5])
+            return Grouping(problem=f"they are of several models ({names}), none of which is {model or 'named'}")
+        others = tuple(place for place in kept if labels[place].get(MODEL) != model)
+        kept = [place for place in kept if labels[place].get(MODEL) == model]
+    kept = [place for place in kept if labels[place].get(TOTAL[0]) == TOTAL[1]] or kept
+    keys = sorted({key for place in kept for key in labels[place]} - {MODEL})
+    differing = [key for key in keys if len({labels[place].get(key) for place in kept}) > 1]
+    for key in differing:
+        if key not in COPIES | REPLICAS | PARTS:
+            return Grouping((), others, f"they differ in the label `{key[:100]}`, whose meaning is not known")
+        if key not in COPIES and not all(key in labels[place] for place in kept):
+            return Grouping((), others, f"some have the label `{key}` and some have not, so one may be the others' sum")
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place in kept:
+        groups.setdefault(tuple(labels[place][key] for key in differing if key not in COPIES), []).append(place)
+    return Grouping(tuple(map(tuple, groups.values())), others)
 
 
 def engine_of(names: Iterable[str]) -> Engine:

@@ -23,6 +23,9 @@ MAX_DEPTH = 64
 MAX_COUNT = 2**40
 """Tokens, requests, bytes: nothing that one run counts comes near."""
 
+MAX_SERIES = 100_000
+"""Series of one server on /metrics. vLLM has some 500 an engine."""
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKETS = re.compile(r"[\[{]|[\]}]")

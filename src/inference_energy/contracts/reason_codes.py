@@ -79,7 +79,21 @@ CODES: dict[str, Code] = {
         _PER_TOKEN,
     ),
     "server_restarted": Code(
-        "The server's counters began anew during the window, so it was restarted.", "invalidates", _PER_TOKEN
+        "The server's counters began anew during the window, so it was restarted.",
+        "invalidates",
+        _PER_TOKEN + ", queue times",
+    ),
+    "other_models": Code(
+        "The server worked for another of its models meanwhile, by more than analysis.token_tolerance of the measured "
+        "one's tokens; that work is in the energy.",
+        "invalidates",
+        _PER_TOKEN,
+    ),
+    "metrics_unclear": Code(
+        "The series of the server's metric cannot be reduced to one number: of several models, with labels of unknown "
+        "meaning, of ranks that disagree, or with values that cannot be.",
+        "invalidates",
+        "queue times",
     ),
     "token_counts_missing": Code("The server gave no token counts for some requests.", "invalidates", _PER_TOKEN),
     "failed_requests": Code("More than analysis.max_failed_share of the requests failed.", "invalidates", _PER_TOKEN),

@@ -10,7 +10,7 @@ the session runs the same is in `server_metrics.arrows` among its logs, which ca
 Columns of server_metrics.parquet:
     timestamp_ns: middle of the scrape.
     name: name of the sample, such as `vllm:num_requests_running`.
-    labels: JSON object with sorted keys, without `model_name`.
+    labels: JSON object with sorted keys; earlier files lack `model_name`.
     value: value of the sample.
 """
 

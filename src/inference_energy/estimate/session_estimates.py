@@ -92,7 +92,7 @@ def estimate_session(
     fit_windows: dict[str, MeasuredWindow] = {}
     if served.shape is not None and served.gpu is not None:
         rows = read_table(requests, requests_contract.SCHEMA)
-        metrics = ServerMetrics(read_table(server_metrics, metrics_contract.SCHEMA))
+        metrics = ServerMetrics(read_table(server_metrics, metrics_contract.SCHEMA), recorded.model)
         for name, window in steady.windows.items():
             load = measure_load(name, window, rows[rows["cell"] == name], metrics)
             measured = measure_gpu_energy(energy.windows[name], window)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +26,23 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inference_energy.acquire.server.attach import Access
 from inference_energy.contracts.arrow_log import ArrowLog, LogStats, compact_logs
-from inference_energy.contracts.engine_metrics import ENGINES, engine_of
+from inference_energy.contracts.engine_metrics import ENGINES, MODEL, engine_of, group_series
+from inference_energy.contracts.outside import MAX_SERIES
 from inference_energy.contracts.server_metrics import ON_CHANGE, SCHEMA
 
 # Name and labels, then the value: labels may hold spaces, a value has none.
 _LINES = re.compile(
-    rb"^((?:%s).*) (\S+)$" % b"|".join(re.escape(engine.prefix.encode()) for engine in ENGINES), re.MULTILINE
+    rb"^((?:%s).*\S)[ \t]+(\S+)[ \t]*\r?$" % b"|".join(re.escape(engine.prefix.encode()) for engine in ENGINES),
+    re.MULTILINE,
 )
+
+LONGEST_LINE_BYTES = 2**16
+"""Far longer than a name with all its labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The name of a sample, and its labels as JSON with sorted keys, without `model_name`."""
+    """The name of a sample, and its labels as JSON with sorted keys."""
 
     name: str
     labels: str
@@ -45,58 +51,108 @@ class Series:
 class PageReader:
     """A reader of one server's pages.
 
+    Args:
+        max_series: largest number of series of one server.
+        hide: replaces secrets in names and labels, which a server may echo.
+
     Attributes:
         series: all series seen so far, in the order of their first appearance.
+        labels: the labels of each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_series: int = MAX_SERIES, hide: Callable[[str], str] = str) -> None:
         self.series: list[Series] = []
+        self.labels: list[dict[str, str]] = []
+        self._max_series = max_series
+        self._hide = hide
         self._known: dict[Series, int] = {}
         self._of_line: dict[bytes, int] = {}
         self._only_changes: list[bool] = []
         self._texts: list[bytes] = []
 
     def read(self, page: bytes) -> tuple[list[int], list[float]]:
-        """Return the engine's samples of a page, in its order.
+        """Return the engine's samples of a page, in its order. A line that cannot be read is left out.
 
         Returns:
             Positions in `series`, and values. Samples that are logged on change (`contracts.server_metrics`) are
             included if they changed since the page before.
 
         Raises:
-            ValueError: a line is no Prometheus text.
+            ValueError: no line of the engine can be read, though there are some.
+            TooManySeriesError: the server has more series than are read.
         """
         numbers: list[int] = []
         values: list[float] = []
         of_line, texts, only_changes = self._of_line, self._texts, self._only_changes
-        for line, text in _LINES.findall(page):
+        broken: str | None = None
+        seen = False
+        for match in _LINES.finditer(page):
+            line, text = match.groups()
             number = of_line.get(line)
-            if number is None:
-                number, value = self._learn(line, text)
-            elif only_changes[number] and texts[number] == text:
+            try:
+                if number is None:
+                    number, value = self._learn(line, text)
+                elif only_changes[number] and texts[number] == text:
+                    seen = True
+                    continue
+                else:
+                    value = float(text)
+            except _UnreadableLineError as error:
+                broken = broken or str(error)
                 continue
-            else:
-                value = float(text)
+            except ValueError:
+                broken = broken or f"the value {_shown(text)} of {self.series[number or 0].name} is no number"
+                continue
             texts[number] = text
             numbers.append(number)
             values.append(value)
+        if broken and not numbers and not seen:
+            raise ValueError(f"no Prometheus text: {broken}")
         return numbers, values
 
     def _learn(self, line: bytes, text: bytes) -> tuple[int, float]:
-        """Return the number of a new line, and its value."""
-        (family,) = text_string_to_metric_families((line + b" " + text + b"\n").decode())
-        (sample,) = family.samples
-        labels = {key: value for key, value in sample.labels.items() if key != "model_name"}
-        series = Series(sample.name, json.dumps(labels, sort_keys=True))
-        number = self._known.setdefault(series, len(self.series))
-        if number == len(self.series):
+        """Return the number of a new line, and its value.
+
+        Raises:
+            _UnreadableLineError: it is no Prometheus text.
+            TooManySeriesError: as `read`.
+        """
+        if len(line) > LONGEST_LINE_BYTES:
+            raise _UnreadableLineError(f"a line has {len(line):,} bytes")
+        try:
+            (family,) = text_string_to_metric_families((line + b" " + text + b"\n").decode())
+            (sample,) = family.samples
+            value = float(sample.value)
+        except Exception as error:  # the library raises whatever a strange line leads to
+            raise _UnreadableLineError(_shown(line + b" " + text)) from error
+        labels = {self._hide(key): self._hide(text) for key, text in sample.labels.items()}
+        series = Series(self._hide(sample.name), json.dumps(labels, sort_keys=True))
+        number = self._known.get(series)
+        if number is None:
+            if len(self.series) >= self._max_series:
+                raise TooManySeriesError(f"/metrics has more than {self._max_series:,} series of the engine")
+            number = self._known[series] = len(self.series)
             self.series.append(series)
+            self.labels.append(labels)
             self._only_changes.append(series.name.endswith(ON_CHANGE))
             self._texts.append(b"")
-        if sample.timestamp is None:
+        if sample.timestamp is None and len(self._of_line) < 2 * self._max_series:
             # With a time behind the value, what precedes the last space is another text on each page.
             self._of_line[line] = number
-        return number, float(sample.value)
+        return number, value
+
+
+class TooManySeriesError(Exception):
+    """A server has more series than are read."""
+
+
+class _UnreadableLineError(Exception):
+    """A line of a page is no Prometheus text; the message shows it."""
+
+
+def _shown(text: bytes) -> str:
+    """Return the beginning of a foreign text, printable."""
+    return ascii(text[:100].decode(errors="replace"))
 
 
 TIMEOUT = aiohttp.ClientTimeout(total=5.0)
@@ -176,14 +232,27 @@ class MetricsPoller:
             await asyncio.sleep(IDLE_PERIOD_S)
 
     def newest(self, quantity: str) -> float | None:
-        """Return a quantity of the engine's table (`contracts.engine_metrics`) at the last scrape, over all labels.
+        """Return a quantity of the engine's table (`contracts.engine_metrics`) at the last scrape, over all models.
 
         None if the server does not report it.
         """
-        series = self._reader.series
+        series, labels = self._reader.series, self._reader.labels
         name = engine_of(item.name for item in series).full(quantity)
-        values = [value for number, value in self._newest.items() if series[number].name == name]
-        return sum(values) if values else None
+        values = {
+            number: value
+            for number, value in self._newest.items()
+            if series[number].name == name and math.isfinite(value)
+        }
+        if not values:
+            return None
+        total = 0.0
+        for model in {labels[number].get(MODEL) for number in values}:
+            own = [number for number in values if labels[number].get(MODEL) == model]
+            grouping = group_series([labels[number] for number in own])
+            # What cannot be grouped is added up: it is zero only if nothing is done.
+            groups = grouping.groups if not grouping.problem else tuple((place,) for place in range(len(own)))
+            total += sum(max(values[own[place]] for place in group) for group in groups)
+        return total
 
     def requests(self) -> float | None:
         """Return the requests that run or wait at the last scrape; None if the server does not report them."""
@@ -206,7 +275,7 @@ class MetricsPoller:
             page = await self._page()
             timestamp_ns = (began_ns + time.monotonic_ns()) // 2
             numbers, values = self._reader.read(page)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, TooManySeriesError) as error:
             self.errors += 1
             self.last_error = str(error) or type(error).__name__
             return False

@@ -16,7 +16,7 @@ from inference_energy.analysis.client_cost import client_cost
 from inference_energy.analysis.counts import send_lag
 from inference_energy.analysis.figures import make_figure
 from inference_energy.analysis.latency import goodput, latency_figures, samples
-from inference_energy.analysis.server_metrics import ServerMetrics, queue_figures
+from inference_energy.analysis.server_metrics import ServerMetrics, queue_times
 from inference_energy.analysis.token_reconciliation import CellSpan, compare_cell, prompt_lengths
 from inference_energy.analysis.token_times import TokenTimes, chunk_times
 from inference_energy.analysis.windows import Window
@@ -118,7 +118,7 @@ def summarize_run(
         samples={},
         limits=None,
         client=client_cost(test.sent.client, test.sent.machine_busy_s, CELL, _tokens(requests, "completion")),
-        counters=_against_counters(test, counters, config),
+        counters=_against_counters(test, counters, header.model, config),
         prompt_lengths=_prompt_lengths(test),
         files=test.files,
     )
@@ -130,7 +130,7 @@ def summarize_run(
     latencies = samples(ok, chunk_times(ok, test.chunks))
     figures = _rates(requests, ok, window, late, no_schedule)
     figures |= latency_figures(latencies, window, late, [], no_schedule)
-    figures |= _queueing(test, counters[0])
+    figures |= _queueing(test, counters[0], header.model)
     slo = None
     if limits is not None:
         slo = goodput(
@@ -208,11 +208,11 @@ def _rates(
     }
 
 
-def _queueing(test: LoadRunRecord, rows: pd.DataFrame | None) -> dict[str, Figure]:
+def _queueing(test: LoadRunRecord, rows: pd.DataFrame | None, model: str) -> dict[str, Figure]:
     """Return the increase of the servers' queue-time histogram, if it covers only the measured requests."""
     if rows is None or len(test.measured) < len(test.requests):
         return {}
-    return queue_figures(ServerMetrics(rows).histogram("queue_time", *test.around_ns), [], [])
+    return queue_times(ServerMetrics(rows, model), *test.around_ns, [], [])
 
 
 def _prompt_lengths(test: LoadRunRecord) -> LoadPromptLengths | None:
@@ -224,7 +224,7 @@ def _prompt_lengths(test: LoadRunRecord) -> LoadPromptLengths | None:
 
 
 def _against_counters(
-    test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], config: AnalysisConfig
+    test: LoadRunRecord, counters: tuple[pd.DataFrame | None, str | None], model: str, config: AnalysisConfig
 ) -> CounterComparison:
     """Compare the token totals of all requests, including the warm-up's, with the increase of the servers' counters."""
     rows, why = counters
@@ -232,5 +232,6 @@ def _against_counters(
         return CounterComparison(why=why)
     before_ns, after_ns = test.around_ns
     span = CellSpan(before_ns + 1, after_ns - 1, None)
-    table, reasons = compare_cell(test.requests, test.schedule, ServerMetrics(rows), span, config.token_tolerance)
+    metrics = ServerMetrics(rows, model)
+    table, reasons = compare_cell(test.requests, test.schedule, metrics, span, config.token_tolerance)
     return CounterComparison(**msgspec.structs.asdict(table), reasons=reasons)

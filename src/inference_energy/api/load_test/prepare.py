@@ -1,6 +1,7 @@
 """Prepare a load test in a separate process: check the endpoints, draw the plan, read the servers' token counters."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,8 @@ async def _scrape(endpoint: str, folder: Path, number: int, access: Access) -> N
 def read_counters(before: Path, after: Path, times_ns: tuple[int, int]) -> tuple[pd.DataFrame | None, str | None]:
     """Return two scrapes as rows of server_metrics.parquet; the endpoints share the times, so their counters add up.
 
+    Of several endpoints, each has its number as the label `endpoint`.
+
     Args:
         before: folder that `scrape` wrote before the load.
         after: folder that it wrote after the load.
@@ -167,17 +170,28 @@ def read_counters(before: Path, after: Path, times_ns: tuple[int, int]) -> tuple
         if endpoint["error"]:
             return None, f"no /metrics at {endpoint['endpoint']} ({endpoint['error']})"
     frames = []
-    for path in sorted(before.glob("*.parquet")):
-        first, last = _newest(path), _newest(after / path.name)
+    paths = sorted(before.glob("*.parquet"))
+    for path in paths:
+        label = {"endpoint": path.stem} if len(paths) > 1 else {}
+        first, last = _newest(path, label), _newest(after / path.name, label)
         # A series that is logged on change must not get a second row without one.
-        series = first.index.intersection(last.index)
-        unchanged = series[(first.loc[series, "value"] == last.loc[series, "value"]).to_numpy()]
-        last = last.drop(index=[key for key in unchanged if key[0].endswith(ON_CHANGE)])
+        before_rows = set(first[["name", "labels", "value"]].itertuples(index=False, name=None))
+        same = [row in before_rows for row in last[["name", "labels", "value"]].itertuples(index=False, name=None)]
+        last = last[~(last["name"].str.endswith(ON_CHANGE) & pd.Series(same, last.index, dtype=bool))]
         frames += [rows.assign(timestamp_ns=time) for rows, time in zip((first, last), times_ns, strict=True)]
-    return pd.concat(frames).reset_index(), None
+    return pd.concat(frames, ignore_index=True), None
 
 
-def _newest(path: Path) -> pd.DataFrame:
-    """Return the last value of each series, by name and labels."""
-    rows = read_table(path, SCHEMA).drop_duplicates(["name", "labels"], keep="last")
-    return rows.set_index(["name", "labels"])
+def _newest(path: Path, label: dict[str, str]) -> pd.DataFrame:
+    """Return the rows of the last scrape, with `label` added to their labels.
+
+    A series that is logged on change has its last value from an earlier one. A series that is twice on the last page
+    stays so.
+    """
+    rows = read_table(path, SCHEMA)
+    on_change = rows["name"].str.endswith(ON_CHANGE)
+    last = rows[on_change].drop_duplicates(["name", "labels"], keep="last")
+    rows = pd.concat([rows[~on_change & (rows["timestamp_ns"] == rows["timestamp_ns"].max())], last])
+    texts = {text: json.dumps(json.loads(text) | label, sort_keys=True) for text in rows["labels"].unique()}
+    labelled: pd.DataFrame = rows.assign(labels=rows["labels"].map(texts))
+    return labelled
