@@ -330,6 +330,35 @@ def server_restarted(case):
     case.edit("server_metrics", change)
 
 
+def server_restarted_in_the_queue(case):
+    interpolated(case)
+    server_restarted(case)
+
+
+def other_models(case):
+    """Another model of the server generates as much."""
+    case.edit_session(model="synthetic")
+
+    def change(table):
+        other = table[table["name"] == "vllm:generation_tokens_total"]
+        other = other.assign(labels=other["labels"].str.replace("synthetic", "other"))
+        return pd.concat([table, other]).sort_values("timestamp_ns", kind="stable")
+
+    case.edit("server_metrics", change)
+
+
+def metrics_unclear(case):
+    """A histogram of two tenants, of which nothing is known."""
+    interpolated(case)
+
+    def change(table):
+        queue = table["name"].str.startswith("vllm:request_queue_time_seconds_count")
+        parts = [table[queue].assign(labels=f'{{"tenant": "{tenant}"}}') for tenant in "ab"]
+        return pd.concat([table[~queue], *parts]).sort_values("timestamp_ns", kind="stable")
+
+    case.edit("server_metrics", change)
+
+
 def tokens_differ(case):
     """One request less on the client's side: below the tolerance, and still said."""
     case.edit("requests", lambda table: table.drop(table.index[table["cell"] == "low"][10]))
