@@ -1,6 +1,7 @@
 """Bytes of an answer to times, counts and errors, without a network."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -8,17 +9,23 @@ from exchange_server import DONE, GOOD, Seen, event, token, usage_event
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_energy.acquire.load.http.events import decode_events
 from inference_energy.acquire.load.http.request import RequestRecord
-from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer, decode_events
+from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer
 
 
 def read(
-    *pieces: bytes, stream: bool = True, chunk_times: bool = False, status: int = 200
+    *pieces: bytes,
+    stream: bool = True,
+    chunk_times: bool = False,
+    keep_text: bool = True,
+    status: int = 200,
+    max_bytes: int = 2**22,
 ) -> tuple[SseAnswer, Seen, Any]:
     """Feed pieces at times 1, 2, ...; returns the answer, what was observed, and the record."""
     record = RequestRecord(0, "c", 0, "e", 0, None, 0)
     seen = Seen()
-    answer = SseAnswer(record, seen, stream=stream, chunk_times=chunk_times, keep_text=True)
+    answer = SseAnswer(record, seen, stream=stream, chunk_times=chunk_times, keep_text=keep_text, max_bytes=max_bytes)
     answer.start(status)
     for now_ns, piece in enumerate(pieces, 1):
         answer.feed(piece, now_ns)
@@ -32,7 +39,7 @@ def failure(*pieces: bytes, **options: Any) -> str:
     return str(error.value)
 
 
-def delta(finish_reason: str | None = None, **content: Any) -> bytes:
+def delta(finish_reason: Any = None, **content: Any) -> bytes:
     return event({"choices": [{"index": 0, "delta": content, "finish_reason": finish_reason}]})
 
 
@@ -222,3 +229,156 @@ def test_a_whole_arrival_is_decoded_as_its_events_are_one_by_one(tokens: list[tu
     events = [token(text, reason) for text, reason in tokens]
     together = decode_events(b"".join(events) + DONE)
     assert list(together) == [each for one in events for each in decode_events(b": so it is read slowly\n" + one)]
+
+
+NOTHING = ["", " ", "null", "NULL", "None", "not_finished", {}, [], False, 0]
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_a_finish_reason_that_says_nothing_is_none(nothing: Any) -> None:
+    role, word = delta(nothing, role="assistant", content=""), delta(nothing, content="a")
+    answer, seen, record = read(role, word, word, delta("length"), usage_event(), DONE)
+    answer.finish(9)
+    assert (record.first_token_ns, record.last_token_ns, record.finish_reason) == (2, 4, "length")
+    assert seen.calls == [("first_token", 0)]
+    assert failure(role, word, usage_event(), DONE) == "the answer ended without a finish_reason"
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_a_finish_reason_that_says_nothing_ends_no_answer_that_is_no_stream(nothing: Any) -> None:
+    body = {"choices": [{"index": 0, "text": "a", "finish_reason": nothing}], "usage": {"completion_tokens": 1}}
+    assert failure(json.dumps(body).encode()) == "the answer ended without a finish_reason"
+
+
+@pytest.mark.parametrize("word", ["stop", "LENGTH", "tool_calls", "function_call", "content_filter", "eos_token"])
+@pytest.mark.parametrize("form", [lambda word: word, lambda word: {"type": word, "matched": 2}])
+def test_a_good_end_is_one_in_any_form(word: str, form: Any) -> None:
+    answer, _, record = read(delta(content="a"), delta(form(word)), usage_event(), DONE)
+    answer.finish(9)
+    assert record.finish_reason == word.lower()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("value", "reason", "error"),
+    [
+        ("abort", "abort", "finish_reason abort"),
+        ("Error", "error", "finish_reason error"),
+        ("cancelled", "cancelled", "finish_reason cancelled"),
+        ("canceled", "canceled", "finish_reason canceled"),
+        ("timed_out", "timed_out", "finish_reason timed_out"),
+        ("insufficient_system_resource", "insufficient_system_resource", "finish_reason insufficient_system_resource"),
+        ({"type": "abort", "message": "out of KV \ud83d", "status_code": 500}, "abort", "abort: out of KV \ufffd"),
+        ({"type": "abort"}, "abort", "finish_reason abort"),
+        ({"reason": "ERROR", "message": {"code": 3}}, "error", "finish_reason error: {'code': 3}"),
+    ],
+)
+def test_an_answer_that_the_server_gave_up_is_a_failure(value: Any, reason: str, error: str, stream: bool) -> None:
+    choice = {"index": 0, "text": "a", "finish_reason": value}
+    body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 8, "completion_tokens": 1}}).encode()
+    pieces = [token("a"), b"data: " + body + b"\n\n", DONE] if stream else [body]
+    assert failure(*pieces).endswith(error)
+    _, _, record = read(*pieces, stream=stream)
+    if stream:
+        assert (record.finish_reason, record.completion_tokens) == (reason, 1)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {},
+        {"prompt_tokens": None, "completion_tokens": None},
+        {"input_tokens": 3, "output_tokens": 2},
+        {"prompt_tokens": "3", "completion_tokens": "2"},
+        {"prompt_tokens": -3, "completion_tokens": -2},
+        {"prompt_tokens": True, "completion_tokens": True},
+        {"prompt_tokens": 1e18, "completion_tokens": 1e18},
+        {"prompt_tokens": 10**30, "completion_tokens": 10**30},
+        {"prompt_tokens": 3.5, "completion_tokens": 2.5},
+        {"prompt_tokens": float("nan"), "completion_tokens": float("inf")},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": None, "completion_tokens": 5000},
+        {"prompt_tokens": [3], "completion_tokens": {"n": 2}},
+        "3",
+        7,
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_counts_that_cannot_be_are_none(usage: Any, stream: bool) -> None:
+    choice = {"index": 0, "text": "ab", "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice], "usage": usage}).encode()
+    answer, _, record = read(*([b"data: " + body + b"\n\n", DONE] if stream else [body]), stream=stream)
+    answer.finish(9)
+    assert (record.prompt_tokens, record.completion_tokens, record.cached_tokens) == (None, None, None)
+    assert (record.finish_reason, answer.text) == ("stop", "ab")
+
+
+def test_counts_are_taken_one_by_one() -> None:
+    details = {"prompt_tokens_details": {"cached_tokens": 9}}
+    answer, _, record = read(
+        token("ab", "stop"), usage_event({"prompt_tokens": 8.0, "completion_tokens": "2", **details})
+    )
+    answer.finish(9)
+    assert (record.prompt_tokens, record.completion_tokens, record.cached_tokens) == (8, None, None)
+
+
+def test_tokens_that_are_not_sent_may_exceed_the_bytes() -> None:
+    usage = {"completion_tokens": 5000, "completion_tokens_details": {"reasoning_tokens": 4990}}
+    answer, _, record = read(token("ab", "stop"), usage_event(usage))
+    answer.finish(9)
+    assert record.completion_tokens == 5000
+
+
+@pytest.mark.parametrize("keep_text", [True, False])
+@pytest.mark.parametrize("half", ["\\ud83d", "\\ude00", "\\ude00\\ud83d"])
+def test_half_a_surrogate_pair_is_a_replacement_character(half: str, keep_text: bool) -> None:
+    cut = token("hi X").replace(b"X", half.encode())
+    answer, _, record = read(cut, token("", "stop"), usage_event(), DONE, keep_text=keep_text)
+    answer.finish(9)
+    assert (record.first_token_ns, record.finish_reason, record.completion_tokens) == (1, "stop", 2)
+    if keep_text:
+        assert answer.text == "hi " + "\ufffd" * half.count("u")
+    error = event({"error": {"message": "bad X"}}).replace(b"X", half.encode())
+    assert failure(token("a"), error).startswith("bad \ufffd")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "options"),
+    [
+        ([b"data: "] + [b"x" * 1000] * 11, {}),
+        ([token("x" * 1000)] * 11, {}),
+        ([b'{"choices": ['] + [b"0," * 500] * 11, {"stream": False}),
+        ([b": comment\n\n" * 100] * 11, {}),
+    ],
+)
+def test_an_answer_without_end_fails_at_its_limit(pieces: list[bytes], options: Any) -> None:
+    with pytest.raises(ExchangeError, match=r"^the answer is larger than the client's limit of 0.00954 MiB an answer$"):
+        read(*pieces, max_bytes=10_000, **options)
+
+
+def test_an_errors_body_without_end_fails_with_its_status() -> None:
+    with pytest.raises(ExchangeError, match=r"^status 500, larger than .*: Internal "):
+        read(*[b"Internal Server Error "] * 1000, status=500, max_bytes=10_000)
+
+
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"a":' * 100_000, b'{"error":' + b"[" * 900 + b"]" * 900 + b"}"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_json_without_bottom_is_a_failure(deep: bytes, stream: bool) -> None:
+    assert len(failure(*([token("a"), b"data: " + deep + b"\n\n"] if stream else [deep]), stream=stream)) < 700
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_event() -> None:
+    answer, _, record = read(b"\xef\xbb\xbf" + token("a"), token("b", "stop"))
+    answer.finish(9)
+    assert (record.first_token_ns, answer.text) == (1, "ab")
+
+
+def test_small_parts_of_an_event_take_little_more_memory_than_their_bytes() -> None:
+    tracemalloc.start()
+    try:
+        answer, _, _ = read(b"data: ", *(b"xy" for _ in range(100_000)))
+        held, _ = tracemalloc.get_traced_memory()
+        assert held < 1_500_000
+    finally:
+        tracemalloc.stop()
+    answer.feed(b"\n\n", 1)

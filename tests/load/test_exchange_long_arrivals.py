@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_energy.acquire.load.http import sse as answers
+from inference_energy.acquire.load.http.events import decode_ends
 from inference_energy.acquire.load.http.request import RequestRecord
-from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer, decode_ends
+from inference_energy.acquire.load.http.sse import ExchangeError, SseAnswer
 
 ERROR = event({"error": {"message": "out of memory", "code": 500}})
 ROLE = event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_energy.acquire.load.request_log import RequestLogger, merge_request_logs
+from inference_energy.acquire.load.request_log import RequestLogger, RowLog, merge_request_logs
 from inference_energy.acquire.load.worker_pool import remove_logs
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.contracts.requests import ANSWERS_SCHEMA, CHUNKS_SCHEMA, SCHEMA, RequestRecord
@@ -145,3 +145,47 @@ def test_what_was_counted(tmp_path: Path) -> None:
     assert (counts.completion_tokens, counts.first_error) == (12, "why")
     assert counts.ttft.quantile_s(0.5) == pytest.approx(1e-6, rel=0.05)
     assert logger.lateness_ns.tolist() == [3, 3, 3, 3]
+
+
+def test_text_that_cannot_be_encoded_costs_no_row(tmp_path: Path) -> None:
+    logger = RequestLogger(tmp_path, 0)
+    logger.begin_cell(chunk_times=False, keep_answers=True)
+    for number, text in enumerate(("plain", "half \ud83d", "two \ude00\ud83d")):
+        one = record(number, number)
+        one.error, one.finish_reason, one.endpoint = text, text, text
+        logger.ended(one, text)
+    logger.close()
+    merge_request_logs(tmp_path, tmp_path / "requests.parquet")
+    table = read_table(tmp_path / "requests.parquet", SCHEMA)
+    expected = ["plain", "half \ufffd", "two \ufffd\ufffd"]
+    assert [table[name].tolist() for name in ("error", "finish_reason", "endpoint")] == [expected] * 3
+    assert read_table(tmp_path / "answers.parquet", ANSWERS_SCHEMA)["text"].tolist() == expected
+
+
+def test_a_log_that_cannot_be_written_is_an_error_and_the_others_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = RequestLogger(tmp_path, 0)
+    logger.begin_cell(chunk_times=False, keep_answers=True)
+    for number in range(3):
+        logger.ended(record(number, number), "text")
+
+    def full(log: RowLog, columns: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(logger._answers._log, "append", full.__get__(logger._answers))
+        with pytest.raises(OSError, match="No space left"):
+            logger.close()
+    counted = {"c": 3}
+    assert merge_request_logs(tmp_path, tmp_path / "requests.parquet", counted).rows == 3
+
+
+@pytest.mark.parametrize(("counted", "missing"), [({"c": 3}, None), ({"c": 4}, "3 of the 4"), ({"d": 1}, "0 of the 1")])
+def test_every_request_that_was_counted_has_a_row(tmp_path: Path, counted: dict[str, int], missing: str | None) -> None:
+    log(tmp_path, 0, [1, 2, 3])
+    if missing is None:
+        assert merge_request_logs(tmp_path, tmp_path / "requests.parquet", counted).rows == 3
+        return
+    with pytest.raises(RunError, match=missing):
+        merge_request_logs(tmp_path, tmp_path / "requests.parquet", counted)

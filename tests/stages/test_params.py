@@ -102,7 +102,17 @@ def test_the_client_gets_its_whole_section_and_no_key() -> None:
     client = specs({"client.api_key_env": "MY_KEY"}).session("main").client
     assert client.api_key_env == "MY_KEY"
     assert set(client.model_dump()) == {
-        *("request_timeout_s", "drain_s", "workers", "transport", "api_key_env", "ca_file", "verify", "connections")
+        *(
+            "request_timeout_s",
+            "drain_s",
+            "workers",
+            "transport",
+            "api_key_env",
+            "ca_file",
+            "verify",
+            "connections",
+            "max_answer_mib",
+        )
     }
 
 

@@ -30,6 +30,7 @@ class ClientSettings:
         verify: whether the server's certificate is checked.
         connections: most connections to an endpoint; None: no limit.
         keep_alive_s: an idle connection is closed after this time instead of being used again.
+        max_answer_mib: a request whose answer is larger, unpacked, has failed.
     """
 
     request_timeout_s: float = 300
@@ -40,6 +41,7 @@ class ClientSettings:
     verify: bool = True
     connections: int | None = None
     keep_alive_s: float = KEEP_ALIVE_S
+    max_answer_mib: int = 64
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,12 +48,13 @@ def as_count(value: object) -> int | None:
     return int(value)
 
 
-def decode_json(content: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
+def decode_json(content: bytes | str, *, max_depth: int = MAX_DEPTH, allow_nan: bool = False) -> Any:
     """Decode JSON of foreign origin: UTF-8, with or without a byte order mark, its texts clean.
 
     Args:
         content: its size is bounded by whoever read it.
         max_depth: levels of lists and objects.
+        allow_nan: let NaN and infinities through, as many writers of JSON do.
 
     Raises:
         ValueError: not UTF-8, not JSON, NaN or an infinity, or nested too deeply. The message is for the user.
@@ -65,7 +66,7 @@ def decode_json(content: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     if _depth_above(text, max_depth):
         raise ValueError(f"nested more than {max_depth} levels deep")
     try:
-        decoded = json.loads(text, parse_constant=_refuse_constant)
+        decoded = json.loads(text, parse_constant=None if allow_nan else _refuse_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from error
     except RecursionError as error:

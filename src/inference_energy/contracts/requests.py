@@ -3,7 +3,8 @@
 A request has one of the statuses
 
 - `ok`;
-- `failed`: `error` says why, `status_code` holds the server's answer, if it answered;
+- `failed`: `error` says why, `status_code` holds the server's answer, if it answered; also where the server ended the
+  answer with a finish reason such as `abort` or `error`;
 - `aborted`: cut off at the end of the drain;
 - `skipped`: a later turn of a conversation that was never sent, because an earlier turn had failed or the window had
   ended. Its `scheduled_ns` is when that was decided, or when it would have been due if that is later; it has no
@@ -27,7 +28,7 @@ Columns of requests.parquet:
     first_token_ns: first event with content.
     last_token_ns: last event with content, or the one with the finish reason.
     end_ns: when the response had ended, or failed.
-    prompt_tokens: prompt tokens of the server's `usage`.
+    prompt_tokens: prompt tokens of the server's `usage`; null, as the other counts, where it gives none that can be.
     cached_tokens: those of the prompt tokens that came from the prefix cache; null where the server does not say.
     completion_tokens: completion tokens of the server's `usage`.
     finish_reason: `length`, `stop`, ...

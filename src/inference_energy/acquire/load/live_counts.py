@@ -89,6 +89,11 @@ class LiveCounts(msgspec.Struct):
             self.silent_since_ns = since_ns if self.silent_since_ns is None else min(self.silent_since_ns, since_ns)
 
     @property
+    def logged(self) -> int:
+        """Requests whose fate is known, sent or not: each has a row in the log."""
+        return self.ok + self.failed + self.aborted + self.skipped
+
+    @property
     def in_flight(self) -> int:
         """Requests sent and not ended."""
         return self.sent - self.ended

@@ -5,7 +5,8 @@ Each process appends to Arrow logs of its own, `requests-W.arrows` and on demand
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.contracts.arrow_log import ArrowLog, LogStats, compact_logs, read_logs
 from inference_energy.contracts.io import atomic_write, read_metadata, read_table, write_table
+from inference_energy.contracts.outside import clean_text
 from inference_energy.contracts.requests import ANSWERS_SCHEMA, CHUNKS_SCHEMA, SCHEMA, RequestRecord
 from inference_energy.errors import RunError
 
@@ -40,16 +42,31 @@ class RowLog:
         self._rows.append(row)
 
     def flush(self) -> None:
-        """Write the rows collected so far."""
-        if self._rows:
-            rows, self._rows = self._rows, []
-            columns = zip(zip(*rows, strict=True), self._log.schema, strict=True)
-            self._log.append([pa.array(values, column.type) for values, column in columns])
+        """Write the rows collected so far.
+
+        Raises:
+            OSError, pyarrow.ArrowException: they cannot be written; they are in no file then.
+        """
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        try:
+            columns = self._columns(rows)
+        except UnicodeEncodeError:
+            # What servers send is clean; this is for names and texts of users.
+            columns = self._columns([tuple(clean_text(v) if isinstance(v, str) else v for v in row) for row in rows])
+        self._log.append(columns)
 
     def close(self) -> None:
-        """Write the rest and end the log."""
-        self.flush()
-        self._log.close()
+        """Write the rest and end the log; raises as `flush` does."""
+        try:
+            self.flush()
+        finally:
+            self._log.close()
+
+    def _columns(self, rows: Sequence[tuple[Any, ...]]) -> list[pa.Array]:
+        columns = zip(zip(*rows, strict=True), self._log.schema, strict=True)
+        return [pa.array(values, column.type) for values, column in columns]
 
 
 class ChunkLog:
@@ -89,8 +106,10 @@ class ChunkLog:
 
     def close(self) -> None:
         """Write the rest and end the log."""
-        self.flush()
-        self._log.close()
+        try:
+            self.flush()
+        finally:
+            self._log.close()
 
 
 def _empty_columns() -> tuple["array[int]", ...]:
@@ -179,15 +198,18 @@ class RequestLogger:
             log.flush()
 
     def close(self) -> None:
-        """Write the rest and end the logs."""
-        for log in self._logs():
-            log.close()
+        """Write the rest and end the logs, also those after one that cannot be written."""
+        with ExitStack() as logs:
+            for log in self._logs():
+                logs.callback(log.close)
 
     def _logs(self) -> Sequence[RowLog | ChunkLog]:
         return [log for log in (self._requests, self._chunks, self._answers) if log is not None]
 
 
-def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> LogStats:
+def merge_request_logs(
+    folder: Path, target: Path, counted: Mapping[str, int] | None = None, **metadata: Any
+) -> LogStats:
     """Merge the readable part of the logs in `folder` into `target` and, see `beside`, into files next to it.
 
     The requests are sorted by `scheduled_ns` and `request_id`. The other files are written only where there are such
@@ -196,18 +218,20 @@ def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> LogStats:
     Args:
         folder: holds requests-W.arrows, and perhaps chunks-W.arrows and answers-W.arrows.
         target: the file of requests.
+        counted: requests by cell, as the processes counted them; each must have a row.
         metadata: for the files' metadata, such as `clock_anchor`.
 
     Returns:
         The rows and batches of requests, and the names of all logs whose last batch was cut off.
 
     Raises:
-        RunError: there is no log, or nothing of one can be read.
+        RunError: there is no log, nothing of one can be read, or rows are missing.
     """
     paths = _worker_logs(folder, "requests")
     if not paths:
         raise RunError(f"{folder}: no log of requests")
     table, stats = read_logs(paths)
+    _check_rows(folder, table, counted or {})
     table = table.sort_by([("scheduled_ns", "ascending"), ("request_id", "ascending")])
     write_table(target, table, SCHEMA, **metadata)
     for name, schema in OPTIONAL:
@@ -216,6 +240,16 @@ def merge_request_logs(folder: Path, target: Path, **metadata: Any) -> LogStats:
         else:
             beside(target, name).unlink(missing_ok=True)
     return stats
+
+
+def _check_rows(folder: Path, table: pa.Table, counted: Mapping[str, int]) -> None:
+    written = {entry["values"]: entry["counts"] for entry in table["cell"].value_counts().to_pylist()}
+    for cell, requests in counted.items():
+        if (rows := written.get(cell, 0)) != requests:
+            raise RunError(
+                f"{folder}: the log has {rows:,} of the {requests:,} requests of {cell}, so no figure of it can be "
+                "right; look for errors of the disk and measure again"
+            )
 
 
 def beside(requests_file: Path, name: str) -> Path:

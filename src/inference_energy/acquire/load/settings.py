@@ -113,6 +113,7 @@ class LoadSpec:
                 ca_file=config.ca_file,
                 verify=config.verify,
                 connections=config.connections,
+                max_answer_mib=config.max_answer_mib,
             ),
         )
 

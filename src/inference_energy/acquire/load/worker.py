@@ -138,8 +138,12 @@ class Worker:
         times: CellTimes | None = None
         try:
             while not work.done() and not stopped.done():
-                await asyncio.wait({work, stopped}, timeout=STATS_PERIOD_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {work, stopped, maintenance}, timeout=STATS_PERIOD_S, return_when=asyncio.FIRST_COMPLETED
+                )
                 try_emit(**msgspec.to_builtins(Stats(log.counts)))
+                if maintenance.done():
+                    maintenance.result()  # a log that cannot be written ends the run
             if work.done():
                 times = work.result()
         finally:

@@ -6,7 +6,7 @@ The parent imports no Arrow: it stays in memory while load is sent.
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -204,15 +204,13 @@ class WorkerPool:
         try:
             done = await _all(worker.expect(Done) for worker in self._workers)
         except BaseException:
-            await self._stop()
+            await self._stop(name)
             raise
         drained_ns = [event.drained_ns for event in done if event.drained_ns is not None]
         end_ns = done[0].end_ns
         if end_ns is None or len(drained_ns) < len(done):
             raise RunError(f"{name}: a load process was told to stop")
-        self._cells[name] = LoadCell(
-            cpu_s=sum(event.cpu_s for event in done), lateness=[event.lateness for event in done]
-        )
+        self._note(name, done)
         return CellTimes(start_ns, end_ns, max(drained_ns))
 
     async def finish(self) -> LoadClient:
@@ -247,7 +245,7 @@ class WorkerPool:
             wall_s=time.monotonic() - self._begun_s,
         )
 
-    async def _stop(self) -> None:
+    async def _stop(self, name: str) -> None:
         """End the current cell in all processes that are left."""
         for worker in self._workers:
             worker.send(StopCell())
@@ -255,7 +253,18 @@ class WorkerPool:
         await asyncio.wait(waits, timeout=STOP_TIMEOUT_S)
         for wait in waits:
             wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        ended = await asyncio.gather(*waits, return_exceptions=True)
+        done = [event for event in ended if isinstance(event, Done)]
+        if len(done) == len(self._workers):
+            self._note(name, done)
+
+    def _note(self, name: str, done: Sequence[Done]) -> None:
+        """Note what a cell took, and how many requests its log must have."""
+        self._cells[name] = LoadCell(
+            cpu_s=sum(event.cpu_s for event in done),
+            lateness=[event.lateness for event in done],
+            requests=sum(event.counts.logged for event in done),
+        )
 
     async def _close(self) -> None:
         await asyncio.gather(*(worker.close(STOP_TIMEOUT_S) for worker in self._workers))

@@ -107,5 +107,10 @@ class SessionLoad:
         return silence_s if silence_s > LONGEST_TTFTS * (counts.ttft.quantile_s(1.0) or 0.0) else 0.0
 
     def write(self, output: Path, anchor: Mapping[str, int]) -> LogStats:
-        """Write requests.parquet, and chunks.parquet and answers.parquet where they were requested."""
-        return merge_request_logs(self._logs, output / "requests.parquet", clock_anchor=dict(anchor))
+        """Write requests.parquet, and chunks.parquet and answers.parquet where they were requested.
+
+        Raises:
+            RunError: a log cannot be read, or lacks requests that were sent.
+        """
+        counted = self.cost.logged_requests if self.cost else {}
+        return merge_request_logs(self._logs, output / "requests.parquet", counted, clock_anchor=dict(anchor))

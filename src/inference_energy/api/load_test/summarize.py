@@ -39,14 +39,15 @@ def summarize(argument: dict[str, Any]) -> dict[str, Any]:
         argument: `test`, `folder`, `plan` and `sent`, as JSON.
 
     Raises:
-        RunError: there is no log.
+        RunError: there is no log, or it lacks requests that were sent.
     """
     test, folder = LoadTest.model_validate(argument["test"]), Path(argument["folder"])
     plan, sent = LoadPlan.from_dict(argument["plan"]), msgspec.convert(argument["sent"], SentLoad)
     access = Access.from_config(test.client, attached=True)
     asyncio.run(scrape(plan.endpoints, folder / AFTER, access))
     merged, measured = folder / "requests.parquet", folder / "measured.parquet"
-    merge_request_logs(folder / LOGS, merged, clock_anchor=plan.clock_anchor)
+    counted = sent.client.logged_requests if sent.client else {}
+    merge_request_logs(folder / LOGS, merged, counted, clock_anchor=plan.clock_anchor)
     _select_cell(merged, measured, CELL)
     files = _write_files(test, folder, merged, measured)
     if test.power:

@@ -262,6 +262,7 @@ OPTIONS = (
     Option("workers", "client.workers", CLIENT),
     Option("transport", "client.transport", CLIENT, metavar="TRANSPORT"),
     Option("connections", "client.connections", CLIENT),
+    Option("max_answer_mib", "client.max_answer_mib", CLIENT),
     Option("timeout", "client.request_timeout_s", CLIENT),
     Option("drain", "client.drain_s", CLIENT),
     Option("api_key_env", "client.api_key_env", CLIENT, metavar="NAME"),

@@ -35,6 +35,12 @@ class ClientConfig(Section):
         ge=1,
         description="most connections to an endpoint; requests beyond wait, and are late; null: no limit",
     )
+    max_answer_mib: int = Field(
+        ClientSettings.max_answer_mib,
+        ge=1,
+        le=1024,
+        description="a request whose answer is larger, unpacked, has failed [MiB]",
+    )
 
     @field_validator("api_key_env")
     @classmethod

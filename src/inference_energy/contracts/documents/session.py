@@ -257,10 +257,12 @@ class LoadCell(Part, frozen=True, kw_only=True):
     Attributes:
         cpu_s: CPU time of all of them.
         lateness: how late each sent its requests; null for one that sent none.
+        requests: rows of requests.parquet by the processes' own count; a session whose log has others is refused.
     """
 
     cpu_s: float
     lateness: list[SendLag | None] | None = None
+    requests: int | None = None
 
 
 class LoadClient(Part, frozen=True, kw_only=True):
@@ -277,6 +279,11 @@ class LoadClient(Part, frozen=True, kw_only=True):
     cells: dict[str, LoadCell]
     cpu_s: float | None = None
     wall_s: float | None = None
+
+    @property
+    def logged_requests(self) -> dict[str, int]:
+        """Return how many rows the log must have, by cell."""
+        return {name: cell.requests for name, cell in self.cells.items() if cell.requests is not None}
 
 
 class ProfileFile(Part, frozen=True, kw_only=True):

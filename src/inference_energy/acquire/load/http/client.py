@@ -14,6 +14,7 @@ from inference_energy.acquire.load.http.sse import ERROR_CHARACTERS, ExchangeErr
 from inference_energy.acquire.load.http.transport import RedirectError, Transport
 from inference_energy.contracts.endpoint_url import checked_endpoint, redirect_target, shown_location
 from inference_energy.contracts.load_client import ClientSettings, WorkloadSettings
+from inference_energy.contracts.outside import MIB, clean_text
 from inference_energy.contracts.redaction import Redaction
 from inference_energy.contracts.requests import RequestRecord
 from inference_energy.errors import InputError
@@ -24,6 +25,10 @@ KEPT_METHOD = (307, 308)
 """Redirects after which a POST stays one."""
 
 MAX_REDIRECTS = 5
+
+TEMPLATE_TOKENS = 2**20
+"""A prompt has at most a token for each byte of the request, and these for the server's template and for pictures that
+the request only names; with more, the server's count cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ class LoadClient:
             stream=workload.stream,
             chunk_times=workload.chunk_times,
             keep_text=keep_text,
+            max_bytes=self._settings.max_answer_mib * MIB,
         )
         try:
             slot = self._slots.get(endpoint)
@@ -145,6 +151,8 @@ class LoadClient:
         finally:
             if record.end_ns is None:
                 record.end_ns = time.monotonic_ns()
+            if record.prompt_tokens is not None and record.prompt_tokens > len(body) + TEMPLATE_TOKENS:
+                record.prompt_tokens = record.cached_tokens = None
             text = answer.text
             if record.finish_reason is not None:
                 record.finish_reason = self._hide(record.finish_reason)
@@ -209,7 +217,8 @@ class LoadClient:
 
     def _fail(self, record: RequestRecord, error: str) -> None:
         record.status = "failed"
-        record.error = self._hide(error)[: ERROR_CHARACTERS + 100]  # servers repeat a wrong key
+        # Servers repeat a wrong key, and a header may hold bytes that are no text.
+        record.error = clean_text(self._hide(error))[: ERROR_CHARACTERS + 100]
 
 
 def _check_endpoint(endpoint: str) -> str:

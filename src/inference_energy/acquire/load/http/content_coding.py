@@ -1,7 +1,8 @@
 """Answers that come packed (RFC 9110, 8.4): gzip and deflate are unpacked as they arrive, others refused by name.
 
 The client asks for none (`Accept-Encoding: identity`), but gateways pack all the same. Output is handed on in pieces of
-at most `PIECE_BYTES`, so an answer that unpacks to a thousand times its size takes no more memory than any other.
+at most `PIECE_BYTES`, so an answer that unpacks to a thousand times its size takes no more memory than any other;
+whoever takes them bounds their sum.
 """
 
 import zlib
@@ -9,12 +10,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from inference_energy.acquire.load.http.sse import ExchangeError
-from inference_energy.contracts.outside import megabytes
 
 PIECE_BYTES = 2**18
-
-MAX_UNPACKED_BYTES = 2**28
-"""Of one answer. A stream of 128,000 tokens has 32 MB."""
 
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 """zlib's `wbits` of the formats."""
@@ -31,14 +28,13 @@ class Unpacker:
         self._coding = coding
         self._waiting = b""  # the first bytes, until they show the format
         self._stream = zlib.decompressobj(_GZIP) if coding == "gzip" else None
-        self._size = 0
         self._begun = False
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """Yield what a part of the body unpacks to.
 
         Raises:
-            ValueError: it is not in that coding, goes on after its end, or unpacks to too much.
+            ValueError: it is not in that coding, or goes on after its end.
         """
         self._begun = self._begun or bool(data)
         if self._stream is None:
@@ -57,9 +53,6 @@ class Unpacker:
                 piece = self._stream.decompress(data, PIECE_BYTES)
             except zlib.error as error:
                 raise ValueError(f"the answer says Content-Encoding: {self._coding}, and is not: {error}") from error
-            self._size += len(piece)
-            if self._size > MAX_UNPACKED_BYTES:
-                raise ValueError(f"the {self._coding} answer unpacks to more than {megabytes(MAX_UNPACKED_BYTES)}")
             if piece:
                 yield piece
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail

@@ -1,265 +1,34 @@
-"""An answer as it comes: server-sent events to times, token counts, finish reason and error.
-
-Every event is parsed, so that content is recognized exactly; msgspec needs 0.4 us for one. A whole chunk is decoded at
-once; anything unusual (comments, other fields, several lines, bad JSON) goes through a slower reader of the standard
-(https://html.spec.whatwg.org/multipage/server-sent-events.html). A chunk is what one read of the socket brought.
+"""An answer as it comes: server-sent events, or one JSON object, to times, token counts, finish reason and error.
 
 Tokens are counted by the server's `usage`, never by events: an event can hold several tokens or none that shows. The
 first token is the first event with content, or the finish event if none had any; the last token is the last event with
 content or a finish reason, since an end token shows no text. Usage and `[DONE]` are neither.
+
+A count that cannot be is none: zero tokens for an answer with content, more tokens than the answer has bytes, more
+cached tokens than the prompt has.
 """
 
-import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-
+from inference_energy.acquire.load.http.events import (
+    Event,
+    Usage,
+    as_event,
+    decode_ends,
+    decode_events,
+    error_text,
+    has_content,
+    read_finish,
+    read_json,
+    shortened,
+    text_of,
+    why_not,
+)
 from inference_energy.acquire.load.http.request import RequestObserver
+from inference_energy.contracts.load_client import ClientSettings
+from inference_energy.contracts.outside import MIB, megabytes
 from inference_energy.contracts.requests import RequestRecord
-
-DONE = b"data: [DONE]\n\n"
-
-LAST_EVENTS = 4
-"""Events decoded at the end of a long chunk: finish reason, usage, `[DONE]`, and one to spare."""
-
-FINISHED = (b'_reason":"', b'_reason": "')
-COUNTED = (b'"usage":{', b'"usage": {')
-"""Fields that must not be skipped, with the blanks of JSON writers or without."""
-
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
-
-
-class Delta(msgspec.Struct, gc=False):
-    """The addition of a chat's choice."""
-
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[Any] | None = None
-
-
-class Choice(msgspec.Struct, gc=False):
-    """A choice of a completion (`text`) or of a chat (`delta`)."""
-
-    text: str | None = None
-    delta: Delta | None = None
-    finish_reason: str | None = None
-    index: int = 0
-
-
-class PromptDetails(msgspec.Struct, gc=False):
-    """Details of the prompt's tokens."""
-
-    cached_tokens: Count | None = None
-
-
-class Usage(msgspec.Struct, gc=False):
-    """Token counts of the server."""
-
-    prompt_tokens: Count | None = None
-    completion_tokens: Count | None = None
-    prompt_tokens_details: PromptDetails | None = None
-
-
-class Event(msgspec.Struct, gc=False):
-    """One event; `error` has no fixed form."""
-
-    choices: list[Choice] | None = None
-    usage: Usage | None = None
-    error: Any = None
-
-
-_BAD_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
-_decode_event = msgspec.json.Decoder(Event).decode
-_decode_lines = msgspec.json.Decoder(Event).decode_lines
-
-
-def decode_events(data: bytes) -> Sequence[Event]:
-    """Decode bytes that end with an event's end and have line feeds only; `[DONE]` is no event."""
-    if data.endswith(DONE):
-        data = data[: -len(DONE)]
-        if not data:
-            return ()
-    if data.startswith(b"data: "):
-        try:
-            # A line feed within JSON text is escaped, so this touches nothing but the events' frames.
-            events = _decode_lines(data[6:].replace(b"\n\ndata: ", b"\n"))
-        except _BAD_JSON:
-            return _decode_slowly(data)
-        for event in events:
-            if event.choices is None and event.usage is None and event.error is None:
-                return _decode_slowly(data)
-        return events
-    return _decode_slowly(data)
-
-
-def decode_ends(data: bytes) -> Sequence[Event] | None:
-    """Decode the first and the last events of a long chunk, if those between can change nothing.
-
-    A chunk has one time, so any event with content gives it; finish reason and usage come last. That halves the work
-    for a burst of 128 tokens. An event between that is not JSON goes unnoticed.
-
-    Args:
-        data: as for `decode_events`.
-
-    Returns:
-        None where every event must be decoded: there may be an error, the first has no content, or a finish or counts
-        came between and not at the end.
-    """
-    if b"error" in data:
-        return None
-    first_end = data.find(b"\n\n") + 2
-    last_begin = len(data.rsplit(b"\n\n", LAST_EVENTS + 1)[0]) + 2
-    if last_begin <= first_end:
-        return None
-    first, last = decode_events(data[:first_end]), decode_events(data[last_begin:])
-    if not any(has_content(choice) for event in first for choice in event.choices or ()):
-        return None
-    counted = any(event.usage is not None for event in last)
-    finished = any(choice.finish_reason is not None for event in last for choice in event.choices or ())
-    if not finished and (counted or data.endswith(DONE) or _any_in(data, FINISHED, first_end, last_begin)):
-        return None
-    if not counted and _any_in(data, COUNTED, first_end, last_begin):
-        return None
-    return [*first, *last]
-
-
-def _any_in(data: bytes, texts: Sequence[bytes], begin: int, end: int) -> bool:
-    return any(data.find(text, begin, end) >= 0 for text in texts)
-
-
-def has_content(choice: Choice) -> bool:
-    """Return whether a choice brought text, reasoning or a tool call."""
-    if choice.text:
-        return True
-    delta = choice.delta
-    return delta is not None and bool(
-        delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal
-    )
-
-
-def text_of(choice: Choice) -> str:
-    """Return the text that a choice brought, without reasoning and tool calls."""
-    return choice.text or (choice.delta.content if choice.delta else None) or ""
-
-
-def error_text(error: Any) -> str:
-    """Return the message of an error in any form."""
-    if isinstance(error, dict):
-        message = error.get("message")
-        return str(message if message else error)
-    return str(error)
-
-
-def read_json(data: bytes) -> Any:
-    """Decode JSON that may hold text that is not UTF-8.
-
-    Raises:
-        ValueError: not JSON.
-    """
-    try:
-        return json.loads(data.decode(errors="replace"))
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-def as_event(content: dict[str, Any]) -> Event:
-    """Read the usable parts of an event or an answer in an unexpected form."""
-    choices = content.get("choices")
-    error = content.get("error")
-    if error is None and content.get("object") == "error":
-        error = content
-    return Event(
-        [_as_choice(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else None,
-        _as_usage(content.get("usage")),
-        error or None,
-    )
-
-
-def _decode_slowly(data: bytes) -> list[Event]:
-    return [event for block in data.split(b"\n\n") if (event := _read_block(block)) is not None]
-
-
-def _read_block(block: bytes) -> Event | None:
-    payload: list[bytes] = []
-    is_error = False
-    for line in block.split(b"\n"):
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if name == b"data":
-            payload.append(value)
-        elif name == b"event":
-            is_error = value == b"error"
-    text = b"\n".join(payload).strip()
-    if not text or text == b"[DONE]":
-        return None
-    try:
-        event = _decode_event(text)
-    except _BAD_JSON:
-        event = None
-    if event is not None and event.choices is not None and not is_error:
-        return event
-    try:
-        content = read_json(text)
-    except ValueError:
-        return Event(error=f"an event is not JSON: {shortened(text)}")
-    if not isinstance(content, dict):
-        return Event(error=f"an event is not a JSON object: {shortened(text)}")
-    event = as_event(content)
-    if is_error and event.error is None:
-        event.error = content
-    return event
-
-
-def shortened(data: bytes, limit: int = 200) -> str:
-    """Return the beginning of some bytes as text."""
-    return data[: 4 * limit].decode(errors="replace")[:limit]
-
-
-def _as_choice(choice: dict[str, Any]) -> Choice:
-    delta, index, reason = choice.get("delta", choice.get("message")), choice.get("index"), choice.get("finish_reason")
-    return Choice(
-        _as_text(choice.get("text")),
-        _as_delta(delta) if isinstance(delta, dict) else None,
-        None if reason is None else str(reason),
-        index if isinstance(index, int) else 0,
-    )
-
-
-def _as_delta(delta: dict[str, Any]) -> Delta:
-    calls = delta.get("tool_calls")
-    return Delta(
-        _as_text(delta.get("content")),
-        _as_text(delta.get("reasoning_content")),
-        _as_text(delta.get("reasoning")),
-        _as_text(delta.get("refusal")),
-        calls if isinstance(calls, list) else None,
-    )
-
-
-def _as_text(value: Any) -> str | None:
-    """Return a text, or the joined texts of a list of parts."""
-    if isinstance(value, list):
-        return "".join(str(part.get("text") or "") for part in value if isinstance(part, dict))
-    return value if isinstance(value, str) else None
-
-
-def _as_usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("prompt_tokens_details")
-    return Usage(
-        _as_count(usage.get("prompt_tokens")),
-        _as_count(usage.get("completion_tokens")),
-        PromptDetails(_as_count(details.get("cached_tokens"))) if isinstance(details, dict) else None,
-    )
-
-
-def _as_count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62 else None
-
 
 ERROR_CHARACTERS = 500
 ERROR_BYTES = 2**14
@@ -267,6 +36,10 @@ ERROR_BYTES = 2**14
 
 MANY_BYTES = 4096
 """A chunk longer than this holds many events."""
+
+MANY_PIECES = 4096
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class ExchangeError(Exception):
@@ -293,14 +66,18 @@ class SseAnswer:
         stream: whether a stream was requested.
         chunk_times: report every chunk.
         keep_text: keep the answer's text.
+        max_bytes: a larger body, unpacked, fails the request.
     """
 
     __slots__ = (
+        "_answered",
         "_brief",
         "_carriage_return",
         "_chunk_times",
         "_events",
         "_failure",
+        "_joined",
+        "_max_bytes",
         "_observer",
         "_pieces",
         "_record",
@@ -311,7 +88,14 @@ class SseAnswer:
     )
 
     def __init__(
-        self, record: RequestRecord, observer: RequestObserver, *, stream: bool, chunk_times: bool, keep_text: bool
+        self,
+        record: RequestRecord,
+        observer: RequestObserver,
+        *,
+        stream: bool,
+        chunk_times: bool,
+        keep_text: bool,
+        max_bytes: int = ClientSettings.max_answer_mib * MIB,
     ) -> None:
         self.begun = False
         self._record = record
@@ -321,7 +105,10 @@ class SseAnswer:
         self._texts: list[str] | None = [] if keep_text else None
         self._brief = not chunk_times and not keep_text
         self._pieces: list[bytes] = []  # of an event that is not complete, or of an answer that is no stream
+        self._joined = 0  # the first of the pieces, which are joined from smaller ones
         self._size = 0
+        self._max_bytes = max_bytes
+        self._answered = False  # whether there was content
         self._carriage_return = False
         self._events = 0
         self._failure: str | None = None
@@ -344,13 +131,20 @@ class SseAnswer:
         Args:
             data: the part, not empty.
             now_ns: when it came, monotonic.
+
+        Raises:
+            ExchangeError: the answer is larger than is allowed.
         """
+        before, self._size = self._size, self._size + len(data)
+        if self._size > self._max_bytes:
+            raise ExchangeError(self._too_large())
+        if not before:
+            data = data.removeprefix(BYTE_ORDER_MARK)
         if not self._whole and not self._events and not self._pieces and data.lstrip().startswith(b"{"):
             self._whole = True  # the server does not stream
         if self._whole:
-            if self._record.status_code == 200 or self._size < ERROR_BYTES:
-                self._pieces.append(data)
-                self._size += len(data)
+            if self._record.status_code == 200 or before < ERROR_BYTES:
+                self._hold(data)
             return
         if self._carriage_return or b"\r" in data:
             data = self._without_carriage_returns(data)
@@ -399,11 +193,12 @@ class SseAnswer:
                     event_has_content = True
                     if self._texts is not None and choice.index == 0:
                         self._texts.append(text_of(choice))
-                if choice.finish_reason is not None:
+                if choice.finish_reason and self._finish(choice.finish_reason):
                     finished = True
-                    record.finish_reason = choice.finish_reason
             with_content += event_has_content
         self._events += len(events)
+        if with_content:
+            self._answered = True
         if usage is not None:
             self._read_usage(usage)
         if with_content or finished:
@@ -412,32 +207,58 @@ class SseAnswer:
                 record.first_token_ns = now_ns
                 self._observer.first_token(record)
         if self._chunk_times and with_content:
-            self._observer.chunk(record, now_ns, with_content, usage.completion_tokens if usage else None)
+            self._observer.chunk(record, now_ns, with_content, record.completion_tokens if usage else None)
 
     def _read_whole(self, body: bytes) -> None:
         """Take an answer that is no stream: the times of its tokens are not known."""
         try:
             content = read_json(body)
-        except ValueError:
-            content = None
+        except ValueError as problem:
+            raise ExchangeError(f"the answer is not a JSON object{why_not(problem)}: {shortened(body)}") from None
         if not isinstance(content, dict):
             raise ExchangeError(f"the answer is not a JSON object: {shortened(body)}")
         event = as_event(content)
         if event.error:
             self._failure = error_text(event.error)[:ERROR_CHARACTERS]
-        if event.usage is not None:
-            self._read_usage(event.usage)
         for choice in event.choices or ():
+            self._answered = self._answered or has_content(choice)
             if choice.index == 0:
-                self._record.finish_reason = choice.finish_reason
+                self._finish(choice.finish_reason)
                 if self._texts is not None:
                     self._texts.append(text_of(choice))
+        if event.usage is not None:
+            self._read_usage(event.usage)
+
+    def _finish(self, value: Any) -> bool:
+        """Take a finish reason; return whether it says anything."""
+        reason, failure = read_finish(value)
+        if reason is None:
+            return False
+        self._record.finish_reason = reason
+        if failure is not None and self._failure is None:
+            self._failure = failure[:ERROR_CHARACTERS]
+        return True
 
     def _read_usage(self, usage: Usage) -> None:
-        record, details = self._record, usage.prompt_tokens_details
-        record.prompt_tokens = usage.prompt_tokens
-        record.completion_tokens = usage.completion_tokens
-        record.cached_tokens = details.cached_tokens if details is not None else None
+        """Take the server's counts, without those that cannot be."""
+        record = self._record
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details is not None else None
+        if completion is not None:
+            unseen = usage.completion_tokens_details.reasoning_tokens if usage.completion_tokens_details else None
+            if completion - (unseen or 0) > self._size or (self._answered and not completion):
+                completion = None
+        if cached is not None and prompt is not None and cached > prompt:
+            cached = None
+        record.prompt_tokens, record.completion_tokens, record.cached_tokens = prompt or None, completion, cached
+
+    def _too_large(self) -> str:
+        """Return why the request fails: its answer exceeds the bound."""
+        text = f"larger than the client's limit of {megabytes(self._max_bytes)} an answer"
+        if self._record.status_code != 200:
+            begin = shortened(b"".join(self._pieces), ERROR_CHARACTERS)
+            return f"status {self._record.status_code}, {text}: {begin}"
+        return f"the answer is {text}"
 
     def _complete_events(self, data: bytes) -> bytes:
         """Return the complete events, with the rest of earlier parts; keep the new rest. Linear in the bytes."""
@@ -447,12 +268,21 @@ class SseAnswer:
             cut = 1 if pieces and data.startswith(b"\n") and pieces[-1].endswith(b"\n") else 0
         if not cut:
             if data:
-                pieces.append(data)
+                self._hold(data)
             return b""
         pieces.append(data[:cut])
         complete = b"".join(pieces)
         self._pieces = [data[cut:]] if cut < len(data) else []
+        self._joined = 0
         return complete
+
+    def _hold(self, data: bytes) -> None:
+        """Keep a part until the rest comes; many small ones are joined, since each object takes 40 bytes more."""
+        pieces = self._pieces
+        pieces.append(data)
+        if len(pieces) - self._joined >= MANY_PIECES:
+            pieces[self._joined :] = [b"".join(pieces[self._joined :])]
+            self._joined += 1
 
     def _without_carriage_returns(self, data: bytes) -> bytes:
         """Turn line ends into line feeds; a carriage return at the end may be half of one."""

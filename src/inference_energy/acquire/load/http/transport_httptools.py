@@ -26,8 +26,12 @@ from inference_energy.acquire.load.http.transport import (
     tls_context,
 )
 from inference_energy.contracts.load_client import ClientSettings
+from inference_energy.contracts.outside import megabytes
 
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
+
+MAX_HEAD_BYTES = 2**20
+"""Bytes that may come without a byte of the body: headers, and whatever else the parser takes in without an end."""
 
 
 class Connection(asyncio.Protocol):
@@ -39,6 +43,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer",
+        "_bare_bytes",
         "_body",
         "_coding",
         "_delimited",
@@ -67,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._body: bytes | None = None  # of the answer that is complete
         self._headers_complete = False
         self._delimited = False
+        self._bare_bytes = 0
         self._coding = self._location = b""
         self._redirect: RedirectError | None = None
         self._used = False
@@ -83,6 +89,7 @@ class Connection(asyncio.Protocol):
             raise ExchangeError(SERVER_CLOSED, stale=self._used)
         self._answer, self._waiter = answer, self._loop.create_future()
         self._headers_complete = self._delimited = False
+        self._bare_bytes = 0
         self._coding = self._location = b""
         self._redirect = None
         transport.write(head + body)
@@ -122,6 +129,10 @@ class Connection(asyncio.Protocol):
             self.is_open = False  # the rest of its body is not waited for
             self._fail(self._redirect)
             return
+        if not self._parts and self._body is None:
+            self._bare_bytes += len(data)
+            if self._bare_bytes > MAX_HEAD_BYTES:
+                failure = f"the server sent more than {megabytes(MAX_HEAD_BYTES)} of headers"
         try:
             self._hand_on(self._answer or answer, now_ns, failure)  # the headers may have put another in its place
         except Exception as error:  # an error that stayed here would leave the request waiting for ever
