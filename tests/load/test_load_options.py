@@ -147,6 +147,9 @@ def test_traces_are_told_apart_by_their_head_line(tmp_path: Path) -> None:
         "a.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "azure"),
         "b.csv": ("Timestamp,Model,Request tokens\n", "burstgpt"),
         "c.jsonl": ("", "mooncake"),
+        "d.jsonl": ('\ufeff{"timestamp": 0, "input_length": 1}\n', "mooncake"),
+        "e.jsonl": ('{"parent_chat_id" : -1, "timestamp": 0.5}\n', "bailian"),
+        "f.json": ('{"chat_id": 1, "timestamp": 0.5}\n', "bailian"),
     }
     for name, (text, known) in heads.items():
         (tmp_path / name).write_text(text)

@@ -12,7 +12,8 @@ from tests.plan.plan_factory import cell, plan
 
 from inference_energy.config.load.arrivals import TraceArrival
 from inference_energy.errors import InputError
-from inference_energy.plan.arrivals.traces import Rows, cut_to_cell
+from inference_energy.plan.arrivals.trace_rows import Rows
+from inference_energy.plan.arrivals.traces import cut_to_cell
 
 AZURE_2023 = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
@@ -165,7 +166,7 @@ def test_block_contents_follow_the_seed(tmp_path: Path) -> None:
         ("azure", "", ["is empty"]),
         ("mooncake", AZURE_2023, ["t:1: not JSON"]),
         ("mooncake", '{"timestamp": 1, "input_length": 3}', ["t:1: lacks output_length", "found: timestamp"]),
-        ("mooncake", json.dumps({**MOONCAKE[0], "hash_ids": ["a"]}), ["hash_ids"]),
+        ("mooncake", json.dumps({**MOONCAKE[0], "hash_ids": [["a"]]}), ["t:1: hash_ids", "['a'] is neither"]),
         ("mooncake", json.dumps({**MOONCAKE[0], "timestamp": "noon"}), ["timestamp: a number"]),
     ],
 )

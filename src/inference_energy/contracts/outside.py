@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +21,9 @@ MIB = 2**20
 MAX_DEPTH = 64
 """Levels of lists and objects in JSON. What servers and tools write has fewer than ten."""
 
+MAX_LINE_BYTES = 64 * MIB
+"""Longest line of a user's file: a prompt of ten million tokens."""
+
 MAX_COUNT = 2**40
 """Tokens, requests, bytes: nothing that one run counts comes near."""
 
@@ -27,7 +31,8 @@ MAX_SERIES = 100_000
 """Series of one server on /metrics. vLLM has some 500 an engine."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_DIGITS = "a whole number has more than 4300 digits"
 _BRACKETS = re.compile(r"[\[{]|[\]}]")
 
 
@@ -71,6 +76,8 @@ def decode_json(content: bytes | str, *, max_depth: int = MAX_DEPTH, allow_nan: 
         raise ValueError(f"not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(_DIGITS if "digits" in str(error) else str(error)) from error
     return _cleaned(decoded) if "\\u" in text or _SURROGATES.search(text) else decoded
 
 
@@ -104,6 +111,44 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise InputError(f"{path}: larger than {megabytes(max_bytes)}")
     return content
+
+
+def read_lines(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a user's UTF-8 file with their numbers from 1, without their ends and the byte order mark.
+
+    Lines end with a line feed, or a carriage return and a line feed, and with nothing else: a form feed, or a line
+    separator of Unicode, is part of a prompt.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8, or has a longer line; the message has the line's number.
+    """
+    name = path_name(path)
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(max_line_bytes + 2):
+                number += 1
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                line = line.removesuffix(b"\n").removesuffix(b"\r")
+                if len(line) > max_line_bytes:
+                    raise InputError(f"{name}:{number}: a line longer than {megabytes(max_line_bytes)}")
+                try:
+                    yield number, line.decode()
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{name}:{number}: not UTF-8 at byte {error.start} of the line; save the file as UTF-8"
+                    ) from error
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{name} cannot be read: this cannot be the name of a file") from error
+
+
+def path_name(path: Path | str) -> str:
+    """Return a path for a message: at most 200 characters, and quoted where it has some that are not printable."""
+    text = str(path)[:200]
+    return text if text.isprintable() else repr(text)
 
 
 async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

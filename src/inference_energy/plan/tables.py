@@ -1,7 +1,7 @@
-"""Tables of a plan: prompts.parquet and schedule.parquet, and the columns of the CSV files that they are made from.
+"""Tables of a plan: prompts.parquet and schedule.parquet, and the CSV and JSONL files that they are made from.
 
-Both are written in parts, the same bytes for the same plan. Unlike measured files they hold no host and no time, so
-that the same configuration and seed give the same file on every machine with the same versions of NumPy and Arrow.
+Both tables are written in parts, the same bytes for the same plan. Unlike measured files they hold no host and no time,
+so that the same configuration and seed give the same file on every machine with the same versions of NumPy and Arrow.
 Their metadata has the contract's version and the SHA-256 of each file that went into the plan. A whole number that is
 missing is `NULL` in NumPy and null in Arrow.
 """
@@ -14,6 +14,7 @@ import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +23,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from inference_energy.contracts.io import CONTRACT_VERSION, atomic_write
+from inference_energy.contracts.outside import MIB, decode_json, path_name, read_lines
 from inference_energy.contracts.schedule import PROMPTS
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, Setting
 
 VARIABLE = "INFERENCE_ENERGY_MACHINE"
 """Environment variable that names this machine if its host name does not, as in a container."""
@@ -34,6 +36,9 @@ def machine_name() -> str:
     name = os.environ.get(VARIABLE) or platform.node()
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
 
+
+MAX_TOKENS = 10_000_000
+"""Longest prompt or answer of a plan. No model has a longer context, so a greater number is not one of tokens."""
 
 NULL = -1
 """A missing whole number; no time, length or id of a plan is negative."""
@@ -50,6 +55,52 @@ def column(values: NDArray[np.int64]) -> pa.Array:
     return pa.array(values, type=pa.int64(), mask=values == NULL)
 
 
+class Line(NamedTuple):
+    """A line, or an entry, of a file, and the configuration key that names the file."""
+
+    name: str
+    key: str
+
+    def error(self, text: str, *write: Setting) -> InputError:
+        """Return the error to raise about this line."""
+        return InputError(f"{self.name}: {text}", key=self.key, write=write)
+
+
+def json_lines(path: str, key: str) -> Iterator[tuple[Line, Any]]:
+    """Yield the value of each line of a JSONL file that is not empty.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no JSON; the message has its number.
+    """
+    try:
+        for number, text in read_lines(Path(path)):
+            if text.strip():
+                line = Line(f"{path_name(path)}:{number}", key)
+                try:
+                    value = decode_json(text)
+                except ValueError as error:
+                    raise line.error(str(error)) from error
+                yield line, value
+    except InputError as error:
+        raise error if error.notice.key else InputError(error.notice.text, key=key) from error
+
+
+def names_found(content: Any) -> str:
+    """Return the keys of an object for a message, at most ten of them; of anything else its type."""
+    if not isinstance(content, dict):
+        return {list: "a list", str: "a text", type(None): "null"}.get(type(content), f"{content!r:.40}")
+    names = [str(name)[:40] for name in list(content)[:10]]
+    return ", ".join([*names, *(["..."] if len(content) > len(names) else [])]) or "nothing"
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, at most 60 characters of it."""
+    if isinstance(value, int) and abs(value) > 10**40:
+        return "a number of more than 40 digits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def read_columns(path: str, column_types: Mapping[str, pa.DataType], key: str) -> Iterator[pa.RecordBatch]:
     """Yield batches of some columns of a CSV file, under the names of `column_types`.
 
@@ -59,39 +110,48 @@ def read_columns(path: str, column_types: Mapping[str, pa.DataType], key: str) -
         key: configuration key of the path, for messages.
 
     Raises:
-        InputError: the file cannot be read, lacks a column, or holds a value of another type.
+        InputError: the file cannot be read, lacks a column, has one twice, or holds a value of another type.
     """
     names = head(path, key)
     name_in_file = {name: match_name(name, names) for name in column_types}
     lacking = [name for name, match in name_in_file.items() if match is None]
     if lacking:
         raise InputError(
-            f"{path} lacks the column {', '.join(lacking)}; found: {', '.join(names)}. Is it of this format?", key=key
+            f"{path_name(path)} lacks the column {', '.join(lacking)}; found: "
+            f"{names_found(dict.fromkeys(names))}. Is it of this format?",
+            key=key,
         )
     included = [str(name) for name in name_in_file.values()]
+    if twice := [name for name in included if names.count(name) > 1]:
+        raise InputError(f"{path_name(path)} has the column {twice[0]} {names.count(twice[0])} times", key=key)
     types = dict(zip(included, column_types.values(), strict=True))
     options = pacsv.ConvertOptions(include_columns=included, column_types=types, strings_can_be_null=True)
     try:
         with pacsv.open_csv(path, convert_options=options) as reader:
             for batch in reader:
                 yield pa.RecordBatch.from_arrays(batch.columns, names=list(column_types))
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: {error}", key=key) from error
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path_name(path)}: {str(error)[:300]}", key=key) from error
+
+
+MAX_HEAD_BYTES = MIB
 
 
 def head(path: str, key: str) -> list[str]:
     """Return the names in the first line of a CSV file.
 
     Raises:
-        InputError: the file cannot be read or is empty.
+        InputError: the file cannot be read, is empty, or has a first line without an end.
     """
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            names = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read: {error}", key=key) from error
+        number, line = next(read_lines(Path(path), MAX_HEAD_BYTES), (0, ""))
+        names = next(csv.reader([line]), [])
+    except InputError as error:
+        raise InputError(error.notice.text, key=key) from error
+    except csv.Error as error:
+        raise InputError(f"{path_name(path)} cannot be read: {error}", key=key) from error
     if not names:
-        raise InputError(f"{path} is empty", key=key)
+        raise InputError(f"{path_name(path)} is empty" if not number else f"{path_name(path)}:1 is empty", key=key)
     return names
 
 
@@ -133,7 +193,7 @@ def read_prompts(path: Path) -> Iterable[pa.RecordBatch]:
     """
     try:
         file = pq.ParquetFile(path, pre_buffer=False)  # otherwise the whole file is held in memory
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
     lacking = [name for name in PROMPTS.names if name not in file.schema_arrow.names]
     if lacking:
@@ -152,6 +212,7 @@ def digests(paths: Sequence[str]) -> dict[str, str]:
         try:
             with Path(path).open("rb") as file:
                 sha256_by_path[path] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path_name(path)}: cannot be read: {reason}") from error
     return sha256_by_path

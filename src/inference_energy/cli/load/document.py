@@ -1,5 +1,6 @@
 """The command line's options as a `LoadTest`."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from inference_energy.api.load_test.settings import LoadTest, load_test_problems, prompts_beside
 from inference_energy.cli.load import mini_syntax
 from inference_energy.cli.load.options import BY_NAME, OPTIONS, Option, option_at, spell, tags
+from inference_energy.contracts.outside import path_name
 from inference_energy.errors import InputError
 
 Typed = Mapping[str, Any]
@@ -160,19 +162,23 @@ def _arrival(typed: Typed, process: str) -> dict[str, Any]:
 
 def _trace_format(path: Path) -> str | None:
     """Return the format of a trace file by its ending and its first line; None if it is not known."""
-    if path.suffix == ".jsonl":
-        return "mooncake"
-    names = _head("--trace", path).partition("\n")[0].lower().replace(" ", "").replace("_", "")
+    line = _head("--trace", path).lstrip().partition("\n")[0]
+    if path.suffix == ".jsonl" or line.startswith("{"):
+        return "bailian" if re.search(r'"(parent_)?chat_id"\s*:', line) else "mooncake"
+    names = line.lower().replace(" ", "").replace("_", "")
     formats = {"contexttokens": "azure", "requesttokens": "burstgpt"}
     return next((name for column, name in formats.items() if column in names), None)
 
 
 def _head(flag: str, path: Path) -> str:
+    """Return the beginning of a file, for recognition only: whoever reads the file says what is wrong in it."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
             return file.read(4096)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", key=flag) from error
+    except OSError as error:
+        raise InputError(f"{path_name(path)} cannot be read: {error.strerror}", key=flag) from error
+    except ValueError as error:
+        raise InputError(f"{path_name(path)} cannot be the name of a file", key=flag) from error
 
 
 def _replayed_prompts(typed: Typed) -> str | None:

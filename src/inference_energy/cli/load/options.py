@@ -235,10 +235,12 @@ OPTIONS = (
         "trace_format",
         "arrival.format",
         TRACES,
-        help="azure, burstgpt or mooncake.",
+        help="azure, burstgpt, mooncake or bailian.",
         shown_default="from the file's content",
         metavar="FORMAT",
     ),
+    Option("trace_time_unit", "arrival.time_unit", TRACES, metavar="UNIT"),
+    Option("trace_block_tokens", "arrival.block_tokens", TRACES, metavar="N"),
     Option("trace_start", "arrival.start_s", TRACES),
     Option("time_scale", "arrival.time_scale", TRACES),
     Option(

@@ -152,13 +152,16 @@ class DayArrival(_Modulated):
     )
 
 
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+
 class TraceArrival(Section):
-    """Replay of a recorded trace: Azure LLM inference (2023, 2024), BurstGPT, or Mooncake."""
+    """Replay of a recorded trace: Azure LLM inference (2023, 2024), BurstGPT, Mooncake, or Qwen-Bailian."""
 
     process: Literal["trace"]
-    format: Literal["azure", "burstgpt", "mooncake"] = Field(
+    format: Literal["azure", "burstgpt", "mooncake", "bailian"] = Field(
         description="azure: CSV with TIMESTAMP, ContextTokens, GeneratedTokens; burstgpt: CSV with Timestamp, Request "
-        "tokens, Response tokens; mooncake: JSONL with timestamp, input_length, output_length, hash_ids"
+        "tokens, Response tokens; mooncake, bailian: JSONL with timestamp, input_length, output_length, hash_ids"
     )
     path: str = Field(min_length=1, description="the file, as it was published")
     start_s: float = Field(0, ge=0, description="begin this long after the trace's first request [s of the trace]")
@@ -167,7 +170,14 @@ class TraceArrival(Section):
     lengths: bool = Field(
         True, description="prompts and answers as long as in the trace; needs synthetic prompts and ignore_eos: true"
     )
-    block_tokens: int = Field(512, ge=1, description="mooncake: tokens that one of its hash_ids stands for")
+    time_unit: TimeUnit | None = Field(
+        None,
+        description="unit of the file's times: s, ms, us or ns; null: as published, which is ms for mooncake, s for "
+        "bailian and burstgpt, dates for azure",
+    )
+    block_tokens: int | None = Field(
+        None, ge=1, le=1_000_000, description="tokens of a block of hash_ids; null: 512 for mooncake, 16 for bailian"
+    )
 
 
 class ScheduleArrival(Section):

@@ -37,7 +37,8 @@ from inference_energy.config.load.arrivals import (
 )
 from inference_energy.errors import Notice
 from inference_energy.plan.arrivals.rates import ArrivalRate, DayRate, PiecewiseRate, RampRate, SteadyRate
-from inference_energy.plan.arrivals.traces import Blocks, read_trace
+from inference_energy.plan.arrivals.trace_rows import Blocks
+from inference_energy.plan.arrivals.traces import read_trace
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.distributions import generator
 

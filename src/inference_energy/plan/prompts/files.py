@@ -23,9 +23,9 @@ from inference_energy.config.load.prompts import FilePrompts, JsonlPrompts, Ques
 from inference_energy.config.load.workload import Workload
 from inference_energy.errors import InputError, Notice, Setting
 from inference_energy.plan.arrivals.processes import Starts
-from inference_energy.plan.prompts.from_records import Draws, Line, Message, Record, RecordedSource, in_turns
+from inference_energy.plan.prompts.from_records import Draws, Message, Record, RecordedSource, in_turns
 from inference_energy.plan.prompts.protocol import Choice, ContentInputs, batches, contents_table, in_rounds
-from inference_energy.plan.tables import NULL
+from inference_energy.plan.tables import NULL, Line
 
 
 class TextSource:

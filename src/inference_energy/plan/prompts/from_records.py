@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,24 +13,13 @@ from numpy.typing import NDArray
 from inference_energy.config.load.prompts import Order
 from inference_energy.config.load.workload import Conversations
 from inference_energy.contracts.schedule import PROMPTS
-from inference_energy.errors import InputError, Notice, Setting
+from inference_energy.errors import InputError, Notice
 from inference_energy.plan.arrivals.processes import Starts
 from inference_energy.plan.distributions import turns
 from inference_energy.plan.prompts.protocol import CONTENTS, Choice, ContentInputs, batches, contents_table, in_rounds
-from inference_energy.plan.tables import NULL
+from inference_energy.plan.tables import NULL, Line
 
 Message = dict[str, str]
-
-
-class Line(NamedTuple):
-    """A line of a prompt file, and the configuration key that names the file."""
-
-    name: str
-    key: str
-
-    def error(self, text: str, *write: Setting) -> InputError:
-        """Return the error to raise about this line."""
-        return InputError(f"{self.name}: {text}", key=self.key, write=write)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from inference_energy.config.load.prompts import SyntheticPrompts
 from inference_energy.config.load.workload import Conversations
 from inference_energy.errors import InputError, Setting
 from inference_energy.plan.arrivals.processes import Starts
-from inference_energy.plan.arrivals.traces import Blocks
+from inference_energy.plan.arrivals.trace_rows import Blocks
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.distributions import generator, lengths, seed_words, turns
 from inference_energy.plan.prompts.from_records import Message
