@@ -88,9 +88,9 @@ def test_carbon_on_request(logs):
     assert "carbon_marginal_g" not in found
 
 
-def test_without_columns_of_ours_power_is_sampled_and_of_the_gpu(logs):
+def test_without_columns_of_ours_power_is_sampled_and_its_boundary_is_unknown(logs):
     result = logs.analyze()
-    assert (result["boundary"], result["grade"]) == ("gpu", "sampled")
+    assert (result["boundary"], result["grade"]) == ("unknown", "sampled")
 
 
 def test_the_logs_own_grade_and_source_are_kept(logs):
@@ -188,13 +188,13 @@ def test_figures_that_cannot_be_trusted_are_not_given(tmp_path, spoil, figure, c
 def test_the_reason_stands_where_the_number_would(tmp_path):
     logs = Spoiled(tmp_path)
     logs.spoil_power(level=0.0)
-    logs.analyze()
+    logs.analyze("--boundary", "gpu")
     assert "stuck_sensor: gpu of all" in logs.shown
     assert not any(line.split()[:1] == ["energy_total_j"] for line in logs.shown.splitlines())
 
 
 def test_energy_comes_with_what_the_sensor_leaves_open(logs):
-    figure = logs.analyze()["figures"]["energy_total_j"]
+    figure = logs.analyze("--boundary", "gpu")["figures"]["energy_total_j"]
     terms = {term["name"]: term["u"] for term in figure["budget"]["terms"]}
     assert terms == {"sensor gain": pytest.approx(0.029 * 4000), "sensor offset": pytest.approx(20.0)}
     low, high = figure["interval_95"]

@@ -75,6 +75,7 @@ from faults import (
     wide_bucket,
     zero_without_counter,
 )
+from foreign_logs import Folder, one_device
 from synthetic import recompute
 
 from inference_energy.analysis.figures import make_figure
@@ -153,6 +154,7 @@ ON_METRICS = (  # raised in tests/metrics
     *("no_quality_floor", "below_quality_floor", "repeated_questions", "not_split", "whole_requests_only"),
     *("no_parameters", "comparison_only", "interval_reaches_zero"),
 )
+ON_LOGS = ("edge_held", "sensor_error_unknown")
 ON_FITS = ("too_few_cells", "collinear", "mixed_boundaries", "negative_coefficient", "poor_generalisation")
 
 
@@ -175,8 +177,14 @@ def codes(reasons):
 
 def test_every_code_has_a_trigger_here():
     triggered = {t.code for t in ON_CELLS} | {f.__name__ for _, f in ON_SESSIONS}
-    triggered |= {*ON_FITS, *ON_METRICS, *ON_CALIBRATION, "steady_from", "client_energy_unknown"}
+    triggered |= {*ON_FITS, *ON_METRICS, *ON_CALIBRATION, *ON_LOGS, "steady_from", "client_energy_unknown"}
     assert triggered == set(CODES)
+
+
+def test_logs_of_other_tools_trigger_their_notes(tmp_path):
+    figure = Folder(tmp_path).analyze(one_device(last_s=24.95)).figures["energy_total_j"]
+    assert [reason.code for reason in figure.reasons] == list(ON_LOGS)
+    assert figure.valid
 
 
 @pytest.mark.parametrize("trigger", ON_CELLS, ids=lambda t: f"{t.code}-{t.figure}")

@@ -1,10 +1,7 @@
 """Figures from a power log and a request log that come without a pipeline: the commands `log-power` and `analyze`.
 
-Both logs may be CSV with unix times, or Parquet in the form of the contracts, whose monotonic times become unix times
-by the clock anchor in the file's metadata. Readers return power series and a table of requests with times in unix ns.
-
-The window of `analyze` begins with the first request that was sent and ends with the last one that ended; the power log
-must cover it.
+The window of `analyze` begins with the first request that was sent and ends with the last one that ended. The power log
+must cover it; up to one sampling period at an end, its nearest reading is held.
 
     total  = integral of power over the window
     active = total - P_idle T, with P_idle as the user states it
@@ -14,194 +11,38 @@ session's window.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import tzinfo
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
+from inference_energy.analysis.csv_log import Clock, utc_text
 from inference_energy.analysis.energy_per_unit import J_PER_KWH
 from inference_energy.analysis.figures import blocking_reasons, make_figure, ratio, scaled
 from inference_energy.analysis.integration import shortfall_s
-from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, grade, series_from_log, summed
+from inference_energy.analysis.power_log_file import read_power_log
+from inference_energy.analysis.power_series import PowerSeries, boundary, grade
+from inference_energy.analysis.request_log_file import read_request_log
 from inference_energy.analysis.sensor_checks import (
     check_channel,
     lost_counter_reasons,
     usual_period_s,
     without_lost_counters,
 )
-from inference_energy.analysis.uncertainty.budget import merged, with_budget
+from inference_energy.analysis.uncertainty.budget import Budget, Term, merged, with_budget
 from inference_energy.analysis.uncertainty.terms import corrections_of, scale_terms
 from inference_energy.analysis.uncertainty.window import reading_terms
 from inference_energy.analysis.windows import Window, align_to_readings
-from inference_energy.config.analysis import AnalysisConfig
-from inference_energy.contracts import power as power_contract
-from inference_energy.contracts import requests as requests_contract
+from inference_energy.config.analysis import AnalysisConfig, Uncertainty
 from inference_energy.contracts.documents.by_hand import LogAnalysisDocument, LogRequests, LogWindow
 from inference_energy.contracts.documents.document import VERSION
 from inference_energy.contracts.figure import Figure, Reason
-from inference_energy.contracts.grades import POWER_GRADES, Grade, weakest
-from inference_energy.contracts.io import read_metadata, read_table
+from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.reason_codes import blocking, reason
 from inference_energy.errors import InputError
-
-POWER_COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes")
-REQUEST_COLUMNS = ("timestamp", "prompt_tokens", "completion_tokens", "latency")
-
-_OK_STATUSES = ("ok", "success", "200")
-_BOUNDARY = {"nvml": "gpu", "rapl": "cpu_package and dram (rapl)", "modelled": "cpu (modelled)"}
-
-
-def read_power_log(path: Path, reading: PowerKind) -> tuple[list[PowerSeries], str]:
-    """Read the channels of a power log that add up, and their boundary in words.
-
-    Args:
-        path: CSV with `time` (unix s), `power_W` and, where known, `gpu_util`, `mem_used_bytes`, `grade` and `source`;
-            or a power.parquet. Without a grade the power counts as sampled, without a
-            source as GPU power.
-        reading: the power reading of a Parquet log that is integrated.
-
-    Raises:
-        InputError: the file or a column is missing or cannot be used.
-    """
-    if _is_parquet(path):
-        channels = summed(
-            series_from_log(read_table(path, power_contract.SCHEMA), read_metadata(path).get("source"), reading)
-        )
-        if not channels:
-            raise InputError(f"{path}: holds no power that can be added up")
-        return [_shifted(channel, _offset_ns(path)) for channel in channels], boundary(channels)
-    table = _csv(path, POWER_COLUMNS[:2])
-    time_s, power_w = _numbers(path, table, "time"), _numbers(path, table, "power_W")
-    complete = ~np.isnan(time_s) & ~np.isnan(power_w)
-    times_ns = np.round(time_s[complete] * 1e9).astype(np.int64)
-    order = np.argsort(times_ns, kind="stable")
-    if not len(order):
-        raise InputError(f"{path}: no row has both time and power_W")
-    source = str(table["source"].iloc[0]) if "source" in table else ""
-    no_times_ns, no_values = np.zeros(0, dtype=np.int64), np.zeros(0)
-    channel = PowerSeries(
-        source=source or str(path.name),
-        device="all",
-        domain="gpu",
-        grade=_csv_grade(path, table),
-        reading="average",
-        times_ns=times_ns[order],
-        power_w=power_w[complete][order],
-        counter_times_ns=no_times_ns,
-        counter_j=no_values,
-        empty_times_ns=no_times_ns,
-        event_times_ns=no_times_ns,
-        event_bits=no_times_ns,
-    )
-    boundary_text = " + ".join(_BOUNDARY.get(part, part) for part in source.split("+")) if source else "gpu"
-    return [channel], boundary_text
-
-
-def read_request_log(path: Path) -> pd.DataFrame:
-    """Read requests: `start_ns`, `end_ns`, `prompt_tokens`, `completion_tokens` (NaN where unknown) and `ok`.
-
-    Args:
-        path: CSV with `timestamp` (unix s, when sent), `prompt_tokens`, `completion_tokens`, `latency` (s) and, where
-            known, `status`; or a requests.parquet.
-
-    Raises:
-        InputError: the file or a column is missing or cannot be used, or there is no request.
-    """
-    if _is_parquet(path):
-        frame = read_table(path, requests_contract.SCHEMA)
-        frame = frame[frame["sent_ns"].notna()]
-        offset_ns = _offset_ns(path)
-        start_ns = frame["sent_ns"].to_numpy(dtype=np.int64) + offset_ns
-        end_ns = frame["end_ns"].fillna(frame["sent_ns"]).to_numpy(dtype=np.int64) + offset_ns
-        tokens = [_floats(frame[name]) for name in ("prompt_tokens", "completion_tokens")]
-        ok = (frame["status"] == "ok").to_numpy(dtype=bool)
-    else:
-        table = _csv(path, REQUEST_COLUMNS)
-        sent_s, latency_s = _numbers(path, table, "timestamp"), _numbers(path, table, "latency")
-        if np.isnan(sent_s).any():
-            raise InputError(f"{path}: column timestamp has empty cells; write when each request was sent [unix s]")
-        if np.any(latency_s < 0):
-            raise InputError(f"{path}: column latency has negative values; write the seconds each request took")
-        start_ns = np.round(sent_s * 1e9).astype(np.int64)
-        end_ns = start_ns + np.round(np.nan_to_num(latency_s) * 1e9).astype(np.int64)
-        tokens = [_numbers(path, table, name) for name in ("prompt_tokens", "completion_tokens")]
-        ok = np.ones(len(table), dtype=bool)
-        if "status" in table:
-            ok = table["status"].astype(str).str.lower().isin(_OK_STATUSES).to_numpy(dtype=bool)
-    if not len(start_ns):
-        raise InputError(f"{path}: holds no request")
-    return pd.DataFrame(
-        {"start_ns": start_ns, "end_ns": end_ns, "prompt_tokens": tokens[0], "completion_tokens": tokens[1], "ok": ok}
-    )
-
-
-def _is_parquet(path: Path) -> bool:
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"{path}: the name must end in .csv or .parquet")
-    return path.suffix == ".parquet"
-
-
-def _csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, skipinitialspace=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
-    absent = [name for name in required if name not in table]
-    if absent:
-        raise InputError(
-            f"{path}: lacks the column(s) {', '.join(absent)}; it has {', '.join(map(str, table.columns))}"
-        )
-    return table
-
-
-def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    try:
-        values = pd.to_numeric(table[column]).to_numpy(dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: column {column} has something that is not a number: {error}") from error
-    if np.isinf(values).any():
-        raise InputError(f"{path}: column {column} has infinite values")
-    return values
-
-
-def _csv_grade(path: Path, table: pd.DataFrame) -> Grade:
-    if "grade" not in table:
-        return "sampled"
-    stated = set(table["grade"].dropna().astype(str))
-    if not stated or not stated <= set(POWER_GRADES):
-        raise InputError(f"{path}: column grade must hold one of {', '.join(POWER_GRADES)}; it has {sorted(stated)}")
-    return weakest([grade for grade in POWER_GRADES if grade in stated])
-
-
-def _floats(column: "pd.Series[Any]") -> np.ndarray[Any, np.dtype[np.float64]]:
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _offset_ns(path: Path) -> int:
-    """Return the offset from the file's monotonic times to unix times."""
-    anchor = read_metadata(path).get("clock_anchor")
-    if not isinstance(anchor, dict) or not {"monotonic_ns", "unix_ns"} <= set(anchor):
-        raise InputError(
-            f"{path}: its metadata has no clock_anchor, so its times cannot be placed; was it written by us?"
-        )
-    return int(anchor["unix_ns"]) - int(anchor["monotonic_ns"])
-
-
-def _shifted(channel: PowerSeries, offset_ns: int) -> PowerSeries:
-    return replace(
-        channel,
-        times_ns=channel.times_ns + offset_ns,
-        other_series={
-            name: (times_ns + offset_ns, power_w) for name, (times_ns, power_w) in channel.other_series.items()
-        },
-        counter_times_ns=channel.counter_times_ns + offset_ns,
-        empty_times_ns=channel.empty_times_ns + offset_ns,
-        event_times_ns=channel.event_times_ns + offset_ns,
-    )
 
 
 def energy_between(
@@ -295,7 +136,14 @@ def _figures(total: Figure, duration_s: float) -> dict[str, Figure]:
 
 
 def analyze_logs(
-    power_log: Path, requests_log: Path, idle_power_w: float | None, config: AnalysisConfig
+    power_log: Path,
+    requests_log: Path,
+    idle_power_w: float | None,
+    config: AnalysisConfig,
+    *,
+    stated_boundary: str | None = None,
+    sensor_gain: float | None = None,
+    zone: tzinfo | None = None,
 ) -> LogAnalysisDocument:
     """Return the energy of a request log, in total, per token and per request.
 
@@ -304,54 +152,200 @@ def analyze_logs(
         requests_log: CSV or Parquet, see `read_request_log`.
         idle_power_w: idle power to subtract for active figures; None leaves them out.
         config: reading, largest gap and share of failed requests.
+        stated_boundary: the parts whose power was logged, as the user states them; None takes them from the log.
+        sensor_gain: relative standard uncertainty of the sensor, as the user states it.
+        zone: zone of times that state none.
 
     Raises:
         InputError: a log cannot be used, or power was not logged over the whole window.
     """
     if idle_power_w is not None and not (np.isfinite(idle_power_w) and idle_power_w >= 0):
         raise InputError("--idle-power: write the idle power in W, 0 or more")
-    power, boundary_text = read_power_log(power_log, config.power_reading)
-    requests = read_request_log(requests_log)
-    start_ns, end_ns = int(requests["start_ns"].min()), int(requests["end_ns"].max())
+    log = read_power_log(power_log, config.power_reading, stated_boundary=stated_boundary, zone=zone)
+    requests = read_request_log(requests_log, zone)
+    _check_clocks(power_log, log.clock, requests_log, requests.clock)
+    frame = requests.frame
+    start_ns, end_ns = int(frame["start_ns"].min()), int(frame["end_ns"].max())
     if end_ns <= start_ns:
         raise InputError(f"{requests_log}: the requests span no time: timestamp and latency say that all took 0 s")
-    _check_cover(power, power_log, start_ns, end_ns)
-    figures = _log_figures(power, requests, (start_ns, end_ns), boundary_text, idle_power_w, config)
-    duration_s = (end_ns - start_ns) / 1e9
+    held = [hold_edges(channel, start_ns, end_ns) for channel in log.channels]
+    power = [edges.channel for edges in held]
+    _check_cover(power, power_log, start_ns, end_ns, log.clock)
+    if log.clock == "relative":
+        _check_period(power, power_log, (end_ns - start_ns) / 1e9)
+    if sensor_gain is not None:
+        stated = Uncertainty(gain=sensor_gain, offset_w=0.0, meter_gain=config.uncertainty.meter_gain)
+        config = config.model_copy(update={"uncertainty": stated})
+    total = energy_between(power, start_ns, end_ns, config, boundary_text=log.boundary)
+    total = _with_held_edges(total, held)
+    known = log.sensor_error_known or sensor_gain is not None
+    if not known and total.grade != "modelled":
+        total = _without_interval(total, log.boundary)
+    figures = _log_figures(total, frame, (end_ns - start_ns) / 1e9, idle_power_w, config)
     return LogAnalysisDocument(
         version=VERSION,
         power_log=power_log.name,
         requests_log=requests_log.name,
-        window=LogWindow(start_unix_s=start_ns / 1e9, end_unix_s=end_ns / 1e9, duration_s=duration_s),
-        requests=LogRequests(ok=int(requests["ok"].sum()), failed=int((~requests["ok"]).sum())),
-        boundary=boundary_text,
+        window=LogWindow(start_unix_s=start_ns / 1e9, end_unix_s=end_ns / 1e9, duration_s=(end_ns - start_ns) / 1e9),
+        requests=LogRequests(ok=int(frame["ok"].sum()), failed=int((~frame["ok"]).sum())),
+        boundary=log.boundary,
         grade=grade(power),
         idle_power_w=idle_power_w,
+        uncertainty=_uncertainty_text(config.uncertainty, known=known, is_modelled=total.grade == "modelled"),
+        assumptions=[*log.assumptions, *requests.assumptions, *_CLOCK_ASSUMPTIONS[log.clock]],
         figures=figures,
     )
 
 
-def _check_cover(power: list[PowerSeries], power_log: Path, start_ns: int, end_ns: int) -> None:
+_CLOCK_ASSUMPTIONS: dict[Clock, list[str]] = {
+    "unix": [],
+    "local": ["times state no zone, so both logs are of one zone"],
+    "relative": ["times count from a start that is not stated, so both logs began together"],
+}
+
+
+@dataclass(frozen=True)
+class HeldEdges:
+    """A channel whose first and last readings are held to the edges of a window.
+
+    Attributes:
+        channel: the channel, which covers the window if its readings end near enough.
+        held_s: the time over which readings were held.
+        u_j: standard uncertainty of the energy in that time [J].
+    """
+
+    channel: PowerSeries
+    held_s: float
+    u_j: float
+
+
+def hold_edges(channel: PowerSeries, start_ns: int, end_ns: int) -> HeldEdges:
+    """Hold the first and last reading to the edges of a window, over up to one sampling period at each.
+
+    An average counts up to the time when it was read, so its readings may be held for half of the averaging time more.
+    The power in the held time is that of the nearest reading, with the scatter of the readings in the window as the
+    half-width of a rectangular distribution: u = spread * held_s / sqrt(3), as for holes.
+
+    Args:
+        channel: the readings.
+        start_ns: start of the window.
+        end_ns: end of the window.
+    """
+    times_ns = channel.energy_times_ns
+    if len(times_ns) < 2:
+        return HeldEdges(channel, 0.0, 0.0)
+    before_s, after_s = shortfall_s(times_ns, start_ns, end_ns)
+    most_s = usual_period_s(channel, 0.0) + channel.reading_delay_s
+    before_s, after_s = (lack_s if lack_s <= most_s else 0.0 for lack_s in (before_s, after_s))
+    if not before_s and not after_s:
+        return HeldEdges(channel, 0.0, 0.0)
+    counter_w = np.diff(channel.counter_j) / np.maximum(np.diff(channel.counter_times_ns) / 1e9, 1e-9)
+    edges_w = counter_w if channel.uses_counter else channel.power_w
+    new_ns, new_values = list(times_ns), list(channel.counter_j if channel.uses_counter else channel.power_w)
+    if before_s:
+        new_ns.insert(0, start_ns)
+        new_values.insert(0, new_values[0] - (edges_w[0] * before_s if channel.uses_counter else 0.0))
+    if after_s:
+        new_ns.append(end_ns)
+        new_values.append(new_values[-1] + (edges_w[-1] * after_s if channel.uses_counter else 0.0))
+    times, values = np.array(new_ns, dtype=np.int64), np.array(new_values, dtype=np.float64)
+    if channel.uses_counter:
+        extended = replace(channel, counter_times_ns=times, counter_j=values)
+    else:
+        extended = replace(channel, times_ns=times, power_w=values)
+    u_j = float(np.std(edges_w)) * float(np.hypot(before_s, after_s)) / np.sqrt(3)
+    return HeldEdges(extended, before_s + after_s, abs(channel.gain) * u_j)
+
+
+def _with_held_edges(total: Figure, held: Sequence[HeldEdges]) -> Figure:
+    """Return the energy with a note on held readings, and their term in its budget."""
+    parts = [edges for edges in held if edges.held_s]
+    if total.value is None or not parts:
+        return total
+    longest = max(parts, key=lambda edges: edges.held_s)
+    note = reason(
+        "edge_held",
+        f"The readings of {longest.channel.name} lack {longest.held_s:.3g} s at the edges of the window; the nearest "
+        "was held.",
+    )
+    total = msgspec.structs.replace(total, reasons=(*total.reasons, note))
+    if total.budget is None:
+        return total
+    u_j = float(np.sqrt(sum(edges.u_j**2 for edges in parts)))
+    held_term = Term("held edges", "B", u_j, float("inf"), "spread of the readings over the time that one was held")
+    return with_budget(total, [*Budget.from_record(total.budget).terms, held_term])
+
+
+def _without_interval(total: Figure, boundary_text: str) -> Figure:
+    """Return the energy without interval: the error of the sensor, the largest term by far, is not known."""
+    if total.value is None:
+        return total
+    note = reason(
+        "sensor_error_unknown",
+        f"Nothing states the error of a sensor with the boundary {boundary_text}: write --sensor-gain, and --boundary "
+        "if it is of a GPU or CPU.",
+    )
+    return msgspec.structs.replace(total, reasons=(*total.reasons, note), interval_95=None, budget=None)
+
+
+def _uncertainty_text(uncertainty: Uncertainty, *, known: bool, is_modelled: bool) -> str:
+    """Return in words what is taken as the error of the sensor."""
+    if is_modelled:
+        return "none, because power is modelled"
+    if not known:
+        return "none, because the error of the sensor is not known"
+    offset = f", offset {uncertainty.offset_w:g} W of each device" if uncertainty.offset_w else ""
+    return f"standard uncertainty of the sensor: gain {100 * uncertainty.gain:.3g} %{offset}"
+
+
+def _check_clocks(power_log: Path, power: Clock, requests_log: Path, requests: Clock) -> None:
+    words = {"unix": "Unix time", "local": "times without a zone", "relative": "times since a start"}
+    if power == requests:
+        return
+    remedy = "state the zone with --timezone" if "relative" not in (power, requests) else "log both by one clock"
+    raise InputError(
+        f"{power_log} has {words[power]}, but {requests_log} {words[requests]}, so one cannot be placed in the other; "
+        f"{remedy}"
+    )
+
+
+def _check_cover(power: list[PowerSeries], power_log: Path, start_ns: int, end_ns: int, clock: Clock) -> None:
     for channel in power:
         before_s, after_s = shortfall_s(channel.energy_times_ns, start_ns, end_ns)
-        if before_s or after_s:
+        if not before_s and not after_s:
+            continue
+        length_s = (end_ns - start_ns) / 1e9
+        of = f" of {channel.name}" if len(power) > 1 else ""
+        if max(before_s, after_s) >= length_s and len(channel.energy_times_ns):
+            first_ns, last_ns = int(channel.energy_times_ns[0]), int(channel.energy_times_ns[-1])
+            spans = [
+                f"{utc_text(a)} to {utc_text(b)}" if clock == "unix" else f"{a / 1e9:.3f} to {b / 1e9:.3f} s"
+                for a, b in ((first_ns, last_ns), (start_ns, end_ns))
+            ]
             raise InputError(
-                f"{power_log}: power was not logged over the whole request window: {before_s:.3f} s are missing at its "
-                f"start and {after_s:.3f} s at its end; start logging before the first request and stop after the last"
+                f"{power_log}: power{of} was logged at another time than the requests: from {spans[0]}, and the "
+                f"requests from {spans[1]}; are both by one clock?"
+            )
+        raise InputError(
+            f"{power_log}: power{of} was not logged over the whole request window: {before_s:.3f} s are missing at its "
+            f"start and {after_s:.3f} s at its end; start logging before the first request and stop after the last"
+        )
+
+
+def _check_period(power: list[PowerSeries], power_log: Path, length_s: float) -> None:
+    """Refuse readings that are further apart than the window is long: nothing in it was measured."""
+    for channel in power:
+        period_s = usual_period_s(channel, 0.0)
+        if period_s > length_s:
+            raise InputError(
+                f"{power_log}: the readings of {channel.name} are {period_s:.4g} s apart, further than the "
+                f"{length_s:.4g} s of all requests; are times in ms? Write their unit in the name: time_ms"
             )
 
 
 def _log_figures(
-    power: list[PowerSeries],
-    requests: pd.DataFrame,
-    window: tuple[int, int],
-    boundary_text: str,
-    idle_power_w: float | None,
-    config: AnalysisConfig,
+    total: Figure, requests: pd.DataFrame, duration_s: float, idle_power_w: float | None, config: AnalysisConfig
 ) -> dict[str, Figure]:
-    start_ns, end_ns = window
-    duration_s = (end_ns - start_ns) / 1e9
-    total = energy_between(power, start_ns, end_ns, config, boundary_text=boundary_text)
     active = _active(total, idle_power_w, duration_s)
     figures = {
         "duration_s": make_figure(duration_s, "s", boundary="window", grade="counted"),

@@ -1,21 +1,24 @@
 """`analyze`: energy of a power log and a request log."""
 
 import math
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from inference_energy.analysis.csv_log import read_zone
 from inference_energy.analysis.footprint import carbon_figures
 from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.cli.lazy_group import examples
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.contracts.documents.by_hand import LogAnalysisDocument, LogCarbon
 from inference_energy.contracts.documents.document import write_document
+from inference_energy.contracts.power import BOUNDARIES
 from inference_energy.errors import InputError
+from inference_energy.present.tables import print_whole
 
 _ANALYZE_EXAMPLES = examples(
     "inference-energy analyze --power-log logs/active.csv --requests-log logs/requests.csv --output logs/summary.json",
@@ -42,18 +45,46 @@ def analyze(
     ] = None,
     intensity: Annotated[float | None, typer.Option(help="Carbon intensity \\[gCO2e/kWh]; adds carbon.")] = None,
     pue: Annotated[float, typer.Option(help="Power usage effectiveness, 1 or more; multiplies carbon.")] = 1.0,
+    boundary: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Parts whose power was logged: {', '.join(BOUNDARIES)}, or several joined by +; by default as "
+            "the log says, or else unknown."
+        ),
+    ] = None,
+    sensor_gain: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard uncertainty of the sensor \\[share of the energy], such as 0.0058 for a meter of 1 %; by "
+            "default that of a GPU's or CPU's own sensor, and none for another boundary."
+        ),
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="Zone of times that state none: UTC, +02:00, Europe/Berlin.")
+    ] = None,
 ) -> None:
     """Compute energy, per token and per request, from a power log and a request log.
 
-    The window is from the first request sent to the last one ended. The power log must cover it.
+    The window is from the first request sent to the last one ended. The power log must cover it. Power of several
+    devices, in rows that a column such as index, uuid or host tells apart or in a column each, is added up.
     """
+    if sensor_gain is not None and not 0 <= sensor_gain < 1:
+        raise InputError("--sensor-gain: write a share from 0 to below 1")
     if intensity is not None and not 0 <= intensity < math.inf:
         raise InputError("--intensity: write the carbon intensity in gCO2e/kWh, 0 or more")
     if not 1 <= pue < math.inf:
         raise InputError("--pue: write a factor of 1 or more")
     if output.suffix != ".json":
         raise InputError(f"--output {output}: the name must end in .json")
-    result = analyze_logs(power_log, requests_log, idle_power, AnalysisConfig())
+    result = analyze_logs(
+        power_log,
+        requests_log,
+        idle_power,
+        AnalysisConfig(),
+        stated_boundary=boundary,
+        sensor_gain=sensor_gain,
+        zone=None if timezone is None else _zone(timezone),
+    )
     if intensity is not None:
         result = msgspec.structs.replace(
             result,
@@ -62,6 +93,13 @@ def analyze(
         )
     write_document(output, result)
     _print_figures(result)
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return read_zone(name)
+    except InputError as error:
+        raise InputError(f"--timezone: {error}") from error
 
 
 def _print_figures(result: LogAnalysisDocument) -> None:
@@ -82,10 +120,12 @@ def _print_figures(result: LogAnalysisDocument) -> None:
         interval = "{:.5g} to {:.5g}".format(*figure.interval_95) if figure.interval_95 else ""
         table.add_row(name, f"{figure.value:.5g}", interval, figure.unit, figure.grade)
         notes |= dict.fromkeys(reasons)
-    console = Console()
-    console.print(f"boundary: {result.boundary}", markup=False)
-    console.print(table)
+    typer.echo(f"boundary: {result.boundary}")
+    typer.echo(f"uncertainty: {result.uncertainty}")
+    print_whole(table)
+    for assumption in result.assumptions:
+        typer.echo(f"assumed: {assumption}")
     for why, names in missing.items():
-        console.print(f"not given: {', '.join(names)}. {why}", markup=False)
+        typer.echo(f"not given: {', '.join(names)}. {why}")
     for note in notes:
-        console.print(f"note, {note}", markup=False)
+        typer.echo(f"note, {note}")

@@ -64,6 +64,19 @@ GPU_SAMPLES = "gpu_samples"
 GPU_MODULE = "gpu_module"
 DOMAINS = ("gpu", "gpu_memory", GPU_SAMPLES, GPU_MODULE, "cpu_package", "dram", "psys", "cpu", "node")
 
+UNKNOWN = "unknown"
+BOUNDARIES = ("gpu", "gpu_module", "cpu_package", "dram", "psys", "cpu", "node", "wall", UNKNOWN)
+"""Parts that a power log of another tool may be of. `wall` is what a meter at the plug sees: all that is plugged in,
+with the losses of power supplies."""
+
+SOURCE_DOMAINS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("nvml", "nvidia-smi", "amd-smi", "dcgm"), ("gpu",)),
+    **dict.fromkeys(("rapl", "pcm-power"), ("cpu_package", "dram")),
+    **dict.fromkeys(("redfish", "ipmi", "smart-plug", "pdu"), ("node",)),
+    "modelled": ("cpu",),
+}
+"""The domains that each source adds up."""
+
 AVERAGING_WINDOW_S = "averaging_window_s"
 MIG = "mig"
 

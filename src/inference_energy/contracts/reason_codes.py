@@ -280,6 +280,15 @@ CODES: dict[str, Code] = {
         "note",
         _ENERGY,
     ),
+    "edge_held": Code(
+        "A power log of another tool begins or ends up to one sampling period inside the window; its nearest reading "
+        "was held.",
+        "note",
+        _ENERGY,
+    ),
+    "sensor_error_unknown": Code(
+        "Nothing states the error of the sensor, as of a meter at the plug, so there is no interval.", "note", _ENERGY
+    ),
     "steady_from": Code("The window was still settling at its start; only its steady part was taken.", "note", _WINDOW),
     "aborted_requests": Code(
         "Requests were cut off at the end of the drain; their tokens are not counted.", "note", "figures per token"

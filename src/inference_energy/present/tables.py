@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from inference_energy.contracts.documents.experiment import SummaryWindow
 from inference_energy.present.figures_text import FormattedFigure, Scale, format_figure, scale_for
+
+if TYPE_CHECKING:
+    import rich.table
 
 
 @dataclass(frozen=True)
@@ -162,3 +166,21 @@ def _shared(cells: Sequence[TableCell]) -> tuple[int, ...]:
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 COUNTED = ("tokens", "requests")
+
+
+def print_whole(table: "rich.table.Table") -> None:
+    """Print a table on the terminal with no name or number cut off.
+
+    Columns that may be wrapped are, down to their longest word. Where even that is wider than the terminal, lines are
+    longer than it.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    unbounded = console.options.update(max_width=10_000)
+    least = 1
+    for column in table.columns:
+        sizes = [Measurement.get(console, unbounded, cell) for cell in (column.header, *column.cells)]
+        least += 3 + max(size.maximum if column.no_wrap else size.minimum for size in sizes)
+    Console(width=max(console.width, least)).print(table)

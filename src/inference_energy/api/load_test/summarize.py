@@ -13,7 +13,8 @@ from inference_energy.acquire.load.standalone import CELL, LOGS, WARMUP
 from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.server.attach import Access
 from inference_energy.analysis.client_cost import client_energy
-from inference_energy.analysis.log_energy import analyze_logs, read_power_log
+from inference_energy.analysis.log_energy import analyze_logs
+from inference_energy.analysis.power_log_file import read_power_log
 from inference_energy.analysis.token_times import read_chunks
 from inference_energy.api.load_test.figures import LoadRunRecord, summarize_run
 from inference_energy.api.load_test.prepare import BEFORE, read_counters, scrape
@@ -127,7 +128,7 @@ def _with_energy(summary: LoadTestDocument, power: Path, requests: Path, faults:
     )
     client = summary.client
     if client is not None:
-        series, _ = read_power_log(power, AnalysisConfig().power_reading)
+        series = read_power_log(power, AnalysisConfig().power_reading).channels
         modelled = client_energy(client, series, start_ns, end_ns, log.figures["energy_total_j"])
         client = msgspec.structs.replace(client, figures={**client.figures, **modelled})
     return msgspec.structs.replace(summary, energy=energy, client=client)

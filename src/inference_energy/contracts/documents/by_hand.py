@@ -250,6 +250,8 @@ class LogAnalysisDocument(Document, frozen=True, kw_only=True):
         boundary: the power domains inside.
         grade: the weakest grade of the power readings.
         idle_power_w: idle power as the user states it; null: not stated, so no figure is active.
+        uncertainty: what is taken as the error of the sensor, in words.
+        assumptions: sentences on what was taken for granted in the logs of other tools.
         figures: figures by name, as in energy.json.
         carbon: factors of the carbon figures; absent without `--intensity`.
     """
@@ -264,5 +266,7 @@ class LogAnalysisDocument(Document, frozen=True, kw_only=True):
     boundary: str
     grade: Grade
     idle_power_w: float | None
+    uncertainty: str
+    assumptions: list[str]
     figures: dict[str, Figure]
     carbon: LogCarbon | None = None
