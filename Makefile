@@ -33,6 +33,7 @@ $(STAMP): pyproject.toml requirements/bootstrap.lock requirements/requirements.l
 	echo "==> setup: done in $$((SECONDS - start)) s; activate it with: source $(VENV)/bin/activate"
 
 run: setup ## Set up and measure: the experiment in config.yaml (up to 12 minutes on 2 cores the first time)
+	@$(BIN)/inference-energy check --files-only config.yaml $(filter-out config.yaml,$(CONFIG)) > /dev/null
 	@echo "==> run: measuring with $(CONFIG); cached stages are not repeated"
 	@start=$$SECONDS; \
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake $(if $(filter-out config.yaml,$(CONFIG)),--configfile $(CONFIG)) --quiet rules; \

@@ -9,10 +9,13 @@ from snakemake.utils import min_version
 min_version("9.5")
 
 
+# Reads the configuration before Snakemake does, whose messages name neither key nor line.
+include: "workflow/rules/common.smk"
+
+
 configfile: "config.yaml"
 
 
-include: "workflow/rules/common.smk"
 include: "workflow/rules/acquire.smk"
 include: "workflow/rules/stages.smk"
 include: "workflow/rules/analysis.smk"

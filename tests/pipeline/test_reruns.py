@@ -79,7 +79,14 @@ def test_nothing_changed(finished: Project) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"impact": {"carbon": {"zone": "FR", "intensity_g_per_kwh": 44}}}, FROM_CARBON),
+        (
+            {
+                "impact": {
+                    "carbon": {"zone": "FR", "intensity_g_per_kwh": 44, "basis": "lifecycle", "source": "of 2024"}
+                }
+            },
+            FROM_CARBON,
+        ),
         ({"servers": {"stub": {"arguments": {"max-num-seqs": 4}}}}, FROM_SESSION | {"experiment"}),
         ({"analysis": {"trim_start_s": 0.7}}, {"steady_load", "experiment", *FROM_INTEGRATE}),
         ({"analysis": {"steadiness": {"max_power_trend": 0.2}}}, {"steady_load", "experiment", *FROM_INTEGRATE}),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inference_energy.acquire.vllm_environment import gpu_count, installed_interpreter
 from inference_energy.cli.experiment import check_names
-from inference_energy.config.loader import validate
+from inference_energy.config.loader import layers_of_run, read_merged
 from inference_energy.errors import InputError
 from inference_energy.plan.tables import machine_name
 from inference_energy.provenance.code_digest import digest, file_digest
@@ -21,7 +21,13 @@ SNAKEMAKE_FOLDER = Path(".snakemake")
 
 MACHINE = machine_name()
 try:
-    CONFIG = validate(config)
+    # The files themselves and not `config`: Snakemake keeps the last of two equal keys, and merges what does not fit.
+    SETTINGS = workflow.config_settings
+    CONFIG = read_merged(
+        layers_of_run(SETTINGS.configfiles, alone=SETTINGS.replace_workflow_config),
+        SETTINGS.config,
+        quiet=not workflow.is_main_process,
+    )
     check_names(CONFIG)
     for name in CONFIG.machines:
         if name != MACHINE and not Path("results/raw", name).is_dir():

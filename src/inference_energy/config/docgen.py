@@ -57,8 +57,9 @@ def markdown() -> str:
         "# Configuration",
         "",
         "Generated from `src/inference_energy/config/` by `make docs`. Units stand in the keys' names. "
-        "`snakemake --configfile other.yaml` lays `other.yaml` over `config.yaml`: mappings are merged, "
-        "lists are replaced. `*` stands for a name of yours.",
+        "`snakemake --configfile other.yaml` lays `other.yaml` over `config.yaml`: "
+        "[how](../how-to/change-the-experiment.md#how-files-are-laid-over-one-another). "
+        "`*` stands for a name of yours.",
     ]
     for section in headings:
         parts += ["", *_table(section, headings)]

@@ -13,14 +13,24 @@ from inference_energy.config.load.workload import IdleConfig, LoadPhase, Session
 from inference_energy.config.power import PowerConfig
 from inference_energy.config.servers import LaunchServer, ModelConfig, ServerConfig
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
 """Names become file names and parts of a cell's name, so they hold no dots or slashes."""
+
+RESERVED = {
+    "experiment": ("raw", "derived", "logs"),  # folders of results/
+    "sessions": ("fits",),  # a folder beside those of sessions
+    "windows": ("warmup",),  # the cell of the warm-up
+}
+"""Names that are taken."""
+
+SHIPPED_INTENSITY = (473, "Ember, Global Electricity Review 2025, world average of 2024")
+"""Carbon intensity [g/kWh] of config.yaml and its source, which says nothing about another number."""
 
 
 class Config(Section):
     """The configuration of an experiment. Definitions are mappings; `run` lists the sessions to run."""
 
-    experiment: str = Field("default", pattern=NAME, description="name of the result folder below results/")
+    experiment: str = Field("default", pattern=f"^{NAME}$", description="name of the result folder below results/")
     run: list[str] = Field(min_length=1, description="keys of `sessions` to run")
     machines: list[str] = Field(
         default_factory=list,
@@ -49,6 +59,7 @@ class Config(Section):
             *_too_short_windows(self),
             *_loads_that_cannot_be(self),
             *_unknown_vocabularies(self),
+            *_factors_without_a_source(self),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -56,16 +67,42 @@ class Config(Section):
 
 
 def _bad_names(config: Config) -> list[str]:
-    problems = [
-        f"{section}.{name}: a name has letters, digits, - and _ only"
-        for section in ("sessions", "windows", "workloads", "servers", "models")
-        for name in getattr(config, section)
-        if not re.match(NAME, name)
+    problems = []
+    for section in ("sessions", "windows", "workloads", "servers", "models"):
+        names = list(getattr(config, section))
+        folded: dict[str, str] = {}
+        for name in names:
+            if not re.fullmatch(NAME, name):
+                problems.append(f"{section}.{name[:40]}: a name has letters, digits, - and _ only, 100 at most")
+            elif name in RESERVED.get(section, ()):
+                problems.append(f"{section}.{name}: this name is taken by the toolkit; write another one")
+            elif (other := folded.setdefault(name.casefold(), name)) != name:
+                problems.append(f"{section}.{name}: differs from {other} by case only; some file systems confuse them")
+    if config.experiment.casefold() in RESERVED["experiment"]:
+        problems.append(f"experiment: results/{config.experiment} has other files; write another name")
+    problems += [
+        f"machines: {name[:40]!r} is no name of a machine; it has letters, digits, - and _ only"
+        for name in config.machines
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", name)
     ]
-    lists = {"run": config.run, **{f"sessions.{name}.windows": s.windows for name, s in config.sessions.items()}}
+    lists = {"run": config.run, "machines": config.machines}
+    lists |= {f"sessions.{name}.windows": session.windows for name, session in config.sessions.items()}
     problems += [f"{key}: a name stands there twice" for key, names in lists.items() if len(set(names)) != len(names)]
-    if "warmup" in config.windows:
-        problems.append("windows.warmup: `warmup` is the name of the warm-up; call the window otherwise")
+    return problems
+
+
+def _factors_without_a_source(config: Config) -> list[str]:
+    """Refuse a source that speaks of another number: one that was left as it was when the number was changed."""
+    carbon, impact = config.impact.carbon, config.impact
+    problems = []
+    if impact.pue != 1.0 and impact.pue_source == ImpactConfig.model_fields["pue_source"].default:
+        problems.append(f"impact.pue_source: the PUE is {impact.pue:g}; write where it comes from, with its year")
+    number, source = SHIPPED_INTENSITY
+    if carbon.source == source and carbon.intensity_g_per_kwh != number:
+        problems.append(
+            f"impact.carbon.source: this source gives {number} g/kWh; write where {carbon.intensity_g_per_kwh:g} g/kWh "
+            "comes from, with its year"
+        )
     return problems
 
 

@@ -26,6 +26,9 @@ WRITE = {
 }
 """Advice for pydantic's error types, where its own sentence gives none."""
 
+MAX_SHOWN = 200
+"""Characters of a wrong value that a message repeats."""
+
 
 def problems(error: ValidationError, raw: Any, page: str) -> list[Notice]:
     """Return a notice for each problem.
@@ -60,10 +63,12 @@ def _notices(detail: Any, raw: Any, page: str) -> list[Notice]:
         text = f"write one of {choices}" if choices else "this key is required: it says which kind"
         return [Notice(text, f"{key}.{tag}")]
     advice = WRITE.get(kind)
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return [Notice(f"{advice}, not {'nothing' if value is None else repr(value)[:MAX_SHOWN]}", key)]
     if kind == "missing":
         return [Notice(str(advice), key)]
     # A login in a URL is refused; it must not appear in logs either.
-    shown = re.sub(r"//[^/@\s]*@", "//(login)@", repr(value))
+    shown = re.sub(r"//[^/@\s]*@", "//(login)@", repr(value))[:MAX_SHOWN]
     return [Notice(f"{message[0].lower()}{message[1:]}, got {shown}" + (f"; {advice}" if advice else ""), key)]
 
 

@@ -87,10 +87,12 @@ def read_text(path: Path, max_bytes: int) -> str:
     Raises:
         InputError: no such file, not to be read, larger than `max_bytes`, or not UTF-8.
     """
+    content = read_bytes(path, max_bytes)
     try:
-        return read_bytes(path, max_bytes).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
@@ -103,7 +105,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        raise InputError(f"{path}: cannot be read: no such file") from error
     except OSError as error:
         raise InputError(f"{str(path)[:200]}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # a NUL byte
