@@ -8,6 +8,7 @@ from synthetic import recompute
 
 from inference_energy.analysis.client_cost import client_cost
 from inference_energy.contracts.documents.session import LoadClient
+from inference_energy.contracts.reason_codes import reason
 
 WORKERS = [{"peak_rss_bytes": 30_000_000}, {"peak_rss_bytes": 40_000_000}]
 
@@ -59,3 +60,12 @@ def test_a_modelled_cpu_is_no_sensor(tmp_path):
     case.edit_session(**session())
     figures = recompute(case.raw, case.plan)["cells"][0]["client"]["figures"]
     assert [r["code"] for r in figures["energy_j"]["reasons"]] == ["client_energy_unknown"]
+
+
+def test_without_the_count_of_tokens_there_is_no_cost_of_one():
+    missing = [reason("token_counts_missing", "The server gave none.")]
+    content = session()
+    found = client_cost(msgspec.convert(content["client"], LoadClient), 50.0, "low", 10_000, missing)
+    figure = found.figures["cpu_s_per_1k_output_tokens"]
+    assert (figure.value, found.output_tokens, figure.reasons) == (None, None, tuple(missing))
+    assert found.figures["share_of_busy_cpu"].value == pytest.approx(0.01)

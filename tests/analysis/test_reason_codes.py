@@ -147,6 +147,7 @@ ON_SESSIONS = [
     *[("launch", f) for f in (attached, launch_failed, leftover_processes)],
     *[("warmup", f) for f in (no_warmup, warmup_failures, warmup_too_short)],
 ]
+ON_LOAD_TESTS = ("ended_in_drain",)  # raised in tests/load
 ON_CALIBRATION = ("calibration_not_applied", "calibration_elsewhere")
 ON_METRICS = (  # raised in tests/metrics
     *("no_limits", "no_load_sweep", "load_gap", "beyond_full_load", "interpolated_levels", "no_traffic"),
@@ -177,7 +178,15 @@ def codes(reasons):
 
 def test_every_code_has_a_trigger_here():
     triggered = {t.code for t in ON_CELLS} | {f.__name__ for _, f in ON_SESSIONS}
-    triggered |= {*ON_FITS, *ON_METRICS, *ON_CALIBRATION, *ON_LOGS, "steady_from", "client_energy_unknown"}
+    triggered |= {
+        *ON_FITS,
+        *ON_METRICS,
+        *ON_CALIBRATION,
+        *ON_LOGS,
+        *ON_LOAD_TESTS,
+        "steady_from",
+        "client_energy_unknown",
+    }
     assert triggered == set(CODES)
 
 

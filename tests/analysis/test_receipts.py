@@ -111,3 +111,24 @@ def test_under_total_tokens_prompts_are_charged_too(session):
         inside = int(((times >= window["start_ns"]) & (times < window["end_ns"])).sum())
         inside += request["prompt_tokens"] * (window["start_ns"] <= request["first_token_ns"] < window["end_ns"])
         assert found.loc[request["request_id"], "energy_j"] == pytest.approx(inside * per_token_j, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("column", "policy", "charged"),
+    [
+        ("completion_tokens", "completion_tokens", False),
+        ("prompt_tokens", "total_tokens", False),
+        ("prompt_tokens", "completion_tokens", True),
+    ],
+)
+def test_nobody_is_charged_for_a_request_that_has_no_counts(session, tmp_path, column, policy, charged):
+    truth, files, parts, config = session
+    asked = read_table(files.requests, requests.SCHEMA)
+    window = truth.windows["low"]
+    inside = (asked["cell"] == "low") & asked["first_token_ns"].between(window["start_ns"], window["end_ns"])
+    asked.loc[asked.index[inside][3], column] = None
+    write_table(tmp_path / "requests.parquet", asked, requests.SCHEMA)
+    config = config.model_copy(update={"attribution": policy})
+    found = attribute_session(requests=tmp_path / "requests.parquet", energy=parts.energy, config=config)
+    assert found.loc[found["cell"] == "low", "energy_j"].notna().all() == charged
+    assert found.loc[found["cell"] == "high", "energy_j"].notna().all()

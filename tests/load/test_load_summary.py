@@ -302,3 +302,98 @@ def test_an_energy_that_cannot_be_trusted_says_why_in_place_of_a_number() -> Non
     text = shown(structs.replace(summary(requests(100)), energy=LoadEnergy(why=None, faults=[], figures=figures)))
     assert "not given: energy, power" in text
     assert "The power of gpu did not change for 9.0 s." in text
+
+
+PER_TOKEN = ("output_tokens_per_s", "tpot_p50_s")
+
+
+@pytest.mark.parametrize("uncounted", [1, 500, 1000])
+def test_without_counts_of_all_answers_nothing_is_made_of_those_that_there_are(uncounted: int) -> None:
+    rows = requests(1000)
+    rows.loc[rows.index[:uncounted], ["completion_tokens", "prompt_tokens", "cached_tokens"]] = pd.NA
+    result = summary(rows, limits=Slo(tpot_s=0.02))
+    assert (result.tokens.prompt, result.tokens.completion, result.tokens.cached) == (None, None, None)
+    assert result.client is not None
+    assert result.client.output_tokens is None
+    figures = {**result.figures, **result.client.figures}
+    for name in (
+        *PER_TOKEN,
+        "cpu_s_per_1k_output_tokens",
+        "goodput_share",
+        "goodput_requests_per_s",
+        "good_output_tokens",
+    ):
+        assert figures[name].value is None, name
+        assert [reason.code for reason in figures[name].reasons] == ["token_counts_missing"], name
+    assert result.limits is not None
+    assert result.limits["tpot_s"].over is None
+    assert result.figures["requests_per_s"].value == pytest.approx(10, abs=0.02)
+    assert result.figures["ttft_p50_s"].value == pytest.approx(0.05)
+    text = " ".join(shown(result).split())
+    assert f"no usable count of completion tokens for {uncounted} of 1000 request(s)" in text
+
+
+@pytest.mark.parametrize(("column", "kind"), [("prompt_tokens", "prompt"), ("cached_tokens", "cached")])
+def test_a_kind_of_tokens_that_was_not_counted_costs_that_kind_alone(column: str, kind: str) -> None:
+    result = summary(requests(1000, **{column: None}))
+    totals = {"prompt": 7000, "completion": 11_000, "cached": 0, kind: None}
+    assert json_values(result.tokens) == totals
+    assert result.figures["output_tokens_per_s"].value == pytest.approx(110, rel=0.01)
+
+
+def test_answers_that_broke_off_uncounted_are_let_pass_only_if_few() -> None:
+    rows = requests(1000)
+    most = round(1000 * AnalysisConfig().max_failed_share)
+    few, many = rows.index[:most], rows.index[: most + 1]
+    rows.loc[few, ["status", "completion_tokens", "finish_reason"]] = ["failed", pd.NA, "abort"]
+    assert summary(rows).figures["output_tokens_per_s"].value is not None
+    rows.loc[many, ["status", "completion_tokens"]] = ["aborted", pd.NA]
+    (reason,) = summary(rows).figures["output_tokens_per_s"].reasons
+    assert (reason.code, reason.detail.split()[:3]) == ("token_counts_missing", [str(most + 1), "of", "1000"])
+
+
+def test_answers_that_the_server_gave_up_are_in_no_latency_and_no_goodput() -> None:
+    rows = requests(1000)
+    given_up = rows.index[::2]
+    rows.loc[given_up, ["status", "error", "finish_reason"]] = ["failed", "finish_reason abort", "abort"]
+    rows.loc[given_up, "first_token_ns"] += 5 * S
+    result = summary(rows, limits=Slo(e2e_s=1.0))
+    assert (result.requests.ok, result.requests.failed) == (500, 500)
+    assert result.errors == [ErrorCount(error="finish_reason abort", count=500)]
+    assert result.figures["ttft_p90_s"].value == pytest.approx(0.05)
+    assert result.figures["goodput_share"].value == pytest.approx(0.5)
+    assert result.tokens.completion == 5500
+
+
+def test_goodput_above_the_achieved_rate_says_why() -> None:
+    rows = requests(1000)
+    late = rows.index[500:]
+    rows.loc[late, ["last_token_ns", "end_ns"]] += 60 * S
+    result = summary(rows, limits=Slo(ttft_s=0.06))
+    good, achieved = (result.figures[name] for name in ("goodput_requests_per_s", "requests_per_s"))
+    assert good.value is not None
+    assert achieved.value is not None
+    assert good.value > achieved.value
+    assert [reason.code for reason in good.reasons] == ["ended_in_drain"]
+    assert "goodput: Goodput exceeds the achieved rate" in " ".join(shown(result).split())
+    assert summary(requests(1000), limits=Slo(ttft_s=0.01)).figures["goodput_requests_per_s"].reasons == ()
+
+
+def test_the_table_names_the_causes_that_the_document_has_and_no_others() -> None:
+    rows = requests(1000)
+    rows.loc[rows.index[-1], ["status", "completion_tokens"]] = ["failed", pd.NA]
+    for surplus in (5, 4000):
+        result = summary(rows, scrapes=counters({"generated": 11_000 - 11 + surplus, "prompt": 7000}))
+        assert result.counters.tokens is not None
+        row = result.counters.tokens.generated
+        assert row is not None
+        text = " ".join(shown(result).split())
+        assert f"the server counted {surplus:,} more: {'; '.join(row.causes)}" in text
+        assert (f"which can explain {row.explained:,}" in text) is bool(row.unexplained)
+    rows = requests(1000, first_token_ns=None, last_token_ns=None)
+    rows.loc[rows.index[-1], "status"] = "failed"  # its tokens are counted, so it explains nothing
+    result = summary(rows, scrapes=counters({"generated": 11_005, "prompt": 7000}))
+    assert result.counters.tokens is not None
+    assert result.counters.tokens.generated is not None
+    expected = result.counters.tokens.generated.causes or ["and nothing recorded explains it"]
+    assert expected[0] in " ".join(shown(result).split())

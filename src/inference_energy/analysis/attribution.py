@@ -23,8 +23,9 @@ from inference_energy.contracts.receipts import SCHEMA
 def attribute_session(*, requests: Path, energy: EnergyDocument, config: AttributionConfig) -> pd.DataFrame:
     """Return receipts.parquet of a session: a row for every request of every window, also for those without energy.
 
-    `energy_j` is null where the window's energy is not valid or no request has tokens in it. `idle_energy_j` is the
-    part of it that the cold idle would have taken anyway, by the same weights; null where there is no cold idle.
+    `energy_j` is null where the window's energy is not valid, no request has tokens in it, or one that ended well has
+    no token counts. `idle_energy_j` is the part of it that the cold idle would have taken anyway, by the same weights;
+    null where there is no cold idle.
     `gco2e` stays null: the intensity is applied later, so that another zone repeats no attribution.
 
     Args:
@@ -70,6 +71,16 @@ def proportional(energy_j: float, weights: NDArray[np.int64]) -> NDArray[np.floa
     return shares
 
 
+def _uncounted(requests: pd.DataFrame, window: EnergyWindow, policy: str) -> bool:
+    """Return whether a request of the window ended well without token counts: the others would pay its part."""
+    begun_ns = requests["first_token_ns"].fillna(requests["sent_ns"])
+    inside = requests["status"].eq("ok") & begun_ns.lt(window.end_ns) & requests["end_ns"].ge(window.start_ns)
+    unknown = requests["completion_tokens"].isna()
+    if policy == "total_tokens":
+        unknown |= requests["prompt_tokens"].isna()
+    return bool((inside.fillna(False) & unknown).any())
+
+
 def _receipts(
     requests: pd.DataFrame,
     chunks: pd.DataFrame | None,
@@ -80,7 +91,8 @@ def _receipts(
 ) -> pd.DataFrame:
     tokens = weights(requests, window.start_ns, window.end_ns, policy, chunks)
     energy_j = window.figures["energy_total_j"].value
-    charged = proportional(energy_j, tokens) if energy_j is not None else None
+    known = energy_j is not None and not _uncounted(requests, window, policy)
+    charged = proportional(energy_j, tokens) if energy_j is not None and known else None
     idle_j = None
     if charged is not None and cold_w is not None:
         idle_j = proportional(cold_w * (window.end_ns - window.start_ns) / 1e9, tokens)

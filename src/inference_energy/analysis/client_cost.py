@@ -14,14 +14,14 @@ from inference_energy.analysis.figures import make_figure
 from inference_energy.analysis.power_series import PowerSeries
 from inference_energy.contracts.documents.session import LoadClient
 from inference_energy.contracts.documents.windows import ClientCost
-from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.figure import Figure, Reason
 from inference_energy.contracts.reason_codes import reason
 
 CPU_PACKAGE = "cpu_package"
 
 
 def client_cost(
-    client: LoadClient | None, busy_cpu_s: float | None, cell: str, output_tokens: int
+    client: LoadClient | None, busy_cpu_s: float | None, cell: str, output_tokens: int, missing: Sequence[Reason] = ()
 ) -> ClientCost | None:
     """Return the counted cost of the client in a window and its drain; None where the session did not record it.
 
@@ -30,6 +30,7 @@ def client_cost(
         busy_cpu_s: busy CPU time of the machine in the window; None where it was not recorded.
         cell: name of the window.
         output_tokens: generated tokens of the whole window by the client.
+        missing: why that count is not whole.
     """
     cell_use = client.cells.get(cell) if client else None
     if client is None or cell_use is None:
@@ -40,11 +41,11 @@ def client_cost(
     return ClientCost(
         cpu_s=cpu_s,
         busy_cpu_s=busy_cpu_s,
-        output_tokens=output_tokens,
+        output_tokens=None if missing else output_tokens,
         workers=len(workers),
         peak_rss_bytes=sum(int(peak) for peak in peaks if peak) if peaks else None,
         figures={
-            "cpu_s_per_1k_output_tokens": _cpu_per_1k_tokens(cpu_s, output_tokens),
+            "cpu_s_per_1k_output_tokens": _cpu_per_1k_tokens(cpu_s, output_tokens, missing),
             "share_of_busy_cpu": _busy_share(cpu_s, busy_cpu_s),
         },
     )
@@ -87,8 +88,10 @@ def client_energy(
     }
 
 
-def _cpu_per_1k_tokens(cpu_s: float, output_tokens: int) -> Figure:
-    reasons = [] if output_tokens else [reason("no_tokens", "The cell has no output token.")]
+def _cpu_per_1k_tokens(cpu_s: float, output_tokens: int, missing: Sequence[Reason]) -> Figure:
+    reasons = [*missing]
+    if not output_tokens and not reasons:
+        reasons.append(reason("no_tokens", "The cell has no output token."))
     value = 1000 * cpu_s / output_tokens if output_tokens else None
     return make_figure(value, "s/1k tokens", boundary="client", grade="counted", reasons=reasons)
 

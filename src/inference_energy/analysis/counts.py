@@ -164,6 +164,20 @@ def request_reasons(counts: WindowCounts, config: SteadyLoadConfig, *, reconcile
     return reasons
 
 
+def missing_counts(ended_well: pd.DataFrame, kind: str) -> list[Reason]:
+    """Return the reason that blocks what is made of a count of tokens; empty where every request has it.
+
+    Args:
+        ended_well: rows of requests.parquet.
+        kind: `completion` or `prompt`.
+    """
+    unknown = int(ended_well[f"{kind}_tokens"].isna().sum())
+    if not unknown:
+        return []
+    text = f"The server gave no usable count of {kind} tokens for {unknown} of {len(ended_well)} request(s)."
+    return [reason("token_counts_missing", text)]
+
+
 def send_lag(requests: pd.DataFrame) -> ClientLag | None:
     """Return percentiles of sent minus scheduled [s] over the requests that had a schedule; None where none had."""
     lag_s = (requests["sent_ns"] - requests["scheduled_ns"]).dropna().to_numpy(dtype=np.float64) / 1e9

@@ -37,6 +37,7 @@ from msgspec import structs
 from numpy.typing import NDArray
 from scipy import stats
 
+from inference_energy.analysis.counts import missing_counts
 from inference_energy.analysis.figures import make_figure
 from inference_energy.analysis.token_times import ChunkTimes, longest_gaps_s, token_gaps
 from inference_energy.analysis.uncertainty.budget import ratio_error
@@ -122,14 +123,22 @@ def _effective(ordered: Values, bins: Integers, counts: Values, value: float, p:
 
 FROM_SCHEDULE = "_from_schedule"
 
+PER_TOKEN = ("tpot_s", "itl_s")
+"""Limits that need the count of a request's tokens."""
+
 
 @dataclass(frozen=True)
 class Sample:
-    """Values of one latency, and when each occurred: values near in time are correlated."""
+    """Values of one latency, and when each occurred: values near in time are correlated.
+
+    Attributes:
+        missing: why requests are not among them that should be.
+    """
 
     values_s: Values
     times_ns: Integers
     unit: str = "s"
+    missing: tuple[Reason, ...] = ()
 
 
 def samples(finished: pd.DataFrame, chunks: ChunkTimes | None = None) -> dict[str, Sample]:
@@ -139,19 +148,22 @@ def samples(finished: pd.DataFrame, chunks: ChunkTimes | None = None) -> dict[st
         finished: their rows of requests.parquet.
         chunks: their chunks; without them there is no ITL.
     """
+    missing = tuple(missing_counts(finished, "completion"))
     sent, scheduled = finished["sent_ns"], finished["scheduled_ns"]
     first, last = finished["first_token_ns"], finished["last_token_ns"]
     several = finished["completion_tokens"].fillna(0) > 1
     latencies = {
         "ttft": _sample(first - sent, last),
         "ttft_from_schedule": _sample(first - scheduled, last),
-        "tpot": _sample((last - first)[several] / (finished["completion_tokens"][several] - 1), last, "s/token"),
+        "tpot": _sample(
+            (last - first)[several] / (finished["completion_tokens"][several] - 1), last, "s/token", missing
+        ),
         "e2e": _sample(last - sent, last),
         "e2e_from_schedule": _sample(last - scheduled, last),
     }
     if chunks is not None:
         seconds, tokens, times_ns = token_gaps(chunks)
-        latencies["itl"] = Sample(np.repeat(seconds, tokens), np.repeat(times_ns, tokens), "s/token")
+        latencies["itl"] = Sample(np.repeat(seconds, tokens), np.repeat(times_ns, tokens), "s/token", missing)
     return latencies
 
 
@@ -185,7 +197,7 @@ def latency_figures(
     edges_ns = bin_edges(window.start_ns, window.end_ns)
     figures = {}
     for name, sample in latencies.items():
-        blockers = [*reasons, *(no_schedule if name.endswith(FROM_SCHEDULE) else [])]
+        blockers = [*reasons, *(no_schedule if name.endswith(FROM_SCHEDULE) else []), *sample.missing]
         computed = len(sample.values_s) and not blocking(blockers)
         computed_percentiles = percentiles(sample.values_s, sample.times_ns, edges_ns, PERCENTILES) if computed else []
         for index, level in enumerate(PERCENTILES):
@@ -199,18 +211,23 @@ def figure_name(latency: str, percentile: float) -> str:
     return f"{latency}_p{percentile:g}_s".replace(".", "_")
 
 
-def _sample(nanoseconds: "pd.Series[float]", times_ns: "pd.Series[int]", unit: str = "s") -> Sample:
+def _sample(
+    nanoseconds: "pd.Series[float]",
+    times_ns: "pd.Series[int]",
+    unit: str = "s",
+    missing: tuple[Reason, ...] = (),
+) -> Sample:
     known = nanoseconds.dropna()
     times = times_ns.loc[known.index].fillna(0)
     values_s = np.asarray(known.to_numpy(dtype=np.float64) / 1e9, dtype=np.float64)
-    return Sample(values_s, np.asarray(times.to_numpy(dtype=np.int64), dtype=np.int64), unit)
+    return Sample(values_s, np.asarray(times.to_numpy(dtype=np.int64), dtype=np.int64), unit, missing)
 
 
 def _figure(
     percentile: Percentile | None, sample: Sample, level: float, reasons: list[Reason], notes: list[Reason]
 ) -> Figure:
     count = len(sample.values_s)
-    if not count:
+    if not count and not sample.missing:
         reasons = [*reasons, reason("no_requests", "No request that this could be taken from ended in the window.")]
     elif percentile is not None and percentile.interval_95 is None:
         reasons = [*reasons, _too_few(level, count, percentile.effective)]
@@ -262,6 +279,7 @@ def goodput(
     """
     latencies_s = _latencies_s(ended, chunks, scheduled=scheduled)
     ok = (ended["status"] == "ok").to_numpy(dtype=bool)
+    missing = missing_counts(ended[ok], "completion")
     good, limits = ok.copy(), {}
     for name, limit in ((name, float(limit)) for name, limit in slo if limit is not None):
         values_s = latencies_s.get(name)
@@ -270,9 +288,13 @@ def goodput(
             reasons = [*reasons, reason("no_chunk_times", text)]
             limits[name] = LimitCount(limit=limit, over=None, of=int(ok.sum()))
             continue
+        if missing and name in PER_TOKEN:
+            reasons = [*reasons, *missing]
+            limits[name] = LimitCount(limit=limit, over=None, of=int(ok.sum()))
+            continue
         # A latency that does not exist breaks no limit, except a first token that never came.
         within = values_s <= limit
-        within |= np.isnan(values_s) & (name in ("tpot_s", "itl_s"))
+        within |= np.isnan(values_s) & (name in PER_TOKEN)
         good &= within
         limits[name] = LimitCount(limit=limit, over=int((ok & ~within).sum()), of=int(ok.sum()))
     edges_ns = bin_edges(window.start_ns, window.end_ns)
@@ -286,13 +308,14 @@ def goodput(
     if not len(ended):
         reasons = [*reasons, reason("no_requests", "No request ended in the window.")]
 
-    def figure(value: float | None, unit: str) -> Figure:
-        return make_figure(value, unit, boundary="client", grade="counted", reasons=reasons, notes=notes)
+    def figure(value: float | None, unit: str, missing: list[Reason] | None = None) -> Figure:
+        why = [*reasons, *(missing or [])]
+        return make_figure(value, unit, boundary="client", grade="counted", reasons=why, notes=notes)
 
     share = figure(count / len(ended) if len(ended) else None, "share")
     figures = {
         "good_requests": figure(count, "request"),
-        "good_output_tokens": figure(int(tokens.sum()), "token"),
+        "good_output_tokens": figure(int(tokens.sum()), "token", missing),
         "goodput_share": _with_bounds(share, good_bins, all_bins.astype(np.float64), 1.0),
         "goodput_requests_per_s": _with_bounds(figure(count / window.duration_s, "request/s"), good_bins, lengths_s),
     }

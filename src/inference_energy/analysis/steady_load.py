@@ -12,6 +12,7 @@ from inference_energy.analysis.counts import (
     count_figures,
     count_window,
     lag_reasons,
+    missing_counts,
     no_schedule_reasons,
     request_reasons,
     send_lag,
@@ -211,16 +212,18 @@ def _window(window: Window, logs: _SessionLogs, cell: CellSpan, config: SteadyLo
             limits=good.limits if good else None,
             preemptions=preemptions[0] if preemptions else None,
         ),
-        client=_cost(logs.recorded, name, int(requests["completion_tokens"].fillna(0).sum())),
+        client=_cost(logs.recorded, name, requests),
         bins=bins,
         figures=figures,
         reasons=reasons.for_later_stages(),
     )
 
 
-def _cost(recorded: SessionDocument, cell: str, output_tokens: int) -> ClientCost | None:
+def _cost(recorded: SessionDocument, cell: str, requests: pd.DataFrame) -> ClientCost | None:
     busy = (recorded.machine_cpu or {}).get(cell)
-    return client_cost(recorded.client, busy.busy_s if busy else None, cell, output_tokens)
+    output_tokens = int(requests["completion_tokens"].fillna(0).sum())
+    missing = missing_counts(requests[requests["status"] == "ok"], "completion")
+    return client_cost(recorded.client, busy.busy_s if busy else None, cell, output_tokens, missing)
 
 
 def _goodput(

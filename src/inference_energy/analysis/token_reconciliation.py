@@ -267,6 +267,8 @@ def _cell_tokens(
     answered = requests["completion_tokens"].notna()
     if server is None or (kind == "cached" and bool(column[answered].isna().any())):
         return None
+    if len(column) and column.isna().all():
+        return None  # nothing was counted, which is no count of zero
     client = int(column.fillna(0).sum())
     surplus = server - client
     preemptions = rises["preemptions"]

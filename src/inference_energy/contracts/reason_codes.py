@@ -290,6 +290,11 @@ CODES: dict[str, Code] = {
         "Nothing states the error of the sensor, as of a meter at the plug, so there is no interval.", "note", _ENERGY
     ),
     "steady_from": Code("The window was still settling at its start; only its steady part was taken.", "note", _WINDOW),
+    "ended_in_drain": Code(
+        "Goodput includes requests that ended after the sending time, which the achieved rate leaves out.",
+        "note",
+        "goodput of a load test",
+    ),
     "aborted_requests": Code(
         "Requests were cut off at the end of the drain; their tokens are not counted.", "note", "figures per token"
     ),

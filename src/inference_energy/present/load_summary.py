@@ -169,7 +169,6 @@ def _counters(summary: LoadTestDocument) -> Iterator[tuple[str, str]]:
     if counters.why is not None:
         yield "server's counters", counters.why
         return
-    cut = summary.requests.failed + summary.requests.aborted
     for kind, label in COUNTED.items():
         row: CellTokens | None = getattr(counters.tokens, kind)
         if row is None:
@@ -179,8 +178,9 @@ def _counters(summary: LoadTestDocument) -> Iterator[tuple[str, str]]:
             yield label, f"{text}agrees exactly"
             continue
         more = "more" if row.difference < 0 else "fewer"
-        causes = row.causes or ([f"{whole(cut)} request(s) that did not end well"] if cut else [])
-        causes_text = f": {'; '.join(causes)}" if causes else ", and nothing recorded explains it"
+        causes_text = f": {'; '.join(row.causes)}" if row.causes else ", and nothing recorded explains it"
+        if row.causes and row.unexplained:
+            causes_text += f", which can explain {whole(row.explained)}"
         yield label, f"{text}the server counted {whole(abs(row.difference))} {more}{causes_text}"
 
 
@@ -194,6 +194,9 @@ def _notes(summary: LoadTestDocument, energies: Mapping[str, Figure]) -> Iterato
         figure = figures.get(name)
         if figure is not None and not figure.valid and not _unscheduled(figure):
             yield f"not given: {label}", format_figure(figure).why
+        for reason in figure.reasons if figure is not None else ():
+            if reason.code == "ended_in_drain":
+                yield label, reason.detail
     for error in summary.errors:
         yield f"{whole(error.count)} failed", sentence(error.error)
     if summary.energy and summary.energy.why:

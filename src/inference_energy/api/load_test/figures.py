@@ -13,7 +13,7 @@ import pandas as pd
 
 from inference_energy.acquire.load.standalone import CELL
 from inference_energy.analysis.client_cost import client_cost
-from inference_energy.analysis.counts import send_lag
+from inference_energy.analysis.counts import missing_counts, send_lag
 from inference_energy.analysis.figures import make_figure
 from inference_energy.analysis.latency import goodput, latency_figures, samples
 from inference_energy.analysis.server_metrics import ServerMetrics, queue_times
@@ -117,7 +117,13 @@ def summarize_run(
         figures={},
         samples={},
         limits=None,
-        client=client_cost(test.sent.client, test.sent.machine_busy_s, CELL, _tokens(requests, "completion")),
+        client=client_cost(
+            test.sent.client,
+            test.sent.machine_busy_s,
+            CELL,
+            int(requests["completion_tokens"].fillna(0).sum()),
+            _missing_tokens(requests, config),
+        ),
         counters=_against_counters(test, counters, header.model, config),
         prompt_lengths=_prompt_lengths(test),
         files=test.files,
@@ -128,7 +134,7 @@ def summarize_run(
     late = _late(lag, config)
     no_schedule = [] if test.scheduled else [reason("no_schedule", "A closed loop has no schedule.")]
     latencies = samples(ok, chunk_times(ok, test.chunks))
-    figures = _rates(requests, ok, window, late, no_schedule)
+    figures = _rates(requests, ok, window, late, no_schedule, _missing_tokens(requests, config))
     figures |= latency_figures(latencies, window, late, [], no_schedule)
     figures |= _queueing(test, counters[0], header.model)
     slo = None
@@ -143,6 +149,7 @@ def summarize_run(
             notes=[],
         )
         figures |= slo.figures
+        figures["goodput_requests_per_s"] = _beside(slo.figures["goodput_requests_per_s"], figures["requests_per_s"])
     return msgspec.structs.replace(
         summary,
         lateness_s=lag,
@@ -169,8 +176,25 @@ def _errors(requests: pd.DataFrame) -> list[ErrorCount]:
     return [ErrorCount(error=text, count=count) for text, count in texts.most_common(ERRORS_SHOWN)]
 
 
-def _tokens(requests: pd.DataFrame, kind: str) -> int:
-    return int(requests[f"{kind}_tokens"].fillna(0).sum())
+def _tokens(ok: pd.DataFrame, kind: str) -> int | None:
+    counts = ok[f"{kind}_tokens"]
+    return None if counts.isna().any() else int(counts.sum())
+
+
+def _missing_tokens(requests: pd.DataFrame, config: AnalysisConfig) -> list[Reason]:
+    """Return the reason if generated tokens were counted for too few requests.
+
+    A request that failed or was cut off after its first token mostly has no count; a few of them are let pass.
+    """
+    reasons = missing_counts(requests[requests["status"] == "ok"], "completion")
+    begun = requests[requests["first_token_ns"].notna()]
+    lost = int((begun["status"].ne("ok") & begun["completion_tokens"].isna()).sum())
+    if lost > config.max_failed_share * len(begun):
+        text = (
+            f"{lost} of {len(begun)} request(s) were cut off or failed after their first token, without a token count."
+        )
+        reasons.append(reason("token_counts_missing", text))
+    return reasons
 
 
 def _drained_s(test: LoadRunRecord, window: Window | None) -> float:
@@ -190,7 +214,12 @@ def _late(lag: ClientLag | None, config: AnalysisConfig) -> list[Reason]:
 
 
 def _rates(
-    requests: pd.DataFrame, ok: pd.DataFrame, window: Window, late: list[Reason], no_schedule: list[Reason]
+    requests: pd.DataFrame,
+    ok: pd.DataFrame,
+    window: Window,
+    late: list[Reason],
+    no_schedule: list[Reason],
+    missing: list[Reason],
 ) -> dict[str, Figure]:
     """Return the rates of due requests, successful requests and tokens in the sending time."""
     due = int(requests["scheduled_ns"].between(window.start_ns, window.end_ns, inclusive="left").sum())
@@ -204,8 +233,19 @@ def _rates(
     return {
         "offered_requests_per_s": rate(due, "request/s", no_schedule),
         "requests_per_s": rate(ended, "request/s", late),
-        "output_tokens_per_s": rate(tokens, "token/s", late),
+        "output_tokens_per_s": rate(tokens, "token/s", [*late, *missing]),
     }
+
+
+def _beside(good: Figure, achieved: Figure) -> Figure:
+    """Return the goodput, with a note where it exceeds the achieved rate."""
+    if good.value is None or achieved.value is None or good.value <= achieved.value:
+        return good
+    text = (
+        f"Goodput exceeds the achieved rate, {achieved.value:.3g} request/s: it includes requests that were due in the "
+        "sending time and ended after it."
+    )
+    return msgspec.structs.replace(good, reasons=(*good.reasons, reason("ended_in_drain", text)))
 
 
 def _queueing(test: LoadRunRecord, rows: pd.DataFrame | None, model: str) -> dict[str, Figure]:

@@ -64,7 +64,7 @@ class ErrorCount(Part, frozen=True, kw_only=True):
 
 
 class TokenTotals(Part, frozen=True, kw_only=True):
-    """Tokens of the requests that ended well, by the `usage` of their answers.
+    """Tokens of the requests that ended well, by the `usage` of their answers; null where one of them has no count.
 
     Attributes:
         prompt: prompt tokens.
@@ -72,9 +72,9 @@ class TokenTotals(Part, frozen=True, kw_only=True):
         cached: those of the prompt tokens that came from the prefix cache.
     """
 
-    prompt: int
-    completion: int
-    cached: int
+    prompt: int | None
+    completion: int | None
+    cached: int | None
 
 
 class CounterComparison(CellTotals, frozen=True, kw_only=True):

@@ -375,7 +375,7 @@ class ClientCost(Part, frozen=True, kw_only=True):
     Attributes:
         cpu_s: CPU time of the load processes.
         busy_cpu_s: busy CPU time of the machine; null where it was not recorded.
-        output_tokens: generated tokens.
+        output_tokens: generated tokens; null where the server did not count them for every request.
         workers: number of load processes.
         peak_rss_bytes: sum of their largest resident memories; null where it was not recorded.
         figures: `cpu_s_per_1k_output_tokens` and `share_of_busy_cpu`; in summary.json also the modelled `energy_j` and
@@ -384,7 +384,7 @@ class ClientCost(Part, frozen=True, kw_only=True):
 
     cpu_s: float
     busy_cpu_s: float | None
-    output_tokens: int
+    output_tokens: int | None
     workers: int
     peak_rss_bytes: int | None
     figures: dict[str, Figure]
