@@ -93,7 +93,7 @@ def test_biases_and_norms_of_heads_count() -> None:
     plain = shape_from_config(TINY, "plain").parameters
     assert shape_from_config(tiny(attention_bias=True), "biased").parameters == plain + 3 * (2 * (4 + 4) + 8)
     assert shape_from_config(tiny(model_type="qwen2"), "qwen2").parameters == plain + 3 * 2 * (4 + 4)
-    assert shape_from_config(tiny(model_type="qwen3"), "qwen3").parameters == plain + 3 * 2 * 2
+    assert shape_from_config(tiny(model_type="qwen3", head_dim=2), "qwen3").parameters == plain + 3 * 2 * 2
 
 
 def test_experts_by_hand() -> None:

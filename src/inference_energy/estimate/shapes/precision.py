@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from inference_energy.contracts.outside import as_count
 from inference_energy.errors import InputError, Setting
 
 Precision = Literal["bf16", "fp8", "int8", "int4"]
@@ -64,11 +65,11 @@ def precision_in_config(config: Mapping[str, Any]) -> WeightPrecision:
     Raises:
         InputError: the method of its `quantization_config` is unknown.
     """
-    quantised = config.get("quantization_config")
+    quantised = _quantisation(config)
     if not quantised:
         dtype = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16")
         if dtype not in _16_BIT:
-            raise InputError(f"config.json: torch_dtype {dtype!r} is not known", write=_NAMED)
+            raise InputError(f"config.json: torch_dtype {dtype[:60]!r} is not known", write=_NAMED)
         note = ", served in 16 bit as vLLM does" if dtype == "float32" else ""
         return WeightPrecision("bf16", "none", 16.0, f"torch_dtype {dtype}{note}")
     method = str(quantised.get("quant_method", ""))
@@ -78,7 +79,7 @@ def precision_in_config(config: Mapping[str, Any]) -> WeightPrecision:
     if method in ("fp8", "fbgemm_fp8"):
         return WeightPrecision("fp8", "linear", 8.0, source)
     if method in ("gptq", "awq", "gptq_marlin", "awq_marlin", "auto-round"):
-        return _integers(int(quantised.get("bits", quantised.get("w_bit", 4))), quantised, source)
+        return _integers(_whole(quantised, "bits", "w_bit") or 4, quantised, source)
     if method == "bitsandbytes":
         return _integers(4 if quantised.get("load_in_4bit") else 8, {"group_size": 64}, source)
     if method == "compressed-tensors":
@@ -89,7 +90,7 @@ def precision_in_config(config: Mapping[str, Any]) -> WeightPrecision:
             return WeightPrecision("fp8", "linear", 8.0, f"{source}, {algorithm}")
         if algorithm == "NVFP4":
             return WeightPrecision("int4", "linear", 4.5, f"{source}, {algorithm}")
-    raise InputError(f"config.json: quantization_config.quant_method {method!r} is not known", write=_NAMED)
+    raise InputError(f"config.json: quantization_config.quant_method {method[:60]!r} is not known", write=_NAMED)
 
 
 def kv_bytes(config: Mapping[str, Any], precision: str | None) -> tuple[float, str]:
@@ -102,10 +103,11 @@ def kv_bytes(config: Mapping[str, Any], precision: str | None) -> tuple[float, s
         if precision not in BITS:
             raise InputError(f"write one of {', '.join(PRECISIONS)}, not {precision!r}", key="kv_precision")
         return BITS[precision] / 8, "as asked for"
-    quantised = config.get("quantization_config") or {}
+    quantised = _quantisation(config)
     scheme = quantised.get("kv_cache_scheme")
-    if isinstance(scheme, Mapping) and scheme.get("num_bits"):
-        return float(scheme["num_bits"]) / 8, f"kv_cache_scheme: {scheme['num_bits']} bit"
+    bits = _whole(scheme, "num_bits") if isinstance(scheme, Mapping) else None
+    if bits:
+        return bits / 8, f"kv_cache_scheme: {bits} bit"
     algorithm = quantised.get("kv_cache_quant_algo")
     if algorithm and str(algorithm).upper() == "FP8":
         return 1.0, "kv_cache_quant_algo: FP8"
@@ -113,17 +115,21 @@ def kv_bytes(config: Mapping[str, Any], precision: str | None) -> tuple[float, s
 
 
 def _integers(bits: int, quantised: Mapping[str, Any], source: str) -> WeightPrecision:
-    group = int(quantised.get("group_size") or quantised.get("q_group_size") or 128)
-    scales = 16.0 / group if group > 0 else 0.0
+    # -1 stands for one group: a whole row.
+    is_row = any(quantised.get(key) == -1 for key in ("group_size", "q_group_size"))
+    scales = 0.0 if is_row else 16.0 / (_whole(quantised, "group_size", "q_group_size") or 128)
     if bits not in (4, 8):
         raise InputError(f"config.json: quantization_config with {bits} bits; 4 and 8 are known")
     return WeightPrecision("int4" if bits == 4 else "int8", "linear", bits + scales, f"{source}, {bits} bit")
 
 
 def _compressed_tensors(quantised: Mapping[str, Any], source: str) -> WeightPrecision:
-    for group in (quantised.get("config_groups") or {}).values():
-        weights = group.get("weights") or {}
-        bits, kind = int(weights.get("num_bits", 0)), str(weights.get("type", ""))
+    groups = quantised.get("config_groups")
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        weights = group.get("weights") if isinstance(group, Mapping) else None
+        if not isinstance(weights, Mapping):
+            continue
+        bits, kind = _whole(weights, "num_bits") or 0, str(weights.get("type", ""))
         if bits == 8 and kind == "float":
             return WeightPrecision("fp8", "linear", 8.0, source)
         if bits in (4, 8) and kind == "int":
@@ -131,3 +137,31 @@ def _compressed_tensors(quantised: Mapping[str, Any], source: str) -> WeightPrec
         if bits == 4 and kind == "float":
             return WeightPrecision("int4", "linear", 4.5, source)
     raise InputError("config.json: quantization_config.config_groups states no weights of 4 or 8 bit")
+
+
+MOST_BITS = 2**20
+
+
+def _quantisation(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object `quantization_config`, empty if there is none."""
+    quantised = config.get("quantization_config")
+    if not quantised:
+        return {}
+    if not isinstance(quantised, Mapping):
+        raise InputError(f"config.json: quantization_config is {str(quantised)[:60]!r}; an object is expected")
+    return quantised
+
+
+def _whole(content: Mapping[str, Any], *keys: str) -> int | None:
+    """Return the first of the keys that is present and not 0, as a whole number; None if none is."""
+    for key in keys:
+        value = content.get(key)
+        if not value:
+            continue
+        number = as_count(value)
+        if number is None or number > MOST_BITS:
+            raise InputError(
+                f"config.json: quantization_config: {key} is {str(value)[:60]!r}; a whole number is expected"
+            )
+        return number
+    return None

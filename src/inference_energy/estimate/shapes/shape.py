@@ -50,6 +50,8 @@ class ModelShape:
         full: attention of layers that see the whole context.
         windowed: attention of layers that see the last `window` tokens.
         window: length of the window [tokens]; 0 if no layer has one.
+        positions: a learned table of positions, of which a token reads one row.
+        keeps_all: whether windowed layers keep the cache of the whole context, as sparse attention does.
         weights: precision of the weights.
         kv_bytes: bytes per number in the key-value cache.
         notes: assumptions about this model, a sentence each.
@@ -72,12 +74,15 @@ class ModelShape:
     window: int
     weights: WeightPrecision
     kv_bytes: float
+    positions: int = 0
+    keeps_all: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
         """All weights of the language model."""
-        return self.embedding * (1 if self.tied else 2) + self.attention + self.mlp + self.experts + self.small
+        tables = self.embedding * (1 if self.tied else 2) + self.positions
+        return tables + self.attention + self.mlp + self.experts + self.small
 
     @property
     def is_moe(self) -> bool:
@@ -96,8 +101,8 @@ class ModelShape:
 
     @property
     def computed_parameters(self) -> int:
-        """Weights that a token is multiplied with: the active ones except the input table, of which one row is read."""
-        return self.active_parameters - (0 if self.tied else self.embedding)
+        """Weights that a token is multiplied with: the active ones except tables of which one row is read."""
+        return self.active_parameters - (0 if self.tied else self.embedding) - self.positions
 
     @property
     def fixed_bytes(self) -> float:
@@ -113,7 +118,8 @@ class ModelShape:
     @property
     def resident_bytes(self) -> float:
         """Memory of the weights [bytes]."""
-        return self.fixed_bytes + self.expert_bytes + (0.0 if self.tied else 2.0 * self.embedding)
+        tables = self.positions + (0 if self.tied else self.embedding)
+        return self.fixed_bytes + self.expert_bytes + 2.0 * tables
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -129,6 +135,12 @@ class ModelShape:
         tokens = np.asarray(context, dtype=np.float64)
         seen = np.minimum(tokens, self.window)
         return self.kv_bytes * (self.full.kv_elements * tokens + self.windowed.kv_elements * seen)
+
+    def kv_resident_bytes(self, context: ArrayLike) -> Array:
+        """Return the cache bytes that a request at this context [tokens] occupies; shape of `context`."""
+        if self.keeps_all:
+            return self.kv_bytes_per_token * np.asarray(context, dtype=np.float64)
+        return self.kv_read_bytes(context)
 
     def prefill_flops(self, tokens: ArrayLike) -> Array:
         """Return the FLOPs of reading a prompt of this many tokens: 2 N per token, and attention; shape of `tokens`."""
