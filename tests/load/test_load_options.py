@@ -133,6 +133,8 @@ def test_prompts_are_told_apart_by_name_and_content(tmp_path: Path) -> None:
         "b.jsonl": ('{"prompt": "x"}\n', "jsonl"),
         "c.json": (talk, "sharegpt"),
         "d.json": ('{"prompt": "x"}\n', "jsonl"),
+        "e.jsonl": ('\ufeff{"id": "a", "conversations": [{"from": "human", "value": "x"}]}\n', "sharegpt"),
+        "f.json": ('[{"prompt": "x"}]\n', "jsonl"),
     }
     for name, (text, source) in contents.items():
         (tmp_path / name).write_text(text)

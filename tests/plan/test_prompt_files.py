@@ -171,7 +171,8 @@ def test_sharegpt_conversations(tmp_path: Path) -> None:
         ({"token_ids": [40_000]}, {}, "token id 40000 does not exist in a vocabulary of 32000"),
         ({"token_ids": [1]}, CHAT, "a chat takes no token ids"),
         ({"messages": TALK}, {}, "write api: chat"),
-        ({"messages": [{"role": "user"}]}, CHAT, "messages: a list of objects"),
+        ({"messages": [{"role": "user"}]}, CHAT, "messages: message 1: content: a text or a list of parts"),
+        ({"messages": [{"content": "x"}]}, CHAT, "messages: a list of objects with role and content is expected"),
         ({"messages": [{"role": "system", "content": "x"}]}, CHAT, "no message has the role user"),
     ],
 )
@@ -186,7 +187,8 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: object, keys: dict[str, Any
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"conversations": []}, "a list of objects"),
+        ({"conversations": []}, "holds no conversation with a message `from` human"),
+        ({"text": []}, "no object has `conversations`; found: text"),
         ([{"text": "x"}], "no object has `conversations`; found: text"),
         ([{"conversations": [{"from": "gpt", "value": "x"}]}], "holds no conversation with a message `from` human"),
     ],

@@ -2,7 +2,7 @@
 
 from tests.plan.plan_factory import cell, plan, rows
 
-from inference_energy.plan.prompts.files import questions
+from inference_energy.plan.prompts.questions import questions
 
 QUESTIONS = {"source": "questions"}
 

@@ -115,21 +115,31 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     return content
 
 
-def read_lines(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str]]:
+def read_lines(
+    path: Path, max_line_bytes: int = MAX_LINE_BYTES, max_bytes: int | None = None
+) -> Iterator[tuple[int, str]]:
     """Yield the lines of a user's UTF-8 file with their numbers from 1, without their ends and the byte order mark.
 
     Lines end with a line feed, or a carriage return and a line feed, and with nothing else: a form feed, or a line
     separator of Unicode, is part of a prompt.
 
+    Args:
+        path: the file, which may be a pipe.
+        max_line_bytes: of one line.
+        max_bytes: of all lines, for a reader that keeps them; None: no limit.
+
     Raises:
-        InputError: the file cannot be read, is not UTF-8, or has a longer line; the message has the line's number.
+        InputError: the file cannot be read, is not UTF-8, or is longer; the message has the line's number.
     """
     name = path_name(path)
     try:
         with path.open("rb") as file:
-            number = 0
+            number = size = 0
             while line := file.readline(max_line_bytes + 2):
                 number += 1
+                size += len(line)
+                if max_bytes is not None and size > max_bytes:
+                    raise InputError(f"{name}: larger than {megabytes(max_bytes)}")
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 line = line.removesuffix(b"\n").removesuffix(b"\r")

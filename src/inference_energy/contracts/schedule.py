@@ -27,7 +27,7 @@ Columns of prompts.parquet:
     workload: its workload in the configuration.
     token_ids: the prompt as token ids; exactly one of this, `text` and `messages` is set.
     text: the prompt as text.
-    messages: the prompt as a JSON array of objects with `role` and `content`.
+    messages: the prompt as a JSON array of OpenAI's messages, as they are sent.
     answer: right answer of a graded prompt.
     group: shared prefix that it begins with; of a Mooncake trace the id of its first block.
 """

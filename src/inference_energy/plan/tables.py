@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from inference_energy.contracts.io import CONTRACT_VERSION, atomic_write
-from inference_energy.contracts.outside import MIB, decode_json, path_name, read_lines
+from inference_energy.contracts.outside import MIB, decode_json, path_name, read_bytes, read_lines
 from inference_energy.contracts.schedule import PROMPTS
 from inference_energy.errors import InputError, Setting
 
@@ -66,14 +66,52 @@ class Line(NamedTuple):
         return InputError(f"{self.name}: {text}", key=self.key, write=write)
 
 
-def json_lines(path: str, key: str) -> Iterator[tuple[Line, Any]]:
+MAX_FILE_BYTES = 2048 * MIB
+"""Largest file of prompts, all of which are kept in memory; the largest published ones have 700 MB."""
+
+
+def text_lines(path: str, key: str) -> Iterator[str]:
+    """Yield the lines of a text file that is kept in memory; see `contracts.outside.read_lines`.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        for _, text in read_lines(Path(path), max_bytes=MAX_FILE_BYTES):
+            yield text
+    except InputError as error:
+        raise InputError(error.notice.text, key=key) from error
+
+
+def json_entries(path: str, key: str) -> Iterator[tuple[Line, Any]]:
+    """Yield the entries of a file that is kept in memory: of a JSON list, or the lines of a JSONL file.
+
+    Raises:
+        InputError: the file cannot be read, or an entry is no JSON; the message has its number.
+    """
+    begins = next((text.lstrip() for text in text_lines(path, key) if text.strip()), "")
+    if not begins.startswith("["):
+        yield from json_lines(path, key, MAX_FILE_BYTES)
+        return
+    name = path_name(path)
+    try:
+        entries = decode_json(read_bytes(Path(path), MAX_FILE_BYTES))
+    except InputError as error:
+        raise InputError(error.notice.text, key=key) from error
+    except ValueError as error:
+        raise InputError(f"{name}: {error}", key=key) from error
+    for number, entry in enumerate(entries, start=1):
+        yield Line(f"{name}: entry {number}", key), entry
+
+
+def json_lines(path: str, key: str, max_bytes: int | None = None) -> Iterator[tuple[Line, Any]]:
     """Yield the value of each line of a JSONL file that is not empty.
 
     Raises:
         InputError: the file cannot be read, or a line is no JSON; the message has its number.
     """
     try:
-        for number, text in read_lines(Path(path)):
+        for number, text in read_lines(Path(path), max_bytes=max_bytes):
             if text.strip():
                 line = Line(f"{path_name(path)}:{number}", key)
                 try:

@@ -68,9 +68,11 @@ def _source(typed: Typed, process: str) -> str:
         if process != "schedule":
             raise InputError(f"{path}: a prompts.parquet goes with a --schedule; write it too", key="--prompts")
         return PLANNED
-    if path.suffix == ".json":
-        return "sharegpt" if _head("--prompts", path).lstrip().startswith("[") else "jsonl"
-    return "jsonl" if path.suffix == ".jsonl" else "file"
+    if path.suffix not in (".json", ".jsonl"):
+        return "file"
+    head = _head("--prompts", path).lstrip()
+    is_list_of_other = head.startswith("[") and not re.search(r'"(prompt|token_ids|messages)"\s*:', head)
+    return "sharegpt" if is_list_of_other or re.search(r'"conversations?"\s*:', head) else "jsonl"
 
 
 def _check_endings(typed: Typed) -> None:

@@ -151,7 +151,7 @@ class ShareGptPrompts(Section):
     """Recorded conversations in the ShareGPT form; without `conversations` their first user message only."""
 
     source: Literal["sharegpt"]
-    path: str = Field(min_length=1, description="the JSON file: a list of objects with `conversations`")
+    path: str = Field(min_length=1, description="the file, a JSON list or JSONL: objects with `conversations`")
     order: Order = Field("random", description=ORDER)
 
 

@@ -16,10 +16,9 @@ from inference_energy.contracts.schedule import PROMPTS
 from inference_energy.errors import InputError, Notice
 from inference_energy.plan.arrivals.processes import Starts
 from inference_energy.plan.distributions import turns
+from inference_energy.plan.prompts.messages import Message
 from inference_energy.plan.prompts.protocol import CONTENTS, Choice, ContentInputs, batches, contents_table, in_rounds
 from inference_energy.plan.tables import NULL, Line
-
-Message = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -117,20 +116,6 @@ class RecordedSource:
             new = [message for before in record.turns[:turn] for message in before] + new
         last = turn == len(record.turns) - 1
         return {"messages": json.dumps(new, ensure_ascii=False), "answer": record.answer if last else None}
-
-
-def in_turns(messages: Sequence[Message]) -> list[list[Message]]:
-    """Cut messages into turns after each user message; drop answers before the first one and all after the last one."""
-    turns_so_far: list[list[Message]] = []
-    pending: list[Message] = []
-    for message in messages:
-        if message["role"] == "assistant" and not turns_so_far:
-            continue
-        pending.append(message)
-        if message["role"] == "user":
-            turns_so_far.append(pending)
-            pending = []
-    return turns_so_far
 
 
 def _count_each(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,9 +9,10 @@ from inference_energy.config.load.prompts import (
 )
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.distributions import generator
-from inference_energy.plan.prompts.files import TextSource, jsonl_source, question_source, sharegpt_source
+from inference_energy.plan.prompts.files import TextSource, jsonl_source, sharegpt_source
 from inference_energy.plan.prompts.from_records import Draws
 from inference_energy.plan.prompts.protocol import Source
+from inference_energy.plan.prompts.questions import question_source
 from inference_energy.plan.prompts.synthetic import SyntheticChats, SyntheticSource
 
 

@@ -22,7 +22,7 @@ from inference_energy.plan.arrivals.processes import Starts
 from inference_energy.plan.arrivals.trace_rows import Blocks
 from inference_energy.plan.cells import Cell
 from inference_energy.plan.distributions import generator, lengths, seed_words, turns
-from inference_energy.plan.prompts.from_records import Message
+from inference_energy.plan.prompts.messages import Message
 from inference_energy.plan.prompts.protocol import Choice, ContentInputs, contents_table
 from inference_energy.plan.tables import NULL, column
 
