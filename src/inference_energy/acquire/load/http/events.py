@@ -123,7 +123,11 @@ def decode_ends(data: bytes) -> Sequence[Event] | None:
     if not any(has_content(choice) for event in first for choice in event.choices or ()):
         return None
     counted = any(event.usage is not None for event in last)
-    finished = any(read_finish(choice.finish_reason)[0] for event in last for choice in event.choices or ())
+    finished = any(
+        choice.finish_reason and read_finish(choice.finish_reason)[0]
+        for event in last
+        for choice in event.choices or ()
+    )
     if not finished and (counted or data.endswith(DONE) or _any_in(data, FINISHED, first_end, last_begin)):
         return None
     if not counted and _any_in(data, COUNTED, first_end, last_begin):
@@ -158,6 +162,8 @@ def error_text(error: Any) -> str:
     except RecursionError:
         return "an error that is nested too deeply"
 
+
+USUAL_FINISH = ("length", "stop")
 
 NO_FINISH = frozenset(("", "null", "none", "nil", "undefined", "unset", "unspecified", "unfinished", "not_finished"))
 """Words in the place of a finish reason that say that there is none yet: SGLang and Ollama wrote an empty text in each

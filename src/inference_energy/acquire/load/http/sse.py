@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference_energy.acquire.load.http.events import (
+    USUAL_FINISH,
     Event,
     Usage,
     as_event,
@@ -77,11 +78,11 @@ class SseAnswer:
         "_events",
         "_failure",
         "_joined",
+        "_left_bytes",
         "_max_bytes",
         "_observer",
         "_pieces",
         "_record",
-        "_size",
         "_texts",
         "_whole",
         "begun",
@@ -106,12 +107,15 @@ class SseAnswer:
         self._brief = not chunk_times and not keep_text
         self._pieces: list[bytes] = []  # of an event that is not complete, or of an answer that is no stream
         self._joined = 0  # the first of the pieces, which are joined from smaller ones
-        self._size = 0
-        self._max_bytes = max_bytes
+        self._max_bytes = self._left_bytes = max_bytes
         self._answered = False  # whether there was content
         self._carriage_return = False
         self._events = 0
         self._failure: str | None = None
+
+    @property
+    def _size(self) -> int:
+        return self._max_bytes - self._left_bytes
 
     @property
     def text(self) -> str | None:
@@ -135,15 +139,14 @@ class SseAnswer:
         Raises:
             ExchangeError: the answer is larger than is allowed.
         """
-        before, self._size = self._size, self._size + len(data)
-        if self._size > self._max_bytes:
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
             raise ExchangeError(self._too_large())
-        if not before:
+        if not self._events and not self._pieces:
             data = data.removeprefix(BYTE_ORDER_MARK)
-        if not self._whole and not self._events and not self._pieces and data.lstrip().startswith(b"{"):
-            self._whole = True  # the server does not stream
+            self._whole = self._whole or data.lstrip().startswith(b"{")  # the server does not stream
         if self._whole:
-            if self._record.status_code == 200 or before < ERROR_BYTES:
+            if self._record.status_code == 200 or self._size - len(data) < ERROR_BYTES:
                 self._hold(data)
             return
         if self._carriage_return or b"\r" in data:
@@ -197,15 +200,14 @@ class SseAnswer:
                     finished = True
             with_content += event_has_content
         self._events += len(events)
-        if with_content:
-            self._answered = True
-        if usage is not None:
-            self._read_usage(usage)
         if with_content or finished:
             record.last_token_ns = now_ns
             if record.first_token_ns is None:
                 record.first_token_ns = now_ns
+                self._answered = with_content > 0
                 self._observer.first_token(record)
+        if usage is not None:
+            self._read_usage(usage)
         if self._chunk_times and with_content:
             self._observer.chunk(record, now_ns, with_content, record.completion_tokens if usage else None)
 
@@ -231,6 +233,9 @@ class SseAnswer:
 
     def _finish(self, value: Any) -> bool:
         """Take a finish reason; return whether it says anything."""
+        if value in USUAL_FINISH:
+            self._record.finish_reason = value
+            return True
         reason, failure = read_finish(value)
         if reason is None:
             return False
