@@ -382,3 +382,24 @@ def test_small_parts_of_an_event_take_little_more_memory_than_their_bytes() -> N
     finally:
         tracemalloc.stop()
     answer.feed(b"\n\n", 1)
+
+
+@pytest.mark.parametrize("form", ["text", "message", "delta"])
+def test_a_large_answer_that_is_no_stream_is_read(form: str) -> None:
+    words = "word " * 2_000_000
+    content = words if form == "text" else {"role": "assistant", "content": words}
+    body = {"choices": [{"index": 0, form: content, "finish_reason": "stop"}], "usage": {"completion_tokens": 5}}
+    answer, _, record = read(json.dumps(body).encode(), stream=False, max_bytes=2**24)
+    answer.finish(9)
+    assert (answer.text, record.completion_tokens) == (words, 5)
+
+
+def test_a_large_answer_of_another_form_is_not_decoded() -> None:
+    body = b'{"result": [' + b"{}," * 2_000_000 + b"{}]}"
+    tracemalloc.start()
+    try:
+        message = failure(body, stream=False, max_bytes=2**24)
+        assert message.startswith("the answer is not a JSON object (of an unknown form and larger than 4 MiB): {")
+        assert tracemalloc.get_traced_memory()[1] < 16e6
+    finally:
+        tracemalloc.stop()

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from inference_energy.contracts.outside import MAX_COUNT, as_count, decode_json
+from inference_energy.contracts.outside import MAX_COUNT, MIB, as_count, decode_json, megabytes
 
 DONE = b"data: [DONE]\n\n"
 
@@ -76,9 +76,27 @@ class Event(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class WholeChoice(Choice, gc=False):
+    """A choice of an answer that is no stream: a chat has a `message`."""
+
+    message: Delta | None = None
+
+
+class WholeAnswer(msgspec.Struct, gc=False):
+    """An answer that is no stream."""
+
+    choices: list[WholeChoice] | None = None
+    usage: Usage | None = None
+    error: Any = None
+
+
 _BAD_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 _decode_event = msgspec.json.Decoder(Event).decode
 _decode_lines = msgspec.json.Decoder(Event).decode_lines
+_decode_whole = msgspec.json.Decoder(WholeAnswer).decode
+
+MAX_ODD_BYTES = 4 * MIB
+"""Largest JSON of an unexpected form that is decoded: as Python's objects it takes twenty times its size."""
 
 
 def decode_events(data: bytes) -> Sequence[Event]:
@@ -212,9 +230,34 @@ def read_json(data: bytes) -> Any:
     """Decode JSON that may hold text that is not UTF-8, and NaN.
 
     Raises:
-        ValueError: not JSON, or nested too deeply.
+        ValueError: not JSON, nested too deeply, or larger than `MAX_ODD_BYTES`.
     """
+    if len(data) > MAX_ODD_BYTES:
+        raise ValueError(f"of an unknown form and larger than {megabytes(MAX_ODD_BYTES)}")
     return decode_json(data.decode(errors="replace"), allow_nan=True)
+
+
+def read_whole(body: bytes) -> Event:
+    """Read an answer that is no stream.
+
+    Raises:
+        ValueError: it is no JSON object, see `read_json`; the message is for the user.
+    """
+    try:
+        answer = _decode_whole(body)
+    except _BAD_JSON:
+        answer = None
+    if answer is not None and answer.choices is not None:
+        for choice in answer.choices:
+            choice.delta = choice.delta or choice.message
+        return Event([*answer.choices], answer.usage, answer.error or None)
+    try:
+        content = read_json(body)
+    except ValueError as problem:
+        raise ValueError(f"the answer is not a JSON object{why_not(problem)}: {shortened(body)}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"the answer is not a JSON object: {shortened(body)}")
+    return as_event(content)
 
 
 def as_event(content: dict[str, Any]) -> Event:

@@ -15,16 +15,14 @@ from inference_energy.acquire.load.http.events import (
     USUAL_FINISH,
     Event,
     Usage,
-    as_event,
     decode_ends,
     decode_events,
     error_text,
     has_content,
     read_finish,
-    read_json,
+    read_whole,
     shortened,
     text_of,
-    why_not,
 )
 from inference_energy.acquire.load.http.request import RequestObserver
 from inference_energy.contracts.load_client import ClientSettings
@@ -214,12 +212,9 @@ class SseAnswer:
     def _read_whole(self, body: bytes) -> None:
         """Take an answer that is no stream: the times of its tokens are not known."""
         try:
-            content = read_json(body)
+            event = read_whole(body)
         except ValueError as problem:
-            raise ExchangeError(f"the answer is not a JSON object{why_not(problem)}: {shortened(body)}") from None
-        if not isinstance(content, dict):
-            raise ExchangeError(f"the answer is not a JSON object: {shortened(body)}")
-        event = as_event(content)
+            raise ExchangeError(str(problem)) from None
         if event.error:
             self._failure = error_text(event.error)[:ERROR_CHARACTERS]
         for choice in event.choices or ():
