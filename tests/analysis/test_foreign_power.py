@@ -292,3 +292,24 @@ def test_power_of_zero_or_less_gives_no_energy(logs, value, code):
 def test_power_that_is_mostly_empty_gives_no_energy(logs):
     rows = [f"{T0 + 0.1 * i:.1f},{flicker(300, i) if i % 3 else '[N/A]'}" for i in range(320)]
     assert logs.analyze(log_of(*rows)).figures["energy_total_j"].value is None
+
+
+def test_rows_of_domains_that_contain_each_other_are_not_added(logs):
+    rows = [
+        f"{T0 + 0.1 * i:.1f},GPU-{g},{domain},{flicker(level, i)}"
+        for i in range(320)
+        for g in range(2)
+        for domain, level in (("gpu", 300), ("gpu_memory", 60))
+    ]
+    text = log_of(*rows, head="time,device,domain,power_W")
+    document = logs.analyze(text)
+    assert document.figures["energy_total_j"].value == pytest.approx(12_000, rel=1e-3)
+    assert document.boundary == "gpu"
+    assert "column domain" in logs.refusal(text.replace("gpu_memory", "hbm"))
+
+
+def test_two_sources_of_one_part_are_not_added(logs):
+    rows = [f"{T0 + 0.1 * i:.1f},{name},{flicker(300, i)}" for i in range(320) for name in ("nvml", "dcgm")]
+    assert "column source" in logs.refusal(log_of(*rows, head="time,source,power_W"))
+    mixed = log_of(*rows, head="time,source,power_W").replace("dcgm", "rapl")
+    assert logs.energy_j(mixed) == pytest.approx(12_000, rel=1e-3)

@@ -14,15 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from inference_energy.analysis.csv_log import (
     Clock,
     CsvLog,
-    Flags,
-    LogTimes,
     read_csv_log,
     shown,
     shown_name,
@@ -31,10 +28,17 @@ from inference_energy.analysis.csv_log import (
 from inference_energy.analysis.power_columns import (
     PowerColumn,
     device_columns,
-    is_quantity,
     power_columns,
     time_column,
     words,
+)
+from inference_energy.analysis.power_devices import (
+    KNOWN_DOMAINS,
+    find_devices,
+    has_fractions,
+    of_summed_domains,
+    refuse_unknown_devices,
+    rows_in_order,
 )
 from inference_energy.analysis.power_series import PowerKind, PowerSeries, boundary, series_from_log, summed
 from inference_energy.contracts import power as power_contract
@@ -43,24 +47,15 @@ from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.contracts.power import AVERAGING_WINDOW_S, BOUNDARIES, SOURCE_DOMAINS, UNKNOWN
 from inference_energy.errors import InputError
 
-MAX_DEVICES = 1024
 MAX_GPU_W = 10_000.0
 MAX_POWER_W = 200_000.0
 """More than one GPU, and more than one rack, can draw: such a column holds mW, or no power."""
 
-MIN_REGULAR_SHARE = 0.7
-"""Share of the spacings between a device's rows that are within half of their median. A logger asks one device after
-the other; rows that are told apart by something else, such as a utilization, come at random."""
-
-MIN_DEVICE_ROWS = 3
-MAX_CLUSTERED_SHARE = 0.4
-"""Share of spacings below a quarter of the mean, above which rows come in groups. Of random times 22 % are."""
+MAX_NUMBER = 2.0**60
+MAX_AVERAGING_S = 3600.0
 
 WITHOUT_SENSOR_ERROR = frozenset({"node", "wall", UNKNOWN})
 """Boundaries of which the stated errors of a card's sensor say nothing."""
-
-
-_KNOWN_DOMAINS = {domain: (domain,) for domain in power_contract.DOMAINS}
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,10 @@ def read_power_log(
     if is_parquet(path):
         frame, metadata = read_table(path, power_contract.SCHEMA), read_metadata(path)
         return _own(path, frame, metadata.get("source"), reading, anchor_offset_ns(path), stated)
-    return _foreign(read_csv_log(path), reading, stated, zone)
+    log = read_csv_log(path)
+    if set(power_contract.CSV_COLUMNS) <= set(log.columns):
+        return _own_csv(log, reading, stated)
+    return _foreign(log, reading, stated, zone)
 
 
 def boundary_parts(text: str) -> tuple[str, ...]:
@@ -163,6 +161,57 @@ def _own(
     return PowerLog([_shifted(channel, offset_ns) for channel in channels], says)
 
 
+def _own_csv(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None) -> PowerLog:
+    """Return the log of `log-power`, whose rows are those of power.parquet."""
+    times = log.times("time", None)
+    if times.clock != "unix" or not times.known.all():
+        raise InputError(f"{log.path}: column time must hold Unix time in each row")
+    numbers = {name: log.numbers(name) for name in power_contract.SCHEMA.names if name in power_contract.CSV_COLUMNS}
+    for name, values in numbers.items():
+        limit = MAX_POWER_W if name.startswith("power_") else MAX_NUMBER
+        with np.errstate(invalid="ignore"):
+            bad = (values > limit) | (values < -limit)
+        if bad.any():
+            raise log.error(int(np.argmax(bad)), name, "has something that cannot be")
+    labels = {name: log.cells(f"channel_{name}").to_pylist() for name in ("source", "device", "domain")}
+    for place, domain in enumerate(labels["domain"]):
+        if domain not in power_contract.DOMAINS:
+            raise log.error(place, "channel_domain", "has something that is no domain")
+    grades = _one_each(log, labels["source"], "channel_grade")
+    windows = _one_each(log, list(zip(*labels.values(), strict=True)), AVERAGING_WINDOW_S)
+    sources: dict[str, dict[str, Any]] = {
+        name: {"name": name, "grade": grade, "channels": []} for name, grade in grades.items()
+    }
+    for (source, device, domain), text in windows.items():
+        if text:
+            sources[source]["channels"].append(
+                {"device": device, "domain": domain, AVERAGING_WINDOW_S: _averaging_s(log, text)}
+            )
+    frame = pd.DataFrame({"timestamp_ns": times.ns, **labels, **numbers}).reindex(columns=power_contract.SCHEMA.names)
+    return _own(log.path, frame, list(sources.values()), reading, 0, stated)
+
+
+def _one_each(log: CsvLog, keys: Sequence[Any], column: str) -> dict[Any, str]:
+    """Return the cell of each key, which must be the same in all its rows."""
+    found: dict[Any, str] = {}
+    for place, (key, cell) in enumerate(zip(keys, log.cells(column).to_pylist(), strict=True)):
+        if found.setdefault(key, cell) != cell:
+            raise log.error(place, column, "has another value than rows of the same channel before")
+    return found
+
+
+def _averaging_s(log: CsvLog, text: str) -> float | None:
+    if text == UNKNOWN:
+        return None
+    try:
+        averaging_s = float(text)
+    except ValueError:
+        averaging_s = np.nan
+    if not 0 <= averaging_s <= MAX_AVERAGING_S:
+        raise InputError(f"{log.path}: column {AVERAGING_WINDOW_S} must hold seconds or unknown; it has {shown(text)}")
+    return averaging_s
+
+
 def _shifted(channel: PowerSeries, offset_ns: int) -> PowerSeries:
     return replace(
         channel,
@@ -182,9 +231,9 @@ def _foreign(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None, zo
     times = log.times(column, zone)
     if not any((times.known & ~np.isnan(power.power_w)).any() for power in powers):
         raise InputError(f"{log.path}: no row has both {shown_name(column)} and {shown_name(powers[0].name)}")
-    times = _of_summed_domains(log, times)
-    devices = _find_devices(log, times, {column, *(power.name for power in powers)})
-    _refuse_unknown_devices(log, times, devices, {column, *(power.name for power in powers), *devices.columns})
+    times = of_summed_domains(log, times)
+    devices = find_devices(log, times, {column, *(power.name for power in powers)})
+    refuse_unknown_devices(log, times, devices, {column, *(power.name for power in powers), *devices.columns})
     says = _says(log, powers)
     if stated is not None and says is not None and set(stated) != set(says):
         raise InputError(f"--boundary: {log.path} says itself that it is of {' + '.join(says)}; leave the option out")
@@ -196,7 +245,7 @@ def _foreign(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None, zo
         rows = np.flatnonzero(times.known & (devices.number == number))
         for label in labels:
             readings = {power.reading: power for power in powers if power.label == label}
-            kept = _in_order(log, times, rows, readings, devices, is_only=len(labels) == 1)
+            kept = rows_in_order(log, times, rows, readings, devices, is_only=len(labels) == 1)
             if not len(kept):
                 continue
             domain = _domain(readings, parts, len(labels))
@@ -224,181 +273,6 @@ def _foreign(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None, zo
     )
 
 
-@dataclass(frozen=True)
-class _Devices:
-    """The devices of a log's rows.
-
-    Attributes:
-        columns: the columns that tell them apart; none where there is one device.
-        names: each device's name, such as `host a gpu 3`; empty without such columns.
-        number: the place in `names` of each row's device; shape (rows,).
-    """
-
-    columns: list[str]
-    names: list[str]
-    number: NDArray[np.int64]
-
-
-def _of_summed_domains(log: CsvLog, times: LogTimes) -> LogTimes:
-    """Return the times without rows of domains, or of sources, that contain others, by the columns of these names.
-
-    Raises:
-        InputError: it is not known whether they do.
-    """
-    for name, known in (("domain", _KNOWN_DOMAINS), ("source", SOURCE_DOMAINS)):
-        values = list(filter(None, pc.unique(log.cells(name)).to_pylist())) if name in log.columns else []
-        if len(values) < 2:
-            continue
-        if not set(values) <= set(known):
-            raise InputError(
-                f"{log.path}: column {name} has {shown_names(values)}, which may contain each other; keep one"
-            )
-        parts = [part for value in values for part in known[value]]
-        if name == "source" and "domain" not in log.columns and len(set(parts)) < len(parts):
-            raise InputError(f"{log.path}: column source has {shown_names(values)}, which measure the same; keep one")
-        if name == "domain":
-            kept = pa.array(sorted(power_contract.summed_domains(values)), pa.string())
-            times = replace(times, known=times.known & np.asarray(pc.is_in(log.cells(name), kept)))
-    return times
-
-
-def _find_devices(log: CsvLog, times: LogTimes, others: set[str]) -> _Devices:
-    """Return the devices by all columns that are called as devices are, and differ between rows.
-
-    Raises:
-        InputError: rows with one value are too few, or too irregular, to be those of a device.
-    """
-    columns = []
-    for name in device_columns(log, others):
-        values = pc.unique(log.cells(name))
-        is_row_number = len(values) == len(log) > 2
-        if len(values) > 1 and not is_row_number and not _has_fractions(log, name):
-            columns.append(name)
-    if not columns:
-        return _Devices([], [""], np.zeros(len(log), dtype=np.int64))
-    cells = [log.cells(name).to_pylist() for name in columns]
-    keys = list(zip(*cells, strict=True))
-    found = list(dict.fromkeys(keys))
-    told_by = f"column(s) {shown_names(columns)}"
-    if len(found) > MAX_DEVICES:
-        raise InputError(f"{log.path}: {told_by} have {len(found)} values; devices are at most {MAX_DEVICES}")
-    for name, values in zip(columns, cells, strict=True):
-        if "" in values:
-            raise log.error(values.index(""), name, "does not say the device")
-    place = {key: number for number, key in enumerate(found)}
-    number = np.array([place[key] for key in keys], dtype=np.int64)
-    for key, index in place.items():
-        if not _is_regular(times, number == index):
-            raise InputError(
-                f"{log.path}: {told_by}: the rows of {', '.join(map(shown, key))} are too few or too irregular to be "
-                "those of a device, so power is not added up by it; if it is no device, rename or remove the column"
-            )
-    names = [" ".join(f"{shown_name(n)} {shown_name(v)}" for n, v in zip(columns, key, strict=True)) for key in found]
-    return _Devices(columns, names, number)
-
-
-def _refuse_unknown_devices(log: CsvLog, times: LogTimes, devices: _Devices, others: set[str]) -> None:
-    """Refuse a log with another column that divides the rows as devices would."""
-    for name in log.columns:
-        if name in others or is_quantity(name):
-            continue
-        values = pc.unique(log.cells(name))
-        if not 1 < len(values) <= MAX_DEVICES or len(values) * MIN_DEVICE_ROWS > len(log) or _has_fractions(log, name):
-            continue
-        codes = log.cells(name).dictionary_encode().indices.to_numpy()
-        known_ns = times.ns[times.known]
-        span_ns = known_ns.max() - known_ns.min() if len(known_ns) else 0
-        for number in range(len(devices.names)):
-            parts = [times.known & (devices.number == number) & (codes == code) for code in range(len(values))]
-            parts = [part for part in parts if part.any()]
-            spans = [times.ns[part].max() - times.ns[part].min() for part in parts]
-            if len(parts) > 1 and min(spans) > 0.8 * span_ns and all(_alternates(times, part) for part in parts):
-                raise InputError(
-                    f"{log.path}: column {shown_name(name)} divides the rows as devices would; call it device, so that "
-                    "their power is added, or remove it"
-                )
-
-
-def _has_fractions(log: CsvLog, name: str) -> bool:
-    """Return whether a column holds numbers with fractions, which name no device."""
-    cells = log.cells(name)
-    if not log.number_or_missing(name).all():
-        return False
-    values = log.numbers(name)
-    return bool(np.any(values[~np.isnan(values)] % 1)) and len(cells) > 0
-
-
-def _is_regular(times: LogTimes, rows: Flags) -> bool:
-    """Return whether rows come as those of one device: at equal times, or once in each round."""
-    rows = rows & times.known
-    own_ns = np.unique(times.ns[rows])
-    if len(own_ns) < MIN_DEVICE_ROWS:
-        return False
-    order = np.argsort(times.ns[times.known], kind="stable")
-    places = np.flatnonzero(rows[times.known][order])
-    return any(_share_near_median(spacing) >= MIN_REGULAR_SHARE for spacing in (np.diff(own_ns), np.diff(places)))
-
-
-def _alternates(times: LogTimes, rows: Flags) -> bool:
-    """Return whether rows come once in each round of several."""
-    order = np.argsort(times.ns, kind="stable")
-    spacing = np.diff(np.flatnonzero(rows[order]))
-    return len(spacing) + 1 >= 5 and float(np.median(spacing)) > 1 and _share_near_median(spacing) > 0.9
-
-
-def _share_near_median(spacing: NDArray[np.int64]) -> float:
-    median = float(np.median(spacing))
-    return float(np.mean(np.abs(spacing - median) <= median / 2))
-
-
-def _in_order(
-    log: CsvLog,
-    times: LogTimes,
-    rows: NDArray[np.intp],
-    readings: Mapping[PowerKind, PowerColumn],
-    devices: _Devices,
-    *,
-    is_only: bool,
-) -> NDArray[np.intp]:
-    """Return the rows of one channel in order of time, each time once.
-
-    Raises:
-        InputError: one time has different powers, or times come in groups, as those of several devices do.
-    """
-    powers = np.column_stack([power.power_w[rows] for power in readings.values()])
-    # A column each may be filled in rows of its own.
-    kept = slice(None) if is_only else ~np.isnan(powers).all(axis=1)
-    rows, powers = rows[kept], powers[kept]
-    order = np.argsort(times.ns[rows], kind="stable")
-    rows, powers = rows[order], powers[order]
-    spacing_ns = np.diff(times.ns[rows])
-    (again,) = np.nonzero(spacing_ns == 0)
-    equal = (powers[again] == powers[again + 1]) | (np.isnan(powers[again]) & np.isnan(powers[again + 1]))
-    differ = again[~equal.all(axis=1)]
-    if len(differ) or (not devices.columns and len(again) > 0.01 * len(rows)):
-        first, second = (
-            log.line(int(rows[place])) for place in ((differ if len(differ) else again)[0] + np.array([0, 1]))
-        )
-        told = (
-            f"column(s) {shown_names(devices.columns)} do not tell them apart"
-            if devices.columns
-            else "no column tells them apart"
-        )
-        raise InputError(
-            f"{log.path}: lines {first} and {second} have the same time: are they several devices? {told}; add a "
-            "column device, or remove what is there twice"
-        )
-    spacing_ns = spacing_ns[spacing_ns > 0]
-    if not devices.columns and len(spacing_ns) >= 8:
-        short = float(np.mean(spacing_ns < spacing_ns.mean() / 4))
-        if short > MAX_CLUSTERED_SHARE:
-            raise InputError(
-                f"{log.path}: {100 * short:.0f} % of the rows come right after another, as those of several devices "
-                "do, and no column tells them apart; add a column device"
-            )
-    return np.delete(rows, again + 1)
-
-
 def _check_size(log: CsvLog, rows: NDArray[np.intp], readings: Mapping[PowerKind, PowerColumn], limit_w: float) -> None:
     for power in readings.values():
         with np.errstate(invalid="ignore"):
@@ -421,12 +295,12 @@ def _says(log: CsvLog, powers: Sequence[PowerColumn]) -> tuple[str, ...] | None:
         return None
     if "domain" in log.columns:
         named = set(filter(None, pc.unique(log.cells("domain")).to_pylist()))
-        summed_names = power_contract.summed_domains(named) if named <= _KNOWN_DOMAINS.keys() else ()
+        summed_names = power_contract.summed_domains(named) if named <= KNOWN_DOMAINS.keys() else ()
         return tuple(part for part in BOUNDARIES if part in summed_names) or None
     domains = {power.domain for power in powers}
     if UNKNOWN not in domains:
         return tuple(part for part in BOUNDARIES if part in domains)
-    device_names = [name for name in device_columns(log, ()) if not _has_fractions(log, name)]
+    device_names = [name for name in device_columns(log, ()) if not has_fractions(log, name)]
     of_gpus = any(words(name)[0] == "gpu" or log.cells(name)[0].as_py().startswith("GPU-") for name in device_names)
     return ("gpu",) if domains == {UNKNOWN} and of_gpus else None
 

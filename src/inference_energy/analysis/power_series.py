@@ -29,7 +29,16 @@ from inference_energy.contracts.calibration import NODE
 from inference_energy.contracts.documents.energy import CalibrationEntry
 from inference_energy.contracts.grades import GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
-from inference_energy.contracts.power import AVERAGING_WINDOW_S, GPU_MODULE, SCHEMA, Key, channel_facts, summed_keys
+from inference_energy.contracts.power import (
+    AVERAGING_WINDOW_S,
+    DOMAIN_ORDER,
+    GPU_MODULE,
+    SCHEMA,
+    Key,
+    channel_facts,
+    domains_text,
+    summed_keys,
+)
 from inference_energy.errors import InputError
 
 
@@ -105,7 +114,6 @@ SUPERCHIP = (
 
 _NO_TIMES: Times = np.zeros(0, dtype=np.int64)
 _NO_VALUES: Values = np.zeros(0)
-_DOMAIN_ORDER = ("node", "gpu", "cpu_package", "dram", "cpu")
 _FIXED_GRADES: tuple[Grade, ...] = ("modelled", "simulated", "metered")
 """Grades of sources that do not depend on how the energy is computed."""
 
@@ -310,7 +318,7 @@ def summed(channels: Sequence[PowerSeries]) -> list[PowerSeries]:
     """Return the channels whose energies add up without counting anything twice: see `contracts.power.summed_keys`."""
     keys = summed_keys((channel.key, channel.grade) for channel in channels)
     chosen = [channel for channel in channels if channel.key in keys]
-    return sorted(chosen, key=lambda channel: (_DOMAIN_ORDER.index(channel.domain), channel.device))
+    return sorted(chosen, key=lambda channel: (DOMAIN_ORDER.index(channel.domain), channel.device))
 
 
 def boundary(channels: Sequence[PowerSeries]) -> str:
@@ -319,11 +327,7 @@ def boundary(channels: Sequence[PowerSeries]) -> str:
     Channels that were calibrated against a meter of the whole machine stand for all of it: `node from gpu +
     cpu_package`.
     """
-    labels = []
-    for channel in channels:
-        suffix = f" ({channel.grade})" if channel.grade in ("modelled", "simulated") else ""
-        labels.append(channel.domain + suffix)
-    text = " + ".join(dict.fromkeys(labels)) or "nothing"
+    text = domains_text((channel.domain, channel.grade) for channel in channels)
     return (
         f"node from {text}"
         if any(channel.correction and channel.correction.is_of_node for channel in channels)

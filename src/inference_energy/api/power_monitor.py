@@ -106,7 +106,7 @@ class PowerMonitor:
     Args:
         sources: power sources by name, as `inference-energy sources` lists them; `auto` takes every one that measures.
         period_s: time between readings [s].
-        log: file for the readings, .parquet (a row per reading) or .csv (a row per instant); None keeps none. Each
+        log: file for the readings, .parquet or .csv, with a row per reading; None keeps none. Each
             running monitor needs a file of its own.
         gpus: GPUs by UUID or index; None takes all.
         tdp_w: CPU power at full load [W], for the modelled source.

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from inference_energy.acquire.power.choose import all_states, candidates
-from inference_energy.acquire.power.power_log import by_instant
+from inference_energy.acquire.power.power_log import by_reading
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.cli.lazy_group import examples
 from inference_energy.errors import InputError, RunError, Setting
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
 def log_power(
     *,
-    output: Annotated[Path, typer.Option(help="File to write: .csv (a row a sample) or .parquet (a row a reading).")],
+    output: Annotated[Path, typer.Option(help="File to write: .csv or .parquet.")],
     duration: Annotated[float | None, typer.Option(help="Duration [s]; by default until Ctrl-C.")] = None,
     interval: Annotated[float, typer.Option(help="Time between samples [s].")] = 0.1,
     source: Annotated[
@@ -67,8 +67,9 @@ def log_power(
 ) -> None:
     """Log power to a file, and print its energy and mean power, or why they cannot be trusted.
 
-    A CSV has the columns time [unix s], power_W [W, summed over what does not overlap], gpu_util [percent],
-    mem_used_bytes [B], source and grade: sampled, counter, or modelled where nothing was measured.
+    A CSV has a row a reading. Its first columns are time [unix s] and the sum over all devices at that time: power_W
+    [W], gpu_util [percent], mem_used_bytes [B], source and grade (sampled, counter, or modelled where nothing was
+    measured). The others are the reading itself: its channel, average and instant power, counter and averaging time.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise InputError(f"--output {output}: the name must end in .csv or .parquet")
@@ -119,7 +120,8 @@ def summary(recording: "PowerRecording", output: Path) -> str:
 
     figures, stats = recording.whole(), recording.stats
     energy = figures["energy_total_j"]
-    lines = [f"{output}: {len(by_instant(recording.log))} samples"]
+    samples = len(by_reading(recording.log)) if output.suffix == ".csv" else recording.log.num_rows
+    lines = [f"{output}: {samples} samples"]
     if energy.value is None:
         lines += [f"mean power and energy: not given, {why.code}: {why.detail}" for why in energy.reasons]
     else:

@@ -60,6 +60,14 @@ SCHEMA = pa.schema(
     ]
 )
 
+CSV_COLUMNS = (
+    "boundary",
+    *("channel_source", "channel_device", "channel_domain", "channel_grade"),
+    *("power_average_w", "averaging_window_s", "power_instant_w", "energy_counter_j"),
+    *("utilization", "memory_used_bytes", "sm_clock_mhz", "temperature_c", "clocks_event_reasons", "read_latency_us"),
+)
+"""Columns of a reading in the CSV of `log-power`, beside those of the sum."""
+
 GPU_SAMPLES = "gpu_samples"
 GPU_MODULE = "gpu_module"
 DOMAINS = ("gpu", "gpu_memory", GPU_SAMPLES, GPU_MODULE, "cpu_package", "dram", "psys", "cpu", "node")
@@ -120,6 +128,15 @@ def summed_keys(channels: Iterable[tuple[Key, str]]) -> frozenset[Key]:
     return frozenset(
         key for key in grades if key[2] in domains and best[key[2], "" if key[2] == "node" else key[1]][1] == key[0]
     )
+
+
+DOMAIN_ORDER = ("node", "gpu", "cpu_package", "dram", "cpu")
+
+
+def domains_text(parts: Iterable[tuple[str, str]]) -> str:
+    """Return domains in this order, with the grade of modelled ones: `gpu + dram` or `cpu (modelled)`."""
+    labels = [domain + (f" ({grade})" if grade in ("modelled", "simulated") else "") for domain, grade in parts]
+    return " + ".join(dict.fromkeys(labels)) or "nothing"
 
 
 def channel_facts(sources: Any) -> dict[Key, dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""The sampler's log: an append-only Arrow stream, which becomes power.parquet or, one row per instant, a CSV file.
+"""The sampler's log: an append-only Arrow stream, which becomes power.parquet or a CSV file.
 
-In the CSV form the channels that do not overlap are added up at the instants of the channel that was read most often;
-the other channels are interpolated to these instants.
+The CSV has a row for each reading of the channels that add up. Its first columns are the sum at the time of that
+reading, with the other channels interpolated to it; the others are the reading itself, with everything that the
+analysis needs, so that it gives the same figures from either file.
 """
 
 import json
@@ -91,7 +92,7 @@ def read_stream(path: Path) -> tuple[pa.Table, LogStats]:
 
 
 def write_power_log(log: pa.Table, path: Path) -> None:
-    """Write a log as CSV, a row per instant (see `by_instant`), or as Parquet, a row per reading, with its metadata.
+    """Write a log as CSV (see `by_reading`) or as Parquet, a row per reading, with its metadata.
 
     Args:
         log: as `read_stream` returns it.
@@ -99,7 +100,7 @@ def write_power_log(log: pa.Table, path: Path) -> None:
     """
     if path.suffix == ".csv":
         with atomic_write(path) as partial:
-            by_instant(log).to_csv(partial, index=False, float_format="%.6f")
+            by_reading(log).to_csv(partial, index=False)
         return
     metadata = {key.decode(): value.decode() for key, value in (log.schema.metadata or {}).items()}
     write_table(path, log, power.SCHEMA, **metadata)
@@ -117,21 +118,82 @@ def compact_power_log(stream_path: Path, parquet_path: Path) -> LogStats:
 
 
 COLUMNS = ("time", "power_W", "gpu_util", "mem_used_bytes", "source", "grade")
+"""Columns of a CSV log that are of the sum; those of the reading are `power.CSV_COLUMNS`."""
+
 STALE_AFTER_S = 3.0
 """A channel without a reading this near to an instant has no value there."""
 
 
-def by_instant(log: pa.Table) -> pd.DataFrame:
-    """One row a sampling instant.
+def by_reading(log: pa.Table) -> pd.DataFrame:
+    """Return a row a reading of the channels that add up, in order of time.
 
     Args:
         log: power.parquet's columns with their metadata, sorted by time.
 
     Returns:
+        The columns of `by_instant` at the time of the reading, then `boundary`, the domains that add up, and the
+        reading: `channel_source`, `channel_device`, `channel_domain`, `channel_grade` (that of its source),
+        `averaging_window_s` (`unknown` where the sensor does not say it, empty where the log does not) and columns of
+        power.parquet. `time` has 9 decimals.
+    """
+    metadata = _metadata(log)
+    frame, keys = log.to_pandas(), _summed(log)
+    rows = frame[pd.MultiIndex.from_frame(frame[list(_LABELS)]).isin(list(keys))]
+    # A source that counts has no power in its first row.
+    rows = rows[rows["timestamp_ns"] >= rows.loc[_has_reading(rows), "timestamp_ns"].min()]
+    if rows.empty:
+        return pd.DataFrame(columns=[*COLUMNS, *power.CSV_COLUMNS])
+    times_ns = rows["timestamp_ns"].to_numpy()
+    sums = by_instant(log, times_ns)
+    anchor = metadata[CLOCK_ANCHOR]
+    unix_ns = times_ns - anchor["monotonic_ns"] + anchor["unix_ns"]
+    grades = {source["name"]: source["grade"] for source in metadata[SOURCE]}
+    windows = {
+        key: "unknown" if (window_s := facts.get(power.AVERAGING_WINDOW_S, 0.0)) is None else str(window_s)
+        for key, facts in power.channel_facts(metadata[SOURCE]).items()
+    }
+    in_order = sorted(keys, key=lambda key: power.DOMAIN_ORDER.index(key[2]))
+    own_keys = list(rows[list(_LABELS)].itertuples(index=False, name=None))
+    own = {
+        **{f"channel_{label}": rows[label].to_numpy() for label in _LABELS},
+        "channel_grade": [grades[source] for source, _, _ in own_keys],
+        power.AVERAGING_WINDOW_S: [windows.get(key, "") for key in own_keys],
+        **{name: rows[name].to_numpy() for name in power.SCHEMA.names if name in power.CSV_COLUMNS},
+        "boundary": power.domains_text((key[2], grades[key[0]]) for key in in_order),
+    }
+    sums["time"] = [f"{at_ns // 10**9}.{at_ns % 10**9:09d}" for at_ns in unix_ns.tolist()]
+    return sums.round(6).assign(**own)[[*COLUMNS, *power.CSV_COLUMNS]]
+
+
+def _metadata(log: pa.Table) -> dict[str, Any]:
+    return {key.decode(): json.loads(value) for key, value in log.schema.metadata.items() if key != b"host"}
+
+
+def _has_reading(frame: pd.DataFrame) -> "pd.Series[bool]":
+    return frame[["power_average_w", "power_instant_w", "energy_counter_j"]].notna().any(axis=1)
+
+
+def _summed(log: pa.Table) -> frozenset[power.Key]:
+    """Return the channels with power or a counter that add up."""
+    frame = log.to_pandas()
+    measured = frame[_has_reading(frame)]
+    grades = {source["name"]: source["grade"] for source in _metadata(log)[SOURCE]}
+    keys = set(measured[list(_LABELS)].itertuples(index=False, name=None))
+    return summed_keys((key, grades[key[0]]) for key in keys)
+
+
+def by_instant(log: pa.Table, instants_ns: np.ndarray[Any, Any] | None = None) -> pd.DataFrame:
+    """One row a sampling instant.
+
+    Args:
+        log: power.parquet's columns with their metadata, sorted by time.
+        instants_ns: the instants, ascending; None takes those of the channel that was read most often.
+
+    Returns:
         `time` (unix s), `power_W` (the sum; NaN where one of its parts has no reading near), `gpu_util` (percent, mean
         over GPUs), `mem_used_bytes` (sum over GPUs), `source` (joined by +) and `grade` (the weakest part's).
     """
-    metadata = {key.decode(): json.loads(value) for key, value in log.schema.metadata.items() if key != b"host"}
+    metadata = _metadata(log)
     frame = log.to_pandas()
     frame["power_w"] = frame["power_average_w"].fillna(frame["power_instant_w"])
     powers = frame.dropna(subset=["power_w"])
@@ -141,7 +203,8 @@ def by_instant(log: pa.Table) -> pd.DataFrame:
     parts = {key: part for key, part in by_channel.items() if key in keys}
     if not parts:
         return pd.DataFrame(columns=list(COLUMNS))
-    instants_ns = max(parts.values(), key=len)["timestamp_ns"].to_numpy()
+    if instants_ns is None:
+        instants_ns = max(parts.values(), key=len)["timestamp_ns"].to_numpy()
     total_w = sum(_at(instants_ns, part, "power_w") for part in parts.values())
 
     anchor = metadata["clock_anchor"]
