@@ -227,3 +227,22 @@ def test_settings_of_the_command_line_are_the_top_layer(tmp_path: Path) -> None:
     assert read_merged([DEFAULT], {"idle": {"cold_s": 33}}).idle.cold_s == 33
     with pytest.raises(InputError, match=r"idle.cold_s: .*\(--config\)"):
         read_merged([DEFAULT], {"idle": {"cold_s": "long"}})
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "part"),
+    [
+        ("arguments", "port", "the key `port` sets this"),
+        ("arguments_on_cpu", "host", "the key `host` sets this"),
+        ("arguments_on_gpu", "served_model_name", "the key `model` sets this"),
+        ("arguments", "--dtype", "without the dashes"),
+        ("arguments", "uds", "socket"),
+        ("arguments", "config", "recorded"),
+        ("arguments", "max_model_len", "the same flag as max-model-len"),
+    ],
+)
+def test_arguments_that_work_past_the_keys_are_refused(tmp_path: Path, key: str, name: str, part: str) -> None:
+    with pytest.raises(InputError) as caught:
+        laid(tmp_path, f"servers: {{vllm: {{{key}: {{'{name}': x}}}}}}")
+    assert f"servers.vllm.{key}.{name}: " in str(caught.value)
+    assert part in str(caught.value)

@@ -1,7 +1,8 @@
 """Commands about an experiment's configuration and results, and the pages that are generated from the code."""
 
+import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from inference_energy.config.root import Config
 from inference_energy.estimate.calibration import read_calibration
 from inference_energy.estimate.gpus import find_gpu
 from inference_energy.metrics.pareto import larger_is_better
+
+if TYPE_CHECKING:
+    from inference_energy.stages.run_estimate import RunEstimate
 
 
 def check_names(config: Config) -> None:
@@ -55,10 +59,13 @@ def check(
     from inference_energy.config.loader import read_merged
     from inference_energy.plan.tables import machine_name
     from inference_energy.stages.params import StageParams
+    from inference_energy.stages.run_estimate import duration_text, estimate_run, size_text
 
     config = read_merged(configs)
     check_names(config)
+    expected = estimate_run(config)
     if files_only:
+        typer.echo(f"{config.experiment}: {_how_long(expected)}")
         typer.echo(f"{config.experiment}: nothing wrong was found in the files")
         return
     params = StageParams(config, machine_name(), lambda: gpu_count() > 0, lambda: installed_interpreter() is not None)
@@ -66,8 +73,27 @@ def check(
         server = config.sessions[session].server
         environment, model = params.server_environment(server), params.model(server)
         verdict = check_server(params.session(session).model_dump(), environment.model_dump(), model.as_dict())
-        typer.echo(f"session {session}: {verdict}")
+        typer.echo(f"session {session}: {verdict}; about {duration_text(expected.session_s[session])}")
+    typer.echo(f"{config.experiment}: {_how_long(expected)}")
+    free_bytes = shutil.disk_usage(Path.cwd()).free
+    if free_bytes < expected.data_bytes:
+        needed, free = size_text(expected.data_bytes), size_text(free_bytes)
+        typer.echo(
+            f"inference-energy: the results need about {needed}, and only {free} of this disk are free", err=True
+        )
     typer.echo(f"{config.experiment}: nothing wrong was found")
+
+
+def _how_long(expected: "RunEstimate") -> str:
+    from inference_energy.stages.run_estimate import duration_text, size_text
+
+    text = (
+        f"estimated {duration_text(expected.duration_s)} of measuring and {size_text(expected.data_bytes)} of results "
+        "if nothing is cached; making an environment and fetching a model come on top"
+    )
+    if expected.replayed:
+        text += f"; without the requests of {', '.join(expected.replayed)}, whose number is in a file"
+    return text
 
 
 def show(

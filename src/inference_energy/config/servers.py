@@ -1,10 +1,12 @@
 """Servers and models: the server that is launched or the running endpoint, and where a model comes from."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from inference_energy.config.base import Section
+from inference_energy.errors import Notice, SettingsError
 
 
 class HubModel(Section):
@@ -49,7 +51,30 @@ ModelConfig = Annotated[HubModel | LocalModel | PackageModel | DummyModel, Field
 
 
 Arguments = dict[str, Any]
+OWN_KEYS = {
+    "model": "model",
+    "revision": "models.*.revision",
+    "served-model-name": "model",
+    "host": "host",
+    "port": "port",
+}
+"""Flags of vLLM on which checks and clients rely, and the key that sets each."""
+
+PAST_THE_KEYS = {
+    "uds": "the server would listen on a socket file instead of the port",
+    "config": "flags in a file would not be recorded; write them here",
+}
+"""Flags of vLLM that set others, or replace them, where nothing sees it."""
+
 GpuSelector = int | Annotated[str, Field(pattern=r"^(GPU|MIG)-")]
+
+
+def _argument_problem(name: str) -> str | None:
+    """Return why a name cannot stand among a server's arguments; None if it can."""
+    flag = name.replace("_", "-")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        return "this is no flag; write its name without the dashes before it"
+    return f"the key `{OWN_KEYS[flag]}` sets this; write it there" if flag in OWN_KEYS else PAST_THE_KEYS.get(flag)
 
 
 class LaunchServer(Section):
@@ -90,6 +115,23 @@ class LaunchServer(Section):
     )
     ready_timeout_s: float = Field(600, gt=0, description="give up when the server is not ready after this time [s]")
     grace_s: float = Field(20, ge=0, description="time between SIGTERM and SIGKILL when it is stopped [s]")
+
+    @model_validator(mode="after")
+    def _arguments_are_flags(self) -> "LaunchServer":
+        problems = [
+            Notice(problem, f"{key}.{name}")
+            for key in ("arguments", "arguments_on_cpu", "arguments_on_gpu")
+            for name in getattr(self, key)
+            if (problem := _argument_problem(name))
+        ]
+        for key in ("arguments", "arguments_on_cpu", "arguments_on_gpu"):
+            seen: dict[str, str] = {}
+            for name in getattr(self, key):
+                if (other := seen.setdefault(name.replace("_", "-"), name)) != name:
+                    problems.append(Notice(f"this is the same flag as {other}; leave one out", f"{key}.{name}"))
+        if problems:
+            raise SettingsError(problems)
+        return self
 
     @model_validator(mode="after")
     def _environment_is_complete(self) -> "LaunchServer":

@@ -12,12 +12,13 @@ from inference_energy.acquire.session.measurement import sampler_spec
 from inference_energy.acquire.session.server import attach_here, server_gpus
 from inference_energy.acquire.session.settings import SessionSpec
 from inference_energy.acquire.vllm_environment import has_vllm
+from inference_energy.acquire.vllm_flags import check_arguments, known_flags
 from inference_energy.config.servers import AttachSettings
 from inference_energy.errors import InputError
 
 
 def check_server(session: Mapping[str, Any], environment: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """Check power sources, GPUs, port or endpoint, interpreter and local model; nothing is made or measured.
+    """Check power sources, GPUs, flags, port or endpoint, interpreter and local model; nothing is made or measured.
 
     Args:
         session: the specification of the rule `session`.
@@ -39,6 +40,8 @@ def check_server(session: Mapping[str, Any], environment: Mapping[str, Any], mod
         access = Access.from_config(spec.client, attached=True)
         attached = asyncio.run(attach_here(server, settings, access))
         return f"attach to {attached.base_url}, model {attached.model}; power from {power}"
+    if (known := known_flags(environment)) is not None:
+        check_arguments(server, settings.arguments, known)
     try:
         check_port(settings.host, settings.port)
         check_gpus(gpus)
