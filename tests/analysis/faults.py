@@ -122,6 +122,33 @@ def counter_reset(case):
     case.power("energy_counter_j", lambda rows: rows["energy_counter_j"] - 1e6, start_s=30)
 
 
+def readings_withheld(case):
+    """One reading of the counter, and some of the power that checks it, are garbage."""
+    case.power("energy_counter_j", lambda rows: rows["energy_counter_j"] - 1e6, 30, 30.5)
+    case.power("power_average_w", 3_735_928.55, 30, 30.15)
+
+
+def implausible_power(case):
+    no_counter(case)
+    case.power("power_average_w", lambda rows: rows["power_average_w"].where(rows.index % 10 > 0, 3735.93))
+
+
+def counter_jump(case):
+    """A counter that rises at once by more than the card can draw, and goes on from there."""
+    case.power("energy_counter_j", lambda rows: rows["energy_counter_j"] + 30_000.0, start_s=30)
+
+
+def counter_left_out(case):
+    _log_says(case, left_out=["GPU-1"])
+
+
+def _log_says(case, **facts):
+    path = case.session / "power.parquet"
+    kept = read_metadata(path)
+    sources = _said(kept["source"], **facts)
+    write_table(path, read_table(path, power.SCHEMA), power.SCHEMA, clock_anchor=kept["clock_anchor"], source=sources)
+
+
 def _said(sources: list[dict], **facts) -> list[dict]:
     """A log's sources, of which the GPU's says this."""
     return [
@@ -131,10 +158,7 @@ def _said(sources: list[dict], **facts) -> list[dict]:
 
 
 def averaging_unknown(case):
-    path = case.session / "power.parquet"
-    kept = read_metadata(path)
-    sources = _said(kept["source"], averaging_window_s=None)
-    write_table(path, read_table(path, power.SCHEMA), power.SCHEMA, clock_anchor=kept["clock_anchor"], source=sources)
+    _log_says(case, averaging_window_s=None)
 
 
 def mig_card(case):

@@ -1,5 +1,6 @@
 """AMD SMI as a power source: what each channel reads, and how errors leave it."""
 
+import itertools
 import sys
 from collections import deque
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from fake_amdsmi import DRIVER_NOT_LOADED, IO, NO_PERM, NOT_FOUND, NOT_SUPPORTED, FakeAmdSmi, FakeGpu
 
 from inference_energy.acquire.power.base import SensorChannel, SourceError
+from inference_energy.acquire.power.sources import amd_smi
 from inference_energy.acquire.power.sources.amd_smi import AmdSmiSource
 
 A, B = "b8ff74a1-0000-1000-80cd-aaaaaaaaaaaa", "18ff74a1-0000-1000-80cd-bbbbbbbbbbbb"
@@ -82,7 +84,9 @@ def test_an_older_version_calls_the_accumulator_power() -> None:
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-def test_energy_goes_on_across_a_wrap(bits: int) -> None:
+def test_energy_goes_on_across_a_wrap(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(10**12, 10**9)
+    monkeypatch.setattr(amd_smi, "timed", lambda call: (call(), next(seconds), 1.0))
     gpu = FakeGpu(A, counter=(1 << bits) - 5_000_000, step=0)
     _, channels = channels_of(gpu)
     counter = one(channels, "counter")
@@ -101,6 +105,17 @@ def test_after_a_reset_the_counter_goes_back_so_that_it_is_noticed() -> None:
     before_j = energy_j(counter)
     gpu.counter = 1_000
     assert energy_j(counter) < before_j
+
+
+def test_near_the_end_of_its_range_a_counter_may_be_reset_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(10**12, 10**9)
+    monkeypatch.setattr(amd_smi, "timed", lambda call: (call(), next(seconds), 1.0))
+    gpu = FakeGpu(A, counter=(1 << 32) - 200_000_000, step=0)
+    _, channels = channels_of(gpu)
+    counter = one(channels, "counter")
+    before_j = energy_j(counter)
+    gpu.counter = 1_000
+    assert energy_j(counter) < before_j, "as a wrap it would be 3 kJ in a second"
 
 
 @pytest.mark.parametrize("counter", [0, (1 << 64) - 1])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from inference_energy.acquire.power.base import PowerSample, SourceError
+from inference_energy.acquire.power.sources import nvidia_smi
 from inference_energy.acquire.power.sources.nvidia_smi import NvidiaSmiSource
 from inference_energy.config.power import NvidiaSmiSettings
 
@@ -326,11 +327,77 @@ def test_garbage_between_the_lines_is_passed_over(node: Node, line: str) -> None
     assert {channel.read().power_average_w for _ in range(4)} == {455.10}
 
 
-@pytest.mark.parametrize("text", ["nan", "inf"])
-def test_a_power_that_is_no_finite_number_is_garbage(node: Node, text: str) -> None:
+LAYOUT = nvidia_smi._Layout(
+    {name for names in NEW_FIELDS for name in names}, {A: {"compute_cap": "9.0", "power.max_limit": "700.00"}}
+)
+GOOD = ["2026/11/30 08:00:00.123", A, "455.10", "460.25", "97", "71234", "1755", "61", "0x0000000000000004"]
+WHOLE = {
+    "power_average_w": 455.10,
+    "power_instant_w": 460.25,
+    "utilization": 0.97,
+    "memory_used_bytes": 71234 << 20,
+    "sm_clock_mhz": 1755,
+    "temperature_c": 61.0,
+    "clocks_event_reasons": 4,
+}
+UNREADABLE = ["[N/A]", "[Not Supported]", "[Unknown Error]", "[GPU requires reset]", "N/A", "ERR!", "Unknown", ""]
+UNREADABLE += ["nan", "inf", "-inf", "1e400", "9" * 5000, "0x", "Not Active", "\ufffd"]
+
+
+def parsed(texts: list[str], separator: str = ", ") -> dict[str, Any] | None:
+    found = LAYOUT.parse(separator.join(texts), 0)
+    return None if found is None else {name: value for name, value in found[1]._asdict().items() if name in WHOLE}
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_a_field_that_cannot_be_read_costs_that_field(text: str) -> None:
+    for place, column in enumerate(WHOLE, start=2):
+        line = [*GOOD[:place], text, *GOOD[place + 1 :]]
+        assert parsed(line) == {**WHOLE, column: None}
+
+
+def test_units_decimal_commas_and_fractions_are_understood() -> None:
+    line = [*GOOD[:2], "455,10 W", "460.25W", "97 %", "71234.0 MiB", "1755 MHz", "61 C", GOOD[8]]
+    assert parsed(line) == WHOLE
+    assert parsed(GOOD, ",") == WHOLE
+
+
+def test_a_cut_off_line_is_none() -> None:
+    line = ", ".join(GOOD)
+    for length in range(len(line) - len(GOOD[-1]) - 2):
+        assert LAYOUT.parse(line[:length], 0) is None
+    assert parsed([*GOOD[:8], "0x00000000000"]) is not None, "the last field alone is cut off"
+
+
+def test_a_header_gives_the_order_of_the_columns() -> None:
+    layout = nvidia_smi._Layout({name for names in NEW_FIELDS for name in names}, {})
+    order = ["uuid", "power.draw.instant [W]", "power.draw.average [W]", "timestamp", "memory.used [MiB]"]
+    order += ["utilization.gpu [%]", "clocks.current.sm [MHz]", "temperature.gpu", "clocks_event_reasons.active"]
+    assert layout.parse(", ".join(order), 0) is None
+    found = layout.parse(", ".join([A, "460.25", "455.10", GOOD[0], "71234", "97", *GOOD[6:]]), 0)
+    assert found is not None
+    assert {name: value for name, value in found[1]._asdict().items() if name in WHOLE} == WHOLE
+
+
+def test_a_board_is_held_to_its_highest_power_limit() -> None:
+    assert LAYOUT.limit_w(A) == 1050.0
+    assert LAYOUT.limit_w(B) is None
+    unread = nvidia_smi._Layout({"uuid", "power.draw"}, {A: {"power.max_limit": "[N/A]", "power.limit": "300.00 W"}})
+    assert unread.limit_w(A) == 450.0
+
+
+def test_lines_with_a_field_that_is_no_number_keep_the_others(node: Node) -> None:
     (channel,) = node.source().channels()
-    node.put(gpus=[gpu(A, power__draw__average=text)], fields=NEW_FIELDS)
-    assert text in failing(channel.read)
+    node.put(gpus=[gpu(A, power__draw__average="nan", utilization__gpu="Unknown")], fields=NEW_FIELDS)
+    reading = until(channel.read, lambda reading: reading.power_average_w is None)
+    assert (reading.power_instant_w, reading.utilization, reading.sm_clock_mhz) == (460.25, None, 1755)
+
+
+def test_a_gpu_without_power_is_named_in_the_log(node: Node) -> None:
+    lost = gpu(B, power__draw__average="[Unknown Error]", power__draw__instant="[Unknown Error]")
+    node.put(gpus=[gpu(A), lost], fields=NEW_FIELDS)
+    (channel,) = node.source().channels()
+    assert channel.metadata["left_out"] == [B]
 
 
 def test_zero_watts_and_no_power_are_errors_not_readings(node: Node) -> None:

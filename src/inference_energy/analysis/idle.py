@@ -63,6 +63,10 @@ class IdlePhase:
     sampler_record: PowerLogRecord | None = None
 
 
+_KEPT_NOTES = ("holes", "mig_card", "readings_withheld", "counter_left_out")
+"""Notes of the checks that matter to an idle power; the others are on the windows."""
+
+
 @dataclass(frozen=True)
 class IdlePower:
     """An idle power.
@@ -118,7 +122,7 @@ def idle_power(
         return IdlePower(make_figure(None, "W", boundary=where, grade=source_grade, reasons=reasons), {}, ())
     powers_w = {span.channel.name: span.mean_w for span in spans}
     seconds_w, lengths_s = _seconds(spans)
-    notes = [*(note for note in checks if note.code in ("holes", "mig_card")), *_oddities(kind, seconds_w)]
+    notes = [*(note for note in checks if note.code in _KEPT_NOTES), *_oddities(kind, seconds_w)]
     figure = make_figure(sum(powers_w.values()), "W", boundary=where, grade=source_grade, notes=notes)
     terms = _phase_terms(spans, seconds_w, lengths_s, interval_s)
     if source_grade != "modelled":

@@ -30,6 +30,7 @@ from inference_energy.analysis.sensor_checks import (
     check_channel,
     lost_counter_reasons,
     usual_period_s,
+    withheld_reasons,
     without_lost_counters,
 )
 from inference_energy.analysis.uncertainty.budget import Budget, Term, merged, with_budget
@@ -85,6 +86,9 @@ def energy_between(
     return with_budget(total, merged([*terms, *reading_terms(power, (start_ns, end_ns), 0.0)]))
 
 
+_ALWAYS = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+
+
 def whole_log(logged: Sequence[PowerSeries], config: AnalysisConfig) -> dict[str, Figure]:
     """Return `duration_s`, `energy_total_j` and `power_mean_w` over the time that all channels of a log cover.
 
@@ -99,7 +103,8 @@ def whole_log(logged: Sequence[PowerSeries], config: AnalysisConfig) -> dict[str
     silent = [channel.name for channel in logged if len(channel.energy_times_ns) < 2]
     if not readable or silent:
         message = f"There are fewer than two readings of {', '.join(silent)}." if silent else "There is no power in it."
-        return _figures(_missing(logged, reason("no_power_source", message)), 0.0)
+        withheld = [why for channel in logged for why in withheld_reasons(channel, *_ALWAYS)]
+        return _figures(_missing(logged, *withheld, reason("no_power_source", message)), 0.0)
     firsts_ns = [int(channel.energy_times_ns[0]) for channel in readable]
     lasts_ns = [int(channel.energy_times_ns[-1]) for channel in readable]
     for channel in readable:
@@ -121,9 +126,9 @@ def whole_log(logged: Sequence[PowerSeries], config: AnalysisConfig) -> dict[str
     return _figures(energy_between(readable, start_ns, end_ns, config), (end_ns - start_ns) / 1e9)
 
 
-def _missing(logged: Sequence[PowerSeries], cause: Reason) -> Figure:
+def _missing(logged: Sequence[PowerSeries], *causes: Reason) -> Figure:
     channels = list(logged)
-    return make_figure(None, "J", boundary=boundary(channels), grade=grade(channels), basis="total", reasons=[cause])
+    return make_figure(None, "J", boundary=boundary(channels), grade=grade(channels), basis="total", reasons=causes)
 
 
 def _figures(total: Figure, duration_s: float) -> dict[str, Figure]:

@@ -44,6 +44,7 @@ from inference_energy.analysis.power_series import PowerKind, PowerSeries, bound
 from inference_energy.contracts import power as power_contract
 from inference_energy.contracts.grades import POWER_GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
+from inference_energy.contracts.plausible_power import PLAUSIBLE_POWER_W
 from inference_energy.contracts.power import AVERAGING_WINDOW_S, BOUNDARIES, SOURCE_DOMAINS, UNKNOWN
 from inference_energy.errors import InputError
 
@@ -222,6 +223,8 @@ def _shifted(channel: PowerSeries, offset_ns: int) -> PowerSeries:
         counter_times_ns=channel.counter_times_ns + offset_ns,
         empty_times_ns=channel.empty_times_ns + offset_ns,
         event_times_ns=channel.event_times_ns + offset_ns,
+        withheld={name: (times_ns + offset_ns, values) for name, (times_ns, values) in channel.withheld.items()},
+        counter_breaks_ns=channel.counter_breaks_ns + offset_ns,
     )
 
 
@@ -255,7 +258,9 @@ def _foreign(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None, zo
             values = {f"power_{kind}_w": power.power_w[kept] for kind, power in readings.items()}
             labelled = {"timestamp_ns": times.ns[kept], "source": source, "device": name, "domain": domain}
             pieces.append(pd.DataFrame({**labelled, **values}))
-            facts.append({"device": name, "domain": domain, AVERAGING_WINDOW_S: 0.0})
+            # A column may be the sum of several devices; one of a single GPU is held to what a GPU can draw.
+            limit = {} if limit_w == MAX_GPU_W else {PLAUSIBLE_POWER_W: limit_w}
+            facts.append({"device": name, "domain": domain, AVERAGING_WINDOW_S: 0.0, **limit})
     frame = pd.concat(pieces, ignore_index=True).reindex(columns=power_contract.SCHEMA.names)
     series = series_from_log(frame, [{"name": source, "grade": grade, "channels": facts}], reading)
     channels = [replace(channel, grade=grade) for channel in series]

@@ -10,7 +10,7 @@ so its readings are placed half of that time earlier. The log says how long it a
 readings stay where they were read.
 
 A calibration corrects energies alone, E' = gain E + offset T. Readings, and the checks of one against the other, stay
-as they were taken.
+as they were taken. Readings that cannot be (`contracts.plausible_power`) are set aside before anything else.
 """
 
 import math
@@ -29,10 +29,12 @@ from inference_energy.contracts.calibration import NODE
 from inference_energy.contracts.documents.energy import CalibrationEntry
 from inference_energy.contracts.grades import GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
+from inference_energy.contracts.plausible_power import CheckedCounter, checked_counter, implausible, limit_w
 from inference_energy.contracts.power import (
     AVERAGING_WINDOW_S,
     DOMAIN_ORDER,
     GPU_MODULE,
+    LEFT_OUT,
     SCHEMA,
     Key,
     channel_facts,
@@ -97,6 +99,7 @@ class Correction:
 
 
 PowerKind = Literal["average", "instant"]
+Reading = Literal["average", "instant", "counter"]
 
 FORMER_WINDOWS_S = {"nvml": 1.0, "nvidia-smi": 1.0}
 """Averaging time of average power by source, for logs that do not state it."""
@@ -134,6 +137,10 @@ class PowerSeries:
         correction: correction by a calibration; None without one.
         averaging_s: averaging time of average power; None where it is not known.
         counter_call_s: usual duration of a read of the counter, which is placed at the middle of the read.
+        highest_w: the channel's plausibility limit.
+        withheld: times and values of the readings that cannot be, by the power reading, and of the `counter`.
+        counter_breaks_ns: pairs of neighboring readings between which the counter began anew, shape (breaks, 2).
+        left_out: counters of the same kind that the source found and could not use.
     """
 
     source: str
@@ -152,6 +159,10 @@ class PowerSeries:
     correction: Correction | None = None
     averaging_s: float | None = 0.0
     counter_call_s: float = 0.0
+    highest_w: float = math.inf
+    withheld: dict[Reading, tuple[Times, Values]] = field(default_factory=dict)
+    counter_breaks_ns: Times = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+    left_out: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -203,6 +214,11 @@ class PowerSeries:
     def name(self) -> str:
         """The channel in sentences, such as `gpu of GPU-4f1c (nvml)`."""
         return f"{channel_label(self.domain, self.device)} ({self.source})"
+
+    @property
+    def energy_reading(self) -> Reading:
+        """The reading that the energy comes from."""
+        return "counter" if self.uses_counter or self.reading is None else self.reading
 
     @property
     def energy_times_ns(self) -> Times:
@@ -308,9 +324,8 @@ def series_from_log(frame: pd.DataFrame, sources: Any, reading: PowerKind) -> li
                 f"the power log has readings of {source!r}, but its schema metadata `source` gives no grade for it: it "
                 'must be a list of {"name", "grade"}'
             )
-        averaging_s = _averaging_s((source, device, domain), facts)
         ordered = rows.sort_values("timestamp_ns")
-        series.append(_channel((source, device, domain), grades[source], ordered, reading, averaging_s))
+        series.append(_channel((source, device, domain), grades[source], ordered, reading, facts))
     return series
 
 
@@ -379,20 +394,26 @@ def _averaging_s(key: Key, facts: dict[Key, dict[str, Any]]) -> float | None:
 
 
 def _channel(
-    key: Key, source_grade: str, rows: pd.DataFrame, reading: PowerKind, averaging_s: float | None
+    key: Key, source_grade: str, rows: pd.DataFrame, reading: PowerKind, facts: dict[Key, dict[str, Any]]
 ) -> PowerSeries:
+    averaging_s, highest_w = _averaging_s(key, facts), limit_w(key[2], facts.get(key, {}))
     times_ns = rows["timestamp_ns"].to_numpy(dtype=np.int64)
     counter = rows["energy_counter_j"].to_numpy(dtype=np.float64, na_value=np.nan)
     powers = {name: rows[f"power_{name}_w"].to_numpy(dtype=np.float64, na_value=np.nan) for name in get_args(PowerKind)}
     has_counter = ~np.isnan(counter)
+    checked = checked_counter(times_ns[has_counter], counter[has_counter], key[2], highest_w)
     delay_ns = round((averaging_s or 0.0) / 2 * 1e9)
     delays_ns: dict[PowerKind, int] = {"average": delay_ns, "instant": 0}
-    readings = {name: _known_readings(times_ns - delays_ns[name], power) for name, power in powers.items()}
+    wrong = {name: implausible(power_w, highest_w) for name, power_w in powers.items()}
+    readings = {
+        name: _known_readings(times_ns - delays_ns[name], np.where(wrong[name], np.nan, power_w))
+        for name, power_w in powers.items()
+    }
     measured = {name: len(series_ns) > 0 for name, (series_ns, _) in readings.items()}
     taken: PowerKind | None = next((name for name in (reading, *get_args(PowerKind)) if measured[name]), None)
-    moves_s = _usual_spacing_s(_moved_ns(times_ns[has_counter], counter[has_counter]))
-    counts = moves_s <= MAX_COUNTER_PERIOD_S
-    if taken is not None and counts and not (~np.isnan(powers[taken]) & ~has_counter).any():
+    counts = _usual_spacing_s(_moved_ns(checked.times_ns, checked.counter_j)) <= MAX_COUNTER_PERIOD_S
+    is_derived = counts and not any((~np.isnan(powers[name]) & ~has_counter).any() for name in [taken] if name)
+    if is_derived:
         taken = None  # derived from the counter in the same row
     events = rows["clocks_event_reasons"]
     has_events = events.notna().to_numpy(dtype=bool)
@@ -408,15 +429,31 @@ def _channel(
         reading=taken,
         times_ns=readings[taken][0] if taken else _NO_TIMES,
         power_w=readings[taken][1] if taken else _NO_VALUES,
-        counter_times_ns=times_ns[has_counter],
-        counter_j=counter[has_counter],
+        counter_times_ns=checked.times_ns,
+        counter_j=checked.counter_j,
         empty_times_ns=times_ns[empty & np.isnan(powers["average"]) & np.isnan(powers["instant"])],
         event_times_ns=times_ns[has_events],
         event_bits=events[has_events].to_numpy(dtype=np.int64),
         other_series={name: series for name, series in readings.items() if taken and name != taken and measured[name]},
         averaging_s=averaging_s,
         counter_call_s=_usual_s(rows["read_latency_us"].to_numpy(dtype=np.float64, na_value=np.nan)[has_counter] / 1e6),
+        highest_w=highest_w,
+        withheld=_withheld(
+            checked, {} if is_derived else {name: (times_ns[bad], powers[name][bad]) for name, bad in wrong.items()}
+        ),
+        counter_breaks_ns=checked.breaks_ns,
+        left_out=tuple(facts.get(key, {}).get(LEFT_OUT, ())),
     )
+
+
+def _withheld(
+    checked: CheckedCounter, powers: dict[PowerKind, tuple[Times, Values]]
+) -> dict[Reading, tuple[Times, Values]]:
+    """Return the times and values of the readings that cannot be, where there are any."""
+    found: dict[Reading, tuple[Times, Values]] = {"counter": (checked.withheld_ns, checked.withheld_j)}
+    for name, series in powers.items():
+        found[name] = series
+    return {name: series for name, series in found.items() if len(series[0])}
 
 
 def _usual_s(calls_s: Values) -> float:

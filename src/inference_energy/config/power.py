@@ -4,7 +4,7 @@ One model per source, for the configuration and for the sampler. None holds a se
 that hold the login, or `credentials_file` the file.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -111,6 +111,9 @@ SourceName = Literal[
 ]
 
 
+MeasuredDomain = Literal["gpu", "gpu_memory", "gpu_module", "cpu_package", "dram", "psys", "node"]
+
+
 class ModelledPower(Section):
     """CPU power from the CPU time of the server's processes, for machines without a counter. Always labelled."""
 
@@ -132,6 +135,13 @@ class PowerConfig(Section):
         description=("auto: every source that measures here, and modelled where none does; or a list of sources"),
     )
     interval_s: float = Field(0.1, gt=0, le=0.1, description="sampling period; 0.1 s or shorter [s]")
+    plausible_power_w: dict[MeasuredDomain, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description=(
+            "readings above this are withheld, per device, such as {gpu: 800, node: 12000}; of others the power limit "
+            "that the driver states counts [W]"
+        ),
+    )
     modelled: ModelledPower = Field(default_factory=ModelledPower, description="for machines without a counter")
     nvidia_smi: NvidiaSmiSettings = Field(
         default_factory=NvidiaSmiSettings, description="for hosts without NVML's library"

@@ -13,7 +13,7 @@ Columns of power.parquet:
     domain: `gpu`, `gpu_memory`, `gpu_samples`, `gpu_module`, `cpu_package`, `dram`, `psys`, `cpu` or `node`.
     power_instant_w: power over the sensor's newest window.
     power_average_w: mean over the sensor's own averaging time; of a source that counts energy, since the row before.
-    energy_counter_j: energy counter; it only grows, and its zero is arbitrary.
+    energy_counter_j: energy counter; its zero is arbitrary, and it grows unless it began anew.
     utilization: share of time in use, 0 to 1.
     memory_used_bytes: GPU memory in use.
     sm_clock_mhz: SM clock.
@@ -29,6 +29,11 @@ where it applies,
     known. Without this key `power_average_w` is the mean since the row before, or there is none.
 `averaging_basis`
     Where that is from: `architecture` or `characterisation`.
+`plausible_power_w`
+    Highest power that is believed; without this key that of the domain (`contracts.plausible_power`). Rows hold what
+    the sensor said, and readings that cannot be are used for nothing.
+`left_out`
+    Counters or GPUs of the same kind that were found and could not be used: they stood still, or gave no power.
 `mig`
     A partitioned GPU, whose rows are of the whole card: `instances`, a list of {uuid, profile} that are visible from
     here, and `used`, the UUIDs of those that the job was given (empty where that is not known).
@@ -87,6 +92,7 @@ SOURCE_DOMAINS: dict[str, tuple[str, ...]] = {
 
 AVERAGING_WINDOW_S = "averaging_window_s"
 MIG = "mig"
+LEFT_OUT = "left_out"
 
 _RANKS: tuple[str, ...] = POWER_GRADES
 

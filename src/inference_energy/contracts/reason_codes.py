@@ -57,7 +57,17 @@ CODES: dict[str, Code] = {
         "invalidates",
         _ENERGY,
     ),
-    "counter_reset": Code("The hardware energy counter went backwards.", "invalidates", _ENERGY),
+    "counter_reset": Code(
+        "The hardware energy counter began anew, went backwards, or rose by more than the device can draw, so the "
+        "energy in between is not known.",
+        "invalidates",
+        _ENERGY,
+    ),
+    "implausible_power": Code(
+        "Too many readings cannot be: they are negative, or beyond the plausibility limit of the board or socket.",
+        "invalidates",
+        _ENERGY,
+    ),
     "foreign_process": Code(
         "Another process computed on the GPU: neither the server nor one that it started.", "invalidates", _ENERGY
     ),
@@ -264,6 +274,18 @@ CODES: dict[str, Code] = {
     ),
     "cross_check_stuck": Code(
         "The power readings beside a hardware energy counter did not change for seconds, so there they check nothing.",
+        "note",
+        _ENERGY,
+    ),
+    "readings_withheld": Code(
+        "A few readings cannot be (negative, beyond the plausibility limit of the board or socket, or a counter that "
+        "went back for a moment); they were left out.",
+        "note",
+        _ENERGY,
+    ),
+    "counter_left_out": Code(
+        "A counter of the same kind stood still, or a GPU gave no power, when sampling began; it is not in the "
+        "figures.",
         "note",
         _ENERGY,
     ),

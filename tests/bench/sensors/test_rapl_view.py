@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from inference_energy.acquire.power.base import SourceError
+from inference_energy.acquire.power.sources import rapl
 from inference_energy.acquire.power.sources.rapl import CounterAccumulator, RaplSource, find_zones
 from inference_energy.bench.config import EngineSettings, RaplSensor
 from inference_energy.bench.sensors.rapl import BOARD_W, PowercapTree, RaplView, unwrapped_j
@@ -25,7 +26,9 @@ def view(**sensor: Any) -> RaplView:
     return RaplView(RaplSensor(**settings), HOST, EngineSettings(dram_w=DRAM_W), origin_ns=ORIGIN_NS, seed=4)
 
 
-def test_an_hour_with_wraps_read_through_the_powercap_folder_is_the_truth(tmp_path: Path) -> None:
+def test_an_hour_with_wraps_read_through_the_powercap_folder_is_the_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = PowercapTree(tmp_path, view(with_psys=True))
     now_ns = at(1.0).item()
     folder.make(now_ns)
@@ -35,6 +38,7 @@ def test_an_hour_with_wraps_read_through_the_powercap_folder_is_the_truth(tmp_pa
         now_ns += round(seconds * 1e9)
         folder.refresh(now_ns)
 
+    monkeypatch.setattr(rapl, "timed", lambda call: (call(), now_ns, 1.0))
     channels = RaplSource(tmp_path, sleep=wait).channels()
     assert [(channel.device, channel.domain) for channel in channels] == [
         ("package-0", "cpu_package"),

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from inference_energy.contracts.plausible_power import DOMAIN_LIMITS_W
+
 T = TypeVar("T")
 
 STILL_LIMIT_S = 30.0
@@ -65,6 +67,8 @@ class SensorChannel(ABC):
     Attributes:
         optional: whether sampling may begin, and goes on as if nothing were lost, without a reading of this channel.
         still_limit_s: report a fault if the value does not change for this long; None disables the check.
+        limit_w: highest plausible power by the power limit that the driver states, or by the settings; None where
+            neither says, and that of the domain holds (`contracts.plausible_power`).
         metadata: facts about the channel for the log's metadata; `contracts.power` has the keys.
     """
 
@@ -76,7 +80,13 @@ class SensorChannel(ABC):
         self.period_s = period_s
         self.optional = False
         self.still_limit_s = None if grade == "modelled" else STILL_LIMIT_S
+        self.limit_w: float | None = None
         self.metadata: dict[str, Any] = {}
+
+    @property
+    def highest_w(self) -> float:
+        """The plausibility limit that holds."""
+        return DOMAIN_LIMITS_W[self.domain] if self.limit_w is None else self.limit_w
 
     @abstractmethod
     def read(self) -> PowerSample:

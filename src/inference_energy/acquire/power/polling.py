@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError
+from inference_energy.contracts.plausible_power import is_implausible
 from inference_energy.contracts.power import GPU_MODULE, GPU_SAMPLES, summed_keys
 
 
@@ -219,7 +220,14 @@ class PolledChannel:
         readings = self._uncollected[:count]
         del self._uncollected[:count]  # newer readings are appended meanwhile
         self.stats.rows += count
-        newest_w = next((reading.power_w for reading in reversed(readings) if reading.power_w is not None), None)
+        newest_w = next(
+            (
+                power_w
+                for reading in reversed(readings)
+                if (power_w := reading.power_w) is not None and not is_implausible(power_w, self.channel.highest_w)
+            ),
+            None,
+        )
         if newest_w is not None:
             self.power_w = newest_w
         if self._stuck is not None:
@@ -229,6 +237,7 @@ class PolledChannel:
     def replace(self, channel: SensorChannel) -> None:
         """Continue with a channel of the reopened source; the caller holds the lock."""
         self._earlier_diagnostics.append(self.channel.diagnostics())
+        channel.limit_w = self.channel.limit_w  # the log's metadata has been written
         self.channel = channel
         self._suspended_because = None
 

@@ -20,6 +20,7 @@ from inference_energy.contracts import power
 from inference_energy.contracts.arrow_log import ArrowLog, LogStats, read_logs
 from inference_energy.contracts.grades import weakest
 from inference_energy.contracts.io import atomic_write, write_table
+from inference_energy.contracts.plausible_power import PLAUSIBLE_POWER_W, implausible, limit_w
 from inference_energy.contracts.power import summed_keys
 
 CLOCK_ANCHOR = "clock_anchor"
@@ -67,7 +68,8 @@ def _described(source: PowerSource, channels: Sequence[SensorChannel]) -> dict[s
     merged: dict[tuple[str, str], dict[str, Any]] = {}
     for channel in channels:
         if channel.source == source.name:
-            merged.setdefault((channel.device, channel.domain), {}).update(channel.metadata)
+            limit = {} if channel.limit_w is None else {PLAUSIBLE_POWER_W: channel.limit_w}
+            merged.setdefault((channel.device, channel.domain), {}).update({**channel.metadata, **limit})
     facts = [{"device": device, "domain": domain, **metadata} for (device, domain), metadata in merged.items()]
     return {**source.describe(), "channels": facts}
 
@@ -78,7 +80,22 @@ def _columns(groups: Sequence[tuple[SensorChannel, Sequence[PowerSample]]]) -> l
     values = dict(zip(PowerSample._fields, zip(*samples, strict=True), strict=True))
     for label in _LABELS:
         values[label] = tuple(getattr(channel, label) for channel, readings in groups for _ in readings)
-    return [pa.array(values[column.name], column.type) for column in power.SCHEMA]
+    return [_array(values[column.name], column.type) for column in power.SCHEMA]
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return a column; a value that does not fit it, such as a huge integer of a broken tool, becomes null."""
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return pa.array([_fitting(value, kind) for value in values], kind)
+
+
+def _fitting(value: Any, kind: pa.DataType) -> Any:
+    try:
+        return pa.scalar(value, kind).as_py()
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return None
 
 
 def read_stream(path: Path) -> tuple[pa.Table, LogStats]:
@@ -195,6 +212,8 @@ def by_instant(log: pa.Table, instants_ns: np.ndarray[Any, Any] | None = None) -
     """
     metadata = _metadata(log)
     frame = log.to_pandas()
+    for column in ("power_average_w", "power_instant_w"):
+        frame[column] = frame[column].where(_plausible(frame, column, metadata["source"]))
     frame["power_w"] = frame["power_average_w"].fillna(frame["power_instant_w"])
     powers = frame.dropna(subset=["power_w"])
     grades = {source["name"]: source["grade"] for source in metadata["source"]}
@@ -223,6 +242,15 @@ def by_instant(log: pa.Table, instants_ns: np.ndarray[Any, Any] | None = None) -
         },
         columns=list(COLUMNS),
     )
+
+
+def _plausible(frame: pd.DataFrame, column: str, sources: Any) -> np.ndarray[Any, Any]:
+    """Return which readings of a power can be, each by its channel's limit."""
+    facts = power.channel_facts(sources)
+    keys = zip(frame["source"], frame["device"], frame["domain"], strict=True)
+    limits_w = {key: limit_w(key[2], facts.get(key, {})) for key in dict.fromkeys(keys)}
+    highest_w = [limits_w[key] for key in zip(frame["source"], frame["device"], frame["domain"], strict=True)]
+    return ~implausible(frame[column].to_numpy(dtype=np.float64), np.array(highest_w))
 
 
 def _at(instants_ns: np.ndarray[Any, Any], part: pd.DataFrame, column: str) -> np.ndarray[Any, Any]:

@@ -15,7 +15,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from inference_energy.acquire.power.reconnect import SourceReconnector
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.contracts.child_process import emit, error_fields
 from inference_energy.contracts.io import clock_anchor, write_json
+from inference_energy.contracts.power import GPU_SAMPLES
 from inference_energy.errors import InputError, RunError
 
 FLUSH_PERIOD_S = 0.4
@@ -99,6 +100,10 @@ class Sampler:
         anchor = clock_anchor()
         opened = open_channels(self._sources)
         every = [channel for _, channels in opened for channel in channels]
+        limits_w: Mapping[Any, float] = self._spec.plausible_power_w
+        for channel in every:
+            domain = "gpu" if channel.domain == GPU_SAMPLES else channel.domain
+            channel.limit_w = limits_w.get(domain, channel.limit_w)
         stream = PowerStream(self._output, anchor, self._sources, every)
         poller = Poller(every, self._spec.interval_s)
         by_channel = {polled.channel: polled for polled in poller.polled}

@@ -21,14 +21,13 @@ from typing import Any
 from inference_energy.acquire.power.base import PowerSample, PowerSource, SensorChannel, SourceError, timed
 from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.gpu_selection import select_gpus
+from inference_energy.contracts.plausible_power import BOARD_FACTOR, stated_limit_w
 from inference_energy.contracts.power import AVERAGING_WINDOW_S
 
 COUNTER_PERIOD_S = 0.5
 EXTRAS_PERIOD_S = 1.0
 COUNTER_BITS = (32, 64)
 """Widths of the accumulator in different versions."""
-WRAP_MARGIN = 0.05
-"""A counter that falls from the last to the first twentieth of its range has wrapped."""
 
 _HINTS = {
     "NO_PERM": "this user may not use the GPU: put it into the groups video and render",
@@ -81,7 +80,11 @@ class AmdSmiSource(PowerSource):
         for channel, handle in zip(fast, alive.values(), strict=True):
             # AMD does not document the averaging time of `average_socket_power`.
             channel.metadata = {AVERAGING_WINDOW_S: None if _averages(smi, handle) else 0.0}
-        return [*fast, *(_CounterChannel(smi, alive[uuid], uuid) for uuid in counted)]
+            channel.limit_w = _limit_w(smi, handle)
+        counters = [_CounterChannel(smi, alive[uuid], uuid) for uuid in counted]
+        for counter in counters:
+            counter.limit_w = next(channel.limit_w for channel in fast if channel.device == counter.device)
+        return [*fast, *counters]
 
     def close(self) -> None:
         """Shut AMD SMI down."""
@@ -167,7 +170,7 @@ class _CounterChannel(SensorChannel):
         super().__init__("amd-smi", device, "gpu", "counter", period_s=COUNTER_PERIOD_S)
         self._smi = smi
         self._handle = handle
-        self._last = 0
+        self._last = self._last_ns = 0
         self._wrapped = 0
 
     def read(self) -> PowerSample:
@@ -176,8 +179,9 @@ class _CounterChannel(SensorChannel):
         counter, resolution_uj = _counter(count)
         if not counter or not resolution_uj:
             raise SourceError(f"the energy accumulator of {self.device} reads {counter}: it does not count")
+        since_s, self._last_ns = (timestamp_ns - self._last_ns) / 1e9, timestamp_ns
         if counter < self._last:
-            self._wrapped += _range_passed(self._last, counter)
+            self._wrapped += _range_passed(self._last, counter, self.highest_w * since_s * 1e6 / resolution_uj)
         self._last = counter
         driver_ns = sanity.number(count.get("timestamp"))
         return PowerSample(
@@ -188,13 +192,20 @@ class _CounterChannel(SensorChannel):
         )
 
 
-def _range_passed(last: int, counter: int) -> int:
-    """Return the range that a wrap from `last` to `counter` passed; 0 if it was a reset."""
-    for bits in COUNTER_BITS:
-        size = 1 << bits
-        if size * (1 - WRAP_MARGIN) <= last < size and counter < size * WRAP_MARGIN:
-            return size
-    return 0
+def _range_passed(last: int, counter: int, highest_step: float) -> int:
+    """Return the range that a wrap from `last` to `counter` passed; 0 if that is more than is possible: a reset."""
+    sizes = [1 << bits for bits in COUNTER_BITS]
+    return next((size for size in sizes if last < size and counter + size - last <= highest_step), 0)
+
+
+def _limit_w(smi: Any, handle: Any) -> float | None:
+    """Return a GPU's plausibility limit by its power cap, which AMD SMI gives in uW, and did in W; None without one."""
+    try:
+        cap = smi.amdsmi_get_power_cap_info(handle)
+    except (smi.AmdSmiException, AttributeError):
+        return None
+    caps = [sanity.number(cap.get(name)) for name in ("max_power_cap", "default_power_cap", "power_cap")]
+    return stated_limit_w([None if each is None else each / 1e6 if each > 1e5 else each for each in caps], BOARD_FACTOR)
 
 
 def _powers_w(info: dict[str, Any]) -> tuple[float | None, float | None]:

@@ -23,6 +23,7 @@ from inference_energy.acquire.power.sources.http import unverified_warning
 from inference_energy.acquire.power.sources.meter import MeterSource
 from inference_energy.acquire.power.sources.sanity import AVERAGE_S, averaging
 from inference_energy.config.power import DcgmSettings
+from inference_energy.contracts.plausible_power import BOARD_FACTOR, stated_limit_w
 
 KEY = "power.dcgm"
 STILL_UPDATES = 10
@@ -93,6 +94,9 @@ class DcgmSource(MeterSource[DcgmSettings]):
             if feeds.ENERGY in values.fields:
                 counter = self._counters.setdefault(uuid, sanity.GrowingCounter(f"the energy counter of {uuid}"))
                 channels.append(_EnergyChannel(feed, uuid, settings, counter))
+        for channel in channels:
+            stated_w = [gpus[channel.device].fields.get(name) for name in feeds.LIMITS]
+            channel.limit_w = stated_limit_w(stated_w, BOARD_FACTOR)
         self.grade = "counter" if any(isinstance(channel, _EnergyChannel) for channel in channels) else "sampled"
         return channels
 
@@ -168,7 +172,7 @@ class _GpuChannel(SensorChannel):
         if values is None:
             raise SourceError(f"{self.device} is no longer shown: the exporter or the GPU is gone, or not scraped")
         at_ns = snapshot.timestamp_ns if values.sample_ns is None else values.sample_ns
-        fields = dict(values.fields)
+        fields = {name: value for name, value in values.fields.items() if name not in feeds.LIMITS}
         held = self._seen is not None and self._seen[0] == fields
         if not held or self._seen is None:
             self._seen = (fields, at_ns)

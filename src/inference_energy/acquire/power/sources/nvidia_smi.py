@@ -5,7 +5,6 @@ each GPU's channel gives its new lines, each at the time of its arrival. Fields 
 meaning: `nvidia-smi --help-query-gpu`; options and exit codes: the manual page nvidia-smi(1).
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +22,8 @@ from inference_energy.acquire.power.sources.tools import (
     run_tool,
 )
 from inference_energy.config.power import NvidiaSmiSettings
+from inference_energy.contracts.plausible_power import BOARD_FACTOR, stated_limit_w
+from inference_energy.contracts.power import LEFT_OUT
 
 DOMAIN = "gpu"
 ANSWER_TIMEOUT_S = 20.0
@@ -71,7 +72,7 @@ class NvidiaSmiSource(PowerSource):
         self.close()
         layout = self._layout()
         values = self._values(layout)
-        alive, _ = self._alive(layout, values)
+        alive, dead = self._alive(layout, values)
         unread = UnreadSamples()
 
         def take(line: str, arrived_ns: int) -> bool:
@@ -95,7 +96,10 @@ class NvidiaSmiSource(PowerSource):
         for key in keys:
             channel = StreamChannel(self.name, key, self.grade, unread, stream, line_period_s=self._interval_s)
             uuid = key[0]
+            channel.limit_w = layout.limit_w(uuid)
             channel.metadata = averaging(uuid, layout.averaging_time_s(uuid, values[uuid]), self._windows_s)
+            if dead:
+                channel.metadata[LEFT_OUT] = dead
             channels.append(channel)
         return channels
 
@@ -110,22 +114,20 @@ class NvidiaSmiSource(PowerSource):
         fields = set(re.findall(r'"([a-z0-9_.]+)"', answer.output))
         if "uuid" not in fields:
             raise SourceError(f"nvidia-smi does not say what it can be asked for: {answer.words}")
-        return _Layout(fields, self._capabilities() if "compute_cap" in fields else {})
+        return _Layout(fields, self._boards([name for name in _BOARD if name in fields]))
 
-    def _capabilities(self) -> dict[str, Capability]:
-        """Return compute capabilities by UUID, as far as the tool knows them."""
-        answer = self._ask("--query-gpu=uuid,compute_cap", "--format=csv,noheader,nounits")
-        lines = [[text.strip() for text in line.split(",")] for line in answer.output.splitlines()]
-        capabilities = {}
-        for uuid, version in (line for line in lines if len(line) == 2):
-            if match := re.fullmatch(r"(\d+)\.(\d+)", version):
-                capabilities[uuid] = (int(match[1]), int(match[2]))
-        return capabilities
+    def _boards(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return what never changes of each GPU: field and text by UUID, as far as the tool knows it."""
+        if not names:
+            return {}
+        answer = self._ask(f"--query-gpu=uuid,{','.join(names)}", "--format=csv,noheader,nounits")
+        lines = [_texts(line, 1 + len(names)) for line in answer.output.splitlines()]
+        return {line[0]: dict(zip(names, line[1:], strict=True)) for line in lines if len(line) == 1 + len(names)}
 
     def _values(self, layout: "_Layout") -> dict[str, PowerSample]:
         """Read each GPU once."""
         answer = self._ask(*layout.query)
-        values = dict(filter(None, (layout.parse(line, 0) for line in answer.output.splitlines())))
+        values = dict(filter(None, (layout.parse(line.strip(), 0) for line in answer.output.splitlines())))
         if not values:
             raise SourceError(f"nvidia-smi shows no GPU, it says: {answer.words}")
         return values
@@ -150,10 +152,10 @@ class _Layout:
 
     Args:
         fields: names of the fields of this nvidia-smi.
-        capabilities: compute capability by UUID, as far as it tells.
+        boards: compute capability and power limits by UUID, as far as it tells.
     """
 
-    def __init__(self, fields: set[str], capabilities: Mapping[str, Capability]) -> None:
+    def __init__(self, fields: set[str], boards: Mapping[str, Mapping[str, str]]) -> None:
         columns: list[tuple[str, str]] = []
         for column, names in _COLUMNS.items():
             if name := next((name for name in names if name in fields), None):
@@ -162,8 +164,10 @@ class _Layout:
         if self._usage:
             columns.append((_USAGE, "power.draw"))
         self._can_tell = "compute_cap" in fields
-        self._capabilities = capabilities
+        self._boards = boards
         self._columns = [column for column, _ in columns]
+        self._column_of = {name: column for column, names in _COLUMNS.items() for name in names}
+        self._column_of["power.draw"] = _USAGE
         self.powers = [name for _, name in columns if name.startswith("power.draw")]
         self.query = [f"--query-gpu={','.join(name for _, name in columns)}", "--format=csv,noheader,nounits"]
 
@@ -171,48 +175,89 @@ class _Layout:
         """Return the averaging time of a GPU's power; 0 if it is instantaneous, None if it is unknown."""
         if reading.power_average_w is None:
             return 0.0
-        capability = self._capabilities.get(uuid)
+        capability = self._capability(uuid)
         return usage_window_s(capability) if self._usage else average_window_s(capability)
 
+    def limit_w(self, uuid: str) -> float | None:
+        """Return a GPU's plausibility limit; None where the tool states no power limit."""
+        board = self._boards.get(uuid, {})
+        return stated_limit_w([_number(board.get(name, "")) for name in _LIMITS], BOARD_FACTOR)
+
+    def _capability(self, uuid: str) -> Capability | None:
+        match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", self._boards.get(uuid, {}).get("compute_cap", ""))
+        return (int(match[1]), int(match[2])) if match else None
+
     def parse(self, line: str, arrived_ns: int) -> tuple[str, PowerSample] | None:
-        """Return UUID and reading of a line; None for a line without values."""
-        texts = [text.strip() for text in line.split(",")]
+        """Return UUID and reading of a line; None for a line that is not of a GPU.
+
+        A field that cannot be read costs that field. A header, which tools in between may add, gives the columns'
+        order.
+        """
+        texts = _texts(line, len(self._columns))
         if len(texts) != len(self._columns):
             return None
+        names = [text.partition(" ")[0] for text in texts]
+        if "uuid" in names and all(name in self._column_of for name in names):
+            self._columns = [self._column_of[name] for name in names]
+            return None
         fields = dict(zip(self._columns, texts, strict=True))
-        uuid = fields.pop("uuid")
-        if not uuid.startswith("GPU-"):
+        uuid = fields.pop("uuid", "")
+        if not _UUID.fullmatch(uuid):
             return None
-        try:
-            values: dict[str, Any] = {
-                column: _CONVERT[column](text) for column, text in fields.items() if not _missing(text)
-            }
-        except ValueError:
-            return None
+        stamp = fields.get("driver_timestamp_us", "[N/A]")
+        if _epoch_us(stamp) is None and not stamp.startswith("["):
+            return None  # words that only look like a line
+        values: dict[str, Any] = {column: _CONVERT[column](text) for column, text in fields.items()}
         if _USAGE in values:
-            instant = not self._can_tell or usage_window_s(self._capabilities.get(uuid)) == 0.0
+            instant = not self._can_tell or usage_window_s(self._capability(uuid)) == 0.0
             values["power_instant_w" if instant else "power_average_w"] = values.pop(_USAGE)
         # The read happened inside the tool: its duration is unknown.
         return uuid, PowerSample(timestamp_ns=arrived_ns, read_latency_us=0.0, **values)
 
 
-def _missing(text: str) -> bool:
-    """Return whether a text is no value: [N/A], [Not Supported], [GPU requires reset] or anything else in brackets."""
-    return text.startswith("[") or text in ("", "N/A")
+def _texts(line: str, count: int) -> list[str]:
+    """Return the fields of a line. Decimal commas of a translated tool have no space behind them, separators have."""
+    texts = line.split(", ")
+    return [text.strip() for text in (texts if len(texts) == count else line.split(","))]
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
+def _number(text: str) -> float | None:
+    """Return a number, also with a decimal comma or its unit; None for [N/A], [Not Supported], ERR! and so on."""
+    match = _NUMBER.fullmatch(text)
+    return None if match is None else float(match[1].replace(",", "."))
 
 
-def _epoch_us(text: str) -> int:
+def _whole(text: str, scale: int = 1) -> int | None:
+    """Return a whole number that a column can hold, or None."""
+    value = _number(text)
+    return round(value * scale) if value is not None and 0 <= value * scale < LARGEST else None
+
+
+def _share(text: str) -> float | None:
+    percent = _number(text)
+    return percent / 100 if percent is not None and 0 <= percent <= 100 else None
+
+
+def _bits(text: str) -> int | None:
+    return int(text, 16) if re.fullmatch(r"0[xX]0*[0-9a-fA-F]{1,15}", text) else None
+
+
+def _epoch_us(text: str) -> int | None:
     """Return the tool's wall-clock time in Unix us; it is in UTC because the tool runs with TZ=UTC."""
-    moment = datetime.strptime(text, "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1e6)
+    try:
+        moment = datetime.strptime(text, "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1e6)
+    except (ValueError, OverflowError):
+        return None
 
+
+LARGEST = 2**62
+"""Whole numbers from here on do not fit the log."""
+
+_UUID = re.compile(r"GPU-[0-9A-Za-z-]{1,80}")
+_NUMBER = re.compile(r"([-+]?\d{1,15}(?:[.,]\d{1,9})?)(?: ?(?:W|MiB|MHz|%|C))?")
+_LIMITS = ("power.max_limit", "power.default_limit", "power.limit")
+_BOARD = ("compute_cap", *_LIMITS)
 
 _USAGE = "usage_w"
 _COLUMNS: dict[str, tuple[str, ...]] = {
@@ -228,14 +273,15 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """Field of each column: the first of these names that the tool knows."""
 
-_CONVERT: dict[str, Callable[[str], int | float]] = {
+_CONVERT: dict[str, Callable[[str], int | float | None]] = {
     "driver_timestamp_us": _epoch_us,
-    "power_average_w": _finite,
-    "power_instant_w": _finite,
-    _USAGE: _finite,
-    "utilization": lambda text: _finite(text) / 100,
-    "memory_used_bytes": lambda text: int(text) * 1024 * 1024,
-    "sm_clock_mhz": int,
-    "temperature_c": _finite,
-    "clocks_event_reasons": lambda text: int(text, 16),
+    "power_average_w": _number,
+    "power_instant_w": _number,
+    _USAGE: _number,
+    "utilization": _share,
+    "memory_used_bytes": lambda text: _whole(text, 1 << 20),
+    "sm_clock_mhz": _whole,
+    "temperature_c": _number,
+    "clocks_event_reasons": _bits,
 }
+"""Value of each column's text; None where it is none."""

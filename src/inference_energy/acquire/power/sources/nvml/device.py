@@ -7,13 +7,14 @@ API reference, "Multi Instance GPU Management".
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from inference_energy.acquire.power.base import SourceError
 from inference_energy.acquire.power.sources.gpu_selection import select_gpus
 from inference_energy.acquire.power.sources.sanity import Capability
+from inference_energy.contracts.plausible_power import BOARD_FACTOR, stated_limit_w
 from inference_energy.contracts.power import MIG
 
 _HINTS = {
@@ -114,6 +115,7 @@ class Card:
         capability: compute capability; None if it cannot be read.
         instances: visible instances of a partitioned card; None for others.
         used: UUIDs of the instances that the job was given, as far as known.
+        limit_w: highest plausible power of the board; None if the driver states no power limit.
     """
 
     uuid: str
@@ -121,6 +123,7 @@ class Card:
     capability: Capability | None = None
     instances: tuple[Instance, ...] | None = None
     used: tuple[str, ...] = ()
+    limit_w: float | None = None
 
     def metadata(self) -> dict[str, Any]:
         """Return the card's part of the log's metadata, see `contracts.power`."""
@@ -168,9 +171,24 @@ def cards(nvml: Any, names: Sequence[str | int] | None) -> list[Card]:
             capability_of(nvml, present[uuid]),
             instances[uuid],
             tuple(instance.uuid for instance in instances[uuid] or () if instance.uuid in used),
+            power_limit_w(nvml, present[uuid]),
         )
         for uuid in select_gpus(whole, list(present))
     ]
+
+
+def power_limit_w(nvml: Any, handle: Any) -> float | None:
+    """Return a GPU's plausibility limit, by the highest power limit that the driver states; None if it states none."""
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)[1],
+        lambda: nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle),
+        lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle),
+    )
+    stated_w = []
+    for call in calls:
+        with suppress(nvml.NVMLError):
+            stated_w.append(float(call()) / 1e3)
+    return stated_limit_w(stated_w, BOARD_FACTOR)
 
 
 def capability_of(nvml: Any, handle: Any) -> Capability | None:

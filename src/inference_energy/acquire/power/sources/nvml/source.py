@@ -113,6 +113,8 @@ class NvmlSource(PowerSource):
         channels += self._optional(nvml, card)
         for channel in channels:
             channel.metadata = {**channel.metadata, **card.metadata()}
+            if channel.domain != GPU_MODULE:
+                channel.limit_w = card.limit_w
         return channels
 
     def _power(self, nvml: Any, card: Card, turn: float, in_module: bool) -> PowerChannel | None:
