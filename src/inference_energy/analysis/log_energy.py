@@ -22,6 +22,7 @@ import pandas as pd
 from inference_energy.analysis.csv_log import Clock, utc_text
 from inference_energy.analysis.energy_per_unit import J_PER_KWH
 from inference_energy.analysis.figures import blocking_reasons, make_figure, ratio, scaled
+from inference_energy.analysis.implausible_readings import withheld_reasons
 from inference_energy.analysis.integration import shortfall_s
 from inference_energy.analysis.power_log_file import read_power_log
 from inference_energy.analysis.power_series import PowerSeries, boundary, grade
@@ -30,7 +31,6 @@ from inference_energy.analysis.sensor_checks import (
     check_channel,
     lost_counter_reasons,
     usual_period_s,
-    withheld_reasons,
     without_lost_counters,
 )
 from inference_energy.analysis.uncertainty.budget import Budget, Term, merged, with_budget

@@ -13,6 +13,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_energy.analysis.implausible_readings import break_reasons, withheld_reasons
 from inference_energy.analysis.integration import Times, Values, shortfall_s
 from inference_energy.analysis.power_series import PowerKind, PowerSeries
 from inference_energy.config.analysis import EnergyConfig, GapLimit
@@ -53,9 +54,6 @@ MIN_CHECKED_S = 5.0
 some percent."""
 
 MAX_EMPTY_SHARE = 0.05
-MAX_WITHHELD_SHARE = 0.05
-"""A sensor of which more readings cannot be is not believed for the rest either."""
-
 NOTED_GAP_PERIODS = 3.0
 
 Indices = NDArray[np.intp]
@@ -115,40 +113,6 @@ def check_channel(
         use = roughly if channel.uses_counter else "the window's edges are blurred"
         reasons.append(
             reason("averaging_unknown", f"What the power of {channel.name} averages over is not known, so {use}.")
-        )
-    return reasons
-
-
-def withheld_reasons(channel: PowerSeries, start_ns: int, end_ns: int) -> list[Reason]:
-    """Return reasons for the readings in a stretch of time that cannot be and were set aside.
-
-    A few of those that the energy comes from are noted, as are those that only check it; more than
-    `MAX_WITHHELD_SHARE` invalidate, since the rest may be wrong in ways that do not show.
-    """
-    reasons = []
-    has_none = not len(channel.energy_times_ns)
-    for name, (times_ns, values) in channel.withheld.items():
-        inside = (times_ns >= start_ns) & (times_ns <= end_ns)
-        count = int(np.sum(inside))
-        if not count:
-            continue
-        believed_ns = channel.counter_times_ns if name == "counter" else channel.power_of(name)[0]
-        total = count + int(np.sum((believed_ns >= start_ns) & (believed_ns <= end_ns)))
-        kind = "the energy counter" if name == "counter" else f"the {name} power"
-        sentence = f"{count} of {total} readings of {kind} of {channel.name} cannot be and were left out, such as "
-        worst = float(values[inside][np.argmax(np.abs(values[inside]))])
-        limit = f" (at most {channel.highest_w:.4g} W is plausible)"
-        sentence += f"{worst:.7g} J{limit}." if name == "counter" else f"{worst:.7g} W{limit}."
-        is_energy = has_none or name == channel.energy_reading
-        invalid = is_energy and (has_none or count > MAX_WITHHELD_SHARE * total)
-        reasons.append(reason("implausible_power" if invalid else "readings_withheld", sentence))
-    if channel.left_out:
-        reasons.append(
-            reason(
-                "counter_left_out",
-                f"Beside {channel.name} the source shows {', '.join(channel.left_out)}, which stood still or "
-                "gave no power when sampling began: that part is not in the figures.",
-            )
         )
     return reasons
 
@@ -356,9 +320,8 @@ def _counter(channel: PowerSeries, start_ns: int, end_ns: int, tolerance: float,
     # The readings just outside count too, for the edges are interpolated from them.
     first = max(int(np.searchsorted(times_ns, start_ns, side="right")) - 1, 0)
     last = int(np.searchsorted(times_ns, end_ns, side="left"))
-    for before_ns, after_ns in channel.counter_breaks_ns:
-        if before_ns < end_ns and after_ns > start_ns:
-            return [_broken(channel, int(before_ns), int(after_ns))]
+    if breaks := break_reasons(channel, start_ns, end_ns):
+        return breaks
     if np.any(np.diff(channel.counter_j[first : last + 1]) < 0):
         return [reason("counter_reset", f"The energy counter of {channel.name} went backwards.")]
     counter_j = channel.counter_energy_j(start_ns, end_ns)
@@ -395,19 +358,6 @@ def _counter(channel: PowerSeries, start_ns: int, end_ns: int, tolerance: float,
             f"J: {apart}more than the {100 * tolerance:g} % allowed.",
         )
     ]
-
-
-def _broken(channel: PowerSeries, before_ns: int, after_ns: int) -> Reason:
-    """Return the reason for a step of the counter that cannot be energy."""
-    places = np.searchsorted(channel.counter_times_ns, [before_ns, after_ns])
-    before_j, after_j = (float(value) for value in channel.counter_j[places])
-    did = f"went back by {before_j - after_j:.6g} J, so it began anew"
-    if after_j >= before_j:
-        did = (
-            f"rose by {after_j - before_j:.6g} J in {(after_ns - before_ns) / 1e9:.3g} s, more than the plausible "
-            f"{channel.highest_w:.4g} W"
-        )
-    return reason("counter_reset", f"The energy counter of {channel.name} {did}.")
 
 
 def _length_s(spans: Spans) -> float:

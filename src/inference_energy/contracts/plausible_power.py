@@ -61,6 +61,11 @@ def limit_w(domain: str, facts: Mapping[str, Any]) -> float:
     stated = facts.get(PLAUSIBLE_POWER_W)
     if isinstance(stated, int | float) and math.isfinite(stated) and stated > 0:
         return float(stated)
+    return domain_limit_w(domain)
+
+
+def domain_limit_w(domain: str) -> float:
+    """Return the limit of a domain where none is stated."""
     return DOMAIN_LIMITS_W.get(domain, DOMAIN_LIMITS_W["node"])
 
 

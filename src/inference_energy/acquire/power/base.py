@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from inference_energy.contracts.plausible_power import DOMAIN_LIMITS_W
+from inference_energy.contracts.plausible_power import domain_limit_w
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class SensorChannel(ABC):
     @property
     def highest_w(self) -> float:
         """The plausibility limit that holds."""
-        return DOMAIN_LIMITS_W[self.domain] if self.limit_w is None else self.limit_w
+        return domain_limit_w(self.domain) if self.limit_w is None else self.limit_w
 
     @abstractmethod
     def read(self) -> PowerSample:
