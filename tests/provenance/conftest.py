@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -13,6 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import archived
+
+from inference_energy.plan.stage_configs import ExperimentSettings
+from inference_energy.provenance import verify as verify_module
+from inference_energy.stages import registry
+from inference_energy.stages.chain import Chain
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +33,21 @@ def master_zip(master: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         _set_variables(patch)
         return archived.pack(master, master / "master.zip")
+
+
+@pytest.fixture(scope="session")
+def master_chain(master: Path) -> Chain:
+    """Its results, computed."""
+    plan = json.loads((master / archived.PLAN).read_text())["plan"]
+    chain = Chain(master / "results" / "raw", ExperimentSettings.model_validate(plan))
+    chain.result(registry.SUMMARY)
+    return chain
+
+
+@pytest.fixture
+def computed_once(master_chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is checked beside the figures: these are not computed again."""
+    monkeypatch.setattr(verify_module, "Chain", lambda *_: master_chain)
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ from pathlib import Path
 import archived
 import calibrated
 import pytest
-from archived import EXPERIMENT, PLAN, SUMMARY, edit_json, read_members, tampered
+from archived import EXPERIMENT, PLAN, edit_json, read_members, tampered
 
 from inference_energy.contracts.io import read_json, write_json
 from inference_energy.errors import InputError
 from inference_energy.provenance.archive import prepare_archive
 from inference_energy.provenance.verify import verify
-from inference_energy.stages.chain import recompute_summary
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +32,7 @@ def with_meter(project: Path) -> Path:
     record = read_json(project / PLAN)
     record["plan"]["analysis"]["calibration"] = NAMED
     write_json(project / PLAN, record)
-    write_json(project / SUMMARY, recompute_summary(project / "results" / "raw", record["plan"], path))
+    archived.compute(project / "results", record["plan"], path)
     return project
 
 

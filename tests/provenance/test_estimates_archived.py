@@ -14,7 +14,6 @@ from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import shipped_calibration
 from inference_energy.provenance.archive import prepare_archive
 from inference_energy.provenance.verify import verify
-from inference_energy.stages.chain import recompute_summary
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +29,7 @@ def with_fit(project: Path) -> Path:
     record = read_json(project / PLAN)
     record["plan"]["estimate"]["calibration"] = NAMED
     write_json(project / PLAN, record)
-    write_json(project / SUMMARY, recompute_summary(project / "results" / "raw", record["plan"], None, path))
+    archived.compute(project / "results", record["plan"], None, path)
     return project
 
 
@@ -89,6 +88,6 @@ def test_a_plan_without_estimates_still_verifies(project: Path, tmp_path: Path) 
     record = read_json(project / PLAN)
     del record["plan"]["estimate"]
     write_json(project / PLAN, record)
-    write_json(project / SUMMARY, recompute_summary(project / "results" / "raw", record["plan"]))
+    archived.compute(project / "results", record["plan"])
     assert "estimates" not in read_json(project / SUMMARY)
     assert verify(archived.pack(project, tmp_path / "a.zip")).agrees

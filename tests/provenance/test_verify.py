@@ -119,7 +119,7 @@ def scaled(factor: float):
 
 
 def test_a_changed_number_is_found_though_the_manifest_was_fixed(master_zip: Path, tmp_path: Path) -> None:
-    found = verify(tampered(master_zip, tmp_path / "bad.zip", scaled(1 + 1e-8), fix_manifest=True))
+    found = verify(tampered(master_zip, tmp_path / "bad.zip", scaled(1 + 1e-8), fix_manifest=True, fix_report=True))
     assert not found.agrees
     assert found.members == {}
     assert len(found.differences) == 1
@@ -127,7 +127,9 @@ def test_a_changed_number_is_found_though_the_manifest_was_fixed(master_zip: Pat
 
 
 def test_rounding_is_no_difference(master_zip: Path, tmp_path: Path) -> None:
-    assert verify(tampered(master_zip, tmp_path / "a.zip", scaled(1 + 1e-11), fix_manifest=True)).agrees
+    assert verify(
+        tampered(master_zip, tmp_path / "a.zip", scaled(1 + 1e-11), fix_manifest=True, fix_report=True)
+    ).agrees
 
 
 def invalidate(summary: dict) -> None:
@@ -424,7 +426,7 @@ def test_nothing_is_left_behind(master_zip: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_numbers_of_another_kind_are_differences() -> None:
-    from inference_energy.provenance.verify import compare_summaries
+    from inference_energy.provenance.comparison import compare_summaries
 
     stored = {"a": True, "b": 0.0, "c": 1, "d": None, "toolkit": {"version": "1"}, "e": (1, 2)}
     assert compare_summaries(json.loads(json.dumps(stored)), stored | {"toolkit": {"version": "2"}}).differences == []

@@ -18,7 +18,7 @@ from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.config.analysis import AnalysisConfig
 from inference_energy.config.servers import AttachSettings
 from inference_energy.contracts import phases, power, requests, server_metrics
-from inference_energy.contracts.io import read_json, read_table
+from inference_energy.contracts.io import file_sha256, read_json, read_table
 from inference_energy.errors import InputError, RunError
 
 pytestmark = pytest.mark.slow
@@ -71,6 +71,8 @@ def test_the_files_of_a_session_agree(make_session: Make, tmp_path: Path) -> Non
     assert watts["timestamp_ns"].diff().median() == pytest.approx(0.1e9, rel=0.1)
 
     facts = read_json(files.output / "session.json")
+    assert facts["files"][f"sessions/{facts['session']}/power.parquet"] == file_sha256(files.output / "power.parquet")
+    assert facts["files"][f"servers/{facts['server']['name']}/model.json"] == file_sha256(files.model)
     assert facts["launch"]["ready_after_s"] > 0
     assert facts["stop"]["leftover_pids"] == []
     assert facts["windows"]["high"]["arrival"]["concurrency"] == 3

@@ -101,6 +101,7 @@ def summary(
     fits: Iterable[FitDocument],
     estimates: Iterable[EstimatesDocument] | None = None,
     metrics: MetricsDocument | None = None,
+    session_sha256: Mapping[tuple[str, str], str] | None = None,
 ) -> SummaryDocument:
     """Return summary.json of an experiment.
 
@@ -110,6 +111,7 @@ def summary(
         fits: the fit of each server and machine, in any order.
         estimates: estimates.json of each session, in any order; None for an experiment without them.
         metrics: metrics.json; None leaves it out.
+        session_sha256: SHA-256 of session.json by machine and session, of those that hold the digests of their files.
 
     Raises:
         InputError: the estimates are not those of the sessions.
@@ -124,7 +126,7 @@ def summary(
         factors=sessions[0].carbon.factors if sessions else None,
         cells=[_window(parts, name) for parts in sessions for name in parts.energy.windows],
         idle=[_idle(parts) for parts in sessions],
-        sessions=[_session(parts) for parts in sessions],
+        sessions=[_session(parts, session_sha256 or {}) for parts in sessions],
         fits=ordered_fits,
         estimates=None if estimates is None else _ordered_estimates(sessions, estimates),
         notes=_notes(sessions, ordered_fits),
@@ -195,7 +197,7 @@ def _idle(parts: SessionParts) -> SummaryIdle:
     )
 
 
-def _session(parts: SessionParts) -> SummarySession:
+def _session(parts: SessionParts, session_sha256: Mapping[tuple[str, str], str]) -> SummarySession:
     launch, warmup = parts.launch, parts.warmup
     return SummarySession(
         machine=parts.energy.machine,
@@ -213,6 +215,7 @@ def _session(parts: SessionParts) -> SummarySession:
         ),
         client=parts.session.client,
         calibration=parts.energy.calibration,
+        session_sha256=session_sha256.get((parts.energy.machine, parts.energy.session)),
     )
 
 

@@ -41,8 +41,7 @@ def archive(
     A file that holds the value of an environment variable with a secret's name (HF_TOKEN, ..._API_KEY, ..._PASSWORD,
     ..._TOKEN, ..._SECRET) is refused. The same results give the same bytes when SOURCE_DATE_EPOCH is set.
     """
-    import hashlib
-
+    from inference_energy.contracts.io import file_sha256
     from inference_energy.provenance.archive import prepare_archive, write_archive
 
     packing = prepare_archive(experiment, project)
@@ -50,14 +49,14 @@ def archive(
         manifest = write_archive(packing, output, tick=tick)
     for left_out in manifest.left_out:
         typer.echo(f"left out {left_out.path}: {left_out.why}")
-    with output.open("rb") as file:
-        total = hashlib.file_digest(file, "sha256").hexdigest()
+    total = file_sha256(output)
     typer.echo(f"{output}: {len(manifest.members)} members, {output.stat().st_size / 1e6:.1f} MB, SHA-256 {total}")
 
 
 def verify(
     archive: Annotated[Path, typer.Argument(help="Zip file that `inference-energy archive` made.")],
     max_unpacked_gb: Annotated[float, typer.Option(min=0.001, help="Refuse an archive that is larger unpacked.")] = 20,
+    max_memory_gb: Annotated[float, typer.Option(min=0.001, help="Memory to compute the summary in.")] = 16,
 ) -> None:
     """Check an archive: every member against the manifest, every figure against the raw files.
 
@@ -68,7 +67,9 @@ def verify(
     from inference_energy.provenance.verify import verify as check
 
     with _progress("verify", archive.stat().st_size if archive.is_file() else 0) as tick:
-        result = check(archive, tick, Limits(unpacked_bytes=int(max_unpacked_gb * 1e9)))
+        result = check(
+            archive, tick, Limits(unpacked_bytes=int(max_unpacked_gb * 1e9), memory_bytes=int(max_memory_gb * 1e9))
+        )
     typer.echo("\n".join(_report(result)))
     if not result.agrees:
         raise RunError(f"{archive}: does not verify")

@@ -8,6 +8,7 @@ Arrow is imported where a table is read or written, because processes that send 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -88,6 +89,12 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def clock_anchor() -> dict[str, int]:

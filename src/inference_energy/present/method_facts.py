@@ -1,6 +1,5 @@
 """The report's section on method: machines, server, model, power sources, calibration and files, with their gaps."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from inference_energy.contracts.documents.energy import CalibrationEntry
 from inference_energy.contracts.documents.experiment import SummaryDocument, SummarySession
 from inference_energy.contracts.documents.machine import EnvironmentDocument
 from inference_energy.contracts.figure import json_values
+from inference_energy.contracts.io import file_sha256
 from inference_energy.present.figures_text import plain
 from inference_energy.present.report_inputs import SessionData
 
@@ -119,7 +119,7 @@ def session_facts(session: SessionData) -> list[Facts]:
         )
     if session.session:
         content, launch = json_values(session.session), session.session.launch
-        rest = {key: value for key, value in content.items() if key != "power"}
+        rest = {key: value for key, value in content.items() if key not in ("power", "files")}
         # A null is no gap here: `last_error` is null if nothing went wrong.
         command = (launch and launch.command) or []
         lists.append(Facts("Session", _facts(rest), _gaps(content, silent=False), command))
@@ -130,9 +130,7 @@ def files(output: Path, paths: Sequence[Path]) -> list[tuple[str, str, str]]:
     """Return relative path, size and SHA-256 of each file from which the figures can be recomputed."""
     rows = []
     for path in dict.fromkeys(paths):
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        rows.append((os.path.relpath(path, output.parent), f"{path.stat().st_size:,} bytes", digest))
+        rows.append((os.path.relpath(path, output.parent), f"{path.stat().st_size:,} bytes", file_sha256(path)))
     return rows
 
 

@@ -29,8 +29,9 @@ code/requirements/requirements.lock, then pip install --no-deps ./code) and writ
 
     inference-energy verify {experiment}.zip
 
-which compares every member with the manifest, computes the summary anew from the raw Parquet files, and compares each
-figure with results/{experiment}/summary.json. Derived files, pages and logs are compared with the manifest only.
+which compares every member with the manifest, computes summary and derived files anew from the raw files, compares each
+figure, and follows the SHA-256 sums from session.json to summary.json and report.html. Logs and code are compared with
+the manifest only.
 
 Without the toolkit, Python alone checks the members, in the unpacked folder:
 

@@ -6,7 +6,7 @@ code is the package's own source and the lock file, with their commit.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -43,6 +43,10 @@ DERIVED_FILES = (
     "carbon.json",
 )
 EXPERIMENT_FILES = (NAME, "summary.json", "report.html")
+_MORE_SESSION_FILES = ("chunks.parquet", "answers.parquet")
+_MORE_DERIVED_FILES = ("power_trace.html",)
+_MORE_EXPERIMENT_FILES = ("metrics.json", "calibration.json", "estimate_calibration.json")
+_LOG_SUFFIXES = (".log", ".tsv", ".json", ".jsonl", ".txt", ".parquet")
 
 RESULTS = "results"
 CALIBRATION = "calibration.json"
@@ -95,9 +99,7 @@ def collect_results(experiment: Path) -> Collection:
         )
     plan = plan_of(read_json(experiment / NAME), str(experiment / NAME))
     planned = sessions(plan, str(experiment / NAME))
-    needed = [root / name / file for file in EXPERIMENT_FILES]
-    for session in planned:
-        needed += _needed(root, session)
+    needed = [root / path for path in needed_results(name, planned)]
     for path in needed:
         if not path.is_file():
             raise InputError(f"{_shown(path, root)}: no such file; {_remedy(path, root)}")
@@ -108,7 +110,7 @@ def collect_results(experiment: Path) -> Collection:
     collection = Collection(name)
     for path in sorted({*needed, *files}):
         relative = path.relative_to(root).as_posix()
-        exclusion = None if path in needed else _exclusion_reason(path, root / name)
+        exclusion = None if path in needed else _exclusion_reason(path, root, name, planned)
         if exclusion:
             collection.left_out.append(LeftOut(path=f"{RESULTS}/{relative}", why=exclusion))
         else:
@@ -157,16 +159,44 @@ def _calibration(root: Path, name: str, plan: dict[str, Any]) -> ArchiveMember |
     return ArchiveMember(f"{RESULTS}/{name}/{CALIBRATION}", path)
 
 
-def _needed(root: Path, planned: PlannedSession) -> list[Path]:
-    raw, derived = root / "raw" / planned.machine, root / "derived" / planned.machine
-    return [
-        raw / "environment.json",
-        *(raw / "servers" / planned.server / file for file in SERVER_FILES),
-        *(raw / "idle" / planned.server / file for file in IDLE_FILES),
-        *(raw / "sessions" / planned.session / file for file in SESSION_FILES),
-        *(derived / planned.session / file for file in DERIVED_FILES),
-        derived / "fits" / f"{planned.server}.json",
-    ]
+def needed_results(experiment: str, planned: list[PlannedSession]) -> list[str]:
+    """Return the paths below the results folder of what every archive of an experiment holds."""
+    paths = [f"{experiment}/{file}" for file in EXPERIMENT_FILES]
+    for session in planned:
+        raw, derived = f"raw/{session.machine}", f"derived/{session.machine}"
+        paths += [
+            f"{raw}/environment.json",
+            *(f"{raw}/servers/{session.server}/{file}" for file in SERVER_FILES),
+            *(f"{raw}/idle/{session.server}/{file}" for file in IDLE_FILES),
+            *(f"{raw}/sessions/{session.session}/{file}" for file in SESSION_FILES),
+            *(f"{derived}/{session.session}/{file}" for file in DERIVED_FILES),
+            f"{derived}/fits/{session.server}.json",
+        ]
+    return list(dict.fromkeys(paths))
+
+
+def is_result(path: str, experiment: str, planned: list[PlannedSession]) -> bool:
+    """Return whether an archive of an experiment may hold a file of the results folder.
+
+    Args:
+        path: below the results folder.
+        experiment: name of the experiment.
+        planned: its sessions.
+    """
+    more = [f"{experiment}/{file}" for file in _MORE_EXPERIMENT_FILES]
+    for session in planned:
+        more += [f"raw/{session.machine}/sessions/{session.session}/{file}" for file in _MORE_SESSION_FILES]
+        more += [f"derived/{session.machine}/{session.session}/{file}" for file in _MORE_DERIVED_FILES]
+    if path in more or path in needed_results(experiment, planned):
+        return True
+    top, _, rest = path.partition("/")
+    machine, _, log = rest.partition("/")
+    return (
+        top == "logs"
+        and machine in _machines(planned)
+        and path.endswith(_LOG_SUFFIXES)
+        and _is_log(log.split("/"), [session for session in planned if session.machine == machine])
+    )
 
 
 def _folders(root: Path, planned: list[PlannedSession]) -> Iterator[Path]:
@@ -181,6 +211,13 @@ def _folders(root: Path, planned: list[PlannedSession]) -> Iterator[Path]:
 def _logs(folder: Path, planned: list[PlannedSession]) -> Iterator[Path]:
     """Yield the logs of a machine, without those of other experiments' servers and sessions."""
     on_machine = [session for session in planned if session.machine == folder.name]
+    for path in _files(folder):
+        if _is_log(path.relative_to(folder).parts, on_machine):
+            yield path
+
+
+def _is_log(parts: Sequence[str], on_machine: list[PlannedSession]) -> bool:
+    """Return whether a file in the folder of a machine's logs is not that of another experiment's server or session."""
     servers, names = {session.server for session in on_machine}, {session.session for session in on_machine}
     kept = {
         "servers": servers,
@@ -188,10 +225,8 @@ def _logs(folder: Path, planned: list[PlannedSession]) -> Iterator[Path]:
         "sessions": names,
         "derived": names | {f"fit_{server}" for server in servers},
     }
-    for path in _files(folder):
-        kind, *rest = path.relative_to(folder).parts
-        if not rest or kind not in kept or Path(rest[0]).stem in kept[kind]:
-            yield path
+    kind, *rest = parts
+    return not rest or kind not in kept or Path(rest[0]).stem in kept[kind]
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -201,14 +236,16 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _exclusion_reason(path: Path, experiment: Path) -> str | None:
+def _exclusion_reason(path: Path, root: Path, experiment: str, planned: list[PlannedSession]) -> str | None:
     """Return why a file that is not needed is left out, or None if it is archived."""
     if path.name.startswith("."):
         return "a temporary file"
-    if path.suffix == ".zip" and path.parent == experiment:
-        return "an archive"
+    if path.suffix in (".zip", ".sig") and path.parent == root / experiment:
+        return "an archive" if path.suffix == ".zip" else "a signature"
     if path.suffix == ".arrows":
         return "a log written while measuring, whose content is in the Parquet file of its name"
+    if not is_result(path.relative_to(root).as_posix(), experiment, planned):
+        return "no file of the pipeline"
     return None
 
 
@@ -234,13 +271,14 @@ DIFF = f"{CODE}/uncommitted.diff"
 PACKAGE = Path(inference_energy.__file__).resolve().parent
 
 _NEEDED = ("pyproject.toml", "requirements/requirements.lock")
+_FOLDERS = ("config", "requirements", "workflow", "scripts", "envs", "profiles")
 _PARTS = (
     "README.md",
     "LICENSE",
     "Makefile",
     "Snakefile",
     "config.yaml",
-    *("config", "requirements", "workflow", "scripts", "envs", "profiles"),
+    *_FOLDERS,
 )
 _NOT_CODE = ("__pycache__", ".snakemake")
 
@@ -279,6 +317,15 @@ def collect_code(project: Path, package: Path = PACKAGE) -> tuple[dict[str, Any]
     if diff:
         members.append(ArchiveMember(DIFF, diff))
     return facts, members
+
+
+def is_code(path: str) -> bool:
+    """Return whether an archive may hold a file in its folder of code; `path` is below that folder."""
+    known = (*_NEEDED, *_PARTS, "version.json", DIFF.removeprefix(f"{CODE}/"))
+    package = PACKAGE_MEMBERS.removeprefix(f"{CODE}/")
+    if any(part.startswith(".") or part in _NOT_CODE for part in path.split("/")):
+        return False
+    return path in known or path.startswith(package) or path.partition("/")[0] in _FOLDERS
 
 
 def package_files(package: Path = PACKAGE) -> dict[str, Path]:

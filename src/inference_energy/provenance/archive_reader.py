@@ -288,6 +288,8 @@ def _content_start(file: BinaryIO, info: zipfile.ZipInfo, expected: int) -> int:
     """Return where a member's content begins; its own header must lie at `expected` and agree with the directory."""
     if info.header_offset != expected:
         raise _DamagedError(f"does not begin where the one before ends, at byte {expected}")
+    name_length: int
+    extra_length: int
     header = _at(file, expected, _LOCAL)
     signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = header
     name, extra = file.read(name_length), file.read(extra_length)

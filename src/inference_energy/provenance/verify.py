@@ -1,17 +1,33 @@
-"""Verification of an archive: members against the manifest, summary against one recomputed from the raw files."""
+"""Verification of an archive: members against the manifest, results against ones recomputed from the raw files."""
 
-import json
-import math
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
 from inference_energy import __version__
+from inference_energy.contracts import receipts
 from inference_energy.contracts.documents.document import VERSION
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.figure import json_values
+from inference_energy.contracts.io import read_table
+from inference_energy.contracts.outside import read_bytes
 from inference_energy.errors import InputError
+from inference_energy.plan.stage_configs import ExperimentSettings
+from inference_energy.provenance.archive_checks import (
+    MAX_DOCUMENT,
+    broken_links,
+    documents,
+    misplaced_members,
+    read_json_member,
+    read_member,
+    report_links,
+)
 from inference_energy.provenance.archive_members import (
     CALIBRATION,
     ESTIMATE_CALIBRATION,
@@ -20,122 +36,26 @@ from inference_energy.provenance.archive_members import (
     changed_files,
 )
 from inference_energy.provenance.archive_reader import Archive, Limits
-from inference_energy.provenance.experiment_json import NAME, plan_of
+from inference_energy.provenance.comparison import (
+    RENAMED_KEYS,
+    compare_documents,
+    compare_summaries,
+    compare_tables,
+)
+from inference_energy.provenance.experiment_json import NAME, plan_of, sessions
 from inference_energy.provenance.manifest import Manifest
-from inference_energy.stages.chain import recompute_summary
-
-RELATIVE_TOLERANCE = 1e-9
-"""Tolerance for another order of summation; far below any uncertainty of a measurement."""
-
-_NAMES = ("cell", "session", "server", "code")
-_NOT_COMPARED = ("toolkit",)
-"""The version that computed the summary may differ; it is reported separately."""
-
-_RENAMED_KEYS = {"analysis.limits": "analysis.slo"}
-"""Keys of the configuration that have a new name since an archive may have been made; the `detail` of a reason names
-them. Nothing else may be worded differently."""
-
-
-@dataclass(frozen=True)
-class SummaryComparison:
-    """The number of stored figures, the differences, a line each, and how many sentences name a key by its old name."""
-
-    figures: int
-    differences: list[str]
-    renamed: int
-
-
-def compare_summaries(stored: dict[str, Any], recomputed: dict[str, Any]) -> SummaryComparison:
-    """Compare everything in two summaries: numbers within a relative 1e-9, all else exactly, but for renamed keys.
-
-    Args:
-        stored: summary.json of an archive.
-        recomputed: the summary from its raw files.
-    """
-    as_stored = json.loads(json.dumps(recomputed))
-    with_new_names, renamed = _with_new_names(stored)
-    left, right = (
-        {key: value for key, value in summary.items() if key not in _NOT_COMPARED}
-        for summary in (with_new_names, as_stored)
-    )
-    return SummaryComparison(sum(1 for _ in _figures(stored)), list(_differences("", left, right)), renamed)
-
-
-def _with_new_names(content: Any) -> tuple[Any, int]:
-    """Return the content with the new names of keys in every `detail`, and how many of these it changed."""
-    if isinstance(content, dict):
-        pairs = {
-            key: _renamed(value) if key == "detail" and isinstance(value, str) else _with_new_names(value)
-            for key, value in content.items()
-        }
-        return {key: value for key, (value, _) in pairs.items()}, sum(count for _, count in pairs.values())
-    if isinstance(content, list):
-        items = [_with_new_names(item) for item in content]
-        return [item for item, _ in items], sum(count for _, count in items)
-    return content, 0
-
-
-def _renamed(sentence: str) -> tuple[str, int]:
-    renamed = sentence
-    for old, new in _RENAMED_KEYS.items():
-        renamed = renamed.replace(old, new)
-    return renamed, int(renamed != sentence)
-
-
-def _differences(path: str, stored: Any, recomputed: Any) -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(recomputed, dict):
-        for key in dict.fromkeys((*stored, *recomputed)):
-            inner = f"{path}.{key}" if path else key
-            if key not in recomputed:
-                yield f"{inner}: stored, but not recomputed"
-            elif key not in stored:
-                yield f"{inner}: recomputed, but not stored"
-            else:
-                yield from _differences(inner, stored[key], recomputed[key])
-    elif isinstance(stored, list) and isinstance(recomputed, list):
-        if len(stored) != len(recomputed):
-            yield f"{path}: {len(stored)} stored, {len(recomputed)} recomputed"
-            return
-        for number, (stored_item, recomputed_item) in enumerate(zip(stored, recomputed, strict=True)):
-            yield from _differences(f"{path}[{_label(stored_item, number)}]", stored_item, recomputed_item)
-    elif not _equal(stored, recomputed):
-        yield f"{path}: stored {_text(stored)}, recomputed {_text(recomputed)}"
-
-
-def _equal(stored: Any, recomputed: Any) -> bool:
-    if _is_number(stored) and _is_number(recomputed):
-        return bool(stored == recomputed) or math.isclose(stored, recomputed, rel_tol=RELATIVE_TOLERANCE)
-    return type(stored) is type(recomputed) and bool(stored == recomputed)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _label(entry: Any, number: int) -> str:
-    """Return the name of a list's entry, or its number."""
-    names = [entry[key] for key in _NAMES if isinstance(entry, dict) and isinstance(entry.get(key), str)]
-    return names[0] if names else str(number)
-
-
-def _text(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def _figures(content: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(content, dict):
-        if {"value", "unit", "valid"} <= content.keys():
-            yield content
-        else:
-            for value in content.values():
-                yield from _figures(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _figures(value)
-
+from inference_energy.stages import registry
+from inference_energy.stages.chain import Chain
 
 _RAW = f"{RESULTS}/raw/"
+_DERIVED = f"{RESULTS}/derived/"
+_DERIVED_FILES = (
+    *(registry.LAUNCH, registry.WARMUP, registry.STEADY_LOAD, registry.ENERGY, registry.CARBON, registry.ESTIMATE),
+    *(registry.RECEIPTS, registry.FIT, registry.METRICS),
+)
+_CALIBRATIONS = (CALIBRATION, ESTIMATE_CALIBRATION)
+_RECORDED_SECTIONS = ("analysis", "estimate", "impact")
+"""Sections of the plan that are those of the whole configuration."""
 
 
 @dataclass
@@ -144,9 +64,9 @@ class Verification:
 
     Attributes:
         manifest: manifest of the archive.
-        members: the problem of each member that differs from the manifest, by name.
+        members: the problem of each member that is not as the manifest or another member states, by name.
         figures: number of figures in the stored summary that were compared; None when nothing was recomputed.
-        differences: differences of the stored and the recomputed summary, a line each.
+        differences: differences of stored and recomputed results, a line each.
         failure: why the summary could not be recomputed.
         changed_code: files of the package that differ between the archive and this installation.
         warnings: notes for the reader, whether or not all agrees.
@@ -162,7 +82,7 @@ class Verification:
 
     @property
     def agrees(self) -> bool:
-        """Return whether every member matches the manifest and the summary follows from the raw files."""
+        """Return whether every member is what it must be, and the results follow from the raw files."""
         return self.figures is not None and not (self.members or self.differences or self.failure)
 
 
@@ -185,43 +105,185 @@ def verify(path: Path, tick: Callable[[int], None] | None = None, limits: Limits
         for name in needed:
             if name not in listed:
                 raise InputError(f"{path}: the manifest lists no {name}: this is not the archive of an experiment")
-        used = {*needed, f"{stored}/{CALIBRATION}", f"{stored}/{ESTIMATE_CALIBRATION}"}
-        result.members = archive.check(Path(folder), lambda name: name in used or name.startswith(_RAW), tick)
+        used = {*needed, *(f"{stored}/{file}" for file in (*_CALIBRATIONS, "report.html", "metrics.json"))}
+
+        def is_used(name: str) -> bool:
+            return name in used or name.startswith((_RAW, _DERIVED))
+
+        result.members = archive.check(Path(folder), is_used, tick)
         _compare_code(result)
-        damaged = sorted(name for name in result.members if name in used or name.startswith(_RAW))
+        damaged = sorted(name for name in result.members if is_used(name))
         if damaged:
             result.failure = f"not recomputed, because of {', '.join(damaged)}"
-        else:
-            _recompute(result, Path(folder))
-    return result
+            return result
+        try:
+            with _bounded_memory(archive.limits.memory_bytes):
+                _check_results(result, Path(folder), archive.limits)
+        except Exception as error:  # whatever bad content makes the analysis stumble is a finding about the archive
+            result.failure = _in_words(error, folder, archive.limits)
+        return result
 
 
-def _recompute(result: Verification, folder: Path) -> None:
-    stored = folder / RESULTS / result.manifest.experiment
-    documents = [stored / NAME, stored / "summary.json", *sorted((folder / RESULTS / "raw").rglob("*.json"))]
+def _in_words(error: Exception, folder: str, limits: Limits) -> str:
+    if isinstance(error, MemoryError):
+        return (
+            f"the summary cannot be recomputed: it takes more than {limits.memory_bytes / 1e9:.3g} GB of memory; for "
+            "an archive that you trust, raise --max-memory-gb"
+        )
+    words = " ".join(str(error).replace(f"{folder}/", "").split())
+    where = getattr(error, "__notes__", [])[:1]
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words[:600])
+    return f"the summary cannot be recomputed: {type(error).__name__}: {''.join([*where, shown])}"
+
+
+@contextmanager
+def _bounded_memory(size_bytes: int) -> Iterator[None]:
+    """Let this process take so many bytes more; beyond that it gets a MemoryError. Only Linux can bound it."""
     try:
-        for path in documents:
-            _check_version(path, result.manifest.toolkit)
-        plan = plan_of(read_json(stored / NAME), NAME)
-        copies = [path if path.is_file() else None for path in (stored / CALIBRATION, stored / ESTIMATE_CALIBRATION)]
-        summary = recompute_summary(folder / RESULTS / "raw", plan, *copies)
-        comparison = compare_summaries(read_json(stored / "summary.json"), summary)
-    except Exception as error:  # whatever bad content makes the analysis stumble is a finding about the archive
-        words = str(error).replace(f"{folder}/", "")
-        result.failure = f"the summary cannot be recomputed: {type(error).__name__}: {words}"
+        import resource
+
+        used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    except (ImportError, OSError):
+        yield
         return
-    result.figures, result.differences = comparison.figures, comparison.differences
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    bound = used + size_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (bound if soft == resource.RLIM_INFINITY else min(bound, soft), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _check_results(result: Verification, folder: Path, limits: Limits) -> None:
+    """Check what the members must be to each other, and compute the results anew."""
+    manifest = result.manifest
+    stored = f"{RESULTS}/{manifest.experiment}"
+    record = read_json_member(folder, f"{stored}/{NAME}")
+    plan = plan_of(record, f"{stored}/{NAME}")
+    planned = sessions(plan, f"{stored}/{NAME}")
+    result.members |= misplaced_members(manifest, plan, planned)
+    absent = sorted(name for name, problem in result.members.items() if problem.startswith("missing"))
+    if any(name.startswith(_RAW) for name in absent):
+        result.failure = f"not recomputed, because of {', '.join(absent)}"
+        return
+    for name, kind in documents(folder, manifest.experiment, planned):
+        _check_version(name, read_json_member(folder, name), manifest.toolkit)
+        read_member(folder, name, kind)
+    problems, notes = broken_links(folder, manifest, planned)
+    result.members = problems | result.members
+    result.warnings += notes
+    for path in sorted((folder / RESULTS).rglob("*.parquet")):
+        _check_size(path, str(path.relative_to(folder)), limits)
+    settings = _settings(result, plan, record, f"{stored}/{NAME}")
+    _recompute(result, folder, settings, chained=not notes)
+    _check_report(result, folder, chained=not notes)
+
+
+def _settings(result: Verification, plan: dict[str, Any], record: Any, name: str) -> ExperimentSettings:
+    """Return the plan as settings; defaults of keys that it lacks are told, other values than recorded a difference."""
+    try:
+        settings = ExperimentSettings.model_validate(plan)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(["plan", *map(str, first["loc"])])
+        raise InputError(f"{name}: {ascii(key)[1:-1][:200]}: {first['msg'][:300]}") from error
+    defaults = list(_defaults("plan", plan, settings.model_dump(mode="json")))
+    if defaults:
+        result.warnings.append(f"{name} lacks {', '.join(defaults)}; the defaults of this toolkit were used")
+    config = record.get("config")
+    for key in _RECORDED_SECTIONS:
+        if isinstance(config, dict) and key in config and config[key] != plan.get(key):
+            result.differences += compare_documents(f"{name}: config.{key} against plan.{key}", config[key], plan[key])
+    return settings
+
+
+def _defaults(path: str, given: Any, filled: Any) -> Iterator[str]:
+    """Yield the keys that a part of the plan lacks and that have a value by default."""
+    if isinstance(given, dict) and isinstance(filled, dict):
+        for key, value in filled.items():
+            if key not in given:
+                if value is not None:
+                    yield f"{path}.{key}"
+            else:
+                yield from _defaults(f"{path}.{key}", given[key], value)
+
+
+def _recompute(result: Verification, folder: Path, settings: ExperimentSettings, *, chained: bool) -> None:
+    stored = folder / RESULTS / result.manifest.experiment
+    copies = [path if path.is_file() else None for path in (stored / CALIBRATION, stored / ESTIMATE_CALIBRATION)]
+    chain = Chain(folder / RESULTS / "raw", settings, *copies)
+    summary = json_values(chain.result(registry.SUMMARY))
+    comparison = compare_summaries(
+        read_json_member(folder, f"{RESULTS}/{result.manifest.experiment}/summary.json"), summary
+    )
+    result.figures = comparison.figures
+    result.differences += comparison.differences
     if comparison.renamed:
-        names = ", ".join(f"{old} is {new} now" for old, new in _RENAMED_KEYS.items())
+        names = ", ".join(f"{old} is {new} now" for old, new in RENAMED_KEYS.items())
         result.warnings.append(f"{comparison.renamed} reasons name a key of the configuration by its old name: {names}")
+    differences = list(_derived_differences(folder, settings, chain))
+    if chained:
+        result.differences += differences
+    elif differences:
+        result.warnings.append(
+            f"{len(differences)} differences in derived files, which an earlier toolkit may have computed otherwise; "
+            f"the first: {differences[0]}"
+        )
 
 
-def _check_version(path: Path, toolkit: str) -> None:
-    content = read_json(path)
+def _derived_differences(folder: Path, settings: ExperimentSettings, chain: Chain) -> Iterator[str]:
+    """Compare every derived file with what the raw files give."""
+    for file in _DERIVED_FILES:
+        owners = {
+            file.path.format(**session.model_dump(), experiment=settings.experiment): session
+            for session in settings.sessions
+        }
+        for path, session in owners.items():
+            name = f"{RESULTS}/{path}"
+            if file in (registry.METRICS, registry.ESTIMATE) and not (folder / name).is_file():
+                continue
+            if file == registry.ESTIMATE and settings.estimate is None:
+                continue
+            if file == registry.METRICS and settings.metrics is None:
+                continue
+            recomputed = chain.result(file, session)
+            if file == registry.RECEIPTS:
+                yield from compare_tables(name, read_table(folder / name, receipts.SCHEMA), recomputed)
+            else:
+                yield from compare_documents(name, read_json_member(folder, name), json_values(recomputed))
+
+
+def _check_report(result: Verification, folder: Path, *, chained: bool) -> None:
+    name = f"{RESULTS}/{result.manifest.experiment}/report.html"
+    if not (folder / name).is_file():
+        return
+    page = read_bytes(folder / name, MAX_DOCUMENT).decode(errors="replace")
+    problems, lists_files = report_links(page, result.manifest)
+    result.members = problems | result.members
+    if not lists_files and chained:
+        result.members[name] = "does not list the files that it was made from, as every report does"
+    elif not lists_files:
+        result.warnings.append(f"{name} does not list the files that it was made from: it was not compared")
+
+
+def _check_size(path: Path, name: str, limits: Limits) -> None:
+    """Refuse a table that takes too much memory before it is read: a few bytes may stand for millions of rows."""
+    try:
+        metadata = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name}: cannot be read as Parquet: {error}") from error
+    unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    needed = max(unpacked, metadata.num_rows * metadata.num_columns * 8)
+    if needed > limits.memory_bytes or metadata.num_rows < 0:
+        raise MemoryError
+
+
+def _check_version(name: str, content: Any, toolkit: str) -> None:
     version = content.get("version", VERSION) if isinstance(content, dict) else VERSION
     if version != VERSION:
         raise InputError(
-            f"{path.name} is of version {version!r} and was made by inference-energy {toolkit}; this is {__version__}, "
+            f"{name} is of version {version!r} and was made by inference-energy {toolkit}; this is {__version__}, "
             f"which reads version {VERSION}"
         )
 

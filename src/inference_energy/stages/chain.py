@@ -74,7 +74,11 @@ class Chain:
         if key not in self._contents:
             stage = _STAGE_OF[file]
             inputs = {read.file.name: self._input(read, stage, owner) for read in stage.inputs}
-            self._contents[key] = stage.run(inputs, stage_config(stage, self._settings))
+            try:
+                self._contents[key] = stage.run(inputs, stage_config(stage, self._settings))
+            except Exception as error:
+                error.add_note(" ".join((f"stage {stage.name}", *_names(file, owner))) + ": ")
+                raise
         return self._contents[key]
 
     def session_parts(self, owner: SessionNames) -> SessionParts:

@@ -19,6 +19,7 @@ from inference_energy.contracts.documents.estimates import EstimatesDocument
 from inference_energy.contracts.documents.experiment import MetricsDocument, PlannedSession, SummaryDocument
 from inference_energy.contracts.documents.machine import ModelDocument
 from inference_energy.contracts.documents.windows import LaunchDocument, SteadyLoadDocument, WarmupDocument
+from inference_energy.contracts.io import file_sha256
 from inference_energy.errors import InputError
 from inference_energy.estimate.calibration import read_calibration
 from inference_energy.estimate.session_estimates import estimate_session
@@ -139,8 +140,9 @@ def summary(
     metrics: MetricsDocument | None = None,
 ) -> SummaryDocument:
     """Return summary.json; the files of the sessions may be in any order."""
+    documents = [read_session(path) for path in session]
     parts = summaries.match_parts(
-        session=[read_session(path) for path in session],
+        session=documents,
         launch=launch,
         warmup=warmup,
         steady=steady_load,
@@ -148,4 +150,9 @@ def summary(
         carbon=carbon,
     )
     ordered = summaries.in_order(parts, [PlannedSession(**names.model_dump()) for names in config.sessions])
-    return summaries.summary(config.experiment, ordered, fit, estimate, metrics)
+    digests = {
+        (document.machine, document.session): file_sha256(path)
+        for document, path in zip(documents, session, strict=True)
+        if document.files is not None
+    }
+    return summaries.summary(config.experiment, ordered, fit, estimate, metrics, digests)

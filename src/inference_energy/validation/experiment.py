@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import structs
 
 from inference_energy.bench.config import Node
 from inference_energy.bench.hardware import SHAPES, from_config
@@ -16,6 +17,8 @@ from inference_energy.bench.offline.session import simulate
 from inference_energy.config.load.arrivals import ClosedArrival
 from inference_energy.config.root import Config
 from inference_energy.config.servers import DummyModel, LaunchServer
+from inference_energy.contracts.documents.document import read_document, write_document
+from inference_energy.contracts.documents.session import SessionDocument, raw_digests
 from inference_energy.contracts.schedule import PROMPTS, SCHEDULE
 from inference_energy.errors import InputError
 from inference_energy.plan.cells import Cell, plan_files
@@ -55,11 +58,21 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
         folder, sources = raw_root / MACHINE / "sessions" / name, digests(plan_files(cells))
         write_plan(folder / "prompts.parquet", [prompts], PROMPTS, sources)
         write_plan(folder / "schedule.parquet", [schedule], SCHEDULE, sources)
+        _note_digests(raw_root / MACHINE, plan.server, name)
         end_ns = session.phases[-1]["end_ns"]
         yield (
             f"session {name}: {(end_ns - session.origin_ns) / 1e9:.0f} s of {session_node.tensor_parallel} x "
             f"{session_node.device.label} (simulated), {len(session.client.sent.row)} requests, in {raw_root / MACHINE}"
         )
+
+
+def _note_digests(machine: Path, server: str, session: str) -> None:
+    """Add the digests of the raw files to session.json, as a measured session does."""
+    owners = {"servers": server, "idle": server, "sessions": session}
+    paths = {folder: (machine / folder / name).glob("*") for folder, name in owners.items()}
+    path = machine / "sessions" / session / SessionDocument.FILE
+    document = read_document(path, SessionDocument)
+    write_document(path, structs.replace(document, files=raw_digests(server, session, paths)))
 
 
 def _check_single_requests(session: str, cells: Sequence[Cell], schedule: pa.Table, prompts: pa.Table) -> None:

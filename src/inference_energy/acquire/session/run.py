@@ -63,6 +63,7 @@ from inference_energy.contracts.documents.session import (
     SessionDocument,
     StopFacts,
     WindowPlan,
+    raw_digests,
 )
 from inference_energy.contracts.io import clock_anchor, read_json, write_json, write_table
 from inference_energy.contracts.phases import SCHEMA as PHASES_SCHEMA
@@ -356,8 +357,23 @@ class SessionRun:
             server=server,
             client=self._load.cost,
             session_process=own_use,
+            files=self._raw_digests(),
         )
         write_document(output / SessionDocument.FILE, document)
+
+    def _raw_digests(self) -> dict[str, str]:
+        """Return digests of what was read and written, so that none can be changed later without a trace."""
+        files, spec = self.files, self.spec
+        idle = files.output.parent.parent / "idle" / spec.server
+        return raw_digests(
+            spec.server,
+            spec.session,
+            {
+                "servers": [files.environment, files.model],
+                "idle": idle.glob("*"),
+                "sessions": [*files.output.glob("*"), files.prompts, files.schedule],
+            },
+        )
 
 
 def write_phases(folder: Path, phases: Sequence[Phase], anchor: Mapping[str, int]) -> None:

@@ -407,6 +407,7 @@ class SummarySession(Part, frozen=True, kw_only=True):
         warmup: its warm-up.
         client: what the load client took, as in session.json.
         calibration: calibration of its power, as in energy.json.
+        session_sha256: SHA-256 of session.json, which holds those of the other raw files; absent where it does not.
     """
 
     machine: str
@@ -416,6 +417,7 @@ class SummarySession(Part, frozen=True, kw_only=True):
     warmup: SummaryWarmup
     client: LoadClient | None
     calibration: CalibrationRecord | None
+    session_sha256: str | None = None
 
 
 class SummaryDocument(Document, frozen=True, kw_only=True):

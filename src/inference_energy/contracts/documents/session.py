@@ -1,11 +1,14 @@
 """session.json and idle.json: what happened in a session and in the cold idle before it, beside their Parquet files."""
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from msgspec import UNSET, UnsetType
 
 from inference_energy.contracts.documents.document import Document, Part
 from inference_energy.contracts.figure import Number
+from inference_energy.contracts.io import file_sha256
 
 
 class SeenProcess(Part, frozen=True, kw_only=True):
@@ -320,6 +323,8 @@ class SessionDocument(Document, frozen=True, kw_only=True):
         client: what the load client took; null for a simulated session.
         session_process: what the process that ran the session took.
         simulated: settings of the simulated node; absent for a measured session.
+        files: SHA-256 of each raw file that the session read or wrote, and of the cold idle before it, by its path
+            below the machine's folder; absent in sessions of earlier toolkits.
     """
 
     FILE: ClassVar[str] = "session.json"
@@ -342,6 +347,26 @@ class SessionDocument(Document, frozen=True, kw_only=True):
     client: LoadClient | None
     session_process: ProcessUse | None = None
     simulated: dict[str, Any] | None = None
+    files: dict[str, str] | None = None
+
+
+def raw_digests(server: str, session: str, paths: Mapping[str, Iterable[Path]]) -> dict[str, str]:
+    """Return the content of `files` in session.json.
+
+    Args:
+        server: name of the server.
+        session: name of the session.
+        paths: files by the folder that holds them in raw results: `servers`, `idle` or `sessions`. Hidden ones and
+            session.json itself are left out.
+    """
+    owners = {"servers": server, "idle": server, "sessions": session}
+    named = {
+        f"{folder}/{owners[folder]}/{path.name}": path
+        for folder, files in paths.items()
+        for path in files
+        if path.is_file() and not path.name.startswith(".") and path.name != SessionDocument.FILE
+    }
+    return {name: file_sha256(named[name]) for name in sorted(named)}
 
 
 class IdleDocument(Document, frozen=True, kw_only=True):
