@@ -157,3 +157,12 @@ def test_channels_of_several_sources_add_up_from_either_file(session, tmp_path):
     assert energies[0].value == pytest.approx(20 * 654, rel=1e-3)
     assert energies[1].value == pytest.approx(energies[0].value, rel=1e-9)
     assert energies[1].interval_95 == pytest.approx(energies[0].interval_95, rel=1e-9)
+
+
+@pytest.mark.parametrize("column", ["power_average_w", "time", "channel_device"])
+def test_a_csv_of_ours_that_lacks_a_column_is_refused(session, tmp_path, column):
+    """Its sum stands in each row, and must not be added up by device."""
+    write_power_log(pq.read_table(session / "power.parquet"), tmp_path / "p.csv")
+    pd.read_csv(tmp_path / "p.csv", dtype=str).drop(columns=column).to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(InputError, match=rf"lacks the column\(s\) {column}"):
+        analyze_logs(tmp_path / "p.csv", session / "r.parquet", None, AnalysisConfig())

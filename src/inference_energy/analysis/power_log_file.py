@@ -28,6 +28,7 @@ from inference_energy.analysis.csv_log import (
 from inference_energy.analysis.power_columns import (
     PowerColumn,
     device_columns,
+    lacks,
     power_columns,
     time_column,
     words,
@@ -97,8 +98,13 @@ def read_power_log(
         frame, metadata = read_table(path, power_contract.SCHEMA), read_metadata(path)
         return _own(path, frame, metadata.get("source"), reading, anchor_offset_ns(path), stated)
     log = read_csv_log(path)
-    if set(power_contract.CSV_COLUMNS) <= set(log.columns):
+    ours = ["time", *power_contract.CSV_COLUMNS]
+    absent = [name for name in ours if name not in log.columns]
+    if not absent:
         return _own_csv(log, reading, stated)
+    if any(name.startswith("channel_") and name in ours for name in log.columns):
+        # Its power_W is the sum in each row, so it must not be read as that of the row's device.
+        raise lacks(log, absent)
     return _foreign(log, reading, stated, zone)
 
 
