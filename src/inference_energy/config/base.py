@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from inference_energy.contracts.outside import clean_text
 from inference_energy.errors import Notice, SettingsError
 
 LARGEST_NUMBER = 10.0**300
@@ -28,6 +29,22 @@ class Section(BaseModel):
                 if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
                     raise SettingsError([Notice("this number is too large", key)])
         return content
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _can_be_encoded(cls, value: Any) -> Any:
+        """Refuse half a surrogate pair, which neither a request nor a file can hold."""
+        if not isinstance(value, BaseModel) and not _is_clean(value):
+            raise ValueError("holds half a character (a lone surrogate, or a byte that is not UTF-8); write it whole")
+        return value
+
+
+def _is_clean(value: Any) -> bool:
+    if isinstance(value, str):
+        return clean_text(value) == value
+    if isinstance(value, Mapping):
+        return all(_is_clean(key) and _is_clean(item) for key, item in value.items())
+    return not isinstance(value, list | tuple) or all(map(_is_clean, value))
 
 
 def _kinds(annotation: Any) -> set[Any]:

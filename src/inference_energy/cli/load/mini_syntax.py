@@ -1,9 +1,9 @@
 """Values that are typed as one word, such as `normal:256:64`."""
 
-import json
 from math import inf
 from typing import Any
 
+from inference_energy.contracts.outside import decode_json
 from inference_energy.errors import InputError
 
 Forms = dict[str, tuple[str, ...]]
@@ -96,9 +96,9 @@ def json_object(option: str, text: str) -> dict[str, Any]:
         InputError: it is something else.
     """
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{option}: not JSON: {error}") from error
+        content = decode_json(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f'{option}: write a JSON object, such as {{"temperature": 0}}')
     return content
