@@ -107,12 +107,12 @@ def test_a_model_that_does_not_fit_is_noted() -> None:
 
 def test_a_baseline_of_ones_own(tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
-    table.write_text("model,gpu,batch,energy_per_output_token_j,label\nQwen3-8B,H100,64,0.5,mine\n")
+    table.write_text("model,gpu,batch,energy_per_output_token_j,label\nQwen3-8B,H100-SXM,64,0.5,mine\n")
     words = ("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", *LOAD, "--baseline", str(table))
     found = rows(as_json(*words))["scale"]
     assert found["low"] < 0.5 < found["high"]
     assert any("mine" in text for text in found["assumptions"])
-    table.write_text(table.read_text() + "Qwen3-8B,H100,32,0.5,mine\n")
+    table.write_text(table.read_text() + "Qwen3-8B,H100-SXM,32,0.5,mine\n")
     assert "not 2" in refused(*words)
 
 
@@ -150,18 +150,27 @@ def test_score_and_lists() -> None:
     [
         ((), "--model-config"),
         (("--model-config", "Qwen3-8B"), "--gpu"),
-        (("--model-config", "none", "--gpu", "H100"), "--model-config: none: neither"),
+        (("--model-config", "none", "--gpu", "H100-SXM"), "--model-config: none: neither"),
         (
             ("--model-config", "Qwen3-8B", "--gpu", "H1000"),
-            "--gpu: H1000 is not in the table of data sheets; there are: ",
+            "--gpu: H1000 is not in the table of data sheets; the nearest are A100-80-SXM, H100-PCIe",
         ),
-        (("--model-config", "Qwen3-8B", "--gpu", "H100", "--batch", "0"), "--batch: 0.0: write a number above 0"),
-        (("--model-config", "Qwen3-8B", "--gpu", "H100", "--input", "-1"), "--input: -1.0: write a number, 0 or more"),
-        (("--model-config", "Qwen3-8B", "--gpu", "H100", "--precision", "fp6"), "--precision: write one of bf16, fp8"),
-        (("--model-config", "Qwen3-8B", "--gpu", "H100", "--kv-precision", "fp6"), "--kv-precision: write one of"),
-        (("--model-config", "Qwen3-8B", "--gpu", "H100", "--baseline", "none.csv"), "--baseline: none.csv: no such"),
+        (("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--batch", "0"), "--batch: 0.0: write a number above 0"),
         (
-            ("--model-config", "Qwen3-8B", "--gpu", "H100", "--calibration", "none.json"),
+            ("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--input", "-1"),
+            "--input: -1.0: write a number, 0 or more",
+        ),
+        (
+            ("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--precision", "fp6"),
+            "--precision: write one of bf16, fp8",
+        ),
+        (("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--kv-precision", "fp6"), "--kv-precision: write one of"),
+        (
+            ("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--baseline", "none.csv"),
+            "--baseline: none.csv: no such",
+        ),
+        (
+            ("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--calibration", "none.json"),
             "--calibration: none.json: no such",
         ),
         (("fit",), "--shipped"),
@@ -172,8 +181,54 @@ def test_wrong_use_is_answered_with_what_to_write(words: tuple[str, ...], expect
     assert expected in refused(*words)
 
 
+def test_a_model_that_does_not_fit_has_no_estimate() -> None:
+    words = ("--model-config", "Llama-3.1-70B", *LOAD, "--throughput", "900")
+    found = as_json(*words, "--gpu", "H100-SXM")
+    for row in found["estimates"]:
+        assert row["energy_per_output_token_j"] is row["low"] is row["energy_per_request_j"]["point"] is None
+        assert row["unavailable"].startswith("does not fit: weights take 141 GB and the cache 13.4 GB, 193 %")
+        assert "--tp" in row["unavailable"]
+    assert found["prefill"]["data_sheet_j"] == [None, None]
+    text = run(*words, "--gpu", "H100-SXM").output
+    assert "70.55 billion parameters" in text
+    assert "does not fit" in text
+    fits = as_json(*words, "--gpu", "H100-SXM", "--tp", "4")
+    assert not any("does not fit" in note for note in fits["notes"])
+    assert rows(fits)["tdp"]["energy_per_output_token_j"] == pytest.approx(4 * 700 / 900)
+
+
+@pytest.mark.parametrize(
+    ("words", "fits"),
+    [
+        (("--batch", "64", "--input", "512", "--output", "256"), True),
+        (("--batch", "64", "--input", "100000", "--output", "256"), False),
+        (("--batch", "64", "--input", "30000", "--output", "256", "--kv-precision", "fp8"), False),
+        (("--batch", "5000", "--input", "512", "--output", "256"), False),
+    ],
+)
+def test_the_cache_counts_as_memory(words: tuple[str, ...], fits: bool) -> None:
+    found = as_json("--model-config", "Llama-3.1-8B", "--gpu", "H100-SXM", *words)
+    assert any("does not fit" in note for note in found["notes"]) is not fits
+    assert (rows(found)["roofline"]["energy_per_output_token_j"] is not None) is fits
+
+
+def test_a_throughput_beyond_the_roofline_is_withheld() -> None:
+    """Llama-3.1-8B at batch 64: 15.0 GB of weights and 64 caches of 640 tokens, 131 kB each, at 3350 GB/s."""
+    words = ("--model-config", "Llama-3.1-8B", "--gpu", "H100-SXM")
+    step_s = (2 * (8_030_261_248 - 128_256 * 4096) + 64 * 640 * 131_072) / 3350e9
+    for load, most in ((LOAD, 64 / step_s), ((), 1978.9e12 / (2 * (8_030_261_248 - 128_256 * 4096)))):
+        possible = rows(as_json(*words, *load, "--throughput", str(0.99 * most)))
+        beyond = as_json(*words, *load, "--throughput", str(1.01 * most))
+        assert possible["tdp"]["energy_per_output_token_j"] is not None
+        for name in ("tdp", "tdp70", "hungry"):
+            assert rows(beyond)[name]["energy_per_output_token_j"] is None
+            assert "beyond the roofline" in rows(beyond)[name]["unavailable"]
+        assert rows(beyond)["flops"]["energy_per_output_token_j"] is not None
+        assert any("beyond the roofline" in note for note in beyond["notes"])
+
+
 def test_an_empty_prompt_has_no_prefill() -> None:
-    words = ("--model-config", "Qwen3-8B", "--gpu", "H100", "--batch", "8", "--input", "0", "--output", "100")
+    words = ("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--batch", "8", "--input", "0", "--output", "100")
     found = as_json(*words, "--calibration", "h100-windows")
     assert found["prefill"]["data_sheet_j"] == [0, 0]
     assert found["prefill"]["calibrated_j"] == 0

@@ -6,7 +6,19 @@ from inference_energy.errors import InputError
 from inference_energy.estimate.gpus import find_gpu, gpu_of_driver, gpus
 
 WANTED = [
-    *("V100-SXM2", "V100-PCIe", "A100-40-PCIe", "A100-40-SXM", "A100-80-PCIe", "A100-80-SXM", "A10", "L4", "L40S"),
+    *(
+        "V100-SXM2-16",
+        "V100-SXM2-32",
+        "V100-PCIe-16",
+        "V100-PCIe-32",
+        "A100-40-PCIe",
+        "A100-40-SXM",
+        "A100-80-PCIe",
+        "A100-80-SXM",
+        "A10",
+        "L4",
+        "L40S",
+    ),
     *("RTX-3090", "RTX-4090", "H100-PCIe", "H100-SXM", "H200", "B200", "MI300X"),
 ]
 
@@ -41,10 +53,42 @@ def test_some_rows_by_hand(name: str, tdp_w: float, gb_per_s: float, tflops: flo
 
 
 def test_names_aliases_and_capitals() -> None:
-    assert find_gpu("h100") is find_gpu("H100-SXM5") is find_gpu("H100-SXM")
-    assert find_gpu("RTX 4090") is find_gpu("rtx4090")
+    assert find_gpu("h100-sxm") is find_gpu("H100-SXM5") is find_gpu("H100 SXM5 80GB") is find_gpu("H100-SXM")
+    assert find_gpu("RTX 4090") is find_gpu("rtx4090") is find_gpu("NVIDIA GeForce RTX 4090") is find_gpu("4090")
+    assert find_gpu("nvidia a100 80gb pcie") is find_gpu("A100-PCIe-80GB") is find_gpu("A100-80-PCIe")
     with pytest.raises(InputError, match="MI300X"):
         find_gpu("H1000")
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates"),
+    [
+        ("A100", "A100-40-PCIe, A100-40-SXM, A100-80-PCIe, A100-80-SXM"),
+        ("NVIDIA A100", "A100-40-PCIe, A100-40-SXM, A100-80-PCIe, A100-80-SXM"),
+        ("a100-80gb", "A100-80-PCIe, A100-80-SXM"),
+        ("A100 SXM", "A100-40-SXM, A100-80-SXM"),
+        ("A100 PCIe", "A100-40-PCIe, A100-80-PCIe"),
+        ("H100", "H100-PCIe, H100-SXM"),
+        ("V100", "V100-SXM2-16, V100-SXM2-32, V100-PCIe-16, V100-PCIe-32"),
+        ("V100-SXM2", "V100-SXM2-16, V100-SXM2-32"),
+        ("RTX", "RTX-3090, RTX-4090"),
+        ("HBM3", "H100-SXM"),
+    ],
+)
+def test_a_name_of_several_cards_is_answered_with_them(name: str, candidates: str) -> None:
+    with pytest.raises(InputError, match=f"may be any of {candidates};"):
+        find_gpu(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("H100-NVL", "H100-SXM"), ("L40", "L40S"), ("MI300", "MI300X"), ("GB200", "B200"), ("A100X", "A10")],
+)
+def test_a_card_that_is_not_there_is_answered_with_near_ones(name: str, near: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is not in the table of data sheets; the nearest are .*{near}"):
+        find_gpu(name)
+    with pytest.raises(InputError, match="x is not in the table of data sheets; there are"):
+        find_gpu("x")
 
 
 def test_names_belong_to_one_gpu() -> None:

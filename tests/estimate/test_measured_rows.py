@@ -19,7 +19,7 @@ def table(tmp_path: Path, text: str, name: str = "rows.csv") -> Path:
 
 
 def test_a_row_with_its_defaults(tmp_path: Path) -> None:
-    (found,) = read_rows(table(tmp_path, f"{HEAD}\nQwen3-8B,H100,8,0.5\n"))
+    (found,) = read_rows(table(tmp_path, f"{HEAD}\nQwen3-8B,H100-SXM,8,0.5\n"))
     assert (found.shape.name, found.gpu.name, found.batch, found.output_j) == ("Qwen3-8B", "H100-SXM", 8, 0.5)
     assert (found.tensor_parallel, found.weight, found.use, found.is_prefill) == (1, 1, "score", False)
     assert math.isnan(found.context_tokens)
@@ -27,14 +27,14 @@ def test_a_row_with_its_defaults(tmp_path: Path) -> None:
 
 
 def test_json_is_read_as_csv_is(tmp_path: Path) -> None:
-    record = {"model": "Qwen3-8B", "gpu": "H100", "batch": 8, "energy_per_output_token_j": 0.5, "label": "one"}
+    record = {"model": "Qwen3-8B", "gpu": "H100-SXM", "batch": 8, "energy_per_output_token_j": 0.5, "label": "one"}
     for content in ([record], {"rows": [record]}):
         (found,) = read_rows(table(tmp_path, json.dumps(content), "rows.json"))
         assert (found.label, found.batch) == ("one", 8)
 
 
 def test_a_precision_changes_the_shape(tmp_path: Path) -> None:
-    plain, fp8 = read_rows(table(tmp_path, f"{HEAD},precision\nQwen3-8B,H100,8,0.5,\nQwen3-8B,H100,8,0.4,fp8\n"))
+    plain, fp8 = read_rows(table(tmp_path, f"{HEAD},precision\nQwen3-8B,H100-SXM,8,0.5,\nQwen3-8B,H100,8,0.4,fp8\n"))
     assert fp8.shape.resident_bytes < plain.shape.resident_bytes
 
 
@@ -42,15 +42,15 @@ def test_a_precision_changes_the_shape(tmp_path: Path) -> None:
     ("text", "word"),
     [
         (f"{HEAD}\n", "no rows"),
-        (f"{HEAD}\n,H100,8,0.5\n", "`model`"),
+        (f"{HEAD}\n,H100-SXM,8,0.5\n", "`model`"),
         (f"{HEAD}\nQwen3-8B,,8,0.5\n", "`gpu`"),
-        (f"{HEAD}\nnone,H100,8,0.5\n", "row 1: model: none"),
+        (f"{HEAD}\nnone,H100-SXM,8,0.5\n", "row 1: model: none"),
         (f"{HEAD}\nQwen3-8B,H1000,8,0.5\n", "row 1: gpu: H1000"),
-        (f"{HEAD}\nQwen3-8B,H100,8,\n", "energy_per_prompt_token_j"),
-        (f"{HEAD}\nQwen3-8B,H100,8,-1\n", "energy_per_output_token_j"),
-        (f"{HEAD}\nQwen3-8B,H100,many,1\n", "batch"),
-        (f"{HEAD},colour\nQwen3-8B,H100,8,1,red\n", "colour"),
-        (f"{HEAD},use\nQwen3-8B,H100,8,1,perhaps\n", "perhaps"),
+        (f"{HEAD}\nQwen3-8B,H100-SXM,8,\n", "energy_per_prompt_token_j"),
+        (f"{HEAD}\nQwen3-8B,H100-SXM,8,-1\n", "energy_per_output_token_j"),
+        (f"{HEAD}\nQwen3-8B,H100-SXM,many,1\n", "batch"),
+        (f"{HEAD},colour\nQwen3-8B,H100-SXM,8,1,red\n", "colour"),
+        (f"{HEAD},use\nQwen3-8B,H100-SXM,8,1,perhaps\n", "perhaps"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_row(tmp_path: Path, text: str, word: str) -> None:

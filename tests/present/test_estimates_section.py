@@ -22,8 +22,8 @@ MEASURED_J = 0.2
 
 def window(measured_j: float | None = MEASURED_J, **load: Any) -> dict[str, Any]:
     given = {"batch": 40.0, "input_tokens": 256.0, "output_tokens": 256.0, "throughput": 3000.0, **load}
-    request = EstimateRequest(shape_of("Llama-3.1-8B"), find_gpu("H100"), **given)
-    rows = json_values(compare_estimates(request, basis_for(find_gpu("H100"))).estimates)
+    request = EstimateRequest(shape_of("Llama-3.1-8B"), find_gpu("H100-SXM"), **given)
+    rows = json_values(compare_estimates(request, basis_for(find_gpu("H100-SXM"))).estimates)
     for row in rows:
         point = row["energy_per_output_token_j"]
         compared = point if point is not None else (row["low"] * row["high"]) ** 0.5 if row["low"] else None

@@ -43,7 +43,8 @@ def print_side_by_side(comparison: "EstimateComparison") -> None:
             _number(request.point) or _range(request.low, request.high),
             row.boundary,
         )
-    console.print(table)
+    if available:
+        console.print(table)
     missing: dict[str, list[str]] = {}
     for row in comparison.estimates:
         if row.unavailable:

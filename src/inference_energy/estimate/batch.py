@@ -163,9 +163,29 @@ class Cases:
 
     @cached_property
     def memory_share(self) -> Array:
-        """Weights and cache as a share of the GPUs' memory; above 1 they do not fit."""
-        used = self.of_model(lambda shape: shape.resident_bytes) + np.nan_to_num(self.batch * self.kv_read_bytes)
+        """Weights and cache as a share of the GPUs' memory; above 1 they do not fit. Unknown loads count as none."""
+        used = self.of_model(lambda shape: shape.resident_bytes) + np.nan_to_num(self.batch * self.kv_resident_bytes)
         return used / (self.gpus * self.of_gpu(lambda gpu: gpu.memory_bytes))
+
+    @cached_property
+    def kv_resident_bytes(self) -> Array:
+        """Bytes of the key-value cache that one request occupies: what a step reads, or that of all its tokens."""
+        everything = self.of_model(lambda shape: shape.kv_bytes_per_token) * self.context
+        return np.where(self.of_model(lambda shape: shape.keeps_all) > 0, everything, self.kv_read_bytes)
+
+    @cached_property
+    def most_tokens_per_s(self) -> Array:
+        """Output tokens/s that no step can exceed on the data sheet: each token is computed, and each step reads.
+
+        A step of B tokens reads the weights once and each request's cache, at the full bandwidth; without a batch the
+        cache of each token alone bounds it. The computed weights take 2 FLOPs each at the highest dense peak. Decoding
+        several tokens a step (speculation) can exceed the first bound and not the second.
+        """
+        highest = self.of_gpu(lambda gpu: max(gpu.bf16_flops, gpu.fp8_flops or 0.0, gpu.int8_flops or 0.0))
+        by_compute = self.gpus * highest / (2.0 * self.of_model(lambda shape: shape.computed_parameters))
+        read = np.where(np.isnan(self.batch), 0.0, self.step_bytes / self.batch) + np.nan_to_num(self.kv_read_bytes)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.fmin(by_compute, self.gpus * self.bandwidth / read), dtype=np.float64)
 
 
 def _indexed(items: Sequence[T], count: int) -> tuple[tuple[T, ...], Index]:

@@ -13,7 +13,7 @@ from inference_energy.contracts.figure import Number
 from inference_energy.errors import Setting
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.calibration import SHIPPED, EnergyCalibration, shipped_calibration
-from inference_energy.estimate.estimator import NEEDS, Basis, Estimator, Values, as_option, spelled
+from inference_energy.estimate.estimator import NEEDS, Basis, Estimator, Problem, Values, as_option, spelled
 from inference_energy.estimate.estimators import (
     ecologits,
     energy_roofline,
@@ -183,9 +183,42 @@ def compare_estimates(
         prefill=prefill_estimate(cases, basis.calibration, request.gpu, spell),
         notes=[spelled(note, spell) for note in _notes(cases)],
         estimates=[
-            estimate_row(estimator, estimator.estimate(cases, basis), 0, request.output_tokens, spell)
+            estimate_row(
+                estimator,
+                estimator.estimate(cases, basis).without(impossible(cases, estimator)),
+                0,
+                request.output_tokens,
+                spell,
+            )
             for estimator in ESTIMATORS
         ],
+    )
+
+
+def impossible(cases: Cases, estimator: Estimator) -> list[Problem]:
+    """Return why an estimator's figure of a stated configuration would be one that cannot run."""
+    problems = [Problem(cases.memory_share > 1, _too_large(cases))]
+    if "throughput" in estimator.needs:
+        problems.append(Problem(cases.throughput > cases.most_tokens_per_s, _too_fast(cases)))
+    return problems
+
+
+def _too_large(cases: Cases) -> str:
+    share, gpus, card = float(cases.memory_share[0]), cases.gpus[0], cases.cards[0]
+    weights = cases.shapes[0].resident_bytes / 1e9
+    cache = float(np.nan_to_num(cases.batch[0] * cases.kv_resident_bytes[0])) / 1e9
+    return (
+        f"does not fit: weights take {weights:.3g} GB and the cache {cache:.3g} GB, {100 * share:.0f} % of the "
+        f"{gpus * card.memory_bytes / 1e9:.4g} GB of {gpus:g} {card.name}; more GPUs ({{tensor_parallel}}), a smaller "
+        "load or a lower precision are needed"
+    )
+
+
+def _too_fast(cases: Cases) -> str:
+    return (
+        f"{cases.throughput[0]:g} output tokens/s ({{throughput}}) are beyond the roofline: {cases.gpus[0]:g} "
+        f"{cases.cards[0].name} can read and compute at most {cases.most_tokens_per_s[0]:.3g} of them a second by the "
+        "data sheet, one token a step and request"
     )
 
 
@@ -229,7 +262,10 @@ def prefill_estimate(
     low, high = (_number(energy_j, 0) for energy_j in roofline.prefill_j(cases))
     tokens = float(cases.input_tokens[0])
     calibrated_j, interval_j, name = None, None, None
-    if np.isnan(tokens):
+    unavailable = spelled(f"needs {NEEDS['input_tokens']}", spell) if np.isnan(tokens) else None
+    if cases.memory_share[0] > 1:
+        low, high, unavailable = None, None, spelled(_too_large(cases), spell)
+    elif np.isnan(tokens):
         pass
     elif calibration is None or not calibration.has_prefill or gpu.name not in calibration.gpus:
         name = spelled("the calibration has no term for prompts; h100-windows has one ({calibration})", spell)
@@ -244,19 +280,17 @@ def prefill_estimate(
         data_sheet_j=(low, high),
         calibrated_j=calibrated_j,
         calibrated_interval_j=interval_j,
-        unavailable=spelled(f"needs {NEEDS['input_tokens']}", spell) if np.isnan(tokens) else None,
+        unavailable=unavailable,
         calibration=name,
     )
 
 
 def _notes(cases: Cases) -> list[str]:
     notes = list(cases.shapes[0].notes)
-    share = float(cases.memory_share[0])
-    if share > 1:
-        notes.append(
-            f"does not fit: weights and cache take {100 * share:.0f} % of the memory of {cases.gpus[0]:g} "
-            f"{cases.cards[0].name}; more GPUs ({{tensor_parallel}}) or a lower precision are needed"
-        )
+    if cases.memory_share[0] > 1:
+        notes.append(_too_large(cases))
+    if cases.throughput[0] > cases.most_tokens_per_s[0]:
+        notes.append(_too_fast(cases))
     if cases.cards[0].note:
         notes.append(f"{cases.cards[0].name}: {cases.cards[0].note}")
     return notes

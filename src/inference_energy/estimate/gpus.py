@@ -6,6 +6,8 @@ are computed in 16 bit (weight-only quantisation), and so are fp8 weights on a G
 """
 
 import csv
+import difflib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -60,16 +62,44 @@ def gpus() -> dict[str, GpuSheet]:
 
 
 def find_gpu(name: str, key: str = "gpu") -> GpuSheet:
-    """Return the GPU of this name or alias, ignoring case; `key` is the argument, key or column that messages name.
+    """Return the GPU of this name, alias or driver's name, ignoring case; messages name `key`, an argument or column.
+
+    A name that only one GPU has in full, such as `H100 SXM5 80GB`, stands for it as well.
 
     Raises:
-        InputError: the table has no such GPU.
+        InputError: the table has no such GPU, or several: cards of one name differ in memory, bandwidth and power.
     """
-    lower_name = name.lower().replace(" ", "-")
+    lower_name = "-".join(name.lower().split())
     for gpu in gpus().values():
-        if lower_name in (alias.lower() for alias in (gpu.name, *gpu.aliases)):
+        if lower_name in ("-".join(known.lower().split()) for known in (gpu.name, *gpu.aliases, *gpu.driver_names)):
             return gpu
-    raise InputError(f"{name} is not in the table of data sheets; there are: {', '.join(gpus())}", key=key)
+    words = _words(name)
+    found = [gpu for gpu in gpus().values() if words and words <= _words(gpu.name, *gpu.aliases, *gpu.driver_names)]
+    of_one_kind = [gpu for gpu in found if _KIND_WORD.search(name)]
+    if len(of_one_kind) == 1:
+        return of_one_kind[0]
+    if found:
+        raise InputError(f"{_shown(name)} may be any of {', '.join(gpu.name for gpu in found)}; write one", key=key)
+    near = difflib.get_close_matches(lower_name, [gpu.lower() for gpu in gpus()], n=4, cutoff=0.5)
+    names = [gpu for gpu in gpus() if gpu.lower() in near]
+    nearest = f"; the nearest are {', '.join(names)}" if names else ""
+    raise InputError(
+        f"{_shown(name)} is not in the table of data sheets{nearest}; there are: {', '.join(gpus())}", key=key
+    )
+
+
+_KIND_WORD = re.compile(r"[A-Za-z]+\d{2}|\d{4}")
+"""The part of a name that tells the kind of card, such as H100 or 4090."""
+
+
+def _words(*names: str) -> set[str]:
+    """Return the words of names; the names of vendors and product lines are left out."""
+    words = {word for name in names for word in re.split(r"[^a-z0-9]+", name.lower()) if word}
+    return words - {"nvidia", "amd", "tesla", "instinct", "geforce", "gpu"}
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 60 else f"{name[:57]}..."
 
 
 def gpu_of_driver(driver_name: str) -> GpuSheet | None:
