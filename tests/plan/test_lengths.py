@@ -91,6 +91,10 @@ def test_empirical_lengths_come_as_often_as_in_the_file(tmp_path: Path, column: 
         ("", None, "holds no length"),
         ("5\nmany\n", None, "one whole number a line"),
         ("5\n0\n", None, "holds the length 0"),
+        (f"5\n{10**30}\n", None, "lengths:2: '1000000"),
+        ("5\n" + "9" * 5000, None, "write one whole number a line"),
+        ("5\n1000000000\n", None, "holds the length 1000000000; lengths are from 1 to 10000000"),
+        ("a\n1\n1000000000\n", "a", "holds the length 1000000000"),
         ("a,b\n1,2\n", "c", "lacks the column c; found: a, b"),
     ],
 )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.plan.plan_factory import WORDS, cell, plan
@@ -154,3 +155,96 @@ def test_every_file_of_a_plan_is_an_input(tmp_path: Path) -> None:
     ]
     assert plan_files(cells) == ["l.txt", "o.txt", "p.parquet", "s.json", "s.parquet", "t.csv"]
     assert isinstance(cells[0].workload, Workload)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("arrival_s\n0\n1e30\n", "arrival_s must be 0 or more, at most 31536000, in every row; row 2 has 1e+30"),
+        ("arrival_s\n1700000000\n", "row 1 has 1.7e+09"),
+        ("arrival_s\ninf\n", "row 1 has inf"),
+        ("arrival_s,x\nnan,1\n", "row 1 has none"),
+        ("arrival_s,x\n1,1\n,1\n", "row 2 has none"),
+        ("arrival_s,max_tokens\n1,1000000000\n", "max_tokens must be a whole number from 1 up, at most 10000000"),
+        ("arrival_s,prompt_tokens\n1,\n", "row 1 has none"),
+        (f"arrival_s,prompt_tokens\n1,{10**30}\n", "conversion error to int64"),
+        ("arrival_s,prompt_tokens\n1,1.5\n", "conversion error to int64"),
+        ("arrival_s,arrival_s\n1,2\n", "has the column arrival_s 2 times"),
+        ("arrival_s\n1,2\n", "Expected 1 columns, got 2"),
+        ("x" * (2 << 20), "a line longer than 1 MiB"),
+        ("\0", "lacks the column arrival_s"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_values_that_cannot_be_in_a_csv_are_refused_with_their_row(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        plan(cell(arrival=replay(path)))
+    assert str(caught.value).startswith("windows.w.arrival.path: ")
+    assert expected in str(caught.value)
+
+
+def changed(path: Path, **columns: list[Any]) -> Path:
+    """A file with its first rows' values replaced, of whatever type they are."""
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        index = table.column_names.index(name)
+        table = table.slice(0, len(values)).set_column(index, name, pa.array(values))
+    changed_path = path.with_name(f"changed-{path.name}")
+    pq.write_table(table, changed_path)
+    return changed_path
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("arrival_ns", [-5], "arrival_ns: a number from 0 to"),
+        ("arrival_ns", [2**62], "arrival_ns: a number from 0 to"),
+        ("arrival_ns", ["soon"], "is no schedule"),
+        ("max_tokens", [0], "max_tokens: a number from 1 to 10000000 is expected, got 0"),
+        ("max_tokens", [None], "got none"),
+        ("prompt_tokens", [10**9], "prompt_tokens: a number from 1 to 10000000"),
+        ("prompt_id", [None], "prompt_id: a number from 0"),
+        ("conversation", [2**63 - 1], "conversation: a number from 0"),
+        ("user", [-1], "user: a number from 0"),
+        ("salt", [[1]], "is no schedule"),
+    ],
+)
+def test_values_that_cannot_be_in_a_schedule_are_refused(
+    tmp_path: Path, name: str, values: list[Any], expected: str
+) -> None:
+    _, schedule = recorded(tmp_path, cell("a"))
+    with pytest.raises(InputError) as caught:
+        plan(cell("b", arrival=replay(changed(schedule, **{name: values}))))
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"token_ids": [None]}, "row 1: exactly one of text, token_ids and messages"),
+        ({"text": ["x"]}, "row 1: exactly one of"),
+        ({"token_ids": [[-1]]}, "token_ids: whole numbers from 0 up"),
+        ({"token_ids": [[2**40]]}, "holds no prompts"),
+        ({"token_ids": [["a"]]}, "holds no prompts"),
+        ({"prompt_id": [None]}, "prompt_id: a number"),
+        ({"token_ids": [None], "messages": ["[" * 5000]}, "row 1: messages: nested more than"),
+        ({"token_ids": [None], "messages": ['{"a": 1}']}, "row 1: messages: a list of objects"),
+    ],
+)
+def test_values_that_cannot_be_in_prompts_are_refused(
+    tmp_path: Path, columns: dict[str, list[Any]], expected: str
+) -> None:
+    prompts, schedule = recorded(tmp_path, cell("a", duration_s=1.0))
+    with pytest.raises(InputError) as caught:
+        plan(cell("b", arrival=replay(schedule, prompts=str(changed(prompts, **columns)))))
+    assert "windows.b.arrival.prompts: " in str(caught.value)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "a\0b.csv", f"{'x' * 300}.csv", "folder"])
+def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=r"windows\.w\.arrival\.path: .*(cannot be read|lacks the column)"):
+        plan(cell(arrival=replay(tmp_path / name)))

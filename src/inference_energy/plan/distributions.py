@@ -6,7 +6,7 @@ cells of a workload share is named (workload, "prefixes") and (workload, "blocks
 """
 
 import hashlib
-from pathlib import Path
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from inference_energy.config.load.arrivals import ExponentialTime, FixedTime, LognormalTime, Time, UniformTime
 from inference_energy.config.load.prompts import (
+    MOST_TOKENS,
     EmpiricalLength,
     FixedLength,
     FixedTurns,
@@ -25,8 +26,9 @@ from inference_energy.config.load.prompts import (
     UniformLength,
     UniformTurns,
 )
+from inference_energy.contracts.outside import path_name
 from inference_energy.errors import InputError
-from inference_energy.plan.tables import read_columns
+from inference_energy.plan.tables import read_columns, shown, text_lines
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
@@ -115,21 +117,20 @@ def _observed(config: EmpiricalLength, key: str) -> NDArray[np.int64]:
         observed = np.concatenate(columns) if columns else np.empty(0, np.int64)
     if not len(observed):
         raise InputError(f"{config.path} holds no length; write one whole number a line", key=f"{key}.path")
-    if observed.min() < 1:
-        raise InputError(
-            f"{config.path} holds the length {int(observed.min())}; lengths are 1 and above", key=f"{key}.path"
-        )
+    for length in (int(observed.min()), int(observed.max())):
+        if not 1 <= length <= MOST_TOKENS:
+            text = f"{config.path} holds the length {length}; lengths are from 1 to {MOST_TOKENS}"
+            raise InputError(text, key=f"{key}.path")
     return observed
 
 
 def _lines(path: str, key: str) -> NDArray[np.int64]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", key=f"{key}.path") from error
-    try:
-        return np.array([int(line) for line in lines], dtype=np.int64)
-    except ValueError as error:
-        raise InputError(
-            f"{path}: {error}; write one whole number a line, or name the column of a CSV", key=f"{key}.path"
-        ) from error
+    values: list[int] = []
+    for number, text in enumerate(text_lines(path, f"{key}.path"), start=1):
+        for word in text.split():
+            # Python refuses thousands of digits by itself, and an array more than 18.
+            if not re.fullmatch(r"[-+]?[0-9]{1,18}", word):
+                problem = f"{shown(word)}; write one whole number a line, or name the column of a CSV"
+                raise InputError(f"{path_name(path)}:{number}: {problem}", key=f"{key}.path")
+            values.append(int(word))
+    return np.array(values, dtype=np.int64)

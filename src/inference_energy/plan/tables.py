@@ -37,9 +37,6 @@ def machine_name() -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
 
 
-MAX_TOKENS = 10_000_000
-"""Longest prompt or answer of a plan. No model has a longer context, so a greater number is not one of tokens."""
-
 NULL = -1
 """A missing whole number; no time, length or id of a plan is negative."""
 

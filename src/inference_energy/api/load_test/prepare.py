@@ -98,7 +98,7 @@ def _completed(cell: Cell, seed: int) -> Arrival:
     elif isinstance(arrival, ScheduleArrival) and arrival.cell is None and arrival.path.endswith(".parquet"):
         try:
             cells = pq.read_table(arrival.path, columns=["cell"])["cell"].unique().to_pylist()
-        except (OSError, pa.ArrowInvalid):
+        except (OSError, ValueError, KeyError, pa.ArrowException):
             return arrival  # planning says what is wrong with the file
         return arrival.model_copy(update={"cell": CELL if CELL in cells else None})
     return arrival

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from inference_energy.acquire.load.standalone import CELL, WARMUP
 from inference_energy.config.analysis import Slo
 from inference_energy.config.base import Section
-from inference_energy.config.load.arrivals import Arrival
+from inference_energy.config.load.arrivals import MOST_SECONDS, Arrival
 from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.workload import LoadPhase, Workload, phase_problems
 from inference_energy.config.validation import problems
@@ -48,9 +48,12 @@ class LoadTest(Section):
     )
     model: str = Field(description="model name at the endpoint")
     output: Path = Field(description="request log to write; CSV or Parquet by its ending")
-    duration_s: float = Field(600.0, ge=0.1, description="how long requests are sent [s]")
+    duration_s: float = Field(600.0, ge=0.1, le=MOST_SECONDS, description="how long requests are sent [s]")
     warmup_s: float = Field(
-        0.0, ge=0, description="warm-up duration; its requests go to a separate file and count in no figure [s]"
+        0.0,
+        ge=0,
+        le=MOST_SECONDS,
+        description="warm-up duration; its requests go to a separate file and count in no figure [s]",
     )
     workload: Workload = Field(description="what a request asks, as a section of `workloads`")
     arrival: Arrival = Field(description="when requests are sent, as `windows.*.arrival`")

@@ -27,7 +27,7 @@ class LognormalTime(Section):
 
     distribution: Literal["lognormal"]
     mean_s: float = Field(gt=0, le=86400, description="mean of the times [s]")
-    std_s: float = Field(gt=0, description="standard deviation of the times [s]")
+    std_s: float = Field(gt=0, le=86400, description="standard deviation of the times [s]")
 
 
 class UniformTime(Section):
@@ -48,6 +48,8 @@ Time = Annotated[FixedTime | ExponentialTime | LognormalTime | UniformTime, Fiel
 NO_TIME = FixedTime(distribution="fixed", time_s=0)
 
 
+MOST_SECONDS = 31_536_000
+"""A year; a longer load is taken for a mistake in the configuration."""
 MOST_REQUESTS = 50_000_000
 """More requests in a window are taken for a mistake in the configuration."""
 
@@ -84,7 +86,9 @@ class ClosedArrival(Section):
     process: Literal["closed"]
     concurrency: int = Field(ge=1, le=1_000_000, description="number of users")
     think: Time = Field(NO_TIME, description="wait between an answer and the same user's next request; by default none")
-    stagger_s: float = Field(0, ge=0, description="users begin evenly over this time; 0: all at once [s]")
+    stagger_s: float = Field(
+        0, ge=0, le=MOST_SECONDS, description="users begin evenly over this time; 0: all at once [s]"
+    )
     pool: int = Field(
         256,
         ge=1,

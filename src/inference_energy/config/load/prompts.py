@@ -6,6 +6,10 @@ from pydantic import Field, model_validator
 
 from inference_energy.config.base import Section
 
+MOST_TOKENS = 10_000_000
+"""Longest prompt or answer: no model has a longer context, so a greater number is not one of tokens."""
+MOST_TURNS = 10_000
+
 
 def check_order(minimum: float, mean: float | None, maximum: float) -> None:
     """Refuse bounds that do not hold the mean, or each other.
@@ -33,35 +37,37 @@ class NormalLength(_Bounded):
     """Token counts from a normal distribution, rounded and clipped."""
 
     distribution: Literal["normal"]
-    mean: float = Field(256, gt=0, description="mean [tokens]")
-    std: float = Field(64, ge=0, description="standard deviation [tokens]")
-    minimum: int = Field(1, ge=1, description="smallest [tokens]")
-    maximum: int = Field(8192, ge=1, description="largest [tokens]")
+    mean: float = Field(256, gt=0, le=MOST_TOKENS, description="mean [tokens]")
+    std: float = Field(64, ge=0, le=MOST_TOKENS, description="standard deviation [tokens]")
+    minimum: int = Field(1, ge=1, le=MOST_TOKENS, description="smallest [tokens]")
+    maximum: int = Field(8192, ge=1, le=MOST_TOKENS, description="largest [tokens]")
 
 
 class LognormalLength(_Bounded):
     """Token counts whose logarithm is normal: many short, few long; rounded and clipped."""
 
     distribution: Literal["lognormal"]
-    mean: float = Field(gt=0, description="mean of the lengths, before they are clipped [tokens]")
-    std: float = Field(gt=0, description="standard deviation of the lengths, before they are clipped [tokens]")
-    minimum: int = Field(1, ge=1, description="smallest [tokens]")
-    maximum: int = Field(8192, ge=1, description="largest [tokens]")
+    mean: float = Field(gt=0, le=MOST_TOKENS, description="mean of the lengths, before they are clipped [tokens]")
+    std: float = Field(
+        gt=0, le=MOST_TOKENS, description="standard deviation of the lengths, before they are clipped [tokens]"
+    )
+    minimum: int = Field(1, ge=1, le=MOST_TOKENS, description="smallest [tokens]")
+    maximum: int = Field(8192, ge=1, le=MOST_TOKENS, description="largest [tokens]")
 
 
 class UniformLength(_Bounded):
     """Each token count from the smallest to the largest equally often."""
 
     distribution: Literal["uniform"]
-    minimum: int = Field(ge=1, description="smallest [tokens]")
-    maximum: int = Field(ge=1, description="largest [tokens]")
+    minimum: int = Field(ge=1, le=MOST_TOKENS, description="smallest [tokens]")
+    maximum: int = Field(ge=1, le=MOST_TOKENS, description="largest [tokens]")
 
 
 class FixedLength(Section):
     """The same token count for all."""
 
     distribution: Literal["fixed"]
-    tokens: int = Field(ge=1, description="length [tokens]")
+    tokens: int = Field(ge=1, le=MOST_TOKENS, description="length [tokens]")
 
 
 class EmpiricalLength(Section):
@@ -81,34 +87,50 @@ class FixedTurns(Section):
     """The same number of turns for all."""
 
     distribution: Literal["fixed"]
-    turns: int = Field(ge=1, description="turns of a conversation")
+    turns: int = Field(ge=1, le=MOST_TURNS, description="turns of a conversation")
 
 
 class UniformTurns(_Bounded):
     """Each number of turns from the smallest to the largest equally often."""
 
     distribution: Literal["uniform"]
-    minimum: int = Field(ge=1, description="smallest")
-    maximum: int = Field(ge=1, description="largest")
+    minimum: int = Field(ge=1, le=MOST_TURNS, description="smallest")
+    maximum: int = Field(ge=1, le=MOST_TURNS, description="largest")
 
 
 class GeometricTurns(Section):
     """After every turn the conversation ends with the same probability, 1/mean."""
 
     distribution: Literal["geometric"]
-    mean: float = Field(ge=1, description="mean number of turns, before it is clipped")
-    maximum: int = Field(64, ge=1, description="largest")
+    mean: float = Field(ge=1, le=MOST_TURNS, description="mean number of turns, before it is clipped")
+    maximum: int = Field(64, ge=1, le=MOST_TURNS, description="largest")
 
 
 Turns = Annotated[FixedTurns | UniformTurns | GeometricTurns, Field(discriminator="distribution")]
 
 
+MOST_PREFIX_TOKENS = 100_000_000
+
+
 class SharedPrefix(Section):
     """Prompts that begin alike, as those with a common system prompt do."""
 
-    groups: int = Field(ge=1, description="how many different beginnings there are; each is drawn equally often")
-    tokens: int = Field(ge=1, description="length of a beginning, which comes before the prompt's own [tokens]")
+    groups: int = Field(
+        ge=1, le=1_000_000, description="how many different beginnings there are; each is drawn equally often"
+    )
+    tokens: int = Field(
+        ge=1, le=MOST_TOKENS, description="length of a beginning, which comes before the prompt's own [tokens]"
+    )
     share: float = Field(1.0, gt=0, le=1, description="share of the prompts that have one")
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> Self:
+        if self.groups * self.tokens > MOST_PREFIX_TOKENS:
+            raise ValueError(
+                f"groups ({self.groups}) times tokens ({self.tokens}) is more than {MOST_PREFIX_TOKENS}, which would "
+                "not fit into memory"
+            )
+        return self
 
 
 class SyntheticPrompts(Section):

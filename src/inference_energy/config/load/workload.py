@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import (
     MOST_REQUESTS,
+    MOST_SECONDS,
     NO_TIME,
     Arrival,
     ClosedArrival,
@@ -21,6 +22,7 @@ from inference_energy.config.load.arrivals import (
     TraceArrival,
 )
 from inference_energy.config.load.prompts import (
+    MOST_TOKENS,
     FilePrompts,
     FixedTurns,
     Length,
@@ -66,7 +68,7 @@ class Workload(Section):
 
     prompts: PromptsConfig = Field(description="where prompts come from")
     conversations: Conversations | None = Field(None, description="chats of several turns; null: single requests")
-    max_tokens: int = Field(MAX_TOKENS, ge=1, description="most tokens generated for a request")
+    max_tokens: int = Field(MAX_TOKENS, ge=1, le=MOST_TOKENS, description="most tokens generated for a request")
     output_length: Length | None = Field(
         None, description="exact answer lengths, drawn for each request, in place of max_tokens; needs ignore_eos: true"
     )
@@ -150,7 +152,7 @@ class LoadPhase(Section):
 
     workload: str = Field(description="a key of `workloads`")
     arrival: Arrival = Field(description="arrival process")
-    duration_s: float = Field(gt=0, description="how long requests are sent [s]")
+    duration_s: float = Field(gt=0, le=MOST_SECONDS, description="how long requests are sent [s]")
 
 
 class WindowConfig(LoadPhase):

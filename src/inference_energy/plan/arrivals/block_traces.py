@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_energy.config.load.arrivals import MOST_REQUESTS, TraceArrival
+from inference_energy.config.load.prompts import MOST_TOKENS
 from inference_energy.contracts.outside import as_count
 from inference_energy.errors import InputError, Setting
 from inference_energy.plan.arrivals.trace_rows import PUBLISHED, UNITS_S, Blocks, Progress, Rows, check_unit, time_units
-from inference_energy.plan.tables import MAX_TOKENS, Line, json_lines, names_found, shown
+from inference_energy.plan.tables import Line, json_lines, names_found, shown
 
 MOONCAKE_FIELDS = ("timestamp", "input_length", "output_length")
 BAILIAN_KEYS = ("chat_id", "parent_chat_id")
@@ -98,8 +99,8 @@ def _row(content: Any, line: Line, arrival: TraceArrival, key: str) -> _Row:
         raise InputError(text, key=key, write=time_units(key, "s", "ms"))
     lengths = [as_count(content[name]) for name in MOONCAKE_FIELDS[1:]]
     for name, length in zip(MOONCAKE_FIELDS[1:], lengths, strict=True):
-        if length is None or length > MAX_TOKENS:
-            expected = f"a number is expected, whole and from 0 to {MAX_TOKENS}"
+        if length is None or length > MOST_TOKENS:
+            expected = f"a number is expected, whole and from 0 to {MOST_TOKENS}"
             raise line.error(f"{name}: {expected}, got {shown(content[name])}")
     return _Row(time, lengths[0] or 0, lengths[1] or 0, _block_names(content.get("hash_ids"), line))
 

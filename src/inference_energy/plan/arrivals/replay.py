@@ -8,11 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from inference_energy.config.load.arrivals import ScheduleArrival
+from inference_energy.config.load.arrivals import MOST_REQUESTS, MOST_SECONDS, ScheduleArrival
+from inference_energy.config.load.prompts import MOST_TOKENS
+from inference_energy.contracts.outside import path_name
 from inference_energy.contracts.schedule import SCHEDULE
 from inference_energy.errors import InputError, Notice
 from inference_energy.plan.cells import Cell
-from inference_energy.plan.tables import NULL, filled, head, match_name, read_columns
+from inference_energy.plan.tables import NULL, filled, head, match_name, names_found, read_columns
 
 CSV_LENGTHS = ("prompt_tokens", "max_tokens")
 
@@ -60,27 +62,48 @@ def _is_csv(path: str) -> bool:
     return Path(path).suffix.lower() in {".csv", ".txt"}
 
 
+MOST_NS = MOST_SECONDS * 10**9
+BOUNDS = {
+    "arrival_ns": (0, MOST_NS),
+    "user": (0, MOST_REQUESTS),
+    "conversation": (0, MOST_REQUESTS),
+    "turn": (0, MOST_REQUESTS),
+    "think_ns": (0, MOST_NS),
+    "prompt_id": (0, 2**53),
+    "prompt_tokens": (1, MOST_TOKENS),
+    "max_tokens": (1, MOST_TOKENS),
+}
+"""Smallest and largest value of each column of a schedule that is replayed."""
+
+
 def _read_parquet(arrival: ScheduleArrival, key: str) -> dict[str, NDArray[np.int64]]:
-    path = arrival.path
+    path, path_key = path_name(arrival.path), f"{key}.path"
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {error}", key=f"{key}.path") from error
+        table = pq.read_table(arrival.path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {str(error)[:300]}", key=path_key) from error
     lacking = [name for name in SCHEDULE.names if name not in table.column_names]
     if lacking:
-        raise InputError(
-            f"{path} lacks the column {', '.join(lacking)}; found: {', '.join(table.column_names)}",
-            key=f"{key}.path",
-        )
+        found = names_found(dict.fromkeys(table.column_names))
+        raise InputError(f"{path} lacks the column {', '.join(lacking)}; found: {found}", key=path_key)
+    try:
+        table = table.select(SCHEDULE.names).cast(SCHEDULE)
+    except (ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path} is no schedule: {str(error)[:300]}", key=path_key) from error
     cells = table["cell"].unique().to_pylist()
     cell_name = arrival.cell if arrival.cell is not None else (cells[0] if len(cells) == 1 else None)
     if cell_name not in cells:
-        raise InputError(
-            f"write which cell of {path} is replayed; there are: {', '.join(map(str, cells))}", key=f"{key}.cell"
-        )
+        there = names_found(dict.fromkeys(map(str, cells)))
+        raise InputError(f"write which cell of {path} is replayed; there are: {there}", key=f"{key}.cell")
     table = table.filter(pa.compute.equal(table["cell"], cell_name))
-    names = [name for name in SCHEDULE.names if name not in ("request_id", "cell", "salt")]
-    return {name: filled(table[name]) for name in names}
+    for name, (lowest, highest) in BOUNDS.items():
+        extremes = pa.compute.min_max(table[name]).as_py()
+        is_missing = name in ("prompt_id", "max_tokens") and table[name].null_count
+        beyond = [value for value in extremes.values() if value is not None and not lowest <= value <= highest]
+        if is_missing or beyond:
+            text = f"{name}: a number from {lowest} to {highest} is expected"
+            raise InputError(f"{path}: {text}, got {beyond[0] if beyond else 'none'}", key=path_key)
+    return {name: filled(table[name]) for name in BOUNDS}
 
 
 def _read_csv(path: str, key: str) -> dict[str, NDArray[np.int64]]:
@@ -89,14 +112,21 @@ def _read_csv(path: str, key: str) -> dict[str, NDArray[np.int64]]:
     batches = list(read_columns(path, column_types, f"{key}.path"))
     table = pa.Table.from_batches(batches, pa.schema(list(column_types.items())))
     times_s = table["arrival_s"].to_numpy()
-    if np.isnan(times_s).any() or (times_s < 0).any():
-        raise InputError(f"{path}: arrival_s must be 0 or more in every row", key=f"{key}.path")
+    lengths = {name: filled(table[name]) for name in length_columns}
+    checks = [("arrival_s", times_s, (times_s >= 0) & (times_s <= MOST_SECONDS), f"0 or more, at most {MOST_SECONDS},")]
+    for name, values in lengths.items():
+        checks.append(
+            (name, values, (values >= 1) & (values <= MOST_TOKENS), f"a whole number from 1 up, at most {MOST_TOKENS},")
+        )
+    for name, values, is_right, expected in checks:
+        if not is_right.all():
+            row = int(np.flatnonzero(~is_right)[0])
+            got = "none" if table[name][row].as_py() is None else f"{values[row]:g}"
+            text = f"{path_name(path)}: {name} must be {expected} in every row; row {row + 1} has {got}"
+            raise InputError(text, key=f"{key}.path")
     order = np.argsort(times_s, kind="stable")
     none = np.full(len(order), NULL)
-    columns = {name: filled(table[name])[order] if name in length_columns else none for name in CSV_LENGTHS}
-    for name in length_columns:
-        if (columns[name] < 1).any():
-            raise InputError(f"{path}: {name} must be a whole number from 1 up in every row", key=f"{key}.path")
+    columns = {name: lengths[name][order] if name in length_columns else none for name in CSV_LENGTHS}
     return columns | {
         "arrival_ns": np.rint(times_s[order] * 1e9).astype(np.int64),
         "prompt_id": np.arange(len(order)),

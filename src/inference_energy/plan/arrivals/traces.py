@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from inference_energy.config.load.arrivals import MOST_REQUESTS, TraceArrival
+from inference_energy.config.load.prompts import MOST_TOKENS
 from inference_energy.contracts.outside import path_name
 from inference_energy.errors import InputError, Notice, Setting
 from inference_energy.plan.arrivals.block_traces import read_blocks
@@ -33,7 +34,7 @@ from inference_energy.plan.arrivals.trace_rows import (
     check_unit,
     time_units,
 )
-from inference_energy.plan.tables import MAX_TOKENS, read_columns
+from inference_energy.plan.tables import read_columns
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ def _check_rows(
     checks = [(names[0], times_s, np.isinf(times_s), "a finite time is expected")]
     for name, values in zip(names[1:], lengths, strict=True):
         with np.errstate(invalid="ignore"):
-            wrong = ~np.isnan(values) & ~((values >= 0) & (values <= MAX_TOKENS) & (values == np.floor(values)))
-        checks.append((name, values, wrong, f"a whole number of tokens from 0 to {MAX_TOKENS} is expected"))
+            wrong = ~np.isnan(values) & ~((values >= 0) & (values <= MOST_TOKENS) & (values == np.floor(values)))
+        checks.append((name, values, wrong, f"a whole number of tokens from 0 to {MOST_TOKENS} is expected"))
     for name, values, wrong, expected in checks:
         if wrong.any():
             index = int(np.flatnonzero(wrong)[0])

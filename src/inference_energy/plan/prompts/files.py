@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from inference_energy.config.load.prompts import FilePrompts, JsonlPrompts, ShareGptPrompts
+from inference_energy.config.load.prompts import MOST_TOKENS, FilePrompts, JsonlPrompts, ShareGptPrompts
 from inference_energy.config.load.workload import Workload
 from inference_energy.contracts.outside import as_count
 from inference_energy.errors import InputError, Notice, Setting
@@ -28,7 +28,7 @@ from inference_energy.plan.prompts.messages import (
     uses_tools,
 )
 from inference_energy.plan.prompts.protocol import Choice, ContentInputs, batches, contents_table, in_rounds
-from inference_energy.plan.tables import MAX_TOKENS, NULL, Line, json_entries, names_found, shown, text_lines
+from inference_energy.plan.tables import NULL, Line, json_entries, names_found, shown, text_lines
 
 
 class TextSource:
@@ -158,8 +158,8 @@ def _record(content: dict[str, Any], workload: Workload, line: Line) -> Record:
     if len(kinds) != 1:
         raise line.error(f"write exactly one of {', '.join(CONTENT)}; found: {names_found(content)}")
     max_tokens, answer = as_count(content.get("max_tokens")), content.get("answer")
-    if content.get("max_tokens") is not None and (max_tokens is None or not 1 <= max_tokens <= MAX_TOKENS):
-        expected = f"a whole number from 1 up is expected, and at most {MAX_TOKENS}"
+    if content.get("max_tokens") is not None and (max_tokens is None or not 1 <= max_tokens <= MOST_TOKENS):
+        expected = f"a whole number from 1 up is expected, and at most {MOST_TOKENS}"
         raise line.error(f"max_tokens: {expected}, got {shown(content['max_tokens'])}")
     if isinstance(answer, dict | list):
         raise line.error("answer: a text or a number is expected")

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from inference_energy.config.load.prompts import Order
 from inference_energy.config.load.workload import Conversations
+from inference_energy.contracts.outside import decode_json, path_name
 from inference_energy.contracts.schedule import PROMPTS
 from inference_energy.errors import InputError, Notice
 from inference_energy.plan.arrivals.processes import Starts
 from inference_energy.plan.distributions import turns
 from inference_energy.plan.prompts.messages import Message
 from inference_energy.plan.prompts.protocol import CONTENTS, Choice, ContentInputs, batches, contents_table, in_rounds
-from inference_energy.plan.tables import NULL, Line
+from inference_energy.plan.tables import NULL, Line, names_found
 
 
 @dataclass(frozen=True)
@@ -132,15 +134,21 @@ class PlannedSource:
         Raises:
             InputError: the file cannot be read or lacks a column.
         """
+        name = path_name(path)
         try:
-            self._table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{path} cannot be read as Parquet: {error}", key=key) from error
-        lacking = [name for name in PROMPTS.names if name not in self._table.column_names]
+            table = pq.read_table(path)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise InputError(f"{name} cannot be read as Parquet: {str(error)[:300]}", key=key) from error
+        lacking = [column for column in PROMPTS.names if column not in table.column_names]
         if lacking:
-            raise InputError(
-                f"{path} lacks the column {', '.join(lacking)}; found: {', '.join(self._table.column_names)}", key=key
-            )
+            found = names_found(dict.fromkeys(table.column_names))
+            raise InputError(f"{name} lacks the column {', '.join(lacking)}; found: {found}", key=key)
+        try:
+            self._table = table.select(PROMPTS.names).cast(PROMPTS)
+        except (ValueError, pa.ArrowException) as error:
+            raise InputError(f"{name} holds no prompts: {str(error)[:300]}", key=key) from error
+        if problem := _problem(self._table):
+            raise InputError(f"{name}: {problem}", key=key)
         self.identity = ("planned", path)
         self._path, self._key = path, key
 
@@ -170,3 +178,25 @@ class PlannedSource:
         """See `Contents`."""
         for part in batches(prompts):
             yield self._table.select(CONTENTS.names).take(pa.array(part)).cast(CONTENTS)
+
+
+def _problem(prompts: pa.Table) -> str | None:
+    """Return why a row is no prompt; None if all are. The load processes take the contents as they are."""
+    forms = sum(pc.is_valid(prompts[name]).cast(pa.int8()).to_numpy() for name in ("text", "token_ids", "messages"))
+    if (forms != 1).any():
+        return f"row {int(np.flatnonzero(forms != 1)[0]) + 1}: exactly one of text, token_ids and messages is expected"
+    if prompts["prompt_id"].null_count:
+        return "prompt_id: a number is expected in every row"
+    tokens = pc.list_flatten(prompts["token_ids"])
+    if tokens.null_count or (len(tokens) and pc.min(tokens).as_py() < 0):
+        return "token_ids: whole numbers from 0 up are expected"
+    for row, text in enumerate(prompts["messages"].to_pylist(), start=1):
+        if text is None:
+            continue
+        try:
+            messages = decode_json(text)
+        except ValueError as error:
+            return f"row {row}: messages: {error}"
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            return f"row {row}: messages: a list of objects is expected"
+    return None
