@@ -14,7 +14,7 @@ from tests.load.plans import load_spec, logged, row, write_plan
 from inference_energy.acquire.load.standalone import CELL
 from inference_energy.acquire.load.worker_pool import WorkerPool
 from inference_energy.acquire.model_files import write_dummy
-from inference_energy.acquire.server.attach import Access
+from inference_energy.acquire.server.pages import Access
 from inference_energy.analysis.server_metrics import ServerMetrics
 from inference_energy.analysis.token_reconciliation import CellSpan, compare_cell
 from inference_energy.api.load_test.prepare import read_counters, scrape

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from rich.console import Console
 
-from inference_energy.acquire.server.attach import Access
+from inference_energy.acquire.server.pages import Access
 from inference_energy.api.load_test.figures import LoadRunRecord, summarize_run
 from inference_energy.api.load_test.prepare import read_counters, scrape
 from inference_energy.api.load_test.settings import SentLoad

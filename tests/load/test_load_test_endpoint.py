@@ -11,7 +11,8 @@ from tests.load.certificates import self_signed
 from tests.load.counted_server import PROMPT_TOKENS, TOKENS, serving
 from tests.load.test_load_test_cli import command
 
-from inference_energy.acquire.server.attach import Access, attach
+from inference_energy.acquire.server.attach import attach
+from inference_energy.acquire.server.pages import Access
 from inference_energy.errors import InputError
 
 pytestmark = pytest.mark.slow

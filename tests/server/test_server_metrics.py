@@ -124,6 +124,8 @@ def test_the_number_of_series_has_a_bound() -> None:
     read(reader, b"vllm:a 1\nvllm:b 1\nvllm:c 1\n")
     with pytest.raises(TooManySeriesError, match="more than 3 series"):
         reader.read(b"vllm:a 2\nvllm:d 1\n")
+    with pytest.raises(TooManySeriesError, match="more than 3 lines"):
+        reader.read(b"vllm:a 2\n" * 4)
     assert len(reader.series) == 3
 
 

@@ -112,6 +112,9 @@ def test_the_client_gets_its_whole_section_and_no_key() -> None:
             "verify",
             "connections",
             "max_answer_mib",
+            "max_page_mib",
+            "page_timeout_s",
+            "max_series",
         )
     }
 

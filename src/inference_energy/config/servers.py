@@ -3,10 +3,14 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from inference_energy.config.base import Section
+from inference_energy.contracts.endpoint_url import checked_endpoint
 from inference_energy.errors import Notice, SettingsError
+
+Endpoint = Annotated[str, AfterValidator(checked_endpoint)]
+"""The base URL of a server, checked as far as its text goes."""
 
 
 class HubModel(Section):
@@ -146,7 +150,7 @@ class AttachServer(Section):
     """An OpenAI-compatible endpoint that already runs. Baselines for which it must be off are marked missing."""
 
     mode: Literal["attach"]
-    endpoint: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$", description="base URL without /v1")
+    endpoint: Endpoint = Field(description="base URL without /v1")
     model: str | None = Field(None, description="model name at the endpoint; null takes the only one it lists")
     gpus: Literal["all", "none"] | list[GpuSelector] = Field(
         "all", description="which of this machine's GPUs serve it: all, none, or a list of indices and UUIDs"

@@ -23,25 +23,43 @@ def checked_endpoint(endpoint: str) -> str:
         raise ValueError(f"it is empty; write one like {_EXAMPLE}")
     if len(endpoint) > LONGEST_CHARACTERS:
         raise ValueError(f"it has {len(endpoint):,} characters; write one like {_EXAMPLE}")
-    if "@" in endpoint.partition("://")[2].partition("/")[0]:
-        raise ValueError("a URL must hold no login; give the API key in its environment variable")
+    if "@" in endpoint:
+        raise ValueError("a URL must hold no login and no @; give the API key in its environment variable")
     if "?" in endpoint or "#" in endpoint:
         raise ValueError("a URL must end with its path; leave out what follows ? or #")
     if unfit := _NOT_IN_URLS.search(endpoint):
         kind = "a blank" if unfit[0].isspace() else f"the character {unfit[0]!a}"
-        raise ValueError(f"{endpoint!a} holds {kind}, which a URL cannot; write one like {_EXAMPLE}")
+        where = " at its end" if unfit[0].isspace() and endpoint.rstrip() == endpoint[: unfit.start()] else ""
+        raise ValueError(f"{endpoint[:200]!a} holds {kind}{where}, which a URL cannot; write one like {_EXAMPLE}")
     try:
         url = urlsplit(endpoint)
-        port = url.port
     except ValueError as error:
-        raise ValueError(f"{endpoint} is no URL ({error}); write one like {_EXAMPLE}") from error
+        raise ValueError(f"{endpoint[:200]} is no URL; write one like {_EXAMPLE}") from error
+    if _is_bare_ipv6(url.netloc):
+        raise ValueError(f"{endpoint} needs brackets around its IPv6 address, as in http://[::1]:8000")
+    try:
+        port = url.port
+    except ValueError:
+        port = 0
+    shown = endpoint[:200]
     if url.scheme not in ("http", "https") and "://" in endpoint:
-        raise ValueError(f"{endpoint} is neither http:// nor https://; write one like {_EXAMPLE}")
+        raise ValueError(f"{shown} is neither http:// nor https://; write one like {_EXAMPLE}")
     if url.scheme not in ("http", "https") or not _is_host(url):
-        raise ValueError(f"{endpoint} is no URL; write one like {_EXAMPLE}")
+        raise ValueError(f"{shown} is no URL; write one like {_EXAMPLE}")
     if port == 0 or url.netloc.endswith(":"):
-        raise ValueError(f"{endpoint} names no port from 1 to 65535; write one like {_EXAMPLE}")
+        raise ValueError(f"{shown} names no port from 1 to 65535; write one like {_EXAMPLE}")
     return endpoint.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _is_bare_ipv6(netloc: str) -> bool:
+    """Return whether this is an IPv6 address without brackets, perhaps with a port."""
+    for text in (netloc, netloc.rpartition(":")[0]):
+        try:
+            ipaddress.IPv6Address(text)
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def _is_host(url: SplitResult) -> bool:

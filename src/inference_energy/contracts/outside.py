@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from inference_energy.errors import InputError
 
@@ -26,6 +26,12 @@ MAX_LINE_BYTES = 64 * MIB
 
 MAX_COUNT = 2**40
 """Tokens, requests, bytes: nothing that one run counts comes near."""
+
+MAX_PAGE_MIB = 32
+"""Largest page of a server that is read, such as /metrics; one of vLLM has 0.1 MiB an engine."""
+
+PAGE_TIMEOUT_S = 5.0
+"""Longest time of one page."""
 
 MAX_SERIES = 100_000
 """Series of one server on /metrics. vLLM has some 500 an engine."""
@@ -163,22 +169,47 @@ def path_name(path: Path | str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+class BodyUnpacker(Protocol):
+    """Unpacks the parts of a packed body."""
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what a part unpacks to, in pieces that are small."""
+
+    def end(self) -> None:
+        """Check that the body is complete."""
+
+
+async def read_body(response: aiohttp.ClientResponse, max_bytes: int, unpacker: BodyUnpacker | None = None) -> bytes:
     """Read the body of an answer up to a bound; the rest is not taken from the network.
 
+    Args:
+        response: the answer; with an unpacker, as it came.
+        max_bytes: the bound, of what is unpacked too.
+        unpacker: for a body that came packed.
+
     Raises:
-        ValueError: it is larger.
+        ValueError: it is larger, or cannot be unpacked.
         aiohttp.ClientError, OSError: it ended badly.
     """
     pieces: list[bytes] = []
     size = 0
-    async for piece in response.content.iter_any():
-        size += len(piece)
-        if size > max_bytes:
-            response.close()
-            raise ValueError(f"{response.url.path} answers with more than {megabytes(max_bytes)}")
-        pieces.append(piece)
+    async for part in response.content.iter_any():
+        for piece in (part,) if unpacker is None else unpacker.pieces(part):
+            size += len(piece)
+            if size > max_bytes:
+                response.close()
+                raise ValueError(f"{response.url.path} answers with more than {megabytes(max_bytes)}")
+            pieces.append(piece)
+    if unpacker is not None:
+        unpacker.end()
     return b"".join(pieces)
+
+
+def one_line(text: str, longest: int) -> str:
+    """Return a foreign text for a message: in one line, printable, and at most so many characters."""
+    words = " ".join(text[: 10 * longest].split())
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in words)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def megabytes(size_bytes: int) -> str:

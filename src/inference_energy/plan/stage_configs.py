@@ -65,6 +65,8 @@ class EndpointAccess(Section):
     api_key_env: str | None
     ca_file: str | None
     verify: bool
+    max_page_mib: int
+    page_timeout_s: float
 
 
 class ServedConfig(Section):

@@ -4,6 +4,7 @@ It names the environment variable of the API key and never holds the key: neithe
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -30,13 +31,21 @@ def api_key_env(configured: str | None, *, attached: bool, setting: str = "clien
         setting: the user's name of that setting.
 
     Raises:
-        InputError: the named variable is not set.
+        InputError: the named variable is not set, or what it holds cannot stand in a header.
     """
-    if configured is None:
-        return DEFAULT_KEY_ENV if attached and os.environ.get(DEFAULT_KEY_ENV) else None
-    if not os.environ.get(configured):
-        raise InputError(f"the environment variable {configured} is not set; export it with the key", key=setting)
-    return configured
+    name = configured or DEFAULT_KEY_ENV
+    key = os.environ.get(name)
+    if configured is None and not (attached and key):
+        return None
+    if not key:
+        raise InputError(f"the environment variable {name} is not set; export it with the key", key=setting)
+    if not re.fullmatch("[!-~]+", key):
+        raise InputError(
+            f"the environment variable {name} holds a blank, a line break or another character that an API key "
+            "cannot; export the key alone",
+            key=setting,
+        )
+    return name
 
 
 def workload_settings(workload: Mapping[str, Any]) -> WorkloadSettings:

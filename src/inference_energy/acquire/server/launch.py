@@ -22,15 +22,15 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-import aiohttp
 import psutil
 
 from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.simulated import VARIABLE as SIMULATED
-from inference_energy.acquire.server.attach import base_url, is_healthy, listed_models, server_version
+from inference_energy.acquire.server.attach import base_url
 from inference_energy.acquire.server.guardian import GuardianStatus
 from inference_energy.acquire.server.guardian_client import Guardian, GuardianSpec, WatchedProcess, snakemake_ancestors
 from inference_energy.acquire.server.locks import acquire_locks
+from inference_energy.acquire.server.pages import PageError, ServerPages
 from inference_energy.acquire.server.preflight import listening_pids, port_is_free, preflight
 from inference_energy.acquire.server.settings import LaunchSpec, command
 from inference_energy.errors import RunError
@@ -231,8 +231,8 @@ async def launch_server(
 
 async def _wait_until_ready(server: RunningServer, launched: float, on_progress: Progress | None) -> None:
     timeout_s = server.spec.ready_timeout_s
-    async with aiohttp.ClientSession() as session:
-        while not await _answers(session, server):
+    async with ServerPages(server.base_url) as pages:
+        while not await _answers(pages, server):
             elapsed_s = time.monotonic() - launched
             if not server.alive():
                 final = await server.ended()
@@ -243,19 +243,19 @@ async def _wait_until_ready(server: RunningServer, launched: float, on_progress:
                 on_progress(elapsed_s, "".join(server.tail(1)))
             await asyncio.sleep(POLL_INTERVAL_S)
         server.ready_after_s = time.monotonic() - launched
-        server.version = await server_version(session, server.base_url)
+        server.version = await pages.version()
     foreign = _foreign_listeners(server)
     if foreign:
         raise server.failure(f"port {server.spec.port} is served by another process, {sorted(foreign)}, not by ours")
 
 
-async def _answers(session: aiohttp.ClientSession, server: RunningServer) -> bool:
+async def _answers(pages: ServerPages, server: RunningServer) -> bool:
     """Return whether our process is alive and answers as the server that we launched."""
-    if not server.alive() or not await is_healthy(session, server.base_url):
+    if not server.alive() or await pages.unhealthy():
         return False
     try:
-        models = await listed_models(session, server.base_url)
-    except (aiohttp.ClientError, OSError, ValueError):
+        models = await pages.models()
+    except PageError:
         return False
     return server.spec.served_model_name in models and server.alive()
 

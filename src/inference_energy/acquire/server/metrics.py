@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pyarrow as pa
 from prometheus_client.parser import text_string_to_metric_families
 
-from inference_energy.acquire.server.attach import Access
+from inference_energy.acquire.server.pages import Access, PageError, ServerPages
 from inference_energy.contracts.arrow_log import ArrowLog, LogStats, compact_logs
 from inference_energy.contracts.engine_metrics import ENGINES, MODEL, engine_of, group_series
 from inference_energy.contracts.outside import MAX_SERIES
@@ -104,6 +103,8 @@ class PageReader:
                 broken = broken or f"the value {_shown(text)} of {self.series[number or 0].name} is no number"
                 continue
             texts[number] = text
+            if len(numbers) >= self._max_series:  # known ones, again and again
+                raise TooManySeriesError(f"/metrics has more than {self._max_series:,} lines of the engine")
             numbers.append(number)
             values.append(value)
         if broken and not numbers and not seen:
@@ -155,7 +156,6 @@ def _shown(text: bytes) -> str:
     return ascii(text[:100].decode(errors="replace"))
 
 
-TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 IDLE_WITHIN_S = 2.0
 IDLE_PERIOD_S = 0.02
 
@@ -180,16 +180,14 @@ class MetricsPoller:
     def __init__(
         self, base_url: str, interval_s: float = 1.0, log: Path | None = None, access: Access | None = None
     ) -> None:
-        self.base_url = base_url
-        self._access = access or Access()
+        self._pages = ServerPages(base_url, access)
         self.interval_s = interval_s
         self.scrapes = 0
         self.errors = 0
         self.last_error: str | None = None
-        self._reader = PageReader()
+        self._reader = PageReader(self._pages.access.max_series, self._pages.hide)
         self._log = MetricsLog(log) if log is not None else None
         self._newest: dict[int, float] = {}
-        self._session: aiohttp.ClientSession | None = None
         # One at a time, so that rows are in order of time.
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -206,9 +204,7 @@ class MetricsPoller:
                 await self._task
             self._task = None
             await self.scrape_now()
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._pages.close()
         if self._log is not None:
             self._log.close()
 
@@ -272,28 +268,21 @@ class MetricsPoller:
         self.scrapes += 1
         began_ns = time.monotonic_ns()
         try:
-            page = await self._page()
+            page = await self._pages.good("/metrics")
             timestamp_ns = (began_ns + time.monotonic_ns()) // 2
             numbers, values = self._reader.read(page)
-        except (aiohttp.ClientError, OSError, ValueError, TooManySeriesError) as error:
+        except (PageError, TooManySeriesError) as error:
             self.errors += 1
-            self.last_error = str(error) or type(error).__name__
+            self.last_error = str(error)
+            return False
+        except ValueError as error:
+            self.errors += 1
+            self.last_error = self._pages.shown(str(error))
             return False
         self._newest.update(zip(numbers, values, strict=True))
         if self._log is not None:
             self._log.append(timestamp_ns, self._reader.series, numbers, values)
         return True
-
-    async def _page(self) -> bytes:
-        """GET /metrics; TimeoutError is an OSError."""
-        if self._session is None:
-            # A connection that the server closed in between is an error of one scrape, so none is kept for long.
-            self._session = self._access.session(keepalive_timeout=3.0)
-        # Packing the page would take the server and us more time than it saves on the way.
-        plain = {"Accept-Encoding": "identity"}
-        async with self._session.get(f"{self.base_url}/metrics", timeout=TIMEOUT, headers=plain) as response:
-            response.raise_for_status()
-            return await response.read()
 
 
 _WORDS = pa.dictionary(pa.int32(), pa.string())

@@ -11,8 +11,8 @@ from typing import Any
 
 from inference_energy.acquire.gpus import cards_of
 from inference_energy.acquire.power.sampler_handle import SamplerProcess
-from inference_energy.acquire.server.attach import Access
 from inference_energy.acquire.server.locks import acquire_locks
+from inference_energy.acquire.server.pages import Access
 from inference_energy.acquire.session.live_stats import LiveStats, Progress, labelled_power
 from inference_energy.acquire.session.measurement import (
     Watchdog,

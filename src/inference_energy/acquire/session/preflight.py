@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy.acquire.power.choose import candidates, choose
-from inference_energy.acquire.server.attach import Access
+from inference_energy.acquire.server.pages import Access
 from inference_energy.acquire.server.preflight import check_gpus, check_port
 from inference_energy.acquire.session.measurement import sampler_spec
 from inference_energy.acquire.session.server import attach_here, server_gpus

@@ -26,11 +26,11 @@ from inference_energy.acquire.power.characterize.profile import profiles_of
 from inference_energy.acquire.power.power_log import compact_power_log
 from inference_energy.acquire.power.sampler_handle import SamplerProcess, SamplerStats
 from inference_energy.acquire.power.sources.cputime import MachineCpuTime
-from inference_energy.acquire.server.attach import Access
 from inference_energy.acquire.server.guardian_client import WatchedProcess
 from inference_energy.acquire.server.launch import launch_server, recorded_environment, server_environment
 from inference_energy.acquire.server.locks import acquire_locks
 from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
+from inference_energy.acquire.server.pages import Access
 from inference_energy.acquire.server.settings import LaunchSpec, command
 from inference_energy.acquire.session.live_stats import LiveStats, Progress, labelled_power
 from inference_energy.acquire.session.load_phase import SessionLoad

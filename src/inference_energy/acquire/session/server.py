@@ -5,20 +5,21 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import psutil
 
 from inference_energy.acquire.gpus import gpu_uuids
-from inference_energy.acquire.server.attach import TIMEOUT, Access, AttachedServer, attach
+from inference_energy.acquire.server.attach import AttachedServer, attach
+from inference_energy.acquire.server.pages import Access, PageError, ServerPages
 from inference_energy.acquire.server.preflight import preflight
 from inference_energy.acquire.server.settings import VLLM_MODULE, LaunchSpec
 from inference_energy.acquire.session.settings import ServerSettings
 from inference_energy.config.servers import AttachSettings, LaunchSettings
+from inference_energy.contracts.endpoint_url import checked_endpoint
 from inference_energy.errors import InputError, RunError
 
 
@@ -98,7 +99,10 @@ async def attach_here(server: str, settings: AttachSettings, access: Access) -> 
         InputError: it does not answer, needs another key or certificate, lacks the model, or runs on another machine,
             whose power cannot be read here.
     """
-    host = urlsplit(settings.endpoint).hostname or ""
+    try:
+        host = urlsplit(checked_endpoint(settings.endpoint)).hostname or ""
+    except ValueError as error:
+        raise InputError(str(error), key=f"servers.{server}.endpoint") from error
     if not await asyncio.to_thread(_is_local, host):
         raise InputError(
             f"servers.{server}.endpoint: {host} is another machine; its power cannot be read from here. "
@@ -109,10 +113,12 @@ async def attach_here(server: str, settings: AttachSettings, access: Access) -> 
 
 async def answers(base_url: str, access: Access) -> bool:
     """Return whether a server answers at all, whatever it says."""
-    with suppress(aiohttp.ClientError, OSError):
-        async with access.session() as session, session.get(f"{base_url}/health", timeout=TIMEOUT):
-            return True
-    return False
+    async with ServerPages(base_url, access) as pages:
+        try:
+            await pages.get("/health")
+        except PageError:
+            return False
+    return True
 
 
 def _is_local(host: str) -> bool:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from inference_energy.acquire.load.settings import workload_settings
 from inference_energy.acquire.load.standalone import CELL
-from inference_energy.acquire.server.attach import Access, AttachedServer, attach
+from inference_energy.acquire.server.attach import AttachedServer, attach
 from inference_energy.acquire.server.metrics import MetricsPoller, compact_metrics_log
+from inference_energy.acquire.server.pages import Access
 from inference_energy.api.load_test.settings import LoadPlan, LoadTest
 from inference_energy.config.load.arrivals import Arrival, ClosedArrival, ScheduleArrival
 from inference_energy.config.load.prompts import SyntheticPrompts

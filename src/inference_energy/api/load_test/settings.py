@@ -13,6 +13,7 @@ from inference_energy.config.base import Section
 from inference_energy.config.load.arrivals import MOST_SECONDS, Arrival
 from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.workload import LoadPhase, Workload, phase_problems
+from inference_energy.config.servers import Endpoint
 from inference_energy.config.validation import problems
 from inference_energy.contracts.documents.by_hand import PlanFacts
 from inference_energy.contracts.documents.session import LoadClient
@@ -41,7 +42,7 @@ class LoadTest(Section):
         InputError: a key is unknown or missing, or a value cannot be used; the message names each, and what to write.
     """
 
-    endpoints: list[str] = Field(
+    endpoints: list[Endpoint] = Field(
         min_length=1,
         description="base URL of an OpenAI-compatible server, without /v1; several are used in turn, and a "
         "conversation stays where it began",

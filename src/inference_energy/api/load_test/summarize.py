@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from inference_energy.acquire.load.request_log import merge_request_logs, write_csv
 from inference_energy.acquire.load.standalone import CELL, LOGS, WARMUP
 from inference_energy.acquire.power.power_log import compact_power_log
-from inference_energy.acquire.server.attach import Access
+from inference_energy.acquire.server.pages import Access
 from inference_energy.analysis.client_cost import client_energy
 from inference_energy.analysis.log_energy import analyze_logs
 from inference_energy.analysis.power_log_file import read_power_log

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from inference_energy.config.base import Section
 from inference_energy.contracts.load_client import ClientSettings, TransportName
+from inference_energy.contracts.outside import MAX_PAGE_MIB, MAX_SERIES, PAGE_TIMEOUT_S
 
 
 class ClientConfig(Section):
@@ -30,6 +31,13 @@ class ClientConfig(Section):
         ClientSettings.ca_file, min_length=1, description="certificates to trust; null: those of the system"
     )
     verify: bool = Field(ClientSettings.verify, description="check the server's certificate")
+    max_page_mib: int = Field(
+        MAX_PAGE_MIB, ge=1, le=1024, description="largest page of a server that is read, such as /metrics [MiB]"
+    )
+    page_timeout_s: float = Field(
+        PAGE_TIMEOUT_S, gt=0, le=60, description="longest time of one such page; a slower one failed [s]"
+    )
+    max_series: int = Field(MAX_SERIES, ge=1, description="largest number of series on /metrics")
     connections: int | None = Field(
         ClientSettings.connections,
         ge=1,
