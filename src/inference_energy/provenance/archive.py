@@ -38,8 +38,9 @@ Without the toolkit, Python alone checks the members, in the unpacked folder:
     python3 -c "import json,hashlib,pathlib as p; print([m['path'] for m in json.load(open('manifest.json'))['members']
     if hashlib.sha256(p.Path(m['path']).read_bytes()).hexdigest() != m['sha256']] or 'all members are as archived')"
 
-The manifest is not signed: whoever changes a member can change the manifest too. To pin an archive, publish the SHA-256
-of the zip file itself.
+Whoever changes the raw files and all that follows from them makes an archive that agrees with itself. To pin an
+archive, publish the SHA-256 of the zip file, or sign it: inference-energy archive --sign KEY, and inference-energy
+verify --signed-by KEY.pub.
 """
 
 
