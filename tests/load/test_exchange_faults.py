@@ -13,6 +13,7 @@ from exchange_server import (
     HEAD,
     LAST_CHUNK,
     Exchange,
+    Script,
     Seen,
     chunk,
     client_of,
@@ -240,3 +241,29 @@ def test_more_than_was_asked_for_closes_the_connection() -> None:
         assert server.connections == 2
 
     asyncio.run(run())
+
+
+async def never_ends_a_header(exchange: Exchange) -> None:
+    with contextlib.suppress(ConnectionError):
+        await exchange.write(b"HTTP/1.1 200 OK\r\nx: ", *[b"h" * 2**16] * 1000)
+
+
+async def never_ends_a_line(exchange: Exchange) -> None:
+    with contextlib.suppress(ConnectionError):
+        await exchange.write(HEAD, *[chunk(b"x" * 2**16)] * 1000)
+
+
+@both
+@pytest.mark.parametrize(
+    ("script", "errors"),
+    [
+        (never_ends_a_header, ("the server sent more than 1 MiB of headers", "what the server sent is not HTTP")),
+        (never_ends_a_line, ("the answer is larger than the client's limit of 2 MiB an answer",)),
+    ],
+)
+def test_what_has_no_end_fails_early_and_the_connection_is_closed(
+    script: Script, errors: tuple[str, ...], transport: str
+) -> None:
+    record = one(script, transport, max_answer_mib=2)
+    assert record.status == "failed"
+    assert record.error and record.error.startswith(errors)

@@ -175,7 +175,7 @@ def test_a_log_that_cannot_be_written_is_an_error_and_the_others_are_closed(
 
     with monkeypatch.context() as patched:
         patched.setattr(logger._answers._log, "append", full.__get__(logger._answers))
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(RunError, match="cannot be written: No space left"):
             logger.close()
     counted = {"c": 3}
     assert merge_request_logs(tmp_path, tmp_path / "requests.parquet", counted).rows == 3

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -129,6 +130,19 @@ def test_an_interrupted_test_keeps_what_was_sent(stub_endpoint: Start, tmp_path:
     sent = logged(tmp_path)
     assert set(sent["status"]) <= {"ok", "aborted"}
     assert len(sent) >= 10
+
+
+def test_a_log_that_cannot_be_written_ends_the_load_at_once(stub_endpoint: Start, tmp_path: Path) -> None:
+    """As on a full disk: a file may have 16 kB."""
+    write_plan(tmp_path, open_rows(2000, 0.005))
+    asked = settings(stub_endpoint(tokens_per_s=1000), 60.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, before[1]))
+    try:
+        with pytest.raises(RunError, match=r"the request log in .* cannot be written: File too large"):
+            asyncio.run(asyncio.wait_for(run_plan(tmp_path, asked), 50))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_the_processes_took_is_told(stub_endpoint: Start, tmp_path: Path) -> None:

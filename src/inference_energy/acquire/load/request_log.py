@@ -5,8 +5,8 @@ Each process appends to Arrow logs of its own, `requests-W.arrows` and on demand
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -193,15 +193,31 @@ class RequestLogger:
             self._answers.append((record.request_id, record.cell, text))
 
     def flush(self) -> None:
-        """Write everything collected so far."""
-        for log in self._logs():
-            log.flush()
+        """Write everything collected so far.
+
+        Raises:
+            RunError: a log cannot be written.
+        """
+        with self._writing():
+            for log in self._logs():
+                log.flush()
 
     def close(self) -> None:
-        """Write the rest and end the logs, also those after one that cannot be written."""
-        with ExitStack() as logs:
+        """Write the rest and end the logs, also those after one that cannot be written.
+
+        Raises:
+            RunError: a log cannot be written.
+        """
+        with self._writing(), ExitStack() as logs:
             for log in self._logs():
                 logs.callback(log.close)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"the request log in {self._folder} cannot be written: {error.strerror}") from error
 
     def _logs(self) -> Sequence[RowLog | ChunkLog]:
         return [log for log in (self._requests, self._chunks, self._answers) if log is not None]

@@ -133,7 +133,8 @@ class LiveStats:
         return LiveFigures(
             offered_qps=None if self._closed else offered,
             achieved_qps=achieved,
-            tokens_per_s=per_s,
+            # Answers without a token count would show as a rate of zero.
+            tokens_per_s=per_s if now[3] or not counts.ok else None,
             in_flight=counts.in_flight,
             failed=counts.failed,
             ttft_p50_s=counts.ttft.quantile_s(0.5),
