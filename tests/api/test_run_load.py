@@ -13,8 +13,9 @@ import pytest
 from inference_energy import LoadTest, plan_load, run_load
 from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.api.load_test.run import Display
+from inference_energy.api.load_test.subprocess_call import call_subprocess
 from inference_energy.contracts.documents.by_hand import LoadTestDocument
-from inference_energy.errors import InputError
+from inference_energy.errors import InputError, RunError
 
 pytestmark = pytest.mark.slow
 
@@ -165,3 +166,10 @@ def test_a_plan_says_what_it_holds_and_sends_nothing(tmp_path: Path) -> None:
     assert not test.output.exists()
     with pytest.raises(InputError, match=r"plan_only: .*plan_load"):
         run_load(load("http://127.0.0.1:9", tmp_path, plan_only=True))
+
+
+def test_an_unexpected_error_of_a_process_of_the_load_test_is_told_by_its_type_and_text() -> None:
+    with pytest.raises(
+        RunError, match=r"sqrt of the load test failed, a fault of the toolkit: TypeError: must be real"
+    ):
+        call_subprocess("math:sqrt", {})

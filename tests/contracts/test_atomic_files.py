@@ -1,12 +1,14 @@
 """Files are replaced as a whole or not at all."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from inference_energy.contracts.io import atomic_write, copy_file
+from inference_energy.contracts.io import atomic_write, copy_file, ensure_writable, write_json
+from inference_energy.errors import InputError
 
 
 def test_a_file_and_its_folder_appear_when_the_block_has_ended(tmp_path: Path) -> None:
@@ -38,3 +40,43 @@ def test_a_copy_has_the_content_of_its_source(tmp_path: Path) -> None:
 def test_the_module_needs_no_arrow_until_it_reads_a_table() -> None:
     code = "import sys, inference_energy.contracts.io; sys.exit('pyarrow' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_files_are_not_writable_for_all_whatever_the_umask(tmp_path: Path) -> None:
+    modes = []
+    for umask in (0o000, 0o022, 0o077):
+        before = os.umask(umask)
+        try:
+            write_json(tmp_path / f"{umask}.json", {})
+        finally:
+            os.umask(before)
+        modes.append((tmp_path / f"{umask}.json").stat().st_mode & 0o777)
+    assert modes == [0o664, 0o644, 0o600]
+
+
+def test_no_link_can_be_prepared_for_the_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    valuable = tmp_path / "valuable"
+    valuable.write_text("precious")
+    monkeypatch.setattr("inference_energy.contracts.io.secrets.token_hex", lambda _: "guessed")
+    (tmp_path / ".a.json.guessed.partial").symlink_to(valuable)
+    with pytest.raises(FileExistsError):
+        write_json(tmp_path / "a.json", {})
+    assert valuable.read_text() == "precious"
+    monkeypatch.undo()
+    names = set()
+    for _ in range(2):
+        with atomic_write(tmp_path / "a.json") as partial:
+            names.add(partial.name)
+    assert len(names) == 2
+
+
+def test_a_long_name_is_written(tmp_path: Path) -> None:
+    write_json(tmp_path / f"{'x' * 250}.json", {})
+
+
+@pytest.mark.parametrize("name", ["a\0b.csv", "x" * 300, "x" * 300 + "/a.csv", "a\0b/a.csv", "folder", "file/a.csv"])
+def test_a_name_that_cannot_be_written_is_refused_beforehand(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="name a"):
+        ensure_writable(tmp_path / name)

@@ -327,7 +327,11 @@ class _LogLock:
     def __init__(self, log: Path) -> None:
         self._path = log.with_name(f".{log.name}.lock")
         while True:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                text = f"{self._path}: cannot be opened: {error.strerror}; name another file"
+                raise InputError(text, key="log") from error
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

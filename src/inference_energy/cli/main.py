@@ -1,5 +1,6 @@
 """Root of the command line: its commands, its version, and the exit codes of errors."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -105,7 +106,11 @@ def root(
 
 
 def main() -> None:
-    """Entry point: wrong use ends with 2, a failure with 1, each with one message and no traceback."""
+    """Entry point: wrong use ends with 2, a failure with 1, each with one message and no traceback.
+
+    Files and logs of this process and its children are not writable for all, whatever the umask.
+    """
+    os.umask(os.umask(0o077) | 0o002)
     try:
         app()
     except InputError as error:

@@ -12,13 +12,15 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inference_energy.contracts.outside import path_name
 from inference_energy.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CONTRACT_VERSION = 1
+FILE_MODE = 0o664
+"""Most that a new file allows; the umask takes more away."""
 
 
 @contextmanager
@@ -33,13 +37,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` when the block ends without an error.
 
     Readers see the old file or the new one, whole. After an error the temporary file is removed and `path` is as it
-    was. The folder is made if it is missing.
+    was. The folder is made if it is missing. The temporary file is new and has a name that nobody can guess, so that in
+    a folder such as /tmp no other user has put a link in its place. It is never writable for all, whatever the umask.
 
     Raises:
-        OSError: the folder cannot be made, or the file cannot be renamed.
+        OSError: the folder cannot be made, or the file cannot be made or renamed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.partial")
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE))
     try:
         yield partial
         partial.replace(path)
@@ -51,14 +57,18 @@ def ensure_writable(path: Path) -> None:
     """Make the folder of a file, and check that it can be written, before the measurement that produces it.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: nothing can be written there, or the name cannot be that of a file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.lstat()  # a name that is too long
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}; name another place") from error
+        raise InputError(f"{path_name(path)} cannot be written: {error.strerror}; name another place") from error
+    except ValueError as error:
+        raise InputError(f"{path_name(path)} cannot be the name of a file; name another") from error
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import traceback
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any
@@ -57,7 +58,10 @@ def _serve(function: str) -> None:
         emit("result", result=getattr(import_module(module), name)(argument))
     except InputError as error:
         emit("failed", **error_fields(error), notice=asdict(error.notice))
-    except RunError as error:
+    except Exception as error:  # the parent has no other way to learn of it
+        if not isinstance(error, RunError | OSError):
+            traceback.print_exc()
+            error = RunError(f"{name} of the load test failed, a fault of the toolkit: {type(error).__name__}: {error}")
         emit("failed", **error_fields(error))
 
 

@@ -53,7 +53,8 @@ class TraceWriter:
     """
 
     def __init__(self, folder: Path, pid: int) -> None:
-        self._fd = os.open(folder / f"{pid}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(folder / f"{pid}{SUFFIX}", flags, 0o664)
         self._host_w = 0.0
         self._temperature_c = float("nan")
 
