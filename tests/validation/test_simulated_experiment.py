@@ -1,5 +1,6 @@
 """A user's experiment on the bench: the server, model and loads that the configuration names."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from inference_energy.validation.experiment import MACHINE, simulate_experiment
 
 pytestmark = pytest.mark.slow
 
+KNOWN = Node.parse({"model": "llama-3.1-8b"})
 ROOT = Path(__file__).parents[2]
 SHAPE_70B = {
     "hidden_size": 8192,
@@ -49,8 +51,8 @@ def short(**changes: Any) -> dict[str, Any]:
 
 
 def run(config: Config, folder: Path, node: Node | None = None) -> Path:
-    """Simulate; the folder of the one session."""
-    list(simulate_experiment(config, node or Node(), folder))
+    """Simulate, with a model that the bench knows in place of the packaged one; the folder of the one session."""
+    list(simulate_experiment(config, node or KNOWN, folder))
     return folder / MACHINE / "sessions" / config.run[0]
 
 
@@ -114,7 +116,7 @@ def test_every_file_that_report_and_archive_take_from_a_measurement_is_there(tmp
 
 def test_the_default_experiment_runs_on_the_nodes_own_model(tmp_path: Path) -> None:
     session = run(merged(tmp_path), tmp_path, Node.parse({"model": "qwen3-14b", "gpu": "a100"}))
-    assert facts(session)["model"] == "qwen3-14b"  # the bench does not know the packaged one
+    assert facts(session)["model"] == "qwen3-14b"  # stated, for the bench does not know the packaged one
     assert facts(session)["engine"]["max_model_len"] == 2048
     assert facts(session)["engine"]["max_num_seqs"] == 64
     found = read_table(session / "requests.parquet", requests.SCHEMA)
@@ -190,7 +192,7 @@ def test_every_session_that_is_run_is_simulated_and_no_other(tmp_path: Path) -> 
     changes = short(run=["main", "other"])
     changes["sessions"] |= {name: {"server": "vllm", "windows": ["decode"]} for name in ("other", "unused")}
     config = merged(tmp_path, changes)
-    lines = list(simulate_experiment(config, Node(), tmp_path))
+    lines = list(simulate_experiment(config, KNOWN, tmp_path))
     assert [line.split(":")[0] for line in lines] == ["session main", "session other"]
     assert sorted(path.name for path in (tmp_path / MACHINE / "sessions").iterdir()) == ["main", "other"]
 
@@ -204,15 +206,30 @@ def test_an_attached_server_is_refused_with_its_key(tmp_path: Path) -> None:
     )
     config = merged(tmp_path, changes)
     with pytest.raises(InputError, match=r"sessions\.main\.server: .*mode: launch"):
-        list(simulate_experiment(config, Node(), tmp_path))
+        list(simulate_experiment(config, KNOWN, tmp_path))
     assert not (tmp_path / MACHINE).exists()
+
+
+def test_a_model_that_the_bench_does_not_know_is_never_replaced_silently(tmp_path: Path) -> None:
+    hub = {"mine": {"source": "hub", "id": "mistralai/Mistral-7B-v0.1"}}
+    for config in (merged(tmp_path), merged(tmp_path, short(models=hub, servers={"vllm": {"model": "mine"}}))):
+        for node in (Node(), Node.parse({"gpu": "a100"})):
+            with pytest.raises(InputError, match=r"models\..*: the bench does not know its shape.*llama-3.1-8b"):
+                list(simulate_experiment(config, node, tmp_path))
+
+
+def test_dates_are_those_of_the_run(tmp_path: Path) -> None:
+    before_ns = time.time_ns()
+    session = run(merged(tmp_path, short()), tmp_path)
+    anchor = read_json(session / "session.json")["clock_anchor"]
+    assert before_ns - 10**6 <= anchor["unix_ns"] <= time.time_ns()
 
 
 def test_a_model_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     models = {"too-large": {"source": "dummy", "architecture": SHAPE_70B}}
     config = merged(tmp_path, short(models=models, servers={"vllm": {"model": "too-large"}}))
     with pytest.raises(InputError, match=r"too-large on 1 x NVIDIA H100.*do not fit; take a larger tensor_parallel"):
-        list(simulate_experiment(config, Node(), tmp_path))
+        list(simulate_experiment(config, KNOWN, tmp_path))
     parallel = merged(
         tmp_path,
         short(models=models, servers={"vllm": {"model": "too-large", "arguments": {"tensor-parallel-size": 4}}}),
@@ -223,4 +240,4 @@ def test_a_model_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
 def test_an_argument_of_the_wrong_kind_is_refused_by_name(tmp_path: Path) -> None:
     config = merged(tmp_path, served(arguments={"max-num-seqs": "many"}))
     with pytest.raises(InputError, match="max_num_seqs"):
-        list(simulate_experiment(config, Node(), tmp_path))
+        list(simulate_experiment(config, KNOWN, tmp_path))

@@ -16,6 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from inference_energy.contracts.config_keys import is_structural, keys_left, listed
+from inference_energy.contracts.outside import as_count
 from inference_energy.errors import InputError
 
 
@@ -230,28 +232,82 @@ class BenchModelShape(FrozenSettings):
         return 4.0 * self.layers * self.heads * self.head_dim
 
 
+_GATED = ("llama", "mistral", "qwen2", "qwen3", "phi3", "granite", "olmo2", "seed_oss")
+"""Model types of dense gated decoders, whose biases and norms of heads are too few to count here."""
+
+_FIXED_BY_TYPE = {"mistral": "num_key_value_heads", "qwen3": "head_dim"}
+"""Keys whose absence stands for a number that the type fixes."""
+
+_NEEDED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
+_USED = (*_NEEDED, "num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
+
 def from_config(name: str, config: Mapping[str, Any]) -> BenchModelShape:
     """Return the shape that a model's config.json states.
 
     Raises:
-        InputError: a number is missing, or the architecture is not a dense one.
+        InputError: a number is missing or cannot be, or the model is not a dense gated decoder with full attention.
     """
-    if any(config.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")):
+    if any(config.get(key) for key in _EXPERTS):
         raise InputError(f"model {name}: the bench knows dense models only, not mixtures of experts")
-    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
-    if absent := [key for key in needed if key not in config]:
+    model_type = config.get("model_type") or "llama"
+    if model_type not in _GATED:
+        raise InputError(f"model {name}: model_type {model_type!r}: the bench knows {', '.join(_GATED)}")
+    fixed = _FIXED_BY_TYPE.get(model_type)
+    needed = _NEEDED if fixed is None else (*_NEEDED, fixed)
+    if absent := [key for key in needed if config.get(key) is None]:
         raise InputError(f"model {name}: its config.json lacks {', '.join(absent)}")
-    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+    used = (
+        _USED if config.get("sliding_window") and config.get("use_sliding_window") is not False else (*_USED, *_WINDOW)
+    )
+    if left := [key for key in keys_left(config, used) if is_structural(key)]:
+        raise InputError(
+            f"model {name}: config.json: {listed(left)}: the bench knows dense gated decoders with full attention only"
+        )
+    tied = config.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        raise InputError(f"model {name}: config.json: tie_word_embeddings is {str(tied)[:60]!r}, not true or false")
+
+    def count(key: str) -> int | None:
+        value = config.get(key)
+        number = as_count(value)
+        if value is not None and (not number or number > _MOST):
+            raise InputError(f"model {name}: config.json: {key} is {str(value)[:60]!r}, not a whole number above 0")
+        return number
+
+    layers, hidden, heads, intermediate, vocabulary = (count(key) or 1 for key in _NEEDED)
     return BenchModelShape(
         name=name,
-        layers=int(config["num_hidden_layers"]),
+        layers=layers,
         hidden=hidden,
         heads=heads,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
-        head_dim=int(config.get("head_dim") or hidden // heads),
-        intermediate=int(config["intermediate_size"]),
-        vocabulary=int(config["vocab_size"]),
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        kv_heads=count("num_key_value_heads") or heads,
+        head_dim=count("head_dim") or hidden // heads,
+        intermediate=intermediate,
+        vocabulary=vocabulary,
+        tied_embeddings=tied,
+        weight_bytes_per_parameter=_weight_bytes(name, config),
+    )
+
+
+_WINDOW = ("sliding_window", "max_window_layers")
+_MOST = 10**8
+
+
+def _weight_bytes(name: str, config: Mapping[str, Any]) -> float:
+    """Return the bytes per weight that a config.json states."""
+    quantized = config.get("quantization_config")
+    if not quantized:
+        return 2.0
+    method = quantized.get("quant_method") if isinstance(quantized, Mapping) else None
+    if method in ("fp8", "fbgemm_fp8"):
+        return 1.0
+    if method in ("awq", "gptq") and quantized.get("bits") in (4, 8):
+        return float(quantized["bits"]) / 8
+    raise InputError(
+        f"model {name}: config.json: quantization_config {str(method)[:60]!r}: the bench knows fp8, and awq and gptq "
+        "with 4 or 8 bits"
     )
 
 

@@ -142,4 +142,4 @@ def _node(path: Path | None, gpu: str | None) -> "Node":
     from inference_energy.bench.config import Node
 
     node = Node.parse({"sensors": {"rapl": {"present": True}}}) if path is None else Node.read(path)
-    return node if gpu is None else Node.parse({**node.model_dump(), "gpu": gpu})
+    return node if gpu is None else node.model_copy(update={"gpu": gpu})

@@ -33,7 +33,8 @@ def simulate_experiment(config: Config, node: Node, raw_root: Path) -> Iterator[
     """Simulate every session of an experiment; yields a line for each.
 
     Args:
-        config: the experiment. The model is that of its server where it is a dummy one, else the node's.
+        config: the experiment. The model is that of its server, if the bench knows its shape, else the one that the
+            node names.
         node: the machine.
         raw_root: the folder of raw results to write below, under the machine `bench`.
 
@@ -100,6 +101,9 @@ def _node(node: Node, config: Config, server: LaunchServer) -> Node:
     """Return the node with the server's model and those engine arguments that the live server knows too.
 
     A null argument is absent, and `no-flag: true` means `flag: false`.
+
+    Raises:
+        InputError: the shape of the model is not known, and the node names no other.
     """
     content = node.model_dump()
     arguments = {
@@ -116,6 +120,12 @@ def _node(node: Node, config: Config, server: LaunchServer) -> Node:
         content["engine"]["max_model_len"] = min(node.engine.max_model_len, longest)
     elif server.model in SHAPES:
         content["model"] = server.model
+    elif "model" not in node.model_fields_set:
+        raise InputError(
+            f"models.{server.model}: the bench does not know its shape, as it opens no files of models; give the "
+            f"content of its config.json (source: dummy, architecture), or state in the node which model to simulate: "
+            f'{{"model": NAME}}, NAME one of {", ".join(SHAPES)}'
+        )
     for flag, name in (("tensor_parallel_size", "tensor_parallel"), ("seed", "seed")):
         content[name] = arguments.get(flag, content[name])
     content["engine"] |= {name: arguments[flag] for flag, name in ENGINE_FLAGS.items() if flag in arguments}

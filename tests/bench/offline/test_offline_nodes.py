@@ -84,13 +84,15 @@ def test_all_of_a_session_begins_and_ends_on_all_nodes_together(pair: SimulatedS
         assert (starts[1:] == ends_ns[:-1]).all()
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_but_for_the_date(tmp_path: Path) -> None:
     contents = [list(range(1000, 1064)), list(range(1000, 1120))]
     made = plan(Load(prefix_reuse=True, ignore_eos=False), Load("users", users=4), contents=contents)
     settings = {"sensors": {"rapl": {"present": True}, "nvml": {"dropped_share": 0.05}}}
     content = []
     for name, seed in (("first", 5), ("again", 5), ("other", 6)):
-        files = written(simulate(made, node(seed=seed, **settings)), tmp_path / name)
+        session = simulate(made, node(seed=seed, **settings))
+        session.unix_ns = 1_780_000_000_000_000_000
+        files = written(session, tmp_path / name)
         content.append({name: getattr(files, name).read_bytes() for name in FILES})
     first, again, other = content
     assert first == again

@@ -66,6 +66,34 @@ def test_mixture_of_experts_is_refused(key: str) -> None:
         from_config("moe", LLAMA_8B | {key: 8})
 
 
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"model_type": "gpt2"}, "gpt2"),
+        ({"model_type": "jamba"}, "jamba"),
+        ({"model_type": "nemotron"}, "nemotron"),
+        ({"mamba_d_state": 16}, "mamba_d_state"),
+        ({"kv_lora_rank": 512}, "kv_lora_rank"),
+        ({"sliding_window": 4096}, "sliding_window"),
+        ({"moe_num_experts": 8}, "mixtures of experts"),
+        ({"layer_types": ["linear_attention"]}, "layer_types"),
+        ({"model_type": "qwen3"}, "head_dim"),
+        ({"hidden_size": "4096"}, "hidden_size"),
+        ({"num_hidden_layers": 1e30}, "num_hidden_layers"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings"),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, "quantization_config"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused_by_its_key(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        from_config("m", LLAMA_8B | changes)
+
+
+def test_keys_of_features_that_are_off_are_passed_over() -> None:
+    off = {"sliding_window": 131072, "use_sliding_window": False, "max_window_layers": 28, "rope_theta": 1e6}
+    assert from_config("llama-3.1-8b", LLAMA_8B | off) == SHAPES["llama-3.1-8b"]
+
+
 def test_incomplete_config_is_refused_with_what_it_lacks() -> None:
     with pytest.raises(InputError, match="lacks hidden_size, vocab_size"):
         from_config("m", {key: value for key, value in LLAMA_8B.items() if key not in ("hidden_size", "vocab_size")})

@@ -1,15 +1,14 @@
 """Command line of the live server: vLLM's flags as far as they matter, and the node that they change."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from inference_energy.bench.config import Node
 from inference_energy.bench.hardware import SHAPES, BenchModelShape, from_config
 from inference_energy.bench.live.node import node_here
+from inference_energy.contracts.outside import MIB, as_count, decode_json, read_bytes
 from inference_energy.errors import InputError
 
 ENGINE_FLAGS = {
@@ -134,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+MAX_CONFIG_BYTES = 4 * MIB
+
+
 def _model(model: str) -> tuple[Path | None, BenchModelShape, int | None]:
     """Return a model's folder, shape and longest context."""
     if model in SHAPES:
@@ -143,8 +145,9 @@ def _model(model: str) -> tuple[Path | None, BenchModelShape, int | None]:
     if not path.is_file():
         raise InputError(f"--model {model}: no folder with a config.json, and none of {', '.join(SHAPES)}")
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        config = decode_json(read_bytes(path, MAX_CONFIG_BYTES))
+    except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-    longest = config.get("max_position_embeddings")
-    return folder, from_config(folder.name, config), int(longest) if longest else None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a config.json: a JSON object is expected")
+    return folder, from_config(folder.name, config), as_count(config.get("max_position_embeddings")) or None

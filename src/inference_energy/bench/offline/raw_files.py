@@ -49,7 +49,6 @@ _NOT_SIMULATED = {
     "project": "package of its own",
 }
 
-UNIX_NS = 1_780_000_000_000_000_000
 VERSION = "simulated"
 
 
@@ -190,7 +189,7 @@ def write_session(session: SimulatedSession, raw_root: Path) -> None:
     plan, root = session.plan, raw_root / session.plan.machine
     folder = root / "sessions" / plan.session
     idle, server = root / "idle" / plan.server, root / "servers" / plan.server
-    anchor = {"monotonic_ns": session.origin_ns, "unix_ns": UNIX_NS}
+    anchor = {"monotonic_ns": session.origin_ns, "unix_ns": session.unix_ns}
     stamps: dict[str, Any] = {"clock_anchor": anchor, "source": sources(session.node)}
     for path, times_ns in ((folder, session.log_ns), (idle, session.cold_log_ns)):
         log = power_log(
@@ -200,7 +199,7 @@ def write_session(session: SimulatedSession, raw_root: Path) -> None:
             start_ns=times_ns[0],
             end_ns=times_ns[1],
             interval_s=plan.interval_s,
-            wall_ns=UNIX_NS - session.origin_ns,
+            wall_ns=session.unix_ns - session.origin_ns,
         )
         write_table(path / "power.parquet", log, power.SCHEMA, **stamps)
     write_table(folder / "requests.parquet", session.requests, requests.SCHEMA, clock_anchor=anchor)

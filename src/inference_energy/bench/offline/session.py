@@ -1,5 +1,6 @@
 """A whole session on the bench in virtual time: cold idle, launch, loaded idle, load, stop, post-run idle."""
 
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypedDict
@@ -47,6 +48,7 @@ class SimulatedSession:
         log_ns: start and end of the session's power log.
         cold_log_ns: start and end of the cold idle's power log.
         origin_ns: when the node began.
+        unix_ns: the wall-clock time of `origin_ns`: when the simulation was made, to the millisecond.
     """
 
     plan: SessionPlan
@@ -58,6 +60,7 @@ class SimulatedSession:
     log_ns: tuple[int, int] = (0, 0)
     cold_log_ns: tuple[int, int] = (0, 0)
     origin_ns: int = ORIGIN_NS
+    unix_ns: int = field(default_factory=lambda: time.time_ns() // 1_000_000 * 1_000_000)
 
     @cached_property
     def traces(self) -> list[NDArray[np.void]]:
