@@ -90,7 +90,7 @@ def test_version_3_by_user(agent: FakePdu, monkeypatch: pytest.MonkeyPatch) -> N
     assert "password or the authentication protocol is wrong" in source(agent, version="3").probe().reason
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_USERNAME", "somebody")
     assert "does not know this user" in source(agent, version="3").probe().reason
-    monkeypatch.setenv("INFERENCE_ENERGY_PDU_PASSWORD", "short")
+    monkeypatch.setenv("INFERENCE_ENERGY_PDU_PASSWORD", "seven77")
     assert "PASSWORD is shorter than" in source(agent, version="3").probe().reason
     monkeypatch.delenv("INFERENCE_ENERGY_PDU_PASSWORD")
     monkeypatch.setenv("INFERENCE_ENERGY_PDU_PRIVACY_PASSWORD", "privacy-pass-phrase")

@@ -284,6 +284,43 @@ def test_what_is_not_set_up(tmp_path: Path) -> None:
         assert metered.required_by_key == "power.redfish"
 
 
+def test_a_login_that_the_controller_sends_back_is_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = "s3cret-of-the-bmc"
+    monkeypatch.setenv("INFERENCE_ENERGY_REDFISH_TOKEN", secret)
+    bmc = Bmc()
+    bmc.login, bmc.sessions = "session", [secret]
+    bmc.add(f"Self-{secret}", Power=control(612))
+    bmc.add(f"Dead-{secret}", Power=control(None))
+    with device(bmc) as fake:
+        metered = source(fake)
+        assert metered.probe().devices == ["Self-[login]"]
+        shown = metered.probe().reason + json.dumps(metered.describe())
+        shown += run_of(metered, tmp_path / "a")
+        shown += str(source(fake, chassis=["nobody"]).probe())
+        bmc.resources.clear()
+        shown += run_of(metered, tmp_path / "b") + str(metered.probe())
+    shown += "".join(capfd.readouterr())
+    assert "[login]" in shown
+    assert secret not in shown
+
+
+def test_the_most_that_a_chassis_can_draw_limits_its_readings() -> None:
+    bmc = node()
+    bmc.resources[f"{ROOT}/Self"]["MaxPowerWatts"] = 2000
+    with device(bmc) as fake:
+        assert source(fake).channels()[0].highest_w == 3000
+        bmc.resources[f"{ROOT}/Self"]["MaxPowerWatts"] = "much"
+        assert source(fake).channels()[0].highest_w == 1e6
+
+
+@pytest.mark.parametrize("watts", [10**400, "612", [612], {"a": 1}, True, -5])
+def test_a_power_that_is_none_makes_the_controller_unavailable(watts: Any) -> None:
+    with device(node(watts)) as fake:
+        assert not source(fake).probe().available
+
+
 @pytest.mark.parametrize("how", ["basic", "session", "none"])
 def test_nothing_shows_the_secrets(how: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bmc = node()

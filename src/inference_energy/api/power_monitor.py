@@ -35,6 +35,9 @@ from inference_energy.errors import InputError, RunError
 TAIL_S = 1.0
 """How long sampling goes on after the block: an average that is read later still tells of the block's last second."""
 
+LONGEST_NAME_BYTES = 200
+"""File systems take 255, and the running log has a longer name."""
+
 _NOT_ENDED = " yet: its figures are there when the block has ended"
 
 _ARGUMENTS = {"interval_s": "period_s", "server_pid": "pid", "modelled.tdp_w": "tdp_w", "modelled.idle_w": "idle_w"}
@@ -136,10 +139,14 @@ class PowerMonitor:
             sources = _list_of("sources", sources)
         if gpus is not None:
             gpus = _list_of("gpus", gpus)
+        if settings is not None and not isinstance(settings, Mapping):
+            raise InputError(f"{settings!r:.80}: write keys of the section power, such as a dict", key="settings")
         for key in _OWN_ARGUMENTS.keys() & set(settings or ()):
             raise InputError(f"{key} is set by {_OWN_ARGUMENTS[key]}; leave it out here", key="settings")
         if log is not None and not isinstance(log, str | Path):
             raise InputError(f"{log!r}: write the name of a file", key="log")
+        if log is not None and ("\0" in str(log) or len(os.fsencode(Path(log).name)) > LONGEST_NAME_BYTES):
+            raise InputError(f"{str(log)!r:.80}: cannot be the name of a file; write a shorter one", key="log")
         # Absolute, because the block may change the working directory.
         self._log_path = None if log is None else Path(log).absolute()
         if self._log_path is not None and self._log_path.suffix not in (".csv", ".parquet"):

@@ -54,7 +54,10 @@ def log_power(
     duration: Annotated[float | None, typer.Option(help="Duration [s]; by default until Ctrl-C.")] = None,
     interval: Annotated[float, typer.Option(help="Time between samples [s].")] = 0.1,
     source: Annotated[
-        list[str] | None, typer.Option(help="Power source, may be repeated; by default the best that works here.")
+        list[str] | None,
+        typer.Option(
+            "--source", "--power-source", help="Power source, may be repeated; by default the best that works here."
+        ),
     ] = None,
     gpu: Annotated[list[str] | None, typer.Option(help="GPU by index or UUID, may be repeated; default all.")] = None,
     tdp_w: Annotated[float | None, typer.Option(help="CPU power at full load [W], for the modelled source.")] = None,

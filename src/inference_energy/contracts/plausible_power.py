@@ -6,13 +6,19 @@ states, both in the log as `plausible_power_w`, else that of its domain. An ener
 step is believed if the mean power that it implies is possible.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Times = NDArray[np.int64]
+    Values = NDArray[np.float64]
 
 PLAUSIBLE_POWER_W = "plausible_power_w"
 
@@ -36,8 +42,8 @@ DOMAIN_LIMITS_W: Mapping[str, float] = {
 }
 """Limits where none is stated: above the boards, sockets and racks of 2026 (GPUs 1.4 kW, sockets 0.76 kW)."""
 
-_STATED_W = (5.0, 1e4)
-"""Power limits outside are placeholders of a driver, such as 0 or 2^32 - 1 mW."""
+LOWEST_STATED_W = 5.0
+"""A power limit below is a driver's word for none, such as 0."""
 
 CONFIRMING_READINGS = 3
 """A counter that went back or jumped began anew once this many readings go on from there; before, it is a glitch."""
@@ -45,14 +51,16 @@ CONFIRMING_READINGS = 3
 _WRAP_J: Mapping[str, float] = {"gpu": 2**32 / 1e3}
 """Range of a GPU's counter whose driver counts mJ in 32 bits. Sources undo all other wraps themselves."""
 
-Times = NDArray[np.int64]
-Values = NDArray[np.float64]
 
+def stated_limit_w(powers_w: Iterable[float | None], factor: float, highest_w: float = 1e4) -> float | None:
+    """Return the plausibility limit by the power limits that a driver states; None where none can be meant.
 
-def stated_limit_w(powers_w: Iterable[float | None], factor: float) -> float | None:
-    """Return the plausibility limit by the power limits that a driver states; None where none can be meant."""
-    low_w, high_w = _STATED_W
-    meant = [power_w for power_w in powers_w if power_w is not None and low_w <= power_w <= high_w]
+    Args:
+        powers_w: the limits as far as they could be read.
+        factor: how far readings may be above them.
+        highest_w: a limit above is a driver's word for none, such as 2^32 - 1 mW.
+    """
+    meant = [power_w for power_w in powers_w if power_w is not None and LOWEST_STATED_W <= power_w <= highest_w]
     return factor * max(meant) if meant else None
 
 
@@ -76,6 +84,8 @@ def is_implausible(power_w: float, highest_w: float) -> bool:
 
 def implausible(power_w: Values, highest_w: float | Values) -> NDArray[np.bool_]:
     """Return which readings cannot be; NaN stands for a missing one."""
+    import numpy as np
+
     return ~np.isnan(power_w) & ~((power_w >= 0) & (power_w <= highest_w))
 
 
@@ -109,6 +119,8 @@ def checked_counter(times_ns: Times, counter_j: Values, domain: str, highest_w: 
         domain: the channel's domain.
         highest_w: the channel's limit.
     """
+    import numpy as np  # here, because the process beside a load does without it
+
     finite = np.isfinite(counter_j)
     lost_ns, lost_j = times_ns[~finite], counter_j[~finite]
     times_ns, counter_j = times_ns[finite], counter_j[finite]

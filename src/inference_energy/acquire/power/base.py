@@ -67,6 +67,7 @@ class SensorChannel(ABC):
     Attributes:
         optional: whether sampling may begin, and goes on as if nothing were lost, without a reading of this channel.
         still_limit_s: report a fault if the value does not change for this long; None disables the check.
+        hide: takes a login out of the messages of the channel; see `PowerSource.hide`.
         limit_w: highest plausible power by the power limit that the driver states, or by the settings; None where
             neither says, and that of the domain holds (`contracts.plausible_power`).
         metadata: facts about the channel for the log's metadata; `contracts.power` has the keys.
@@ -80,6 +81,7 @@ class SensorChannel(ABC):
         self.period_s = period_s
         self.optional = False
         self.still_limit_s = None if grade == "modelled" else STILL_LIMIT_S
+        self.hide: Callable[[str], str] = str
         self.limit_w: float | None = None
         self.metadata: dict[str, Any] = {}
 
@@ -130,8 +132,10 @@ class PowerSource(ABC):
         try:
             reason, devices = self.find_devices()
         except SourceError as error:
-            return SourceState(self.name, False, str(error), [])
-        return SourceState(self.name, True, reason, devices)
+            return SourceState(self.name, False, self.hide(str(error)), [])
+        except Exception as error:  # whatever a device or a library answers must not end the choice of sources
+            return SourceState(self.name, False, f"its answer cannot be understood ({type(error).__name__})", [])
+        return SourceState(self.name, True, self.hide(reason), [self.hide(device) for device in devices])
 
     @abstractmethod
     def find_devices(self) -> tuple[str, list[str]]:
@@ -152,6 +156,10 @@ class PowerSource(ABC):
     def describe(self) -> dict[str, Any]:
         """Return the source's part of a log's metadata: `name`, `grade` and the parameters of a model."""
         return {"name": self.name, "grade": self.grade}
+
+    def hide(self, text: str) -> str:
+        """Return a text of the source without the login of its device, which some devices send back."""
+        return text
 
     @property
     def required_by_key(self) -> str | None:

@@ -39,6 +39,8 @@ class Credentials:
 
 
 FIELDS = tuple(field.name for field in fields(Credentials))
+_COMMON_USERS = frozenset({"admin", "administrator", "root", "user", "guest", "monitor", "operator"})
+"""User names that are in many texts and open nothing."""
 
 
 def variable(prefix: str, field: str) -> str:
@@ -68,6 +70,14 @@ def credentials(prefix: str, file: str | Path | None = None) -> Credentials | No
         values = {field: os.environ.get(variable(prefix, field), "") for field in FIELDS}
         held = {field: value for field, value in values.items() if value}
     return Credentials(**{field: SecretStr(value) for field, value in held.items()}) if held else None
+
+
+def secrets(login: Credentials) -> list[str]:
+    """Return the values that no message and no result may show."""
+    values = {field: plain(getattr(login, field)) for field in FIELDS}
+    if (values["username"] or "").lower() in _COMMON_USERS:
+        del values["username"]
+    return [value for value in values.values() if value]
 
 
 def plain(secret: SecretStr | None) -> str | None:

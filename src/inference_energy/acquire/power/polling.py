@@ -13,8 +13,12 @@ from operator import attrgetter
 from typing import Any
 
 from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError
+from inference_energy.contracts.outside import clean_text
 from inference_energy.contracts.plausible_power import is_implausible
 from inference_energy.contracts.power import GPU_MODULE, GPU_SAMPLES, summed_keys
+
+LONGEST_MESSAGE = 500
+"""Characters of an unexpected error that are kept."""
 
 
 class Deadlines:
@@ -206,7 +210,7 @@ class PolledChannel:
             self._fail(str(error))
             return
         except Exception as error:  # whatever happens in one channel must not end the others
-            self._fail(f"{type(error).__name__}: {error}")
+            self._fail(f"{type(error).__name__}: {error}"[:LONGEST_MESSAGE])
             return
         finally:
             self.lock.release()
@@ -256,7 +260,7 @@ class PolledChannel:
     def _fail(self, why: str) -> None:
         self.failing += 1
         self.stats.errors += 1
-        self.stats.last_error = why
+        self.stats.last_error = clean_text(self.channel.hide(why))
 
     def _powered(self) -> bool:
         """Whether the device draws power according to its other channels: otherwise its counter may rest."""

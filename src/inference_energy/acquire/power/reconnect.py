@@ -17,6 +17,24 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 READS_END_WITHIN_S = 3.0
 
 
+def open_source(source: PowerSource) -> list[SensorChannel]:
+    """Open a source; no device name and no message of its channels shows a login.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    try:
+        channels = source.channels()
+    except SourceError as error:
+        raise SourceError(source.hide(str(error))) from None
+    except Exception as error:  # a library in trouble, or a device, may raise anything
+        raise SourceError(f"its answer cannot be understood ({type(error).__name__})") from error
+    for channel in channels:
+        channel.hide = source.hide
+        channel.device = source.hide(channel.device)
+    return channels
+
+
 class SourceReconnector:
     """Watches one source's channels.
 
@@ -86,8 +104,8 @@ class SourceReconnector:
         with suppress(SourceError):  # it may be what no longer works
             self.source.close()
         try:
-            channels = self.source.channels()
-        except Exception as error:  # a library in trouble may raise anything
+            channels = open_source(self.source)
+        except SourceError as error:
             for polled in self._polled:
                 polled.suspend(f"reopening {self.source.name} failed: {error}")
             return

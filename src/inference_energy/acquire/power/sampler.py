@@ -24,7 +24,7 @@ from inference_energy.acquire.power.base import PowerSource, SensorChannel, Sour
 from inference_energy.acquire.power.choose import candidates, choose
 from inference_energy.acquire.power.polling import Poller
 from inference_energy.acquire.power.power_log import PowerStream
-from inference_energy.acquire.power.reconnect import SourceReconnector
+from inference_energy.acquire.power.reconnect import SourceReconnector, open_source
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.contracts.child_process import emit, error_fields
 from inference_energy.contracts.io import clock_anchor, write_json
@@ -63,7 +63,7 @@ def open_channels(sources: Sequence[PowerSource]) -> list[tuple[PowerSource, lis
     opened: list[tuple[PowerSource, list[SensorChannel]]] = []
     for source in sources:
         try:
-            opened.append((source, source.channels()))
+            opened.append((source, open_source(source)))
         except SourceError as error:
             raise RunError(f"power source {source.name}: {error}") from error
     return opened

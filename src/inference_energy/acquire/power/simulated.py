@@ -52,5 +52,8 @@ class _Simulated(PowerSource):
     def describe(self) -> dict[str, Any]:
         return {**self._source.describe(), "grade": GRADE}
 
+    def hide(self, text: str) -> str:
+        return self._source.hide(text)
+
     def close(self) -> None:
         self._source.close()

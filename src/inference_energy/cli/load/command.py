@@ -127,6 +127,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     numeric = option.value_type in (int, float)
     info = typer.Option(
         option.flag,
+        *option.also,
         help=_help(option),
         metavar=option.metavar,
         rich_help_panel=option.panel,

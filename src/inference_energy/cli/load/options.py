@@ -46,6 +46,7 @@ class Option:
         needs: option without which it has no meaning, and what to write.
         excludes: option that it contradicts, and why.
         advice: what to write instead of `--name VALUE`, by value.
+        also: other spellings, as other commands have them.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Option:
     needs: tuple[str, str] | None = None
     excludes: tuple[str, str] | None = None
     advice: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -292,7 +294,7 @@ OPTIONS = (
         POWER,
         help="Log power as log-power does, from 1 s before the load to 1 s after.",
     ),
-    Option("power_source", "power.sources", POWER, metavar="SOURCE", needs=POWER_NEEDED),
+    Option("power_source", "power.sources", POWER, metavar="SOURCE", needs=POWER_NEEDED, also=("--source",)),
     Option("gpu", "power.gpus", POWER, metavar="GPU", needs=POWER_NEEDED),
     Option("tdp_w", "power.tdp_w", POWER, needs=POWER_NEEDED),
     Option("idle_w", "power.idle_w", POWER, needs=POWER_NEEDED),

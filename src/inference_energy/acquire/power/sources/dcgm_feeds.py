@@ -6,7 +6,6 @@ largest.
 """
 
 import json
-import math
 import re
 import threading
 import time
@@ -127,7 +126,7 @@ class ExporterFeed(Feed):
             raise SourceError(f"{address}: the page is empty or cut off")
         samples = None
         # Raised outside: the exception would carry the page.
-        with suppress(ValueError, KeyError, IndexError):
+        with suppress(Exception):
             samples = [
                 (sample.name.removesuffix("_total"), sample.labels, float(sample.value), 0.0)
                 for family in text_string_to_metric_families(text)
@@ -151,26 +150,25 @@ class PrometheusFeed(Feed):
         selector = f"{{{','.join(self._matchers())}}}[{window_ms}ms]"
         series, timestamp_ns, latency_us = timed(lambda: self._query(selector))
         address = self._client.address(self._path)
-        gpus, epoch_s = None, None
+        dated = None
         # Raised outside: the exception would carry the answer.
-        with suppress(TypeError, ValueError, KeyError, IndexError, AttributeError):
+        with suppress(TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError):
             epoch_s = float(server_s[1])
             newest = [(entry["metric"], entry["values"][-1]) for entry in series]
             samples = [
                 (labels["__name__"], labels, float(value), float(sampled_s)) for labels, (sampled_s, value) in newest
             ]
-            gpus = by_gpu(samples, self._labels)
-        if gpus is None or epoch_s is None:
+            dated = {
+                uuid: GpuValues(
+                    values.labels,
+                    values.fields,
+                    server_ns - round((epoch_s - (values.sample_unix_us or 0) / 1e6) * 1e9),
+                    values.sample_unix_us,
+                )
+                for uuid, values in by_gpu(samples, self._labels).items()
+            }
+        if dated is None:
             raise SourceError(f"{address} does not answer as a Prometheus server does")
-        dated = {
-            uuid: GpuValues(
-                values.labels,
-                values.fields,
-                server_ns - round((epoch_s - (values.sample_unix_us or 0) / 1e6) * 1e9),
-                values.sample_unix_us,
-            )
-            for uuid, values in gpus.items()
-        }
         return Snapshot(dated, timestamp_ns, latency_us)
 
     def _matchers(self) -> list[str]:
@@ -232,6 +230,6 @@ def _quoted(text: str) -> str:
 
 
 def _is_blank(name: str, value: float) -> bool:
-    if math.isnan(value) or value >= _BLANK_INT64:
+    if not -_BLANK_INT64 < value < _BLANK_INT64:
         return True
     return name != ENERGY and (_BLANK_FP64 <= value < _BLANK_FP64 + 16 or _BLANK_INT32 <= value < _BLANK_INT32 + 16)

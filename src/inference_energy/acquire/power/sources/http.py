@@ -5,11 +5,10 @@ Exceptions of the HTTP library hold the URL and the headers, so none leaves this
 """
 
 import http.client
-import json
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
 from inference_energy.acquire.power.base import SourceError
+from inference_energy.contracts.outside import decode_json
 
 TIMEOUT_S = 4.0
 CONNECT_TIMEOUT_S = 2.0
@@ -54,6 +54,7 @@ class HttpClient:
         verify: whether to check the certificate; a path is the CA file to check it against.
         timeout_s: the longest time of one call, including its repetition.
         verify_key: the setting to name when the certificate is not trusted, if there is one.
+        hide: takes the login out of a device's own links.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class HttpClient:
         verify: bool | str = True,
         timeout_s: float = TIMEOUT_S,
         verify_key: str | None = None,
+        hide: Callable[[str], str] = str,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._verify = verify
         self._timeout_s = timeout_s
         self._verify_key = verify_key
+        self._hide = hide
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.auth = auth
@@ -116,7 +119,7 @@ class HttpClient:
 
     def address(self, path: str) -> str:
         """Return the URL of a path without its query, which may hold secrets."""
-        return self._base_url + path.partition("?")[0]
+        return self._base_url + self._hide(path.partition("?")[0])
 
     def close(self) -> None:
         """Close the connections."""
@@ -189,8 +192,8 @@ def json_object(response: HttpResponse, address: str) -> dict[str, Any]:
     document = None
     require_ok(response, address)
     # Raised outside: the exception would carry the body.
-    with suppress(ValueError, RecursionError):
-        document = json.loads(response.body)
+    with suppress(ValueError):
+        document = decode_json(response.body)
     if not isinstance(document, dict):
         raise SourceError(f"{address} does not answer with a JSON object")
     return document

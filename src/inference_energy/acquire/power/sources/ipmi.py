@@ -38,9 +38,11 @@ _HINTS = (
     ),
     ("Invalid command", "this BMC does not know DCMI: use redfish"),
 )
-_POWER = re.compile(r"^\s*Instantaneous power reading:\s*(\d+)\s*Watts\s*$", re.MULTILINE)
-_STATE = re.compile(r"^\s*Power reading state is:\s*(\w+)\s*$", re.MULTILINE)
-_CLOCK = re.compile(r"^\s*IPMI timestamp:\s*(\S.*?)\s*(?:Sampling period:|$)", re.MULTILINE)
+_POWER = re.compile(r"Instantaneous power reading:\s*(\d{1,9})\s*Watts")
+_STATE = re.compile(r"Power reading state is:\s*(\w{1,40})")
+_CLOCK = re.compile(r"IPMI timestamp:\s*(\S.{0,80}?)\s*(?:Sampling period:.*)?")
+LONGEST_LINE = 300
+"""Characters of a line of the answer."""
 _CLOCK_FORMATS = ("%m/%d/%y %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y")
 """Of ipmitool 1.8.19 (which lacks the end of the line after it) and before, in the locale C."""
 
@@ -112,13 +114,13 @@ class _Bmc:
             SourceError: there is no power in the answer, or none that can be true.
         """
         answer = run_tool(self._command, timeout_s=ANSWER_TIMEOUT_S, install=_INSTALL, environment=self._environment)
-        power = _POWER.search(answer.output)
+        power = _line(_POWER, answer.output)
         if power is None:
             raise SourceError(self._trouble(answer))
-        state = _STATE.search(answer.output)
+        state = _line(_STATE, answer.output)
         if state is not None and state[1] != "activated":
             raise SourceError(f"{self.what} says that its power measurement is {state[1]}: switch it on in the BMC")
-        clock = _CLOCK.search(answer.output)
+        clock = _line(_CLOCK, answer.output)
         return sanity.power_w(float(power[1]), self.what), clock[1] if clock else None
 
     def _trouble(self, answer: ToolOutput) -> str:
@@ -133,6 +135,12 @@ class _Bmc:
         for secret in self._secrets:
             text = text.replace(secret, "...")
         return text
+
+
+def _line(pattern: re.Pattern[str], output: str) -> re.Match[str] | None:
+    """Return the first line of this form."""
+    lines = (line.strip() for line in output.splitlines() if len(line) <= LONGEST_LINE)
+    return next(filter(None, map(pattern.fullmatch, lines)), None)
 
 
 class _NodeChannel(SensorChannel):

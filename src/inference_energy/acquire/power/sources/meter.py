@@ -3,7 +3,8 @@
 from typing import Generic, Protocol, TypeVar
 
 from inference_energy.acquire.power.base import PowerSource, SourceError
-from inference_energy.acquire.power.credentials import Credentials, credentials
+from inference_energy.acquire.power.credentials import Credentials, credentials, secrets
+from inference_energy.contracts.redaction import Redaction
 from inference_energy.errors import InputError
 
 
@@ -45,6 +46,7 @@ class MeterSource(PowerSource, Generic[SettingsT]):
 
     def __init__(self, settings: SettingsT | None) -> None:
         self._settings = settings
+        self._hidden: Redaction | None = None
         self._connections: list[Connection] = []
 
     @property
@@ -75,6 +77,13 @@ class MeterSource(PowerSource, Generic[SettingsT]):
             SourceError: no device is set up, or the login cannot be read.
         """
         try:
-            return credentials(self.settings.credentials, self.settings.credentials_file)
+            login = credentials(self.settings.credentials, self.settings.credentials_file)
         except InputError as error:
             raise SourceError(f"{self.key}.{error}") from error
+        if login is not None:
+            self._hidden = Redaction(secrets(login), name="login")
+        return login
+
+    def hide(self, text: str) -> str:
+        """Return a text of the device without the secrets of its login, in whatever form it sends them back."""
+        return text if self._hidden is None else self._hidden(text)

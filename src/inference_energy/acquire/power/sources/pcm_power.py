@@ -45,8 +45,9 @@ _HINTS = (
 _QUIET = ["-m", "-1", "-p", "-1"]
 _BLOCK = re.compile(r"Time elapsed: (\d+) ms")
 _ENERGY = re.compile(
-    r"S(?P<socket>\d+); Consumed (?P<dram>DRAM )?energy units: \d+; Consumed (?:DRAM )?Joules: (?P<joules>\d+\.?\d*); "
-    r"(?:DRAM )?Watts: (?P<watts>\d+\.?\d*)(?:;|$)"
+    r"S(?P<socket>\d{1,4}); Consumed (?P<dram>DRAM )?energy units: \d{1,20}; "
+    r"Consumed (?:DRAM )?Joules: (?P<joules>\d{1,12}(?:\.\d{0,9})?); "
+    r"(?:DRAM )?Watts: (?P<watts>\d{1,12}(?:\.\d{0,9})?)(?:;|$)"
 )
 
 

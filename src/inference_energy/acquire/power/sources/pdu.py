@@ -224,12 +224,12 @@ def _number(value: Any, what: str) -> float:
         raise SourceError(f"{what} does not exist: check {KEY}.oids, the outlet's number included")
     if isinstance(value, rfc1902.OctetString):
         text = bytes(value).decode("ascii", errors="replace").strip()
-        if not re.fullmatch(r"-?\d+(\.\d+)?", text):
+        if not re.fullmatch(r"-?\d{1,18}(\.\d{1,18})?", text):
             raise SourceError(f"{what} holds a text that is no number: check {KEY}.oids")
         return float(text)
     try:
         return float(int(value))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SourceError(f"{what} holds no number: check {KEY}.oids") from error
 
 

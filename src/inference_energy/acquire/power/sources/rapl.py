@@ -27,6 +27,8 @@ from inference_energy.contracts.power import LEFT_OUT
 
 POWERCAP = Path("/sys/class/powercap")
 STALLED_AFTER_S = 2.0
+HIGHEST_SOCKET_LIMIT_W = 2000.0
+"""Firmware writes 4095 W and the like for no limit."""
 LONGEST_FILE_BYTES = 256
 LARGEST_UJ = 2**63
 
@@ -97,7 +99,7 @@ class Zone:
                 stated.append(_number(self.path / f"constraint_{index}_{kind}") / 1e6)
             except SourceError:
                 continue
-        return stated_limit_w(stated, SOCKET_FACTOR)
+        return stated_limit_w(stated, SOCKET_FACTOR, HIGHEST_SOCKET_LIMIT_W)
 
 
 @dataclass(frozen=True, slots=True)

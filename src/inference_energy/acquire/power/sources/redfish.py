@@ -22,11 +22,13 @@ from typing import Any
 from requests.auth import HTTPBasicAuth
 
 from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError, timed
-from inference_energy.acquire.power.credentials import Credentials, plain, variable
+from inference_energy.acquire.power.credentials import Credentials, plain, secrets, variable
 from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.http import HttpClient, HttpResponse, StatusError, json_object, status_text
 from inference_energy.acquire.power.sources.meter import MeterSource
 from inference_energy.config.power import RedfishSettings
+from inference_energy.contracts.plausible_power import BOARD_FACTOR, stated_limit_w
+from inference_energy.contracts.redaction import Redaction
 
 SESSIONS = "/redfish/v1/SessionService/Sessions"
 REFUSED_S = 300.0
@@ -65,8 +67,9 @@ class Bmc:
         self._login = login
         user, password = plain(login.username), plain(login.password)
         basic = HTTPBasicAuth(user.encode(), password.encode()) if user and password and not login.token else None
-        self._client = HttpClient(endpoint, basic, verify, verify_key=verify_key)
-        self._login_client = HttpClient(endpoint, None, verify, verify_key=verify_key)
+        hide = Redaction(secrets(login), name="login")
+        self._client = HttpClient(endpoint, basic, verify, verify_key=verify_key, hide=hide)
+        self._login_client = HttpClient(endpoint, None, verify, verify_key=verify_key, hide=hide)
         self._token = plain(login.token)
         self._session_path: str | None = None
         self._refusal = refusal
@@ -139,6 +142,9 @@ class Bmc:
 KEY = "power.redfish"
 CHASSIS = "/redfish/v1/Chassis"
 LONGEST_READ_S = 4.0
+LONGEST_SEARCH_S = 120.0
+MOST_MEMBERS = 256
+"""Members of a collection that are looked at: a rack of GPU machines has some tens of chassis."""
 STILL_LIMIT_S = 600.0
 """A BMC gives whole watts, which some smooth and update every ten seconds."""
 _PARTS = ("CPU", "Memory", "GPU", "Accelerator", "ASIC", "FPGA", "StorageDevice", "NetworkingDevice", "Fan")
@@ -149,13 +155,15 @@ _PARTS = ("CPU", "Memory", "GPU", "Accelerator", "ASIC", "FPGA", "StorageDevice"
 class Chassis:
     """A chassis that gives its power.
 
-    `within` is the id of the chassis around it that gives power too, None for an outermost one. `read` returns the
+    `within` is the id of the chassis around it that gives power too, None for an outermost one. `limit_w` is its
+    plausibility limit, None where it does not state the most that it can draw (`MaxPowerWatts`). `read` returns the
     power in W and the energy counter in J, or None for the latter.
     """
 
     id: str
     within: str | None
     how: str
+    limit_w: float | None
     read: Callable[[Bmc], tuple[float, float | None]]
 
 
@@ -180,6 +188,7 @@ class RedfishSource(MeterSource[RedfishSettings]):
     def find_devices(self) -> tuple[str, list[str]]:
         """Log in, and name the chassis that give power."""
         settings, bmc = self.settings, self._bmc()
+        bmc.hurry(LONGEST_SEARCH_S)
         try:
             taken, left_out = find_chassis(bmc, settings.chassis)
         finally:
@@ -198,6 +207,7 @@ class RedfishSource(MeterSource[RedfishSettings]):
         """Open one channel per chassis, each with a connection of its own."""
         settings = self.settings
         bmcs = [self._open()]
+        bmcs[0].hurry(LONGEST_SEARCH_S)
         try:
             self._chassis, _ = find_chassis(bmcs[0], settings.chassis)
         except SourceError:
@@ -213,7 +223,10 @@ class RedfishSource(MeterSource[RedfishSettings]):
         """Add how each chassis is read, and which chassis contains it."""
         return {
             **super().describe(),
-            "chassis": {chassis.id: {"how": chassis.how, "within": chassis.within} for chassis in self._chassis},
+            "chassis": {
+                self.hide(chassis.id): {"how": chassis.how, "within": chassis.within and self.hide(chassis.within)}
+                for chassis in self._chassis
+            },
         }
 
     def _counter(self, name: str) -> sanity.GrowingCounter:
@@ -254,7 +267,10 @@ def find_chassis(bmc: Bmc, names: list[str] | None) -> tuple[list[Chassis], dict
             continue
         meter = _meter(bmc, tree.paths[name], tree.document(name))
         if meter is not None:
-            chosen[name] = Chassis(name, within, *meter)
+            most_w = sanity.number(tree.document(name).get("MaxPowerWatts"))
+            limit_w = stated_limit_w([most_w], BOARD_FACTOR, sanity.HIGHEST_POWER_W)
+            how, read = meter
+            chosen[name] = Chassis(name, within, how, limit_w, read)
         elif names:
             raise SourceError(f"chassis {name} gives no power now: leave it out of {KEY}.chassis, or switch it on")
     if not chosen:
@@ -351,7 +367,7 @@ def _link(document: Any, name: str) -> str | None:
 
 
 def _links(entries: Any) -> list[str]:
-    listed = entries if isinstance(entries, list) else []
+    listed = entries[:MOST_MEMBERS] if isinstance(entries, list) else []
     links = [entry.get("@odata.id") for entry in listed if isinstance(entry, dict)]
     # Nothing that could lead to another host.
     return [link.partition("#")[0].rstrip("/") for link in links if isinstance(link, str) and link[:9] == "/redfish/"]
@@ -373,6 +389,7 @@ class _ChassisChannel(SensorChannel):
         super().__init__("redfish", chassis.id, "node", "sampled", period_s)
         self.still_limit_s = STILL_LIMIT_S
         self._bmc = bmc
+        self.limit_w = chassis.limit_w
         self._chassis = chassis
         self._counter = counter
 

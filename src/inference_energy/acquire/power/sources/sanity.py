@@ -6,13 +6,14 @@ and older architectures, instantaneous power is returned." (NVML API reference, 
 documented for newer GPUs only.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from inference_energy.acquire.power.base import SourceError
 from inference_energy.contracts.power import AVERAGING_WINDOW_S
 
+LARGEST = 1e300
+"""Larger integers are no floats, and nothing that is measured is near."""
 HIGHEST_POWER_W = 1e6
 STUCK_AFTER_J = 36_000.0
 STUCK_AFTER_S = 150.0
@@ -21,7 +22,7 @@ STUCK_AFTER_S = 150.0
 
 def number(value: Any) -> float | None:
     """Return a finite number as float, anything else as None, also True and "12"."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
         return None
     return float(value)
 

@@ -18,6 +18,7 @@ from inference_energy.acquire.power.credentials import Credentials, plain, varia
 from inference_energy.acquire.power.sources import sanity
 from inference_energy.acquire.power.sources.http import HttpClient, StatusError, host, unverified_warning
 from inference_energy.acquire.power.sources.meter import MeterSource
+from inference_energy.acquire.power.sources.tools import shortened
 from inference_energy.config.power import SmartPlugSettings
 
 KEY = "power.smart_plug"
@@ -107,7 +108,8 @@ class _Shelly(_Plug):
     def read(self) -> tuple[float, float | None]:
         status = self._status()
         if errors := status.get("errors"):
-            raise SourceError(f"{self.what} reports {', '.join(map(str, errors))}")
+            listed = errors if isinstance(errors, list) else [errors]
+            raise SourceError(f"{self.what} reports {shortened(', '.join(map(str, listed)))}")
         if "apower" not in status:
             raise SourceError(f"{self.what} has no power meter: it gives no apower")
         watts = sanity.power_w(status["apower"], self.what)

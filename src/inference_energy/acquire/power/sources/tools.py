@@ -6,6 +6,7 @@ readings wait in `UnreadSamples` for their `StreamChannel`. All that goes wrong 
 
 import contextlib
 import os
+import selectors
 import subprocess
 import threading
 import time
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 from typing import IO
 
 from inference_energy.acquire.power.base import PowerSample, SensorChannel, SourceError
+from inference_energy.contracts.outside import MIB, megabytes
+
+LONGEST_OUTPUT_BYTES = 4 * MIB
 
 MAX_WORDS = 300
 """Characters of a tool's output that an error repeats."""
@@ -48,21 +52,48 @@ def run_tool(
     Raises:
         SourceError: it cannot be started, or did not end in time.
     """
+    until_s = time.monotonic() + timeout_s
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=tool_environment(environment),
-            check=False,
         )
     except OSError as error:
         raise SourceError(not_started(command[0], install, error)) from error
-    except subprocess.TimeoutExpired as error:
-        # From None: the exception's text would repeat the whole command line.
-        raise SourceError(f"{command[0]} did not answer within {error.timeout:g} s") from None
-    return ToolOutput(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    with process:
+        texts, why = _outputs(process, until_s)
+        if why is not None:
+            process.kill()
+            raise SourceError(f"{command[0]} {why.format(seconds=timeout_s)}")
+    return ToolOutput(process.returncode, *texts)
+
+
+def _outputs(process: "subprocess.Popen[bytes]", until_s: float) -> tuple[list[str], str | None]:
+    """Return what a tool writes to its end, as texts, and why it must be killed before that."""
+    assert process.stdout is not None and process.stderr is not None
+    contents = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for stream in contents:
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map():
+            if (left_s := until_s - time.monotonic()) <= 0:
+                return [], "did not answer within {seconds:g} s"
+            for key, _ in selector.select(left_s):
+                chunk = os.read(key.fd, 1 << 16)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                content = next(content for stream, content in contents.items() if stream is key.fileobj)
+                content += chunk
+                if len(content) > LONGEST_OUTPUT_BYTES:
+                    return [], f"writes more than {megabytes(LONGEST_OUTPUT_BYTES)}"
+    try:
+        process.wait(max(0.1, until_s - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return [], "did not end within {seconds:g} s"
+    return [content.decode(errors="replace") for content in contents.values()], None
 
 
 def tool_environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -211,16 +242,19 @@ class LineStream:
             errors = threading.Thread(target=self._keep_words, args=(process.stderr,), daemon=True)
             errors.start()
             self._began()
+            whole = True
             while raw := process.stdout.readline(LINE_LIMIT):
                 arrived_ns = time.monotonic_ns()
+                # The end of a line that is longer than the limit is no line.
+                began, whole = whole, raw.endswith(b"\n")
                 line = raw.decode(errors="replace").strip()
-                if not raw.endswith(b"\n") or not line:
+                if not began or not whole or not line:
                     continue
                 if self._take(line, arrived_ns):
                     self._useful = True
                     self._down = None
                 else:
-                    self._words.append(line)
+                    self._words.append(line[-MAX_WORDS:])
             code = process.wait()
             errors.join(1.0)
         words = shortened(" ".join(self._words))
@@ -230,7 +264,7 @@ class LineStream:
     def _keep_words(self, stream: IO[bytes]) -> None:
         while raw := stream.readline(LINE_LIMIT):
             if line := raw.decode(errors="replace").strip():
-                self._words.append(line)
+                self._words.append(line[-MAX_WORDS:])
 
 
 class UnreadSamples:
