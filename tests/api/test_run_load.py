@@ -169,7 +169,5 @@ def test_a_plan_says_what_it_holds_and_sends_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unexpected_error_of_a_process_of_the_load_test_is_told_by_its_type_and_text() -> None:
-    with pytest.raises(
-        RunError, match=r"sqrt of the load test failed, a fault of the toolkit: TypeError: must be real"
-    ):
+    with pytest.raises(RunError, match=r"sqrt of the load test failed, a fault .*: TypeError: must be real"):
         call_subprocess("math:sqrt", {})
