@@ -283,10 +283,23 @@ def test_cells_that_are_no_power_are_refused_with_column_and_line(logs, head, ce
     assert len(message) < 500
 
 
-@pytest.mark.parametrize(("value", "code"), [(-300.0, "stuck_sensor"), (0.0, "stuck_sensor")])
-def test_power_of_zero_or_less_gives_no_energy(logs, value, code):
-    rows = [f"{T0 + 0.1 * i:.1f},{value}" for i in range(320)]
-    assert [reason.code for reason in logs.analyze(log_of(*rows)).figures["energy_total_j"].reasons] == [code]
+def test_power_of_zero_gives_no_energy(logs):
+    rows = [f"{T0 + 0.1 * i:.1f},0" for i in range(320)]
+    assert [reason.code for reason in logs.analyze(log_of(*rows)).figures["energy_total_j"].reasons] == ["stuck_sensor"]
+
+
+def test_negative_power_is_refused_with_its_line(logs):
+    rows = [f"{T0 + 0.1 * i:.1f},-300" for i in range(320)]
+    assert "power.csv:2: column power_W has mostly negative power" in logs.refusal(log_of(*rows))
+
+
+@pytest.mark.parametrize("spike", ["-300", "3700000", "1e300"])
+def test_a_few_readings_that_cannot_be_are_withheld_and_counted(logs, spike):
+    rows = [f"{T0 + 0.1 * i:.1f},{spike if i in (80, 150) else flicker(300, i)}" for i in range(320)]
+    for boundary in ("gpu", "wall"):
+        figure = logs.analyze(log_of(*rows), stated_boundary=boundary).figures["energy_total_j"]
+        assert figure.value == pytest.approx(6000, rel=1e-2)
+        assert "readings_withheld" in [reason.code for reason in figure.reasons]
 
 
 def test_power_that_is_mostly_empty_gives_no_energy(logs):

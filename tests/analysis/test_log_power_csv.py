@@ -45,7 +45,8 @@ def only(kind):
 
 def stating(log, window_s):
     """Return the log with the averaging time of its channel in the metadata, None where it is not known."""
-    facts = [{"device": "GPU-0", "domain": "gpu", "averaging_window_s": window_s}] if window_s != "" else []
+    limits = {"plausible_power_w": 1050.0, "left_out": ["GPU-1", "GPU-2"]}
+    facts = [{"device": "GPU-0", "domain": "gpu", "averaging_window_s": window_s, **limits}] if window_s != "" else []
     source = json.dumps([{"name": "nvml", "grade": "counter", "channels": facts}])
     return log.replace_schema_metadata({**log.schema.metadata, b"source": source.encode()})
 

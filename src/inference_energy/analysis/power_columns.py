@@ -53,7 +53,7 @@ _DOMAIN_OF_WORD = {
 _DISJOINT = {"gpu", "cpu_package", "dram"}
 
 _TIME_WORDS = _word_set(
-    "time timestamp timestamps datetime ts epoch unix unixtime elapsed t walltime seconds date_time time_stamp "
+    "time timestamp timestamps date datetime ts epoch unix unixtime elapsed t walltime seconds date_time time_stamp "
     "unix_time unix_timestamp wall_time elapsed_time time_elapsed epoch_time timestamp_utc time_utc timestamp_unix "
     "time_unix timestamp_epoch time_epoch"
 )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from inference_energy.analysis.csv_log import CsvLog, Flags, LogTimes, shown, shown_name, shown_names
+from inference_energy.analysis.csv_log import CsvLog, LogTimes, shown, shown_name, shown_names
 from inference_energy.analysis.power_columns import PowerColumn, device_columns, is_quantity
 from inference_energy.analysis.power_series import PowerKind
 from inference_energy.contracts import power as power_contract
@@ -20,6 +20,7 @@ from inference_energy.contracts.power import SOURCE_DOMAINS
 from inference_energy.errors import InputError
 
 MAX_DEVICES = 1024
+MAX_UNKNOWN_DEVICES = 16
 
 MIN_REGULAR_SHARE = 0.7
 """Share of the spacings between a device's rows that are within half of their median. A logger asks one device after
@@ -96,12 +97,11 @@ def find_devices(log: CsvLog, times: LogTimes, others: set[str]) -> Devices:
             raise log.error(values.index(""), name, "does not say the device")
     place = {key: number for number, key in enumerate(found)}
     number = np.array([place[key] for key in keys], dtype=np.int64)
-    for key, index in place.items():
-        rows = times.known & (number == index)
-        if rows.any() and not _is_regular(times, rows):
+    for index, (places, times_ns) in _groups(times, number).items():
+        if not _is_regular(places, times_ns):
             raise InputError(
-                f"{log.path}: {told_by}: the rows of {', '.join(map(shown, key))} are too few or too irregular to be "
-                "those of a device, so power is not added up by it; if it is no device, rename or remove the column"
+                f"{log.path}: {told_by}: the rows of {', '.join(map(shown, found[index]))} are too few or too "
+                "irregular to be those of a device, so power is not added up by it; if it is none, rename or remove it"
             )
     names = [" ".join(f"{shown_name(n)} {shown_name(v)}" for n, v in zip(columns, key, strict=True)) for key in found]
     return Devices(columns, names, number)
@@ -109,24 +109,33 @@ def find_devices(log: CsvLog, times: LogTimes, others: set[str]) -> Devices:
 
 def refuse_unknown_devices(log: CsvLog, times: LogTimes, devices: Devices, others: set[str]) -> None:
     """Refuse a log with another column that divides the rows as devices would."""
+    known_ns = times.ns[times.known]
     for name in log.columns:
-        if name in others or is_quantity(name):
+        if name in others or is_quantity(name) or not len(known_ns):
             continue
         values = pc.unique(log.cells(name))
-        if not 1 < len(values) <= MAX_DEVICES or len(values) * MIN_DEVICE_ROWS > len(log) or has_fractions(log, name):
+        if not 1 < len(values) <= MAX_UNKNOWN_DEVICES or has_fractions(log, name):
             continue
         codes = log.cells(name).dictionary_encode().indices.to_numpy()
-        known_ns = times.ns[times.known]
-        span_ns = known_ns.max() - known_ns.min() if len(known_ns) else 0
-        for number in range(len(devices.names)):
-            parts = [times.known & (devices.number == number) & (codes == code) for code in range(len(values))]
-            parts = [part for part in parts if part.any()]
-            spans = [times.ns[part].max() - times.ns[part].min() for part in parts]
-            if len(parts) > 1 and min(spans) > 0.8 * span_ns and all(_alternates(times, part) for part in parts):
-                raise InputError(
-                    f"{log.path}: column {shown_name(name)} divides the rows as devices would; call it device, so that "
-                    "their power is added, or remove it"
-                )
+        by_device: dict[int, list[bool]] = {}
+        for group, (places, times_ns) in _groups(times, devices.number * len(values) + codes).items():
+            spans = times_ns[-1] - times_ns[0] > 0.8 * (known_ns.max() - known_ns.min())
+            by_device.setdefault(group // len(values), []).append(bool(spans) and _alternates(places))
+        if any(len(parts) > 1 and all(parts) for parts in by_device.values()):
+            raise InputError(
+                f"{log.path}: column {shown_name(name)} divides the rows as devices would; call it device, so that "
+                "their power is added, or remove it"
+            )
+
+
+def _groups(times: LogTimes, codes: NDArray[np.int64]) -> dict[int, tuple[NDArray[np.intp], NDArray[np.int64]]]:
+    """Return, for each code, the places of its rows among all rows in order of time, and their times."""
+    rows = np.flatnonzero(times.known)
+    rows = rows[np.argsort(times.ns[rows], kind="stable")]
+    places = np.argsort(codes[rows], kind="stable")
+    found, firsts = np.unique(codes[rows][places], return_index=True)
+    pieces = np.split(places, firsts[1:])
+    return {int(code): (piece, times.ns[rows[piece]]) for code, piece in zip(found, pieces, strict=True) if len(piece)}
 
 
 def has_fractions(log: CsvLog, name: str) -> bool:
@@ -138,21 +147,17 @@ def has_fractions(log: CsvLog, name: str) -> bool:
     return bool(np.any(values[~np.isnan(values)] % 1)) and len(cells) > 0
 
 
-def _is_regular(times: LogTimes, rows: Flags) -> bool:
+def _is_regular(places: NDArray[np.intp], times_ns: NDArray[np.int64]) -> bool:
     """Return whether rows come as those of one device: at equal times, or once in each round."""
-    rows = rows & times.known
-    own_ns = np.unique(times.ns[rows])
+    own_ns = np.unique(times_ns)
     if len(own_ns) < MIN_DEVICE_ROWS:
         return False
-    order = np.argsort(times.ns[times.known], kind="stable")
-    places = np.flatnonzero(rows[times.known][order])
     return any(_share_near_median(spacing) >= MIN_REGULAR_SHARE for spacing in (np.diff(own_ns), np.diff(places)))
 
 
-def _alternates(times: LogTimes, rows: Flags) -> bool:
+def _alternates(places: NDArray[np.intp]) -> bool:
     """Return whether rows come once in each round of several."""
-    order = np.argsort(times.ns, kind="stable")
-    spacing = np.diff(np.flatnonzero(rows[order]))
+    spacing = np.diff(places)
     return len(spacing) + 1 >= 5 and float(np.median(spacing)) > 1 and _share_near_median(spacing) > 0.9
 
 

@@ -46,7 +46,7 @@ from inference_energy.contracts import power as power_contract
 from inference_energy.contracts.grades import POWER_GRADES, Grade, weakest
 from inference_energy.contracts.io import read_metadata, read_table
 from inference_energy.contracts.plausible_power import PLAUSIBLE_POWER_W
-from inference_energy.contracts.power import AVERAGING_WINDOW_S, BOUNDARIES, SOURCE_DOMAINS, UNKNOWN
+from inference_energy.contracts.power import AVERAGING_WINDOW_S, BOUNDARIES, LEFT_OUT, SOURCE_DOMAINS, UNKNOWN
 from inference_energy.errors import InputError
 
 MAX_GPU_W = 10_000.0
@@ -175,9 +175,8 @@ def _own_csv(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None) ->
         raise InputError(f"{log.path}: column time must hold Unix time in each row")
     numbers = {name: log.numbers(name) for name in power_contract.SCHEMA.names if name in power_contract.CSV_COLUMNS}
     for name, values in numbers.items():
-        limit = MAX_POWER_W if name.startswith("power_") else MAX_NUMBER
         with np.errstate(invalid="ignore"):
-            bad = (values > limit) | (values < -limit)
+            bad = np.abs(values) > MAX_NUMBER
         if bad.any():
             raise log.error(int(np.argmax(bad)), name, "has something that cannot be")
     labels = {name: log.cells(f"channel_{name}").to_pylist() for name in ("source", "device", "domain")}
@@ -189,11 +188,20 @@ def _own_csv(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None) ->
     sources: dict[str, dict[str, Any]] = {
         name: {"name": name, "grade": grade, "channels": []} for name, grade in grades.items()
     }
-    for (source, device, domain), text in windows.items():
+    keys = list(zip(*labels.values(), strict=True))
+    limits, left_out = _one_each(log, keys, PLAUSIBLE_POWER_W), _one_each(log, keys, LEFT_OUT)
+    for key, text in windows.items():
+        source, device, domain = key
+        facts: dict[str, Any] = {"device": device, "domain": domain}
+        if limits[key]:
+            facts[PLAUSIBLE_POWER_W] = _stated(log, PLAUSIBLE_POWER_W, limits[key], MAX_NUMBER)
+        if left_out[key]:
+            facts[LEFT_OUT] = left_out[key].split("; ")
         if text:
-            sources[source]["channels"].append(
-                {"device": device, "domain": domain, AVERAGING_WINDOW_S: _averaging_s(log, text)}
+            facts[AVERAGING_WINDOW_S] = (
+                None if text == UNKNOWN else _stated(log, AVERAGING_WINDOW_S, text, MAX_AVERAGING_S)
             )
+            sources[source]["channels"].append(facts)
     frame = pd.DataFrame({"timestamp_ns": times.ns, **labels, **numbers}).reindex(columns=power_contract.SCHEMA.names)
     return _own(log.path, frame, list(sources.values()), reading, 0, stated)
 
@@ -207,16 +215,14 @@ def _one_each(log: CsvLog, keys: Sequence[Any], column: str) -> dict[Any, str]:
     return found
 
 
-def _averaging_s(log: CsvLog, text: str) -> float | None:
-    if text == UNKNOWN:
-        return None
+def _stated(log: CsvLog, column: str, text: str, most: float) -> float:
     try:
-        averaging_s = float(text)
+        value = float(text)
     except ValueError:
-        averaging_s = np.nan
-    if not 0 <= averaging_s <= MAX_AVERAGING_S:
-        raise InputError(f"{log.path}: column {AVERAGING_WINDOW_S} must hold seconds or unknown; it has {shown(text)}")
-    return averaging_s
+        value = np.nan
+    if not 0 <= value <= most:
+        raise InputError(f"{log.path}: column {column} has something that cannot be: {shown(text)}")
+    return value
 
 
 def _shifted(channel: PowerSeries, offset_ns: int) -> PowerSeries:
@@ -285,12 +291,19 @@ def _foreign(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None, zo
 
 
 def _check_size(log: CsvLog, rows: NDArray[np.intp], readings: Mapping[PowerKind, PowerColumn], limit_w: float) -> None:
+    """Refuse a column whose values cannot be power in W; a few of them are withheld later, as of any sensor."""
     for power in readings.values():
+        values = power.power_w[rows]
+        known = int(np.sum(~np.isnan(values)))
+        kilowatt = f"{limit_w / 1e3:g} kW that can be; if it is in mW, call it power_mw"
         with np.errstate(invalid="ignore"):
-            bad = power.power_w[rows] > limit_w
-        if bad.any():
-            problem = f"has more than the {limit_w / 1e3:g} kW that can be; if it is in mW, call it power_mw"
-            raise log.error(int(rows[np.argmax(bad)]), power.name, problem)
+            checks = (
+                (values > limit_w, f"has mostly more than the {kilowatt}"),
+                (values < 0, "has mostly negative power"),
+            )
+        for bad, problem in checks:
+            if bad.sum() > known / 2:
+                raise log.error(int(rows[np.argmax(bad)]), power.name, problem)
 
 
 def _says(log: CsvLog, powers: Sequence[PowerColumn]) -> tuple[str, ...] | None:

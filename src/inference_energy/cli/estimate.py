@@ -12,6 +12,7 @@ from inference_energy.cli.lazy_group import examples
 from inference_energy.errors import InputError
 from inference_energy.estimate import gpus as data_sheets
 from inference_energy.estimate.shapes.config_json import catalogue_models, shape_of
+from inference_energy.present.tables import print_whole
 
 if TYPE_CHECKING:
     from inference_energy.estimate.compare import EstimateComparison, PrefillEstimate
@@ -44,7 +45,7 @@ def print_side_by_side(comparison: "EstimateComparison") -> None:
             row.boundary,
         )
     if available:
-        console.print(table)
+        print_whole(table)
     missing: dict[str, list[str]] = {}
     for row in comparison.estimates:
         if row.unavailable:
@@ -95,7 +96,7 @@ def print_scores(scorecard: "Scorecard") -> None:
                 table.add_row(*_score(line))
             else:
                 absent.setdefault(line.why or "", []).append(line.label)
-        console.print(table)
+        print_whole(table)
         for why, names in absent.items():
             console.print(f"not scored: {', '.join(names)}: {why}.", highlight=False, markup=False)
 
@@ -115,7 +116,7 @@ def print_models() -> None:
             f"{shape.kv_bytes_per_token / 1e3:.4g}",
             entry["source"],
         )
-    Console().print(table)
+    print_whole(table)
 
 
 def print_gpus() -> None:
@@ -133,7 +134,7 @@ def print_gpus() -> None:
             gpu.source,
         )
     console = Console()
-    console.print(table)
+    print_whole(table)
     console.print("bf16, fp8, int8: dense peak, TFLOP/s or TOP/s, without sparsity.", highlight=False)
 
 

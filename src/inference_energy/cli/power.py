@@ -17,6 +17,7 @@ from inference_energy.acquire.power.power_log import by_reading
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.cli.lazy_group import examples
 from inference_energy.errors import InputError, RunError, Setting
+from inference_energy.present.tables import print_whole
 
 if TYPE_CHECKING:
     from inference_energy.api.power_monitor import PowerMonitor, PowerRecording
@@ -109,7 +110,7 @@ def sources(
     table = Table("source", "works here", "what it says", "devices")
     for state in states:
         table.add_row(state.name, "yes" if state.available else "no", state.reason, "\n".join(state.devices))
-    Console().print(table)
+    print_whole(table)
 
 
 def summary(recording: "PowerRecording", output: Path) -> str:

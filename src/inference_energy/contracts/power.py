@@ -68,7 +68,7 @@ SCHEMA = pa.schema(
 CSV_COLUMNS = (
     "boundary",
     *("channel_source", "channel_device", "channel_domain", "channel_grade"),
-    *("power_average_w", "averaging_window_s", "power_instant_w", "energy_counter_j"),
+    *("power_average_w", "averaging_window_s", "power_instant_w", "energy_counter_j", "plausible_power_w", "left_out"),
     *("utilization", "memory_used_bytes", "sm_clock_mhz", "temperature_c", "clocks_event_reasons", "read_latency_us"),
 )
 """Columns of a reading in the CSV of `log-power`, beside those of the sum."""

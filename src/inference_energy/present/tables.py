@@ -182,5 +182,6 @@ def print_whole(table: "rich.table.Table") -> None:
     least = 1
     for column in table.columns:
         sizes = [Measurement.get(console, unbounded, cell) for cell in (column.header, *column.cells)]
+        column.overflow = "fold"
         least += 3 + max(size.maximum if column.no_wrap else size.minimum for size in sizes)
     Console(width=max(console.width, least)).print(table)

@@ -166,15 +166,18 @@ def by_reading(log: pa.Table) -> pd.DataFrame:
     unix_ns = times_ns - anchor["monotonic_ns"] + anchor["unix_ns"]
     grades = {source["name"]: source["grade"] for source in metadata[SOURCE]}
     windows = {
-        key: "unknown" if (window_s := facts.get(power.AVERAGING_WINDOW_S, 0.0)) is None else str(window_s)
-        for key, facts in power.channel_facts(metadata[SOURCE]).items()
+        key: power.UNKNOWN if (window_s := stated.get(power.AVERAGING_WINDOW_S, 0.0)) is None else str(window_s)
+        for key, stated in power.channel_facts(metadata[SOURCE]).items()
     }
+    facts = power.channel_facts(metadata[SOURCE])
     in_order = sorted(keys, key=lambda key: power.DOMAIN_ORDER.index(key[2]))
     own_keys = list(rows[list(_LABELS)].itertuples(index=False, name=None))
     own = {
         **{f"channel_{label}": rows[label].to_numpy() for label in _LABELS},
         "channel_grade": [grades[source] for source, _, _ in own_keys],
         power.AVERAGING_WINDOW_S: [windows.get(key, "") for key in own_keys],
+        PLAUSIBLE_POWER_W: [facts.get(key, {}).get(PLAUSIBLE_POWER_W, "") for key in own_keys],
+        power.LEFT_OUT: ["; ".join(map(str, facts.get(key, {}).get(power.LEFT_OUT, []))) for key in own_keys],
         **{name: rows[name].to_numpy() for name in power.SCHEMA.names if name in power.CSV_COLUMNS},
         "boundary": power.domains_text((key[2], grades[key[0]]) for key in in_order),
     }
