@@ -132,7 +132,7 @@ def test_more_requests_than_fit_are_refused(tmp_path: Path, longer: str) -> None
             output=tmp_path / "run.csv",
             workload={"prompts": {"source": "synthetic", "length": {"distribution": "fixed", "tokens": 8}}},
             arrival={"process": "poisson", "rate_qps": 4},
-            **{"duration_s": 10.0, longer: 2e8},
+            **{"duration_s": 10.0, longer: 3e7},
         )
 
 
@@ -171,3 +171,12 @@ def test_a_plan_says_what_it_holds_and_sends_nothing(tmp_path: Path) -> None:
 def test_an_unexpected_error_of_a_process_of_the_load_test_is_told_by_its_type_and_text() -> None:
     with pytest.raises(RunError, match=r"sqrt of the load test failed, a fault .*: TypeError: must be real"):
         call_subprocess("math:sqrt", {})
+
+
+def test_an_error_of_the_plan_names_the_key_of_the_load_test(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": 3}\n')
+    test = load("http://127.0.0.1:9", tmp_path, workload={"prompts": {"source": "jsonl", "path": str(prompts)}})
+    with pytest.raises(InputError) as caught:
+        plan_load(test)
+    assert str(caught.value).startswith(f"workload.prompts.path: {prompts}:1: ")

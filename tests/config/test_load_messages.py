@@ -112,6 +112,31 @@ def configured(changes: dict[str, Any]) -> dict[str, Any]:
         ({"client.transport": "http2"}, ["client.transport", "'plain'"]),
         ({"client.api_key_env": "sk-1234"}, ["client.api_key_env: write the name of an environment variable"]),
         ({"client.ca_file": "ca.pem", "client.verify": False}, ["client", "ca_file"]),
+        ({f"{CHAT}.prompts.length": {"distribution": "fixed", "tokens": 10**17}}, [f"{CHAT}.prompts.length.tokens"]),
+        ({f"{CHAT}.max_tokens": 10**12}, [f"{CHAT}.max_tokens", "10000000"]),
+        ({f"{CHAT}.output_length": {"distribution": "uniform", "minimum": 1, "maximum": 10**9}}, ["maximum"]),
+        ({"windows.low.duration_s": 1e20}, ["windows.low.duration_s", "less than or equal to"]),
+        ({"idle.cold_s": 1e300}, ["idle.cold_s", "less than or equal to"]),
+        ({LOW: {"process": "poisson", "rate_qps": 10**400}}, [f"{LOW}.rate_qps: this number is too large"]),
+        ({LOW: {"process": "poisson", "rate_qps": "1e400"}}, [f"{LOW}.rate_qps", "finite"]),
+        ({LOW: {"process": "closed", "concurrency": True}}, [f"{LOW}.concurrency: write a number, not true"]),
+        (
+            {
+                LOW: {
+                    "process": "closed",
+                    "concurrency": 2,
+                    "think": {"distribution": "lognormal", "mean_s": 1e-300, "std_s": 1},
+                }
+            },
+            [f"{LOW}.think", "1000 times"],
+        ),
+        (
+            {
+                f"{CHAT}.prompts.length": {"distribution": "fixed", "tokens": 10**6},
+                LOW: {"process": "poisson", "rate_qps": 100},
+            },
+            [f"{CHAT}.prompts.length", "would not fit"],
+        ),
     ],
 )
 def test_the_message_names_the_key_and_what_to_write(changes: dict[str, Any], expected: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from inference_energy.config.base import Section
+from inference_energy.config.base import MOST_SECONDS, Section
 
 
 class Steadiness(Section):
@@ -64,8 +64,10 @@ class Slo(Section):
 class WindowTrim(Section):
     """Trims of every window."""
 
-    trim_start_s: float = Field(5.0, ge=0, description="cut from the start of every window, while the batch fills [s]")
-    trim_end_s: float = Field(0.0, ge=0, description="cut from the end of every window [s]")
+    trim_start_s: float = Field(
+        5.0, ge=0, le=MOST_SECONDS, description="cut from the start of every window, while the batch fills [s]"
+    )
+    trim_end_s: float = Field(0.0, ge=0, le=MOST_SECONDS, description="cut from the end of every window [s]")
 
 
 class PowerReading(Section):
@@ -184,7 +186,7 @@ class EmbodiedConfig(Section):
     """Embodied emissions of the hardware, for SCI: M = TE * (TiR / EL) * (RR / ToR), with TiR the window's length."""
 
     total_kg: float = Field(gt=0, description="embodied emissions of the whole hardware, TE [kgCO2e]")
-    lifetime_years: float = Field(gt=0, description="expected lifetime, EL [years of 365 days]")
+    lifetime_years: float = Field(gt=0, le=100, description="expected lifetime, EL [years of 365 days]")
     share: float = Field(
         1.0,
         gt=0,
@@ -239,7 +241,7 @@ class CarbonConfig(Section):
     """The grid's carbon intensity, as one number with its source."""
 
     zone: str = Field(description="name of the grid zone, for the record")
-    intensity_g_per_kwh: float = Field(ge=0, description="carbon intensity [gCO2e/kWh]")
+    intensity_g_per_kwh: float = Field(ge=0, le=5000, description="carbon intensity [gCO2e/kWh]")
     basis: Literal["lifecycle", "direct", "marginal"] = Field(
         description="what the intensity counts; figures of different basis are never mixed"
     )
@@ -267,7 +269,9 @@ class ImpactConfig(Section):
     """Carbon and water."""
 
     carbon: CarbonConfig = Field(description="carbon intensity of the grid")
-    pue: float = Field(1.0, ge=1.0, description="power usage effectiveness of the site; 1.0 counts IT energy alone")
+    pue: float = Field(
+        1.0, ge=1.0, le=10, description="power usage effectiveness of the site; 1.0 counts IT energy alone"
+    )
     pue_source: str = Field(
         "none: IT energy alone", min_length=3, description="where the PUE comes from, with its year"
     )

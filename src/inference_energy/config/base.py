@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from inference_energy.contracts.outside import clean_text
 from inference_energy.errors import Notice, SettingsError
 
+MOST_SECONDS = 31_536_000
+"""The longest duration [s]: a year. A longer one is a mistake, and does not fit into nanoseconds."""
+
 LARGEST_NUMBER = 10.0**300
 """Larger whole numbers have no place among floating-point numbers."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from inference_energy.config.base import Section
+from inference_energy.config.base import MOST_SECONDS, Section
 from inference_energy.contracts.endpoint_url import checked_endpoint
 from inference_energy.errors import Notice, SettingsError
 
@@ -117,8 +117,12 @@ class LaunchServer(Section):
     variables_on_cpu: dict[str, str] = Field(
         default_factory=dict, description="further environment variables on vLLM's CPU back end"
     )
-    ready_timeout_s: float = Field(600, gt=0, description="give up when the server is not ready after this time [s]")
-    grace_s: float = Field(20, ge=0, description="time between SIGTERM and SIGKILL when it is stopped [s]")
+    ready_timeout_s: float = Field(
+        600, gt=0, le=MOST_SECONDS, description="give up when the server is not ready after this time [s]"
+    )
+    grace_s: float = Field(
+        20, ge=0, le=MOST_SECONDS, description="time between SIGTERM and SIGKILL when it is stopped [s]"
+    )
 
     @model_validator(mode="after")
     def _arguments_are_flags(self) -> "LaunchServer":

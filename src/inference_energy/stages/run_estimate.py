@@ -10,13 +10,7 @@ from dataclasses import dataclass
 
 from inference_energy.acquire.session.settings import SessionSpec
 from inference_energy.config.load.arrivals import ClosedArrival, ScheduleArrival, TraceArrival
-from inference_energy.config.load.prompts import (
-    EmpiricalLength,
-    FixedLength,
-    Length,
-    SyntheticPrompts,
-    UniformLength,
-)
+from inference_energy.config.load.prompts import SyntheticPrompts, mean_tokens
 from inference_energy.config.load.workload import LoadPhase, Workload, expected_requests
 from inference_energy.config.root import Config
 from inference_energy.config.servers import LaunchServer
@@ -38,7 +32,7 @@ ANSWER_TOKEN_S, PROMPT_TOKEN_S = 0.01, 0.0005
 """Time of a token in a closed loop, whose number of requests depends on the server."""
 
 OTHER_TOKENS = 500
-"""Tokens of a prompt or an answer whose length the configuration does not state."""
+"""Tokens of a prompt whose length the configuration does not state."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +127,8 @@ def _request_bytes(workload: Workload) -> float:
 
 def _prompt_tokens(workload: Workload) -> float:
     prompts = workload.prompts
-    return _tokens(prompts.length) if isinstance(prompts, SyntheticPrompts) else OTHER_TOKENS
+    return mean_tokens(prompts.length) if isinstance(prompts, SyntheticPrompts) else OTHER_TOKENS
 
 
 def _answer_tokens(workload: Workload) -> float:
-    return workload.max_tokens if workload.output_length is None else _tokens(workload.output_length)
-
-
-def _tokens(length: Length) -> float:
-    if isinstance(length, FixedLength):
-        return length.tokens
-    if isinstance(length, UniformLength):
-        return (length.minimum + length.maximum) / 2
-    return OTHER_TOKENS if isinstance(length, EmpiricalLength) else length.mean
+    return workload.max_tokens if workload.output_length is None else mean_tokens(workload.output_length)

@@ -23,7 +23,7 @@ from inference_energy.acquire.load.live_counts import LiveCounts
 from inference_energy.acquire.load.standalone import CELL, LOGS, LoadRun, LoadRunResult, run_plan
 from inference_energy.acquire.server.guardian import is_gone
 from inference_energy.acquire.server.guardian_client import WatchedProcess
-from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad
+from inference_energy.api.load_test.settings import LoadPlan, LoadTest, SentLoad, with_own_keys
 from inference_energy.api.load_test.subprocess_call import call_subprocess
 from inference_energy.contracts.documents.by_hand import LoadTestDocument
 from inference_energy.contracts.documents.document import document_from_dict
@@ -114,7 +114,11 @@ def run_load(test: LoadTest, display: Display | None = None) -> LoadTestDocument
 
 
 def _plan(argument: dict[str, Any], display: Display) -> LoadPlan:
-    plan = LoadPlan.from_dict(call_subprocess(PREPARE, argument))
+    try:
+        plan = LoadPlan.from_dict(call_subprocess(PREPARE, argument))
+    except InputError as error:
+        notice = with_own_keys(error.notice)
+        raise InputError(notice.text, key=notice.key, write=notice.write) from error
     for notice in plan.notes:
         display.note(notice)
     return plan

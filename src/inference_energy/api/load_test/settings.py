@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from inference_energy.acquire.load.standalone import CELL, WARMUP
 from inference_energy.config.analysis import Slo
-from inference_energy.config.base import Section
-from inference_energy.config.load.arrivals import MOST_SECONDS, Arrival
+from inference_energy.config.base import MOST_SECONDS, Section
+from inference_energy.config.load.arrivals import Arrival
 from inference_energy.config.load.client import ClientConfig
 from inference_energy.config.load.workload import LoadPhase, Workload, phase_problems
 from inference_energy.config.servers import Endpoint
@@ -98,7 +98,7 @@ class LoadTest(Section):
     def _fits_together(self) -> Self:
         # The warm-up has the same arrivals, so what fits into the longer of the two fits into both.
         phase = LoadPhase(workload=CELL, arrival=self.arrival, duration_s=max(self.duration_s, self.warmup_s))
-        if notices := [_with_own_keys(notice) for notice in phase_problems(f"windows.{CELL}", phase, self.workload)]:
+        if notices := [with_own_keys(notice) for notice in phase_problems(f"windows.{CELL}", phase, self.workload)]:
             raise SettingsError(notices)
         return self
 
@@ -134,10 +134,12 @@ def load_test_problems(error: ValidationError, settings: Any) -> list[Notice]:
     return problems(error, settings, "docs/reference/python-api.md")
 
 
-def _with_own_keys(notice: Notice) -> Notice:
-    """Return a notice about a configuration with the keys of `LoadTest`."""
+def with_own_keys(notice: Notice) -> Notice:
+    """Return a notice about the configuration of a load test's cell with the keys of `LoadTest`."""
 
     def own(key: str) -> str:
+        if f".{CELL}" not in key:
+            return key
         section, _, rest = key.partition(f".{CELL}")
         return f"workload{rest}" if section == "workloads" else rest.removeprefix(".") or "arrival"
 

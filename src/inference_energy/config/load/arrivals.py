@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from inference_energy.config.base import Section
+from inference_energy.config.base import MOST_SECONDS, Section
 from inference_energy.config.load.prompts import check_order
 
 
@@ -29,12 +29,18 @@ class LognormalTime(Section):
     mean_s: float = Field(gt=0, le=86400, description="mean of the times [s]")
     std_s: float = Field(gt=0, le=86400, description="standard deviation of the times [s]")
 
+    @model_validator(mode="after")
+    def _some_spread(self) -> Self:
+        if self.std_s > 1000 * self.mean_s:
+            raise ValueError(f"std_s ({self.std_s:g}) is more than 1000 times mean_s ({self.mean_s:g})")
+        return self
+
 
 class UniformTime(Section):
     """Each time between two bounds equally likely."""
 
     distribution: Literal["uniform"]
-    minimum_s: float = Field(ge=0, description="smallest [s]")
+    minimum_s: float = Field(ge=0, le=86400, description="smallest [s]")
     maximum_s: float = Field(ge=0, le=86400, description="largest [s]")
 
     @model_validator(mode="after")
@@ -48,8 +54,6 @@ Time = Annotated[FixedTime | ExponentialTime | LognormalTime | UniformTime, Fiel
 NO_TIME = FixedTime(distribution="fixed", time_s=0)
 
 
-MOST_SECONDS = 31_536_000
-"""A year; a longer load is taken for a mistake in the configuration."""
 MOST_REQUESTS = 50_000_000
 """More requests in a window are taken for a mistake in the configuration."""
 
@@ -128,7 +132,7 @@ class Step(Section):
     """A stretch of constant rate."""
 
     rate_qps: float = Field(ge=0, description="rate [requests/s]; 0 is a pause")
-    duration_s: float = Field(gt=0, description="how long [s]")
+    duration_s: float = Field(gt=0, le=MOST_SECONDS, description="how long [s]")
 
 
 class PiecewiseArrival(_Modulated):
@@ -150,7 +154,7 @@ class DayArrival(_Modulated):
     process: Literal["day"]
     mean_qps: float = Field(gt=0, description="mean rate [requests/s]")
     amplitude: float = Field(ge=0, le=1, description="largest deviation from the mean, as a share of it")
-    period_s: float = Field(86400, gt=0, description="length of a day [s]")
+    period_s: float = Field(86400, gt=0, le=MOST_SECONDS, description="length of a day [s]")
     phase: float = Field(
         0, ge=0, lt=1, description="share of the day that is over at the start: 0 rising, 0.25 highest, 0.75 lowest"
     )

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from inference_energy.config.base import Section
+from inference_energy.config.base import MOST_SECONDS, Section
 from inference_energy.contracts.load_client import ClientSettings, TransportName
 from inference_energy.contracts.outside import MAX_PAGE_MIB, MAX_SERIES, PAGE_TIMEOUT_S
 
@@ -14,9 +14,14 @@ class ClientConfig(Section):
     """The load client."""
 
     request_timeout_s: float = Field(
-        ClientSettings.request_timeout_s, gt=0, description="a request that takes longer has failed [s]"
+        ClientSettings.request_timeout_s,
+        gt=0,
+        le=MOST_SECONDS,
+        description="a request that takes longer has failed [s]",
     )
-    drain_s: float = Field(60, ge=0, description="after a window, wait this long for requests in flight [s]")
+    drain_s: float = Field(
+        60, ge=0, le=MOST_SECONDS, description="after a window, wait this long for requests in flight [s]"
+    )
     workers: int = Field(1, ge=1, le=64, description="client processes that share the load")
     transport: TransportName = Field(
         ClientSettings.transport,

@@ -83,6 +83,15 @@ Length = Annotated[
 ]
 
 
+def mean_tokens(length: Length) -> float:
+    """Return about how many tokens a distribution gives; of a file 500, since the configuration does not say."""
+    if isinstance(length, FixedLength):
+        return length.tokens
+    if isinstance(length, UniformLength):
+        return (length.minimum + length.maximum) / 2
+    return 500 if isinstance(length, EmpiricalLength) else length.mean
+
+
 class FixedTurns(Section):
     """The same number of turns for all."""
 

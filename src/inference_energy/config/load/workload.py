@@ -5,10 +5,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from inference_energy.config.base import Section
+from inference_energy.config.base import MOST_SECONDS, Section
 from inference_energy.config.load.arrivals import (
     MOST_REQUESTS,
-    MOST_SECONDS,
     NO_TIME,
     Arrival,
     ClosedArrival,
@@ -30,11 +29,14 @@ from inference_energy.config.load.prompts import (
     QuestionPrompts,
     SyntheticPrompts,
     Turns,
+    mean_tokens,
 )
 from inference_energy.contracts.load_client import Api, History, WorkloadSettings
 from inference_energy.errors import Notice, Setting, SettingsError
 
 MAX_TOKENS = 256
+MOST_PROMPT_TOKENS = 2_000_000_000
+"""More tokens in the prompts of a window, all of which are made before it, are taken for a mistake."""
 
 OURS = {
     "model": "the server's own key",
@@ -174,10 +176,12 @@ class Session(Section):
 class IdleConfig(Section):
     """Idle baselines."""
 
-    cold_s: float = Field(60, gt=0, description="before the server starts [s]")
-    loaded_s: float = Field(30, gt=0, description="with the server up and no request [s]")
-    post_s: float = Field(30, ge=0, description="after the server has gone, for the drift test [s]")
-    settle_s: float = Field(3, ge=0, description="wait before the loaded and the post-run baseline [s]")
+    cold_s: float = Field(60, gt=0, le=MOST_SECONDS, description="before the server starts [s]")
+    loaded_s: float = Field(30, gt=0, le=MOST_SECONDS, description="with the server up and no request [s]")
+    post_s: float = Field(30, ge=0, le=MOST_SECONDS, description="after the server has gone, for the drift test [s]")
+    settle_s: float = Field(
+        3, ge=0, le=MOST_SECONDS, description="wait before the loaded and the post-run baseline [s]"
+    )
 
 
 def phase_problems(key: str, phase: LoadPhase, workload: Workload) -> Iterator[Notice]:
@@ -199,6 +203,18 @@ def phase_problems(key: str, phase: LoadPhase, workload: Workload) -> Iterator[N
                 f"about {expected:.3g} requests in {phase.duration_s:g} s, which is more than "
                 f"{MOST_REQUESTS // 1_000_000} million and would not fit; write a lower rate or a shorter duration",
                 key,
+            )
+    if isinstance(workload.prompts, SyntheticPrompts) and not isinstance(arrival, FileArrival):
+        if isinstance(arrival, ClosedArrival):
+            prompts: float = max(arrival.pool, arrival.concurrency)
+        else:
+            prompts = expected_requests(arrival, phase.duration_s)
+        tokens = prompts * mean_tokens(workload.prompts.length)
+        if prompts <= MOST_REQUESTS and tokens > MOST_PROMPT_TOKENS:
+            yield Notice(
+                f"prompts of about {tokens:.2g} tokens in all, which is more than {MOST_PROMPT_TOKENS:.0e} and would "
+                "not fit; write shorter or fewer ones",
+                f"workloads.{phase.workload}.prompts.length",
             )
     if isinstance(arrival, TraceArrival) and arrival.lengths:
         name, lengths = f"workloads.{phase.workload}", f"{key}.arrival.lengths"

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from inference_energy.config.load.arrivals import MOST_REQUESTS, MOST_SECONDS, ScheduleArrival
+from inference_energy.config.base import MOST_SECONDS
+from inference_energy.config.load.arrivals import MOST_REQUESTS, ScheduleArrival
 from inference_energy.config.load.prompts import MOST_TOKENS
 from inference_energy.contracts.outside import path_name
 from inference_energy.contracts.schedule import SCHEDULE
