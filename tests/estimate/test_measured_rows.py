@@ -34,7 +34,9 @@ def test_json_is_read_as_csv_is(tmp_path: Path) -> None:
 
 
 def test_a_precision_changes_the_shape(tmp_path: Path) -> None:
-    plain, fp8 = read_rows(table(tmp_path, f"{HEAD},precision\nQwen3-8B,H100-SXM,8,0.5,\nQwen3-8B,H100,8,0.4,fp8\n"))
+    plain, fp8 = read_rows(
+        table(tmp_path, f"{HEAD},precision\nQwen3-8B,H100-SXM,8,0.5,\nQwen3-8B,H100-SXM,8,0.4,fp8\n")
+    )
     assert fp8.shape.resident_bytes < plain.shape.resident_bytes
 
 

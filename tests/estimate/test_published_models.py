@@ -88,7 +88,8 @@ def test_a_key_that_matters_and_is_not_used_is_named(name: str, key: str) -> Non
 
 @pytest.mark.parametrize("key", STRUCTURAL)
 def test_a_feature_that_is_off_is_no_reason_to_refuse(key: str) -> None:
-    for off in (None, False, 0, [], {}):
+    values: tuple[Any, ...] = (None, False, 0, [], {})
+    for off in values:
         shape = shape_from_config(config_of("Qwen3-235B-A22B", **{key: off}), "m")
         assert shape.parameters == BY_NAME["Qwen3-235B-A22B"]["parameters"]
 

@@ -22,6 +22,7 @@ from inference_energy.estimate.calibration_fit import (
     leave_models_out,
     solve,
 )
+from inference_energy.estimate.compare import EstimateRequest, basis_for, compare_estimates
 from inference_energy.estimate.gpus import find_gpu
 from inference_energy.estimate.reference_rows import MeasuredRow, cases_of
 from inference_energy.estimate.shapes.config_json import shape_of
@@ -263,3 +264,44 @@ def test_a_table_is_fitted_from_its_file(tmp_path: Path) -> None:
     assert content["name"] == "sweep"
     assert content["provenance"] == {"table": "sweep.csv", "sources": ["mine"]}
     assert coefficients(content) == pytest.approx({"byte": BYTE, "flop": FLOP, "token": TOKEN}, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"gpus": "H100-SXM"}, "gpus"),
+        ({"models": [1]}, "models"),
+        ({"coefficients": []}, "coefficients"),
+        ({"relative_std": -0.1}, "negative"),
+        ({"t_95": "nan"}, "not finite"),
+        ({"batches": [8, 10**400]}, "damaged"),
+        ({"fitted_j": ["a"]}, "damaged"),
+        ({"covariance": [[1e999]]}, "damaged|not JSON|Infinity"),
+    ],
+)
+def test_a_damaged_calibration_is_refused(changes: dict[str, Any], word: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({**shipped_calibration(SHIPPED[0]).record, **changes}))
+    with pytest.raises(InputError, match=word):
+        read_calibration(str(path))
+
+
+@pytest.mark.parametrize("content", [b"[" * 10_000, b"\xff", b'{"kind": NaN}', b"{}"])
+def test_a_file_that_is_no_calibration_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"mine\.json"):
+        read_calibration(str(path))
+
+
+def test_an_energy_below_zero_is_no_estimate(tmp_path: Path) -> None:
+    record = copy.deepcopy(shipped_calibration(SHIPPED[0]).record)
+    for entry in record["coefficients"]:
+        entry["value"] = -entry["value"]
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(record))
+    card = find_gpu("H100-SXM")
+    request = EstimateRequest(shape_of("Qwen3-8B"), card, batch=8, input_tokens=100, output_tokens=100)
+    found = compare_estimates(request, basis_for(card, read_calibration(str(path)))).estimates[-1]
+    assert found.energy_per_output_token_j is None
+    assert "0 or less" in str(found.unavailable)

@@ -19,9 +19,10 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.outside import decode_json, read_bytes
 from inference_energy.errors import InputError
 from inference_energy.estimate.batch import Cases
+from inference_energy.estimate.reference_rows import MAX_BYTES
 from inference_energy.estimate.shapes.shape import Array
 
 Name = Literal["byte", "flop", "token", "prefill"]
@@ -121,9 +122,11 @@ def read_calibration(name_or_path: str, key: str = "calibration") -> EnergyCalib
             f"{name_or_path}: write the path of a .json that `estimate fit` wrote, or {' or '.join(SHIPPED)}", key=key
         )
     try:
-        content = read_json(Path(name_or_path).expanduser())
+        content = decode_json(read_bytes(Path(name_or_path).expanduser(), MAX_BYTES))
     except InputError as error:
         raise InputError(str(error), key=key) from error
+    except (ValueError, RuntimeError) as error:  # RuntimeError: no such home
+        raise InputError(f"{name_or_path[:200]}: {error}", key=key) from error
     return parse_calibration(content, name_or_path, key)
 
 
@@ -145,24 +148,38 @@ def parse_calibration(content: Any, file: str, key: str = "calibration") -> Ener
     try:
         entries = content["coefficients"]
         names = tuple(entry["term"] for entry in entries)
+        if not names or len(set(names)) < len(names):
+            raise ValueError("coefficients: none, or one twice")
         if unknown := [name for name in names if name not in UNITS]:
             raise InputError(f"{file}: unknown term(s) {', '.join(map(str, unknown))}", key=key)
         count = len(names)
-        return EnergyCalibration(
+        fitted = EnergyCalibration(
             name=str(content["name"]),
-            gpus=tuple(content["gpus"]),
+            gpus=_texts(content, "gpus"),
             terms=cast("tuple[Name, ...]", names),
             values=np.array([float(entry["value"]) for entry in entries]),
             covariance=np.array(content["covariance"], dtype=np.float64).reshape(count, count),
             relative_std=float(content["relative_std"]),
             t_95=float(content["t_95"]),
             prompts="apart" if content["prompts"] == "apart" else "inside",
-            models=tuple(content["models"]),
+            models=_texts(content, "models"),
             batches=(float(content["batches"][0]), float(content["batches"][1])),
             record=content,
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{file}: damaged: {error!r}; fit it anew", key=key) from error
+        numbers = [*fitted.values, *fitted.covariance.flat, fitted.relative_std, fitted.t_95, *fitted.batches]
+        numbers += [float(energy_j) for energy_j in content.get("fitted_j") or []]
+        if not np.isfinite(numbers).all() or min(fitted.relative_std, fitted.t_95, *fitted.batches) < 0:
+            raise ValueError("a number is not finite, or a spread or batch is negative")
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise InputError(f"{file}: damaged: {repr(error)[:200]}; fit it anew", key=key) from error
+    return fitted
+
+
+def _texts(content: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = content[key]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{key}: a list of names is expected")
+    return tuple(values)
 
 
 def decode_bytes(cases: Cases) -> Array:

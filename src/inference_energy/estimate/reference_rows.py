@@ -26,12 +26,15 @@ from typing import Any
 
 from inference_energy.contracts.documents.estimates import EstimatedWindow, EstimatesDocument, MeasuredWindow
 from inference_energy.contracts.documents.experiment import SummaryDocument
-from inference_energy.contracts.io import read_json
+from inference_energy.contracts.outside import MIB, decode_json, read_bytes, read_text
 from inference_energy.errors import InputError
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.gpus import GpuSheet, find_gpu
 from inference_energy.estimate.shapes.config_json import shape_from_config, shape_of
 from inference_energy.estimate.shapes.shape import ModelShape
+
+MAX_BYTES = 64 * MIB
+"""Size of a table of rows or a calibration; a row has less than a KiB."""
 
 PUBLISHED = "published.csv"
 WINDOWS = "h100-windows.csv"
@@ -104,15 +107,18 @@ def read_rows(path: Path) -> list[MeasuredRow]:
         InputError: the file is missing or a row cannot be used; the message names row and column.
     """
     if path.suffix == ".json":
-        content = read_json(path)
+        try:
+            content = decode_json(read_bytes(path, MAX_BYTES))
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from error
         records = content.get("rows") if isinstance(content, dict) else content
         if not isinstance(records, list):
             raise InputError(f"{path}: a list of rows is expected, or an object with `rows`")
     elif path.suffix == ".csv":
         try:
-            records = list(csv.DictReader(path.read_text().splitlines()))
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file") from error
+            records = list(csv.DictReader(read_text(path, MAX_BYTES).splitlines()))
+        except csv.Error as error:
+            raise InputError(f"{path}: not a table with commas: {error}") from error
     else:
         raise InputError(f"{path}: write a table as .csv or .json")
     return _rows(records, str(path))
@@ -209,12 +215,12 @@ def _number(value: Any, key: str, row_name: str) -> float:
     if value is None or value == "":
         return math.nan
     try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{row_name}: {key} is {value!r}, not a number") from error
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{row_name}: {key} is {str(value)[:60]!r}, not a number") from error
     may_be_zero = key in ("input_tokens", "context_tokens", "ttft_s", "weight")
     if not math.isfinite(number) or number < 0 or (number == 0 and not may_be_zero):
-        raise InputError(f"{row_name}: {key} is {value!r}; a number above 0 is expected")
+        raise InputError(f"{row_name}: {key} is {str(value)[:60]!r}; a number above 0 is expected")
     return number
 
 

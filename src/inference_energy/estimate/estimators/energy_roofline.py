@@ -41,6 +41,12 @@ def _compute(cases: Cases, basis: Basis) -> Values:
             f"calibration {calibration.name} is of {', '.join(calibration.gpus)}; fit one for this GPU (estimate fit)",
         )
     ]
+    with np.errstate(invalid="ignore"):
+        below = ~(prediction.energy_j > 0) & ~np.isnan(prediction.energy_j)
+    detail = (
+        f"calibration {calibration.name} gives an energy of 0 or less here: it does not hold for this configuration"
+    )
+    problems.append(Problem(below, detail))
     if calibration.prompts == "apart":
         unknown = np.isnan(cases.input_tokens * cases.output_tokens)
         problems.append(Problem(unknown, f"this calibration needs {NEEDS['context']}"))
