@@ -27,16 +27,18 @@ EVENTS = (
 class CountedServer:
     """One model, `m`. `asked` are the paths that were asked for, each with whether it brought the key."""
 
-    def __init__(self, engine: str, key: str | None, uncounted: int = 0) -> None:
+    def __init__(self, engine: str, key: str | None, uncounted: int = 0, *, echo: bool = False) -> None:
         self._engine = engine
         self._key = key
         self._answered = 0
         self._uncounted = uncounted
+        self._echo = str(key) if echo else ""
         self.asked: set[tuple[str, bool]] = set()
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._allowed])
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/version", self._version)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_post("/v1/completions", self._complete)
         return app
@@ -50,17 +52,25 @@ class CountedServer:
         return await handler(request)
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "m"}]})
+        return web.json_response({"data": [{"id": "m"}, *([{"id": self._echo}] if self._echo else [])]})
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": f"1{self._echo}"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         prompt, generated, running, waiting = NAMES[self._engine]
         counted = max(0, self._answered - self._uncounted)
         values = {prompt: PROMPT_TOKENS * counted, generated: TOKENS * counted, running: 0, waiting: 0}
         lines = [f'{self._engine}:{name}{{model_name="m"}} {value}\n' for name, value in values.items()]
+        if self._echo:
+            lines = [line.replace("{model", f'{{key="{self._echo}",model') for line in lines]
         return web.Response(text="".join(lines))
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         await request.read()
+        if self._echo and self._answered % 2:
+            self._answered += 1
+            return web.Response(status=500, text=f"no: {self._echo}")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self._answered += 1
@@ -71,7 +81,12 @@ class CountedServer:
 
 @contextmanager
 def serving(
-    engine: str = "vllm", *, key: str | None = None, certificate: Path | None = None, uncounted: int = 0
+    engine: str = "vllm",
+    *,
+    key: str | None = None,
+    certificate: Path | None = None,
+    uncounted: int = 0,
+    echo: bool = False,
 ) -> Iterator[tuple[str, CountedServer]]:
     """A running server and its address.
 
@@ -80,8 +95,10 @@ def serving(
         key: the API key it wants.
         certificate: with its key in one file, for https://.
         uncounted: so many answers are missing in its counters.
+        echo: repeats the key on every page, and in every second answer as an error.
     """
-    server, loop, address, over = CountedServer(engine, key, uncounted), asyncio.new_event_loop(), [""], asyncio.Event()
+    server, loop = CountedServer(engine, key, uncounted, echo=echo), asyncio.new_event_loop()
+    address, over = [""], asyncio.Event()
     started = threading.Event()
 
     async def serve() -> None:

@@ -45,6 +45,22 @@ def test_behind_tls_and_with_a_key_everything_works_as_without(
     assert KEY not in done.stdout + done.stderr + (tmp_path / "summary.json").read_text()
 
 
+def test_a_key_that_the_endpoint_repeats_is_in_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(key=KEY, echo=True) as (url, _):
+        output = ("--output", tmp_path / "requests.csv", "--save-schedule", tmp_path / "s.parquet")
+        done, found = load(url, tmp_path, *output)
+        other = command("load-test", "--endpoint", url, "--model", "x", "--prompt-length", 3, *output[:2])
+    assert done.returncode == 0, done.stderr
+    assert found["requests"]["failed"] > 0
+    assert "no: [API key]" in (tmp_path / "requests.csv").read_text()
+    assert found["counters"]["tokens"]["generated"]["server"] > 0
+    assert (other.returncode, "[API key]" in other.stderr) == (2, True)
+    texts = [done.stdout, done.stderr, other.stdout, other.stderr]
+    texts += [path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in texts if KEY in text]
+
+
 def test_the_usual_variable_needs_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with serving(key=KEY) as (url, _):

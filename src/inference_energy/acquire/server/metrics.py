@@ -131,7 +131,9 @@ class PageReader:
         number = self._known.get(series)
         if number is None:
             if len(self.series) >= self._max_series:
-                raise TooManySeriesError(f"/metrics has more than {self._max_series:,} series of the engine")
+                raise TooManySeriesError(
+                    f"/metrics has more than {self._max_series:,} series of the engine (client.max_series)"
+                )
             number = self._known[series] = len(self.series)
             self.series.append(series)
             self.labels.append(labels)

@@ -14,7 +14,7 @@ import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -206,36 +206,27 @@ class ServerPages:
         Raises:
             PageError: no answer, not a good one, or no list of models.
         """
-        content = await self._json("/v1/models")
-        listed = content.get("data") if isinstance(content, dict) else None
-        if not isinstance(listed, list) or len(listed) > MAX_MODELS:
-            raise PageError("its /v1/models is no list of models")
-        names = [entry.get("id") if isinstance(entry, dict) else None for entry in listed]
-        if not all(isinstance(name, str) and 0 < len(name) <= LONGEST_NAME_CHARACTERS for name in names):
-            raise PageError("its /v1/models is no list of models: an entry has no name")
-        return [str(name) for name in names]
+        body = await self.good("/v1/models", self._max_json_bytes)
+        try:
+            return listed_models(body)
+        except ValueError as error:
+            raise PageError(f"its /v1/models is {self.shown(str(error))}") from error
 
     async def version(self) -> str | None:
         """Return the version that /version states, or None without such a page."""
         try:
-            content = await self._json("/version")
+            stated = stated_version(await self.good("/version", self._max_json_bytes))
         except PageError:
             return None
-        version = content.get("version") if isinstance(content, dict) else None
-        if not isinstance(version, str | int | float) or isinstance(version, bool):
-            return None
-        return one_line(self.hide(str(version)), LONGEST_VERSION_CHARACTERS) or None
+        return None if stated is None else one_line(self.hide(stated), LONGEST_VERSION_CHARACTERS) or None
 
     def shown(self, text: str) -> str:
         """Return a server's own words for a message: short, printable, without the API key."""
         return one_line(self.hide(text), SHOWN_CHARACTERS)
 
-    async def _json(self, path: str) -> Any:
-        body = await self.good(path, min(self.access.max_page_bytes, MAX_JSON_BYTES))
-        try:
-            return decode_json(body)
-        except ValueError as error:
-            raise PageError(f"its {path} is {self.shown(str(error))}") from error
+    @property
+    def _max_json_bytes(self) -> int:
+        return min(self.access.max_page_bytes, MAX_JSON_BYTES)
 
     async def _followed(self, path: str, max_bytes: int) -> Page:
         if self._session is None:
@@ -295,6 +286,34 @@ class ServerPages:
         if isinstance(error, aiohttp.ClientError | OSError):
             return PageError(f"its answer cannot be read ({type(error).__name__})")
         return PageError(self.shown(str(error)))
+
+
+def listed_models(body: bytes) -> list[str]:
+    """Return the names on a page of /v1/models.
+
+    Raises:
+        ValueError: it is no list of models; the message goes on after "is".
+    """
+    content = decode_json(body)
+    listed = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(listed, list):
+        raise ValueError("no list of models")
+    if len(listed) > MAX_MODELS:
+        raise ValueError(f"a list of more than {MAX_MODELS:,} models")
+    names = [entry.get("id") if isinstance(entry, dict) else None for entry in listed]
+    if not all(isinstance(name, str) and 0 < len(name) <= LONGEST_NAME_CHARACTERS for name in names):
+        raise ValueError("no list of models: an entry has no name")
+    return [str(name) for name in names]
+
+
+def stated_version(body: bytes) -> str | None:
+    """Return the version on a page of /version, of any length; None if it states none."""
+    try:
+        content = decode_json(body)
+    except ValueError:
+        return None
+    version = content.get("version") if isinstance(content, dict) else None
+    return version if isinstance(version, str) else None
 
 
 def _system_words(error: OSError) -> str:
