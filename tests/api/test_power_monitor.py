@@ -219,6 +219,15 @@ def test_it_can_be_used_again_but_not_twice_at_once() -> None:
 def test_wrong_arguments_are_input_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^log: power\.txt: .*\.csv or \.parquet"):
         PowerMonitor(log="power.txt")
+    for settings in ([1], "redfish", 5):
+        with pytest.raises(InputError, match=r"^settings: .* write keys of the section power"):
+            PowerMonitor(settings=settings)
+    for limits in ({"gpu": -1}, {"gpuu": 1}, {"gpu": "much"}, 5):
+        with pytest.raises(InputError, match=r"^plausible_power_w"):
+            PowerMonitor(settings={"plausible_power_w": limits})
+    for name in ("\0.csv", "x" * 300 + ".csv"):
+        with pytest.raises(InputError, match=r"^log: .*cannot be the name of a file"):
+            PowerMonitor(log=name)
     with pytest.raises(InputError, match=r"^period_s: .*0\.002"):
         PowerMonitor(period_s=0.0)
     with pytest.raises(InputError, match=r"power\.modelled\.tdp_w"), PowerMonitor(sources=["modelled"]):

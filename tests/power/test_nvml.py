@@ -35,6 +35,14 @@ def test_the_fast_channel_reads_both_powers_and_the_state() -> None:
     assert (reading.sm_clock_mhz, reading.temperature_c, reading.clocks_event_reasons) == (1755, 61.0, 4)
 
 
+def test_a_board_is_held_to_the_highest_power_limit_that_the_driver_states() -> None:
+    _, channels = channels_of(FakeGpu("GPU-a"))
+    assert {channel.domain: channel.highest_w for channel in channels if channel.domain.startswith("gpu")} == {
+        "gpu": 1050.0,
+        "gpu_memory": 1050.0,
+    }
+
+
 def test_the_drivers_own_latency_is_kept_among_the_counts() -> None:
     _, channels = channels_of(FakeGpu(A))
     fast = one(channels, "gpu", "sampled")

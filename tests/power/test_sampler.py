@@ -18,12 +18,13 @@ import pytest
 from fake_nvml import FakeGpu, FakeNvml
 
 from inference_energy.acquire.power import sampler as sampler_module
-from inference_energy.acquire.power.power_log import compact_power_log, read_stream
+from inference_energy.acquire.power.power_log import by_instant, compact_power_log, read_stream
 from inference_energy.acquire.power.sampler import FLUSH_PERIOD_S, Sampler, stats_path
 from inference_energy.acquire.power.sampler_handle import SamplerProcess, start_timeout_s
 from inference_energy.acquire.power.settings import SamplerSpec
 from inference_energy.acquire.power.sources.nvml.power import SAMPLES_PERIOD_S
 from inference_energy.acquire.power.sources.nvml.source import NvmlSource
+from inference_energy.contracts import power
 from inference_energy.errors import InputError, RunError
 
 pytestmark = pytest.mark.slow
@@ -185,6 +186,23 @@ def test_two_gpus_are_logged_at_two_rates_and_nvml_is_shut_down(tmp_path: Path) 
     counters = frame.dropna(subset=["energy_counter_j"])
     assert 2 <= len(counters[counters["device"] == "GPU-a"]) < len(powers[powers["device"] == "GPU-b"]) / 3
     assert frame["timestamp_ns"].is_monotonic_increasing
+
+
+def test_the_log_says_which_power_is_plausible_and_the_settings_come_first(tmp_path: Path) -> None:
+    limits = {}
+    for name, settings in (("driver", {}), ("user", {"plausible_power_w": {"gpu": 250.0}})):
+        spec = SamplerSpec.parse({"interval_s": 0.02, "duration_s": 0.3, **settings})
+        nvml = FakeNvml([FakeGpu("GPU-a", average_w=300.0, instant_w=3_735_928.55)])
+        Sampler(spec, [NvmlSource(nvml=nvml)], tmp_path / name).run()
+        log = read_stream(tmp_path / name)[0]
+        facts = power.channel_facts(json.loads(log.schema.metadata[b"source"]))
+        limits[name] = {key[2]: channel["plausible_power_w"] for key, channel in facts.items()}
+        assert log.to_pandas()["power_instant_w"].max() > 3e6, "the log holds what the sensor said"
+        assert by_instant(log)["power_W"].dropna().tolist() == (
+            [] if name == "user" else [300.0] * len(by_instant(log))
+        )
+    assert limits["driver"]["gpu"] == 1050.0
+    assert (limits["user"]["gpu"], limits["user"]["gpu_memory"]) == (250.0, 1050.0)
 
 
 def test_garbage_is_collected_now_and_then_though_pythons_own_collections_are_off(

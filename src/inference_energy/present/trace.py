@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 
 from inference_energy.contracts.documents.energy import CalibrationRecord
 from inference_energy.contracts.figure import Figure
+from inference_energy.contracts.plausible_power import domain_limit_w
 from inference_energy.contracts.power import summed_domains
 from inference_energy.present import page
 from inference_energy.present.figures_text import UNTRUSTED_GRADES, Scale, format_figure
@@ -179,14 +180,16 @@ def write_trace_page(output: Path, files: SessionFiles, *, cold_idle: Figure | N
 
 
 def _readings(rows: pd.DataFrame, origin_ns: int) -> tuple[Floats, Floats]:
+    # A single reading of megawatts would flatten all others.
+    highest_w = domain_limit_w(str(rows["domain"].iloc[0]))
     for column in ("power_average_w", "power_instant_w"):
-        chosen = rows[rows[column].notna()]
+        chosen = rows[rows[column].between(0, highest_w).fillna(False)]
         if not chosen.empty:
             return _seconds(chosen, origin_ns), chosen[column].to_numpy(dtype=float)
     counted = rows[rows["energy_counter_j"].notna()]
     time_s, energy_j = _seconds(counted, origin_ns), counted["energy_counter_j"].to_numpy(dtype=float)
     step_s, step_j = np.diff(time_s), np.diff(energy_j)
-    usable = (step_s > 0) & (step_j >= 0)
+    usable = (step_s > 0) & (step_j >= 0) & (step_j <= highest_w * step_s)
     return time_s[1:][usable], step_j[usable] / step_s[usable]
 
 
