@@ -163,6 +163,16 @@ def test_the_root_gives_them_again_and_again() -> None:
     assert inference_energy.estimate_energy is inference_energy.estimate_energy is estimates.estimate_energy
 
 
+def test_what_a_notebook_shows_of_results_is_a_line(folder: Path) -> None:
+    results = read_results(folder / "default")
+    assert repr(results).startswith("ExperimentResults('default', 1 windows of 1 session, folder=")
+    shown = repr(results.summary)
+    assert shown.startswith("SummaryDocument(version=1, experiment='default', machines=[1 x str]")
+    assert "cells=[1 x SummaryWindow]" in shown
+    assert len(shown) < 1000
+    assert "load=WindowLoad(...), figures={" in repr(results.summary.cells[0])
+
+
 def test_figures_have_their_interval_or_their_reasons(folder: Path) -> None:
     table = read_results(folder / "default").figures.set_index("name")
     assert list(table.loc["power_mean_w", ["value", "low", "high", "unit"]]) == [300.0, 291.0, 309.0, "W"]

@@ -33,7 +33,7 @@ ALLOWED = {
     "estimate": _RESULTS,
     "present": _PRESENT,
     "stages": {"acquire", "metrics", "estimate", *_RESULTS},
-    "provenance": {"stages", "metrics", "estimate", *_RESULTS},
+    "provenance": {"stages", "present", *_PRESENT},
     "acquire": {"config", *_BASE},
     "bench": _BASE,
     "validation": {"bench", "stages", *_RESULTS},

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from inference_energy.cli.main import app
 from inference_energy.errors import InputError
 from inference_energy.provenance.archive import prepare_archive
+from inference_energy.provenance.report_check import _first_difference, _parts
 from inference_energy.provenance.verify import verify
 
 pytestmark = pytest.mark.slow
@@ -81,6 +82,27 @@ def test_sessions_of_earlier_toolkits_are_checked_as_far_as_they_go(project: Pat
     assert any("session.json of base holds no digests of raw files" in warning for warning in found.warnings)
     bad = tampered(packed, tmp_path / "b.zip", edit_json(OF_SERVER, lambda c: c.update(note="x")), fix_manifest=True)
     assert verify(bad).members == {OF_SERVER: "is not the file that report.html was made from, say the digests in it"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"H100", b"B200"), (b"counter", b"simulated"), (b">simulated<", b">counter<"), (b"</body>", b"<p>x</p></body>")],
+)
+def test_a_report_that_shows_something_else_is_found(master_zip: Path, tmp_path: Path, old: bytes, new: bytes) -> None:
+    def change(members: archived.Content) -> None:
+        head, found, rest = members[REPORT].partition(old)
+        members[REPORT] = head + new + rest if found else members[REPORT] + new
+
+    found = verify(tampered(master_zip, tmp_path / "a.zip", change, fix_manifest=True))
+    assert list(found.members) == [REPORT]
+    assert "its files give" in found.members[REPORT]
+
+
+def test_numbers_of_a_report_are_compared_but_for_rounding(tmp_path: Path) -> None:
+    stored = 'power <b>123.456</b> W {"dtype": "f8", "bdata": "AAAAAAAA8D8="}'
+    assert _first_difference(_parts(stored), _parts(stored.replace("123.456", "123.4560000000001"))) is None
+    assert _first_difference(_parts(stored), _parts(stored.replace("8D8=", "AEA="))) is not None
+    assert "power <b>123.456" in str(_first_difference(_parts(stored), _parts(stored.replace("123.456", "61.728"))))
 
 
 def dropped(name: str) -> Callable[[archived.Content], None]:

@@ -32,6 +32,10 @@ class Estimates:
     request: EstimateRequest
     basis: Basis
 
+    def __repr__(self) -> str:
+        """Return in a line what is estimated; `table` holds the results."""
+        return f"Estimates({repr(self.request)[:300]})"
+
     @cached_property
     def comparison(self) -> EstimateComparison:
         """The estimates with model, GPU, load and notes, as `inference-energy estimate --json` prints them."""

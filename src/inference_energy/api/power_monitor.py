@@ -66,6 +66,10 @@ class PowerRecording:
     log: pa.Table
     stats: SamplerStats
 
+    def __repr__(self) -> str:
+        """Return the number of readings and their columns in a line."""
+        return f"PowerRecording({self.log.num_rows} readings of {', '.join(self.log.column_names)})"
+
     @cached_property
     def series(self) -> list[PowerSeries]:
         """The channels that add up to the machine's power without counting anything twice."""

@@ -37,6 +37,14 @@ class ExperimentResults:
     _unpacked: "tempfile.TemporaryDirectory[str] | None" = None
     """The unpacked files of an archive, which are removed with this object."""
 
+    def __repr__(self) -> str:
+        """Return the experiment and its size in a line."""
+        sessions = len(self.summary.sessions)
+        return (
+            f"ExperimentResults({self.summary.experiment!r}, {len(self.summary.cells)} windows of {sessions} "
+            f"session{'s' if sessions != 1 else ''}, folder={str(self.folder)!r})"
+        )
+
     @cached_property
     def windows(self) -> pd.DataFrame:
         """A row per window: names, load, times [monotonic ns], and the value of each figure; NaN if it has none."""

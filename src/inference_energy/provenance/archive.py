@@ -29,9 +29,9 @@ code/requirements/requirements.lock, then pip install --no-deps ./code) and writ
 
     inference-energy verify {experiment}.zip
 
-which compares every member with the manifest, computes summary and derived files anew from the raw files, compares each
-figure, and follows the SHA-256 sums from session.json to summary.json and report.html. Logs and code are compared with
-the manifest only.
+which compares every member with the manifest, computes summary and derived files anew from the raw files, compares
+each figure, follows the SHA-256 sums from session.json to summary.json and report.html, and writes the report again.
+Logs and code are compared with the manifest only.
 
 Without the toolkit, Python alone checks the members, in the unpacked folder:
 

@@ -44,7 +44,7 @@ class Manifest(BaseModel):
     version: int = FORMAT_VERSION
     toolkit: str = Field(__version__, pattern=r"^[0-9A-Za-z.+-]{1,60}$")
     experiment: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")
-    created_utc: str = Field(pattern=r"^[0-9TZ:-]{1,30}$")
+    created_utc: str = Field(pattern=r"^[0-9TZ:+.-]{1,40}$")
     code: dict[str, Any]
     left_out: list[LeftOut] = []
     members: list[Entry]

@@ -20,7 +20,6 @@ from inference_energy.contracts.outside import read_bytes
 from inference_energy.errors import InputError
 from inference_energy.plan.stage_configs import ExperimentSettings
 from inference_energy.provenance.archive_checks import (
-    MAX_DOCUMENT,
     broken_links,
     documents,
     misplaced_members,
@@ -44,6 +43,7 @@ from inference_energy.provenance.comparison import (
 )
 from inference_energy.provenance.experiment_json import NAME, plan_of, sessions
 from inference_energy.provenance.manifest import Manifest
+from inference_energy.provenance.report_check import MAX_PAGE, has_this_plotly, report_difference
 from inference_energy.stages import registry
 from inference_energy.stages.chain import Chain
 
@@ -177,7 +177,7 @@ def _check_results(result: Verification, folder: Path, limits: Limits) -> None:
         _check_size(path, str(path.relative_to(folder)), limits)
     settings = _settings(result, plan, record, f"{stored}/{NAME}")
     _recompute(result, folder, settings, chained=not notes)
-    _check_report(result, folder, chained=not notes)
+    _check_report(result, folder, settings, chained=not notes)
 
 
 def _settings(result: Verification, plan: dict[str, Any], record: Any, name: str) -> ExperimentSettings:
@@ -254,17 +254,25 @@ def _derived_differences(folder: Path, settings: ExperimentSettings, chain: Chai
                 yield from compare_documents(name, read_json_member(folder, name), json_values(recomputed))
 
 
-def _check_report(result: Verification, folder: Path, *, chained: bool) -> None:
+def _check_report(result: Verification, folder: Path, settings: ExperimentSettings, *, chained: bool) -> None:
     name = f"{RESULTS}/{result.manifest.experiment}/report.html"
     if not (folder / name).is_file():
         return
-    page = read_bytes(folder / name, MAX_DOCUMENT).decode(errors="replace")
+    page = read_bytes(folder / name, MAX_PAGE).decode(errors="replace")
     problems, lists_files = report_links(page, result.manifest)
     result.members = problems | result.members
     if not lists_files and chained:
         result.members[name] = "does not list the files that it was made from, as every report does"
     elif not lists_files:
         result.warnings.append(f"{name} does not list the files that it was made from: it was not compared")
+        return
+    if result.changed_code or not has_this_plotly(page):
+        what = "code" if result.changed_code else "plotly"
+        result.warnings.append(f"{name} was written by other {what} than that here: its numbers were not compared")
+    elif not (result.members or result.differences):
+        difference = report_difference(folder / name, folder / RESULTS, settings)
+        if difference is not None:
+            result.members[name] = difference
 
 
 def _check_size(path: Path, name: str, limits: Limits) -> None:

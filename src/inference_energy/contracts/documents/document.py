@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from inference_energy.contracts.figure import json_values
 from inference_energy.contracts.io import write_json
@@ -31,6 +32,12 @@ History:
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A part of a document: immutable, and equal to another with the same values."""
 
+    def __repr__(self) -> str:
+        """Return the values in a few lines: a notebook shows it, and a summary written out in full takes 100 kB."""
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        shown = (f"{name}={short_repr(value)}" for name, value in values if value is not None and value is not UNSET)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
 
 class Document(Part, frozen=True, kw_only=True, omit_defaults=True):
     """The content of one JSON file."""
@@ -40,6 +47,20 @@ class Document(Part, frozen=True, kw_only=True, omit_defaults=True):
 
 
 D = TypeVar("D", bound=Document)
+
+_SHORT = 60
+
+
+def short_repr(value: object) -> str:
+    """Return a value for a line: parts and containers by type and size, long texts cut."""
+    if isinstance(value, msgspec.Struct):
+        return f"{type(value).__name__}(...)"
+    if isinstance(value, list | tuple | dict) and value:
+        first = next(iter(value.values() if isinstance(value, dict) else value))
+        what = f"{len(value)} x {type(first).__name__}"
+        return f"{{{what}}}" if isinstance(value, dict) else f"[{what}]"
+    text = repr(value)
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
 
 
 class DerivedDocument(Document, frozen=True, kw_only=True, omit_defaults=True):
