@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import synthetic
 from test_chain import invoke
 
+from inference_energy.analysis.power_log_file import read_power_log
 from inference_energy.contracts import power, requests
 from inference_energy.contracts.io import read_json, read_metadata, read_table, write_table
 from inference_energy.errors import InputError
@@ -246,6 +248,24 @@ def test_contract_files_give_what_csv_gives(tmp_path, counter, apart):
         results.append({name: f["value"] for name, f in read_json(output)["figures"].items()})
     assert results[0] == pytest.approx(results[1], rel=apart)
     assert results[0]["output_tokens"] == chat["completion_tokens"].sum()
+
+
+@pytest.mark.parametrize(
+    ("anchor", "said"),
+    [
+        (b"\xff\xfe", "clock_anchor"),
+        (b"[" * 100_000, "clock_anchor"),
+        (b'{"unix_ns": "now", "monotonic_ns": 1}', "clock_anchor"),
+        (b'{"unix_ns": 1e30, "monotonic_ns": 1}', "clock_anchor"),
+    ],
+)
+def test_parquet_with_a_clock_anchor_that_is_none_is_refused(tmp_path, anchor, said):
+    truth = synthetic.build_session(tmp_path / "raw")
+    table = pq.read_table(truth.folder / "power.parquet")
+    kept = {key: value for key, value in table.schema.metadata.items() if key != b"clock_anchor"}
+    pq.write_table(table.replace_schema_metadata({**kept, b"clock_anchor": anchor}), tmp_path / "p.parquet")
+    with pytest.raises(InputError, match=said):
+        read_power_log(tmp_path / "p.parquet", "average")
 
 
 def test_parquet_without_a_clock_anchor_cannot_be_placed(tmp_path):

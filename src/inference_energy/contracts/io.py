@@ -183,9 +183,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         if key in (b"pandas", b"ARROW:schema"):
             continue
         try:
-            decoded[key.decode()] = json.loads(value)
-        except json.JSONDecodeError:
-            decoded[key.decode()] = value.decode()
+            decoded[key.decode(errors="replace")] = json.loads(value)
+        except (ValueError, RecursionError):  # text, or not UTF-8
+            decoded[key.decode(errors="replace")] = value.decode(errors="replace")
     return decoded
 
 
