@@ -53,6 +53,14 @@ def test_a_wrong_configuration_ends_with_2_before_any_rule(
     assert not (project.folder / "results").exists()
 
 
+def test_a_key_written_twice_ends_a_run_with_its_lines_though_snakemake_reads_the_file(project: Project) -> None:
+    (project.folder / "twice.yaml").write_text("windows:\n  short-low: {duration_s: 3}\n  short-low: {duration_s: 4}\n")
+    done = project.snakemake("twice.yaml", "--dry-run", check=False)  # after --configfile overlay.yaml
+    assert done.returncode == 2
+    assert "twice.yaml:3: the key `windows.short-low` is there twice, in line 2 and in line 3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

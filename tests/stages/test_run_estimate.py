@@ -1,7 +1,9 @@
 """What a run takes is told before it begins."""
 
 import copy
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 
 from inference_energy.cli.main import app
 from inference_energy.config.loader import read_merged, validate
-from inference_energy.stages.run_estimate import PAGES_BYTES, duration_text, estimate_run, size_text
+from inference_energy.stages.run_estimate import PAGES_BYTES, disk_shortage, duration_text, estimate_run, size_text
 
 ROOT = Path(__file__).parents[2]
 RAW: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -54,6 +56,15 @@ def test_requests_of_a_file_are_left_out_and_said(tmp_path: Path) -> None:
     raw = copy.deepcopy(RAW)
     raw["windows"]["low"]["arrival"] = {"process": "trace", "format": "azure", "path": "t.csv"}
     assert estimate_run(validate(raw)).replayed == ("windows.low",)
+
+
+@pytest.mark.parametrize(("free_bytes", "said"), [(5e6, "only 5 MB are free"), (1e9, None)])
+def test_a_disk_with_too_little_room_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_bytes: float, said: str | None
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free_bytes))
+    shortage = disk_shortage(estimate_run(validate(RAW)), tmp_path)
+    assert shortage is None if said is None else said in str(shortage)
 
 
 def test_durations_and_sizes_are_readable() -> None:

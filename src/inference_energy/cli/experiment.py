@@ -1,6 +1,5 @@
 """Commands about an experiment's configuration and results, and the pages that are generated from the code."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +58,7 @@ def check(
     from inference_energy.config.loader import read_merged
     from inference_energy.plan.tables import machine_name
     from inference_energy.stages.params import StageParams
-    from inference_energy.stages.run_estimate import duration_text, estimate_run, size_text
+    from inference_energy.stages.run_estimate import disk_shortage, duration_text, estimate_run
 
     config = read_merged(configs)
     check_names(config)
@@ -75,12 +74,8 @@ def check(
         verdict = check_server(params.session(session).model_dump(), environment.model_dump(), model.as_dict())
         typer.echo(f"session {session}: {verdict}; about {duration_text(expected.session_s[session])}")
     typer.echo(f"{config.experiment}: {_how_long(expected)}")
-    free_bytes = shutil.disk_usage(Path.cwd()).free
-    if free_bytes < expected.data_bytes:
-        needed, free = size_text(expected.data_bytes), size_text(free_bytes)
-        typer.echo(
-            f"inference-energy: the results need about {needed}, and only {free} of this disk are free", err=True
-        )
+    if shortage := disk_shortage(expected, Path.cwd()):
+        typer.echo(f"inference-energy: {shortage}", err=True)
     typer.echo(f"{config.experiment}: nothing wrong was found")
 
 

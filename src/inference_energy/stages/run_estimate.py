@@ -5,8 +5,10 @@ rough upper values of the formats: what a row takes in the streams of a running 
 in the archive together.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from inference_energy.acquire.session.settings import SessionSpec
 from inference_energy.config.load.arrivals import ClosedArrival, ScheduleArrival, TraceArrival
@@ -80,6 +82,14 @@ def estimate_run(config: Config) -> RunEstimate:
                 prompts = max(arrival.pool, arrival.concurrency) if isinstance(arrival, ClosedArrival) else requests
                 data_bytes += requests * _request_bytes(workload) + prompts * _prompt_tokens(workload) * TOKEN_BYTES
     return RunEstimate(session_s, data_bytes, tuple(replayed))
+
+
+def disk_shortage(expected: RunEstimate, folder: Path) -> str | None:
+    """Return that the folder's disk has less room than the results need; None if it has enough."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes >= expected.data_bytes:
+        return None
+    return f"the results need about {size_text(expected.data_bytes)}, and only {size_text(free_bytes)} are free here"
 
 
 def duration_text(duration_s: float) -> str:
