@@ -127,6 +127,7 @@ def test_an_unknown_type_is_counted_only_if_its_mlp_is_known() -> None:
     assert shape_from_config(plain, "m").parameters == BY_NAME["Llama-2-7B"]["parameters"]
     assert "hidden_act" in refusal({**plain, "hidden_act": "relu2"})
     assert "hidden_act" in refusal({**plain, "hidden_act": "gelu"})
+    assert "tie_word_embeddings" in refusal({**plain, "tie_word_embeddings": None})
 
 
 SMALL = {
@@ -183,6 +184,7 @@ def test_a_count_that_cannot_be_is_named(key: str, value: Any) -> None:
         ("EXAONE-4.0-32B", {"sliding_window_pattern": "LLXG"}, "sliding_window_pattern"),
         ("EXAONE-4.0-32B", {"sliding_window_pattern": ""}, "sliding_window_pattern"),
         ("EXAONE-4.0-32B", {"sliding_window": [512, None]}, "sliding_window"),
+        ("Llama-2-7B", {"hidden_size": [], "num_hidden_layers": 0}, "num_hidden_layers"),
         ("Llama-2-7B", {"tie_word_embeddings": "false"}, "tie_word_embeddings"),
         ("Llama-2-7B", {"num_key_value_heads": 64}, "num_key_value_heads"),
         ("Llama-2-7B", {"num_attention_heads": 33, "num_key_value_heads": None}, "hidden_size"),
@@ -198,6 +200,8 @@ def test_a_count_that_cannot_be_is_named(key: str, value: Any) -> None:
         ("Step-3", {"moe_layers_enum": "4,5,61"}, "moe_layers_enum"),
         ("Step-3", {"moe_num_experts": 2}, "experts"),
         ("Hunyuan-A13B", {"moe_topk": [8] * 31 + [4]}, "moe_topk"),
+        ("ERNIE-4.5-21B-A3B", {"moe_num_experts": [64, 64]}, "moe_num_experts"),
+        ("Qwen3-235B-A22B", {"use_qk_norm": False}, "use_qk_norm"),
         ("Qwen3-235B-A22B", {"num_local_experts": 64}, "num_local_experts"),
         ("Qwen3-235B-A22B", {"mlp_only_layers": list(range(94))}, "experts"),
         ("dbrx", {"ffn_config": [1]}, "ffn_config"),

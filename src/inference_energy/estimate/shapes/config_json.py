@@ -152,6 +152,7 @@ def _notes(keys: Keys, family: Family, model_type: str, *, is_nested: bool) -> l
     ignored = keys.refuse_overlooked(is_listed=family.is_listed)
     notes = []
     if not family.is_listed:
+        _check_says_ties(keys, model_type)
         notes.append(
             f"model_type {shortened(model_type) if model_type else '(absent)'} is not known: counted as a gated "
             "decoder like Llama, as all its keys allow"
@@ -252,6 +253,16 @@ def _check_is_gated(keys: Keys) -> None:
                 key,
                 f" {shortened(activation)}: the model_type is not known, and its MLP may have two matrices or three",
             )
+
+
+def _check_says_ties(keys: Keys, model_type: str) -> None:
+    """Raise InputError if a type that is not known leaves open whether its two tables are one."""
+    if keys.get("tie_word_embeddings") is None:
+        raise keys.error(
+            "tie_word_embeddings",
+            f" is missing, and the default of model_type {shortened(model_type)} is not known; write true if input "
+            "table and output layer are one, else false",
+        )
 
 
 def _text_of(name: str, config: Mapping[str, Any], key: str) -> str:

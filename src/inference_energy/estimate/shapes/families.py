@@ -193,7 +193,13 @@ _QWEN2 = Family(qkv_bias=True, o_bias=False, window="opt_in", defaults={"max_win
 _QWEN2_MOE = replace(
     _QWEN2, shared_gate=True, defaults={"shared_expert_intermediate_size": 5632, "max_window_layers": 28}
 )
-_QWEN3 = replace(_LLAMA, qk_norm="head", window="opt_in", defaults={"head_dim": 128, "max_window_layers": 28})
+_QWEN3 = replace(
+    _LLAMA,
+    qk_norm="head",
+    window="opt_in",
+    defaults={"head_dim": 128, "max_window_layers": 28},
+    expects={"use_qk_norm": (True,)},
+)
 _MISTRAL = replace(_LLAMA, qkv_bias=False, o_bias=False, mlp_bias=False, defaults={"num_key_value_heads": 8})
 _GEMMA = Family(ties=True, defaults={"head_dim": 256, "vocab_size": 256000})
 _GEMMA2 = replace(_GEMMA, norms=4, window="pattern", pattern=2)

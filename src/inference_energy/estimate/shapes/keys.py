@@ -193,18 +193,16 @@ class Keys:
         left = keys_left(self._raw, self.used)
         overlooked = [key for key in left if is_structural(key) or not is_listed]
         if overlooked:
-            of_type = (
-                "" if is_listed else f" of model_type {shortened(self._raw.get('model_type'))}, which is not known,"
-            )
+            of_type = "" if is_listed else f" for model_type {shortened(self._raw.get('model_type'))}"
             raise InputError(
-                f"{self.name}: config.json: {listed(overlooked)}:{of_type} not known here, so the model cannot be "
+                f"{self.name}: config.json: {listed(overlooked)}: not known here{of_type}, so the model cannot be "
                 "counted rightly; only full, sliding-window and latent attention, dense MLPs and experts are"
             )
         return left
 
     def _whole(self, key: str, value: Any, least: int) -> int:
-        if isinstance(value, list) and value and all(entry == value[0] for entry in value):
-            value = value[0]
+        if isinstance(value, list) and value and len(value) == self.content.get("num_hidden_layers"):
+            value = value[0] if all(entry == value[0] for entry in value) else value
         number = as_count(value)
         if number is None or not least <= number <= MOST:
             wanted = "a whole number above 0" if least else "a whole number, 0 or more,"
