@@ -184,7 +184,7 @@ def test_a_count_that_cannot_be_is_named(key: str, value: Any) -> None:
         ("EXAONE-4.0-32B", {"sliding_window_pattern": "LLXG"}, "sliding_window_pattern"),
         ("EXAONE-4.0-32B", {"sliding_window_pattern": ""}, "sliding_window_pattern"),
         ("EXAONE-4.0-32B", {"sliding_window": [512, None]}, "sliding_window"),
-        ("Llama-2-7B", {"hidden_size": [], "num_hidden_layers": 0}, "num_hidden_layers"),
+        ("Llama-2-7B", {"hidden_size": [], "num_hidden_layers": 0}, "hidden_size"),
         ("Llama-2-7B", {"tie_word_embeddings": "false"}, "tie_word_embeddings"),
         ("Llama-2-7B", {"num_key_value_heads": 64}, "num_key_value_heads"),
         ("Llama-2-7B", {"num_attention_heads": 33, "num_key_value_heads": None}, "hidden_size"),
