@@ -253,6 +253,12 @@ def test_estimates_have_a_row_for_every_method() -> None:
         ({"calibration": "none"}, "calibration: none: write the path"),
         ({"calibration": Path("none.json")}, "calibration: none.json: no such file"),
         ({"baseline": "none.csv"}, "baseline: none.csv: no such file"),
+        ({"baseline": 5}, "baseline: 5: write a text"),
+        ({"model": None}, "model: None: write a text"),
+        ({"gpu": 5}, "gpu: 5: write a text"),
+        ({"kv_precision": []}, "kv_precision: []: write a text"),
+        ({"tensor_parallel": 10**400}, "tensor_parallel: a number above all limits: write a whole number"),
+        ({"batch": True}, "batch: True: write a number above 0"),
     ],
 )
 def test_a_wrong_argument_of_an_estimate_is_named(arguments: dict[str, Any], said: str) -> None:
@@ -286,3 +292,15 @@ def zipped(folder: Path, path: Path, *, damaged: bool) -> Path:
             archive.writestr(name, content + (b" " if damaged and name.endswith("summary.json") else b""))
         archive.writestr(NAME, manifest.text())
     return path
+
+
+@pytest.mark.parametrize("path", [None, 5, 3.5, True, b"results", [], {}])
+def test_what_is_no_path_of_results_is_refused_by_its_type(path: Any) -> None:
+    with pytest.raises(TypeError, match=f"path: a text or a Path is expected, not {type(path).__name__}"):
+        read_results(path)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a\0b.zip", "x" * 300, "x" * 300 + ".zip"])
+def test_a_path_that_cannot_be_one_is_refused(path: str) -> None:
+    with pytest.raises(InputError):
+        read_results(path)

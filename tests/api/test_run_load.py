@@ -97,6 +97,16 @@ def test_a_signal_ends_a_load_inside_a_running_event_loop_early(
         ({"endpoints": "http://localhost:8000"}, "endpoints: input should be a valid list, got "),
         ({"duration_s": "60s"}, "duration_s: input should be a valid number, "),
         ({"output": "requests.txt"}, "output: requests.txt: the name must end in .csv or .parquet"),
+        ({"output": "a\0b.csv"}, "output: 'a\\x00b.csv': this cannot be the name of a file"),
+        ({"save_schedule": "plan.csv"}, "save_schedule: plan.csv: the name must end in .parquet"),
+        ({"duration_s": 1e300}, "duration_s: input should be less than or equal to 31536000"),
+        ({"duration_s": float("nan")}, "duration_s: input should be a finite number"),
+        ({"vocabulary": 10**30}, "vocabulary: "),
+        ({"limits": {"ttft": 1}}, "limits.ttft: unknown key; did you mean ttft_s?"),
+        ({"limits": {"itl_s": 1}}, "limits.itl_s: times between tokens need the time of every chunk; write workload."),
+        ({"power": {"tdp_w": 50, "idle_w": 100}}, "power.idle_w: 100 W must be below tdp_w, 50 W"),
+        ({"power": {"tdp_w": -5}}, "power.tdp_w: input should be greater than 0"),
+        ({"power": {"idle_w": float("nan")}}, "power.idle_w: input should be a finite number"),
         ({"workload": {"prompts": {"source": "hub"}}}, "workload.prompts.source: write one of "),
         (
             {"workload": {"prompts": {"source": "synthetic", "form": "words", "lengths": 3}}},
@@ -180,3 +190,18 @@ def test_an_error_of_the_plan_names_the_key_of_the_load_test(tmp_path: Path) -> 
     with pytest.raises(InputError) as caught:
         plan_load(test)
     assert str(caught.value).startswith(f"workload.prompts.path: {prompts}:1: ")
+
+
+@pytest.mark.parametrize("call", [run_load, plan_load])
+@pytest.mark.parametrize("value", [None, 5, {}, "requests.csv"])
+def test_what_is_no_load_test_is_refused_by_its_type(call: Callable[[Any], object], value: object) -> None:
+    with pytest.raises(TypeError, match=f"a LoadTest is expected, not {type(value).__name__}"):
+        call(value)
+
+
+def test_without_a_stream_only_the_whole_time_can_be_limited(tmp_path: Path) -> None:
+    given = load("http://127.0.0.1:9", tmp_path).model_dump(exclude_unset=True)
+    given["workload"] = {**given["workload"], "stream": False}
+    assert LoadTest(**given, limits={"e2e_s": 1}).limits
+    with pytest.raises(InputError, match=r"limits\.ttft_s: without a stream only e2e is known"):
+        LoadTest(**given, limits={"ttft_s": 1})

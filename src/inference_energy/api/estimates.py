@@ -120,6 +120,12 @@ def estimate_energy(
     _check_number(
         "tensor_parallel", tensor_parallel, "a whole number, 1 or more", lambda number: number >= 1 and number % 1 == 0
     )
+    _check_text("model", model, required=True)
+    _check_text("gpu", gpu, required=True)
+    for name, text in (("precision", precision), ("kv_precision", kv_precision)):
+        _check_text(name, text)
+    for name, path in (("calibration", calibration), ("baseline", baseline)):
+        _check_text(name, path)
     card = find_gpu(gpu)
     with _about("model"):
         shape = shape_of(str(model), precision, kv_precision)
@@ -143,8 +149,20 @@ def _check_number(name: str, value: object, wanted: str, fits: Callable[[float],
     """Raise an InputError if an argument is given and is no finite number that fits."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not fits(float(value)):
-        raise InputError(f"{value!r}: write {wanted}", key=name)
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
+    if not math.isfinite(number) or not fits(number):
+        shown = "a number above all limits" if number == math.inf != value else f"{value!r}"
+        raise InputError(f"{shown}: write {wanted}", key=name)
+
+
+def _check_text(name: str, value: object, *, required: bool = False) -> None:
+    """Raise an InputError if an argument is no text or path; None is one that is not given."""
+    if (value is None and not required) or isinstance(value, str | Path):
+        return
+    raise InputError(f"{value!r:.40}: write a text", key=name)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A finished experiment as tables: `read_results`."""
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from inference_energy.contracts import power, receipts, requests
 from inference_energy.contracts.documents.experiment import SummaryDocument, read_summary
 from inference_energy.contracts.figure import Figure
 from inference_energy.contracts.io import read_table
+from inference_energy.contracts.outside import path_name
 from inference_energy.errors import InputError
 from inference_energy.provenance.archive_reader import Archive
 
@@ -135,6 +137,7 @@ def read_results(path: str | Path) -> ExperimentResults:
 
     Raises:
         InputError: it is neither, the experiment has not ended, or a file of an archive is not as its manifest says.
+        TypeError: it is no path.
 
     Examples:
         >>> from inference_energy import read_results
@@ -152,10 +155,15 @@ def read_results(path: str | Path) -> ExperimentResults:
         >>> results.summary.cells[0].figures["power_mean_w"].grade
         'counter'
     """
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise TypeError(f"path: a text or a Path is expected, not {type(path).__name__}")
     path = Path(path)
-    if path.suffix == ".zip" and not path.is_dir():
-        return _read_archive(path)
-    return ExperimentResults(read_summary(path), path.absolute().parent)
+    try:
+        if path.suffix == ".zip" and not path.is_dir():
+            return _read_archive(path)
+        return ExperimentResults(read_summary(path), path.absolute().parent)
+    except OSError as error:
+        raise InputError(f"{path_name(path)} cannot be read: {error.strerror}", key="path") from error
 
 
 def _read_archive(path: Path) -> ExperimentResults:

@@ -66,8 +66,9 @@ def plan_load(test: LoadTest, display: Display | None = None) -> LoadPlan:
     Raises:
         InputError: a setting, the plan or an output file cannot be used.
         RunError: planning failed.
+        TypeError: `test` is no LoadTest.
     """
-    test = test.model_copy(update={"plan_only": True})
+    test = _load_test(test).model_copy(update={"plan_only": True})
     for path in test.targets:
         ensure_writable(path)
     with tempfile.TemporaryDirectory(prefix="load-test-", ignore_cleanup_errors=True) as folder:
@@ -86,8 +87,9 @@ def run_load(test: LoadTest, display: Display | None = None) -> LoadTestDocument
     Raises:
         InputError: a setting, the plan, an endpoint or an output file cannot be used; nothing was sent.
         RunError: a process died before anything was sent, or summing up failed; then the logs are kept.
+        TypeError: `test` is no LoadTest.
     """
-    if test.plan_only:
+    if _load_test(test).plan_only:
         raise InputError("set, so nothing would be sent; leave it out, or call plan_load", key="plan_only")
     display = display or Display()
     for path in test.targets:
@@ -111,6 +113,17 @@ def run_load(test: LoadTest, display: Display | None = None) -> LoadTestDocument
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _load_test(test: object) -> LoadTest:
+    """Return the argument if it is a load test.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(test, LoadTest):
+        raise TypeError(f"test: a LoadTest is expected, not {type(test).__name__}; write LoadTest(endpoints=..., ...)")
+    return test
 
 
 def _plan(argument: dict[str, Any], display: Display) -> LoadPlan:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from inference_energy.acquire.load.standalone import CELL, WARMUP
 from inference_energy.config.analysis import Slo
@@ -18,6 +18,7 @@ from inference_energy.config.validation import problems
 from inference_energy.contracts.documents.by_hand import PlanFacts
 from inference_energy.contracts.documents.session import LoadClient
 from inference_energy.contracts.load_client import WorkloadSettings
+from inference_energy.contracts.outside import path_name
 from inference_energy.errors import InputError, Notice, Setting, SettingsError
 
 SEED = 20260701
@@ -31,8 +32,15 @@ class PowerLog(Section):
 
     sources: list[str] = Field([], description="power source, may be repeated")
     gpus: list[str] = Field([], description="GPU by index or UUID, may be repeated")
-    tdp_w: float | None = Field(None, description="CPU power at full load, for modelled power [W]")
-    idle_w: float = Field(0.0, description="CPU power at idle [W]")
+    tdp_w: float | None = Field(None, gt=0, description="CPU power at full load, for modelled power [W]")
+    idle_w: float = Field(0.0, ge=0, description="CPU power at idle [W]")
+
+    @model_validator(mode="after")
+    def _idle_is_below_full_load(self) -> Self:
+        if self.tdp_w is not None and self.idle_w >= self.tdp_w:
+            text = f"{self.idle_w:g} W must be below tdp_w, {self.tdp_w:g} W"
+            raise SettingsError([Notice(text, "idle_w")])
+        return self
 
 
 class LoadTest(Section):
@@ -60,7 +68,10 @@ class LoadTest(Section):
     arrival: Arrival = Field(description="when requests are sent, as `windows.*.arrival`")
     seed: int = Field(SEED, ge=0, description="seed of every random draw")
     vocabulary: int | None = Field(
-        None, ge=1, description="synthetic prompts of token ids below this number, of exact lengths; null: words"
+        None,
+        ge=1,
+        lt=2**31,
+        description="synthetic prompts of token ids below this number, of exact lengths; null: words",
     )
     client: ClientConfig = Field(
         default_factory=ClientConfig, description="how requests are sent, as the section `client` of the configuration"
@@ -87,20 +98,35 @@ class LoadTest(Section):
         except ValidationError as error:
             raise _input_error(error, obj) from error
 
-    @field_validator("output")
+    @field_validator("output", "save_schedule")
     @classmethod
-    def _ends_as_a_log(cls, output: Path) -> Path:
-        if output.suffix not in (".csv", ".parquet"):
-            raise ValueError(f"{output}: the name must end in .csv or .parquet")
-        return output
+    def _is_the_name_of_a_table(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        endings = (".csv", ".parquet") if info.field_name == "output" else (".parquet",)
+        if path is not None and path.suffix not in endings:
+            raise ValueError(f"{path_name(path)}: the name must end in {' or '.join(endings)}")
+        if path is not None and "\0" in str(path):
+            raise ValueError(f"{path_name(path)}: this cannot be the name of a file")
+        return path
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         # The warm-up has the same arrivals, so what fits into the longer of the two fits into both.
         phase = LoadPhase(workload=CELL, arrival=self.arrival, duration_s=max(self.duration_s, self.warmup_s))
+        if notices := self._limits():
+            raise SettingsError(notices)
         if notices := [with_own_keys(notice) for notice in phase_problems(f"windows.{CELL}", phase, self.workload)]:
             raise SettingsError(notices)
         return self
+
+    def _limits(self) -> list[Notice]:
+        set_keys = [name for name, value in self.limits or () if value is not None]
+        if not self.workload.stream and (beyond := [name for name in set_keys if name != "e2e_s"]):
+            text = "without a stream only e2e is known"
+            return [Notice(text, f"limits.{beyond[0]}", (Setting("workload.stream", True),))]
+        if "itl_s" in set_keys and not self.workload.chunk_times:
+            text = "times between tokens need the time of every chunk"
+            return [Notice(text, "limits.itl_s", (Setting("workload.chunk_times", True),))]
+        return []
 
     @property
     def cells(self) -> dict[str, float]:
