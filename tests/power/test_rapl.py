@@ -218,6 +218,12 @@ def test_whether_a_step_back_is_a_wrap_depends_on_the_sockets_limit(
     assert after_j < before_j, "4 kW is not"
 
 
+def test_a_wrap_between_two_polls_in_quick_succession_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter(tmp_path, monkeypatch, RANGE_UJ - 200_000)
+    meter.read(RANGE_UJ - 200_000)
+    assert meter.read(200_000, after_s=1e-4)[1] == pytest.approx(0.4), "1 ms of 400 W, shown at once"
+
+
 def test_a_socket_that_states_its_power_limits_is_held_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Powercap(tmp_path / "stated", {"intel-rapl:0": "package-0"})
     zone = tmp_path / "stated" / "intel-rapl:0"

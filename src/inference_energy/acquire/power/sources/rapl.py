@@ -27,6 +27,8 @@ from inference_energy.contracts.power import LEFT_OUT
 
 POWERCAP = Path("/sys/class/powercap")
 STALLED_AFTER_S = 2.0
+UPDATE_S = 0.01
+"""A counter is updated every 1 ms, some every 10 ms, and shows at once what it gathered: matters at the fastest polls."""
 HIGHEST_SOCKET_LIMIT_W = 2000.0
 """Firmware writes 4095 W and the like for no limit."""
 LONGEST_FILE_BYTES = 256
@@ -268,7 +270,7 @@ class _ZoneChannel(SensorChannel):
         counter_uj, timestamp_ns, latency_us = timed(self._zone.counter_uj)
         since_s = (timestamp_ns - self._read_ns) / 1e9
         moved_s = 0.0 if self._moved is None else (timestamp_ns - self._moved[0]) / 1e9
-        energy_j = self._accumulator.add(counter_uj, self.highest_w * max(since_s, moved_s))
+        energy_j = self._accumulator.add(counter_uj, self.highest_w * (max(since_s, moved_s) + UPDATE_S))
         self._read_ns = timestamp_ns
         moved_ns, moved_j = self._moved or (timestamp_ns, energy_j)
         power_w = None
