@@ -28,7 +28,7 @@ from inference_energy.contracts.power import LEFT_OUT
 POWERCAP = Path("/sys/class/powercap")
 STALLED_AFTER_S = 2.0
 UPDATE_S = 0.01
-"""A counter is updated every 1 ms, some every 10 ms, and shows at once what it gathered: matters at the fastest polls."""
+"""Counters are updated every 1 ms, some every 10 ms, and show at once what they gathered."""
 HIGHEST_SOCKET_LIMIT_W = 2000.0
 """Firmware writes 4095 W and the like for no limit."""
 LONGEST_FILE_BYTES = 256
