@@ -104,7 +104,8 @@ def compute(results: Path, plan: dict, *calibrations: Path | None) -> None:
     chain, names = Chain(results / "raw", settings, *calibrations), settings.sessions[0]
     for stage in STAGES.values():
         file = stage.output
-        if file is not None and file.computed and file != registry.EXPERIMENT:
+        configured = file != registry.ESTIMATE or settings.estimate is not None
+        if file is not None and file.computed and file != registry.EXPERIMENT and configured:
             path = results / file.path.format(**names.model_dump(), experiment=EXPERIMENT)
             file.write(path, chain.result(file, names))
     raw, own = results / "raw" / "bench", results / "raw" / "bench" / "sessions" / "base"
