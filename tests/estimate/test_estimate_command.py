@@ -167,11 +167,11 @@ def test_score_and_lists() -> None:
         (("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--kv-precision", "fp6"), "--kv-precision: write one of"),
         (
             ("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--baseline", "none.csv"),
-            "--baseline: none.csv: no such",
+            "--baseline: none.csv: cannot be read: no such file",
         ),
         (
             ("--model-config", "Qwen3-8B", "--gpu", "H100-SXM", "--calibration", "none.json"),
-            "--calibration: none.json: no such",
+            "--calibration: none.json: cannot be read: no such file",
         ),
         (("fit",), "--shipped"),
         (("fit", "--shipped", "none"), "h100-windows"),
