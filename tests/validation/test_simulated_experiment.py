@@ -147,7 +147,7 @@ def test_arguments_for_gpus_only_count_and_those_for_cpus_do_not(tmp_path: Path)
         ({"no-enable-prefix-caching": True}, {"enable_prefix_caching": False}),
         ({"enable-prefix-caching": False}, {"enable_prefix_caching": False}),
         ({"num-gpu-blocks-override": 700}, {"num_gpu_blocks": 700}),
-        ({"enforce-eager": True, "served-model-name": "x"}, {}),
+        ({"enforce-eager": True}, {}),
     ],
 )
 def test_arguments_mean_what_they_mean_to_the_live_server(
