@@ -126,6 +126,7 @@ def test_a_changed_number_is_found_though_the_manifest_was_fixed(master_zip: Pat
     assert found.differences[0].startswith("cells[base.low].figures.energy_total_j.value: stored ")
 
 
+@pytest.mark.usefixtures("computed_once")
 def test_rounding_is_no_difference(master_zip: Path, tmp_path: Path) -> None:
     assert verify(
         tampered(master_zip, tmp_path / "a.zip", scaled(1 + 1e-11), fix_manifest=True, fix_report=True)
