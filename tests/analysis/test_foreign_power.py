@@ -326,3 +326,32 @@ def test_two_sources_of_one_part_are_not_added(logs):
     assert "column source" in logs.refusal(log_of(*rows, head="time,source,power_W"))
     mixed = log_of(*rows, head="time,source,power_W").replace("dcgm", "rapl")
     assert logs.energy_j(mixed) == pytest.approx(12_000, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [("package-0", "core"), ("intel-rapl:0", "intel-rapl:0:0"), ("psys", "package-0"), ("total", "gpu0")],
+)
+def test_zones_that_contain_each_other_are_not_added(logs, whole, part):
+    rows = [
+        f"{T0 + 0.1 * i:.1f},{name},{flicker(level, i)}"
+        for i in range(320)
+        for name, level in ((whole, 100), (part, 60))
+    ]
+    for head in ("time,zone,power_W", "time,name,power_W"):
+        assert "may contain each other" in logs.refusal(log_of(*rows, head=head))
+
+
+@pytest.mark.parametrize("boundary", ["gpu", "wall", None])
+def test_readings_further_apart_than_all_requests_take_are_refused(logs, boundary):
+    text = log_of(f"{T0},50", f"{T0 + 40},700")
+    assert "40 s apart" in logs.refusal(text, stated_boundary=boundary)
+
+
+@pytest.mark.parametrize("head", ["time,power_W", "time,gpu_power_W"])
+def test_one_reading_far_above_all_others_is_withheld(logs, head):
+    lines = one_device(head=head).splitlines()
+    lines[100] = lines[100].split(",")[0] + ",9000"
+    figure = logs.analyze("\n".join(lines) + "\n").figures["energy_total_j"]
+    assert figure.value == pytest.approx(6000, rel=1e-3)
+    assert "readings_withheld" in [reason.code for reason in figure.reasons]

@@ -44,6 +44,44 @@ def test_other_columns_of_the_outcome(logs, name, word):
     assert (document.requests.ok, document.requests.failed) == (19, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("is_error", "True", "False"),
+        ("failed", "1", "0"),
+        ("Status", "error", "ok"),
+        ("statusCode", "503", "200"),
+        ("error_type", "TimeoutError", ""),
+        ("timed_out", "true", "false"),
+    ],
+)
+def test_a_column_that_may_tell_failures_and_is_not_read_is_refused(logs, name, bad, good):
+    for words in ([bad, *[good] * 19], [bad] * 20):
+        assert f"column {name} may say which" in logs.refusal(one_device(), with_column(name, words))
+    stated = with_column("status", ["ok"] * 20).splitlines()
+    both = "\n".join(f"{line},{cell}" for line, cell in zip(stated, [name, *[good] * 20], strict=True)) + "\n"
+    assert logs.analyze(one_device(), both).requests.ok == 20
+
+
+@pytest.mark.parametrize("word", ["abort", '"{""type"": ""abort"", ""message"": ""x""}"', "FinishReason.ERROR"])
+def test_a_finish_reason_within_other_words_is_a_failure(logs, word):
+    document = logs.analyze(one_device(), with_column("finish_reason", [word, *["stop"] * 19]))
+    assert (document.requests.ok, document.requests.failed) == (19, 1)
+
+
+def test_times_rounded_by_their_exponent_are_refused(logs):
+    rounded = REQUESTS.replace(f"{T0 + 5},", "1.7000e+09,")
+    assert "requests.csv:2: column timestamp has times rounded" in logs.refusal(one_device(), rounded)
+    written = "\n".join(
+        [REQUESTS.splitlines()[0], *(f"{T0 + 5 + i:.12e},100,50,1.0" for i in range(20))],
+    )
+    assert logs.energy_j(one_device(), written) == pytest.approx(6000, rel=1e-3)
+
+
+def test_tokens_that_no_request_has_are_refused(logs):
+    assert "no count of tokens" in logs.refusal(one_device(), REQUESTS.replace(",50,", ",1e12,", 1))
+
+
 def test_an_answer_that_never_came_leaves_a_gap_among_the_codes(logs):
     document = logs.analyze(one_device(), with_column("status", ["", *["200.0"] * 19]))
     assert (document.requests.ok, document.requests.failed) == (19, 1)

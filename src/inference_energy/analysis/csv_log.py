@@ -217,8 +217,16 @@ class CsvLog:
             part_e9 = pc.utf8_rpad(pc.if_else(pc.equal(part, ""), "0", part), 9, "0").cast(pa.int64()).to_numpy()
             ns = whole.cast(pa.int64()).to_numpy() * per_unit + part_e9 * per_unit // 10**9
         else:
+            self._refuse(column, known & self._is_coarse(column, UNITS_NS[unit]), "has times rounded to over a second")
             ns = np.round(np.nan_to_num(number) * UNITS_NS[unit]).astype(np.int64)
         return LogTimes(np.where(known, ns, 0), known, clock)
+
+    def _is_coarse(self, column: str, per_unit: int) -> Flags:
+        """Return whether the last digit of each number, as it is written with an exponent, counts over a second."""
+        split = pc.extract_regex(self.columns[column], r"^[^.,eE]*[.,]?(?P<part>\d*)[eE]\+?(?P<exponent>-?\d+)$")
+        exponent = pc.fill_null(pc.struct_field(split, "exponent").cast(pa.int64()), 0)
+        last = pc.subtract(exponent, pc.fill_null(pc.utf8_length(pc.struct_field(split, "part")), 0))
+        return np.asarray(last, dtype=np.float64) + np.log10(per_unit) > 9
 
     def _unit(self, column: str, rows: NDArray[np.intp], size: Values, named: str | None) -> tuple[str, Clock]:
         """Return unit and clock of numbers, by their name or else their size."""

@@ -176,8 +176,7 @@ def analyze_logs(
     held = [hold_edges(channel, start_ns, end_ns) for channel in log.channels]
     power = [edges.channel for edges in held]
     _check_cover(power, power_log, start_ns, end_ns, log.clock)
-    if log.clock == "relative":
-        _check_period(power, power_log, (end_ns - start_ns) / 1e9)
+    _check_period(power, power_log, (end_ns - start_ns) / 1e9, log.clock)
     if sensor_gain is not None:
         stated = Uncertainty(gain=sensor_gain, offset_w=0.0, meter_gain=config.uncertainty.meter_gain)
         config = config.model_copy(update={"uncertainty": stated})
@@ -337,14 +336,15 @@ def _check_cover(power: list[PowerSeries], power_log: Path, start_ns: int, end_n
         )
 
 
-def _check_period(power: list[PowerSeries], power_log: Path, length_s: float) -> None:
+def _check_period(power: list[PowerSeries], power_log: Path, length_s: float, clock: Clock) -> None:
     """Refuse readings that are further apart than the window is long: nothing in it was measured."""
     for channel in power:
         period_s = usual_period_s(channel, 0.0)
         if period_s > length_s:
+            remedy = "are times in ms? Write their unit in the name: time_ms" if clock == "relative" else "log faster"
             raise InputError(
                 f"{power_log}: the readings of {channel.name} are {period_s:.4g} s apart, further than the "
-                f"{length_s:.4g} s of all requests; are times in ms? Write their unit in the name: time_ms"
+                f"{length_s:.4g} s of all requests; {remedy}"
             )
 
 

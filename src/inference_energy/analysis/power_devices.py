@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from inference_energy.analysis.csv_log import CsvLog, LogTimes, shown, shown_name, shown_names
-from inference_energy.analysis.power_columns import PowerColumn, device_columns, is_quantity
+from inference_energy.analysis.power_columns import PowerColumn, device_columns, is_quantity, words
 from inference_energy.analysis.power_series import PowerKind
 from inference_energy.contracts import power as power_contract
 from inference_energy.contracts.power import SOURCE_DOMAINS
@@ -30,6 +30,8 @@ MIN_DEVICE_ROWS = 3
 MAX_CLUSTERED_SHARE = 0.4
 """Share of spacings below a quarter of the mean, above which rows come in groups. Of random times 22 % are."""
 
+_WHOLE, _PART = frozenset(("package", "pkg")), frozenset(("core", "cores", "uncore", "pp0", "pp1"))
+_TOTAL = frozenset(("psys", "platform", "total", "sum", "all", "overall"))
 
 KNOWN_DOMAINS = {domain: (domain,) for domain in power_contract.DOMAINS}
 
@@ -95,6 +97,12 @@ def find_devices(log: CsvLog, times: LogTimes, others: set[str]) -> Devices:
     for name, values in zip(columns, cells, strict=True):
         if "" in values:
             raise log.error(values.index(""), name, "does not say the device")
+        nested = _nested(list(dict.fromkeys(values)))
+        if nested:
+            raise InputError(
+                f"{log.path}: column {shown_name(name)} has {shown_names(nested)}, which may contain each other, so "
+                "they are not added; keep those that add up"
+            )
     place = {key: number for number, key in enumerate(found)}
     number = np.array([place[key] for key in keys], dtype=np.int64)
     for index, (places, times_ns) in _groups(times, number).items():
@@ -105,6 +113,17 @@ def find_devices(log: CsvLog, times: LogTimes, others: set[str]) -> Devices:
             )
     names = [" ".join(f"{shown_name(n)} {shown_name(v)}" for n, v in zip(columns, key, strict=True)) for key in found]
     return Devices(columns, names, number)
+
+
+def _nested(values: list[str]) -> list[str]:
+    """Return two names of which one contains the other: RAPL's zones, or a total beside its parts; else nothing."""
+    for value in values:
+        parts = set(words(value))
+        for other in values:
+            within = other.startswith(f"{value}:") or bool(parts & _WHOLE and set(words(other)) & _PART)
+            if other != value and (within or parts & _TOTAL):
+                return [value, other]
+    return []
 
 
 def refuse_unknown_devices(log: CsvLog, times: LogTimes, devices: Devices, others: set[str]) -> None:

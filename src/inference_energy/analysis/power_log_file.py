@@ -51,6 +51,8 @@ from inference_energy.errors import InputError
 
 MAX_GPU_W = 10_000.0
 MAX_POWER_W = 200_000.0
+MIN_SUM_LIMIT_W, SPIKE_FACTOR = 5000.0, 20.0
+"""A column of nobody knows how many devices is held to this multiple of its median, and not to less than that."""
 """More than one GPU, and more than one rack, can draw: such a column holds mW, or no power."""
 
 MAX_NUMBER = 2.0**60
@@ -267,6 +269,9 @@ def _foreign(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None, zo
             name = " ".join(filter(None, (device, label))) or ("all" if domain != "sensor" else domain)
             limit_w = MAX_GPU_W if domain == "gpu" and (devices.columns or len(labels) > 1) else MAX_POWER_W
             _check_size(log, kept, readings, limit_w)
+            if limit_w == MAX_POWER_W:
+                typical_w = max(float(np.nanmedian(power.power_w[kept])) for power in readings.values())
+                limit_w = min(limit_w, max(MIN_SUM_LIMIT_W, SPIKE_FACTOR * typical_w))
             values = {f"power_{kind}_w": power.power_w[kept] for kind, power in readings.items()}
             labelled = {"timestamp_ns": times.ns[kept], "source": source, "device": name, "domain": domain}
             pieces.append(pd.DataFrame({**labelled, **values}))

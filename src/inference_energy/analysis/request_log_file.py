@@ -1,9 +1,10 @@
 """A request log as a file, of this toolkit or of another tool: when requests were sent, their tokens, their ends."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,17 @@ import pyarrow.compute as pc
 
 from inference_energy.analysis.csv_log import Clock, CsvLog, Flags, LogTimes, read_csv_log, shown, shown_name
 from inference_energy.analysis.integration import Values
-from inference_energy.analysis.power_columns import lacks, time_column
+from inference_energy.analysis.power_columns import lacks, time_column, words
 from inference_energy.analysis.power_log_file import anchor_offset_ns, is_parquet
 from inference_energy.contracts import requests as requests_contract
 from inference_energy.contracts.io import read_table
-from inference_energy.contracts.outside import MAX_COUNT
 from inference_energy.errors import InputError
 
 TOKEN_COLUMNS = ("prompt_tokens", "completion_tokens")
 LATENCY_COLUMNS = {"latency": 1.0, "latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6, "latency_ns": 1e-9}
 MAX_LATENCY_S = 1e6
+MAX_TOKENS = 10**9
+"""Tokens of one request, a hundred times the longest context of 2026."""
 
 STATUS_COLUMNS = (
     *("status", "status_code", "http_status", "http_code", "http_status_code", "response_code"),
@@ -33,6 +35,13 @@ OTHER_STATUS_COLUMNS = ("outcome", "state")
 
 ERROR_COLUMNS = ("error", "error_message", "error_msg", "exception")
 
+_OUTCOMES = (
+    "status success successful succeeded fail failed failure failures error errors exception exceptions timeout "
+    "timedout aborted cancelled canceled dropped rejected outcome result returncode"
+)
+_OUTCOME_WORDS = frozenset(_OUTCOMES.split())
+_OUTCOME_PAIRS = frozenset(("timed_out", "return_code", "exit_code", "response_code", "http_code"))
+
 _OK = (
     "ok okay success successful succeeded succeed true t yes y pass passed complete completed finished finish done "
     "ended stop length eos eos_token stop_sequence end_turn max_tokens tool_calls function_call"
@@ -42,8 +51,12 @@ _FAILED = (
     "abort cancelled canceled cancel rejected refused dropped killed crashed disconnected incomplete skipped "
     "rate_limited overloaded unavailable server_error client_error internal_error connection_error"
 )
+_FAILED_FINISH = rf"(^|[^a-z])({'|'.join(word for word in _FAILED.split() if len(word) > 2)})([^a-z]|$)"
+"""Also within a dictionary of SGLang, such as {"type": "abort"}."""
+
 OK_WORDS, FAILED_WORDS = frozenset(_OK.split()), frozenset(_FAILED.split())
 _NO_ERROR_WORDS = frozenset(("", "none", "null", "nan", "false", "0", "0.0", "[]", "{}", "n/a", "<na>", "-", "ok"))
+_PLAINLY_OK = frozenset(("ok", "success", "completed", "200"))
 _HTTP = re.compile(r"^(\d{1,3})(?:\.0*)?$")
 MAX_WORDS = 10
 """Unknown words that a message lists."""
@@ -146,7 +159,7 @@ def _counts(log: CsvLog, column: str) -> Values:
     """Return token counts, NaN where they are not known."""
     counts = log.numbers(column)
     with np.errstate(invalid="ignore"):
-        bad = (counts < 0) | (counts > MAX_COUNT) | (counts % 1 > 0)
+        bad = (counts < 0) | (counts > MAX_TOKENS) | (counts % 1 > 0)
     if bad.any():
         raise log.error(int(np.argmax(bad)), column, "has something that is no count of tokens")
     return counts
@@ -165,7 +178,8 @@ def _outcomes(log: CsvLog) -> tuple[Flags, Flags, list[str]]:
     ok = np.ones(len(log), dtype=np.bool_)
     assumptions = []
     if "finish_reason" in log.columns:
-        ok &= ~np.asarray(pc.is_in(_plain(log, "finish_reason"), pa.array(sorted(FAILED_WORDS))), dtype=np.bool_)
+        ok &= ~np.asarray(pc.match_substring_regex(_plain(log, "finish_reason"), _FAILED_FINISH), dtype=np.bool_)
+    _refuse_unread_outcome(log, {*statuses, *errors})
     if not statuses and not errors:
         return ok, sent, ["there is no column status, so every request ended well"]
     for name in statuses:
@@ -178,6 +192,22 @@ def _outcomes(log: CsvLog) -> tuple[Flags, Flags, list[str]]:
     if not statuses:
         assumptions.append(f"requests with an empty column {shown_name(errors[0])} ended well")
     return ok, sent, assumptions
+
+
+def _refuse_unread_outcome(log: CsvLog, read: Collection[str]) -> None:
+    """Refuse a log of which another column seems to say which requests failed, when nothing that is read says it."""
+    if read:
+        return
+    for name in log.columns:
+        parts = words(name)
+        pairs = {"_".join(pair) for pair in pairwise(parts)}
+        if not (set(parts) & _OUTCOME_WORDS or pairs & _OUTCOME_PAIRS):
+            continue
+        if not any({*pc.unique(_plain(log, name)).to_pylist()} <= same for same in (_NO_ERROR_WORDS, _PLAINLY_OK)):
+            raise InputError(
+                f"{log.path}: column {shown_name(name)} may say which requests failed, which is read from status or "
+                "error only: call it so, or remove it"
+            )
 
 
 def _plain(log: CsvLog, column: str) -> pa.StringArray:
