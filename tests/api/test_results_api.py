@@ -190,7 +190,7 @@ def test_tables_name_machine_and_session(folder: Path) -> None:
 
 
 def test_what_is_no_finished_experiment_is_refused_with_what_to_do(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"summary\.json: no such file: name the result folder"):
+    with pytest.raises(InputError, match=r"summary\.json: cannot be read: no such file: name the result folder"):
         read_results(tmp_path)
     with pytest.raises(InputError, match=r"absent: no such folder: name the result folder"):
         read_results(tmp_path / "absent")
@@ -251,8 +251,8 @@ def test_estimates_have_a_row_for_every_method() -> None:
         ({"precision": "fp6"}, "precision: write one of bf16"),
         ({"kv_precision": "fp6"}, "kv_precision: write one of bf16"),
         ({"calibration": "none"}, "calibration: none: write the path"),
-        ({"calibration": Path("none.json")}, "calibration: none.json: no such file"),
-        ({"baseline": "none.csv"}, "baseline: none.csv: no such file"),
+        ({"calibration": Path("none.json")}, "calibration: none.json: cannot be read: no such file"),
+        ({"baseline": "none.csv"}, "baseline: none.csv: cannot be read: no such file"),
         ({"baseline": 5}, "baseline: 5: write a text"),
         ({"model": None}, "model: None: write a text"),
         ({"gpu": 5}, "gpu: 5: write a text"),
@@ -268,7 +268,7 @@ def test_a_wrong_argument_of_an_estimate_is_named(arguments: dict[str, Any], sai
 
 
 def test_estimates_name_missing_inputs_as_arguments_and_never_as_options() -> None:
-    found = estimate_energy("Llama-3.1-70B", "H100-SXM")
+    found = estimate_energy("Llama-3.1-8B", "H100-SXM")
     texts = [row.unavailable or "; ".join(row.assumptions) for row in found.estimates]
     assert any("(batch)" in text for text in texts)
     assert any("(throughput)" in text for text in texts)
