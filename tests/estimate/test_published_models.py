@@ -163,6 +163,7 @@ SMALL = {
         ({"model_type": "longcat_flash", "zero_expert_num": 256, **SMALL}, "zero_expert_num"),
         ({"model_type": "granitemoehybrid", "layer_types": ["mamba"] * 4, **SMALL}, "granitemoehybrid"),
         ({"model_type": "gemma3n_text", "altup_num_inputs": 4, "laurel_rank": 64, **SMALL}, "altup_num_inputs"),
+        ({"model_type": "llama", "total_ut_steps": 4, **SMALL}, "total_ut_steps"),
         ({"model_type": "openelm", "num_query_heads": [12, 16], **SMALL}, "num_query_heads"),
     ],
 )

@@ -231,7 +231,7 @@ def test_a_whole_arrival_is_decoded_as_its_events_are_one_by_one(tokens: list[tu
     assert list(together) == [each for one in events for each in decode_events(b": so it is read slowly\n" + one)]
 
 
-NOTHING = ["", " ", "null", "NULL", "None", "not_finished", {}, [], False, 0]
+NOTHING = ["", " ", "null", "NULL", "None", "not_finished", {}, {"type": None}, [], False, 0]
 
 
 @pytest.mark.parametrize("nothing", NOTHING)
@@ -270,6 +270,10 @@ def test_a_good_end_is_one_in_any_form(word: str, form: Any) -> None:
         ("insufficient_system_resource", "insufficient_system_resource", "finish_reason insufficient_system_resource"),
         ({"type": "abort", "message": "out of KV \ud83d", "status_code": 500}, "abort", "abort: out of KV \ufffd"),
         ({"type": "abort"}, "abort", "finish_reason abort"),
+        ("rejected", "rejected", "finish_reason rejected"),
+        ("Deadline_Exceeded", "deadline_exceeded", "finish_reason deadline_exceeded"),
+        ("preempted", "preempted", "finish_reason preempted"),
+        ("malformed_function_call", "malformed_function_call", "finish_reason malformed_function_call"),
         ({"reason": "ERROR", "message": {"code": 3}}, "error", "finish_reason error: {'code': 3}"),
     ],
 )

@@ -226,7 +226,7 @@ class CsvLog:
         split = pc.extract_regex(self.columns[column], r"^[^.,eE]*[.,]?(?P<part>\d*)[eE]\+?(?P<exponent>-?\d+)$")
         exponent = pc.fill_null(pc.struct_field(split, "exponent").cast(pa.int64()), 0)
         last = pc.subtract(exponent, pc.fill_null(pc.utf8_length(pc.struct_field(split, "part")), 0))
-        return np.asarray(last, dtype=np.float64) + np.log10(per_unit) > 9
+        return np.asarray(last.to_numpy(zero_copy_only=False) + np.log10(per_unit) > 9, dtype=np.bool_)
 
     def _unit(self, column: str, rows: NDArray[np.intp], size: Values, named: str | None) -> tuple[str, Clock]:
         """Return unit and clock of numbers, by their name or else their size."""

@@ -76,7 +76,7 @@ _STRUCTURE = re.compile(
     r"residual|index_|lora_rank|rank$|share|sparse|state|time_mix|time_step|decay|delta|kda|gla|retention|hyena|decoder|"
     r"encoder|cross|pool|_dim$|_size$|_ratio$|_factor$|factor_|_width$|intermediate|ffn|mlp|heads|_layers?$|layers_|"
     r"^n_|^d_|^num_|window|chunk|tie_|bias|gate|altup|laurel|per_layer|memory|latent|compress|mtp|parallel|norm|adapter|"
-    r"multi_query|topk|top_k|depth|repeat|loop|causal|bidirectional|period|pattern|offset|(^|_)cla(_|$)|reuse|zero_|augment"
+    r"multi_query|topk|top_k|depth|repeat|loop|causal|bidirectional|period|pattern|offset|(^|_)cla(_|$)|reuse|zero_|augment|ut_steps"
 )
 """Names that speak of weights, layers or attention. One that no reader uses means another architecture."""
 

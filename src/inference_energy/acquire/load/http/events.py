@@ -187,11 +187,15 @@ NO_FINISH = frozenset(("", "null", "none", "nil", "undefined", "unset", "unspeci
 """Words in the place of a finish reason that say that there is none yet: SGLang and Ollama wrote an empty text in each
 event, TensorRT-LLM has `not_finished`."""
 
-_NOT_WELL = re.compile(r"abort|error|cancel|fail|exception|timed?[ _-]?out|insufficient|overload|interrupt|disconnect")
+_NOT_WELL = re.compile(
+    r"abort|error|cancel|fail|exception|timed?[ _-]?out|insufficient|overload|interrupt|disconnect|reject|preempt|"
+    r"evict|deadline|unavailable|malformed|kill|crash|dropped|shutdown"
+)
 """Finish reasons of answers that did not end well: `abort` and `error` of vLLM and SGLang, `cancelled` and `timed_out`
 of TensorRT-LLM, `insufficient_system_resource` of DeepSeek, `network_error` of GLM."""
 
 FINISH_CHARACTERS = 100
+_FINISH_NAMES = ("type", "reason", "finish_reason", "name")
 
 
 def read_finish(value: Any) -> tuple[str | None, str | None]:
@@ -210,8 +214,10 @@ def read_finish(value: Any) -> tuple[str | None, str | None]:
         return _named_finish(value[:FINISH_CHARACTERS])
     if not isinstance(value, dict):
         return _named_finish(str(value)[:FINISH_CHARACTERS])
-    names = (value.get(key) for key in ("type", "reason", "finish_reason", "name"))
+    names = (value.get(key) for key in _FINISH_NAMES)
     name = next((name for name in names if isinstance(name, str)), None)
+    if name is None and not any(value.values()) and value.keys() <= {*_FINISH_NAMES, "message"}:
+        return None, None
     reason, failure = _named_finish((error_text(value) if name is None else name)[:FINISH_CHARACTERS])
     if failure is not None and value.get("message"):
         failure = f"{failure}: {error_text(value)}"
