@@ -197,6 +197,9 @@ def test_the_boundary_is_as_stated_and_only_known_sensors_have_an_error(logs, he
     codes = [reason.code for reason in figure.reasons]
     assert ("sensor_error_unknown" in codes) == (not has_interval)
     assert ("not known" in document.uncertainty) == (not has_interval)
+    assert document.figures["energy_total_per_output_token_j"].interval_95 is None
+    assert ("no interval for active figures" in document.uncertainty) == has_interval
+    assert ("per token or request (nothing tells" in document.uncertainty) == has_interval
     if options.get("sensor_gain"):
         terms = {term.name: term.u for term in figure.budget.terms}
         assert terms["sensor gain"] == pytest.approx(60, rel=1e-2) and "sensor offset" not in terms

@@ -26,9 +26,9 @@ def withheld_reasons(channel: PowerSeries, start_ns: int, end_ns: int) -> list[R
         believed_ns = channel.counter_times_ns if name == "counter" else channel.power_of(name)[0]
         total = count + int(np.sum((believed_ns >= start_ns) & (believed_ns <= end_ns)))
         kind = "the energy counter" if name == "counter" else f"the {name} power"
-        sentence = f"{count} of {total} readings of {kind} of {channel.name} cannot be and were left out, such as "
+        sentence = f"{count} of {total} readings of {kind} of {channel.name} are implausible and left out, such as "
         worst = float(values[inside][np.argmax(np.abs(values[inside]))])
-        limit = f" (at most {channel.highest_w:.4g} W is plausible)"
+        limit = f" (at most {channel.highest_w:,.0f} W is plausible)"
         sentence += f"{worst:.7g} J{limit}." if name == "counter" else f"{worst:.7g} W{limit}."
         is_energy = has_none or name == channel.energy_reading
         invalid = is_energy and (has_none or count > MAX_WITHHELD_SHARE * total)

@@ -295,11 +295,15 @@ def _without_interval(total: Figure, boundary_text: str) -> Figure:
 def _uncertainty_text(uncertainty: Uncertainty, *, known: bool, is_modelled: bool) -> str:
     """Return in words what is taken as the error of the sensor."""
     if is_modelled:
-        return "none, because power is modelled"
+        return "not known, because power is modelled"
     if not known:
-        return "none, because the error of the sensor is not known"
+        return "not known, because the error of the sensor is not stated"
     offset = f", offset {uncertainty.offset_w:g} W of each device" if uncertainty.offset_w else ""
-    return f"standard uncertainty of the sensor: gain {100 * uncertainty.gain:.3g} %{offset}"
+    return (
+        f"standard uncertainty of the sensor: gain {100 * uncertainty.gain:.3g} %{offset}; no interval for active "
+        "figures (nothing states the error of the idle power) and per token or request (nothing tells how much the "
+        "load fluctuates)"
+    )
 
 
 def _check_clocks(power_log: Path, power: Clock, requests_log: Path, requests: Clock) -> None:

@@ -149,7 +149,7 @@ def power_columns(log: CsvLog, stated: Collection[str] | None) -> tuple[list[Pow
     if len(stems) > 1 and not domains <= _DISJOINT:
         raise _overlap(log, [column.name for column in kept])
     assumed = [shown_name(column.name) for column in kept if column.unit == ""]
-    return kept, [f"the power of column {', '.join(assumed)} is in W"] if assumed else []
+    return kept, [f"the power of column(s) {', '.join(assumed)} is in W"] if assumed else []
 
 
 def device_columns(log: CsvLog, others: Collection[str]) -> list[str]:

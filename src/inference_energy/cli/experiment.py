@@ -84,7 +84,7 @@ def _how_long(expected: "RunEstimate") -> str:
 
     text = (
         f"estimated {duration_text(expected.duration_s)} of measuring and {size_text(expected.data_bytes)} of results "
-        "if nothing is cached; making an environment and fetching a model come on top"
+        "if nothing is cached, without the time to make an environment and fetch a model for a launched server"
     )
     if expected.replayed:
         text += f"; without the requests of {', '.join(expected.replayed)}, whose number is in a file"
