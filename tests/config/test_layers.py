@@ -238,6 +238,9 @@ def test_settings_of_the_command_line_are_the_top_layer(tmp_path: Path) -> None:
         ("arguments", "--dtype", "without the dashes"),
         ("arguments", "uds", "socket"),
         ("arguments", "config", "recorded"),
+        ("arguments", "api_key", "would stand in every result"),
+        ("variables", "HF_TOKEN", "would stand in every result"),
+        ("variables_on_cpu", "MY_SECRET", "would stand in every result"),
         ("arguments", "max_model_len", "the same flag as max-model-len"),
     ],
 )

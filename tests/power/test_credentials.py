@@ -1,12 +1,14 @@
 """Where credentials come from, what is refused, and that nothing shows them."""
 
 import os
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 from secrets_leak import chain
 
-from inference_energy.acquire.power.credentials import credentials, plain
+from inference_energy.acquire.power.credentials import credentials, plain, secrets
+from inference_energy.contracts.redaction import Redaction
 from inference_energy.errors import InputError
 
 SECRET = "correct-horse-battery"
@@ -99,3 +101,12 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 def test_a_prefix_that_names_no_variable() -> None:
     with pytest.raises(InputError, match="capitals"):
         credentials("my pdu")
+
+
+def test_the_header_of_a_login_is_hidden_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERENCE_ENERGY_PDU_USERNAME", "admin")
+    monkeypatch.setenv("INFERENCE_ENERGY_PDU_PASSWORD", "hunter22")
+    login = credentials("PDU")
+    assert login is not None
+    header = b64encode(b"admin:hunter22").decode()
+    assert header not in Redaction(secrets(login))(f"401: Authorization: Basic {header}")

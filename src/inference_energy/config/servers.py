@@ -67,8 +67,11 @@ OWN_KEYS = {
 PAST_THE_KEYS = {
     "uds": "the server would listen on a socket file instead of the port",
     "config": "flags in a file would not be recorded; write them here",
+    "api-key": "the key would stand in every result; leave it out, or start the server yourself and attach to it",
 }
 """Flags of vLLM that set others, or replace them, where nothing sees it."""
+
+_SECRET_VARIABLE = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 
 GpuSelector = int | Annotated[str, Field(pattern=r"^(GPU|MIG)-")]
 
@@ -137,6 +140,12 @@ class LaunchServer(Section):
             for name in getattr(self, key):
                 if (other := seen.setdefault(name.replace("_", "-"), name)) != name:
                     problems.append(Notice(f"this is the same flag as {other}; leave one out", f"{key}.{name}"))
+        problems += [
+            Notice("its value would stand in every result; HF_TOKEN is taken from the environment", f"{key}.{name}")
+            for key in ("variables", "variables_on_cpu")
+            for name, value in getattr(self, key).items()
+            if value and _SECRET_VARIABLE.search(name)
+        ]
         if problems:
             raise SettingsError(problems)
         return self

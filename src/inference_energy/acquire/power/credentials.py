@@ -8,6 +8,7 @@ They come from the environment (`INFERENCE_ENERGY_<PREFIX>_USERNAME`, `_PASSWORD
 import os
 import re
 import stat
+from base64 import b64encode
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -75,6 +76,11 @@ def credentials(prefix: str, file: str | Path | None = None) -> Credentials | No
 def secrets(login: Credentials) -> list[str]:
     """Return the values that no message and no result may show."""
     values = {field: plain(getattr(login, field)) for field in FIELDS}
+    if values["username"] and values["password"]:
+        # As HTTP basic authentication sends them, for a device that repeats the header.
+        values["basic"] = b64encode(
+            f"{values['username']}:{values['password']}".encode(errors="surrogateescape")
+        ).decode()
     if (values["username"] or "").lower() in _COMMON_USERS:
         del values["username"]
     return [value for value in values.values() if value]
