@@ -28,6 +28,7 @@ def test_every_command_has_help_and_it_or_its_group_an_example() -> None:
         assert parent is not None
         epilog = plain(command.epilog or parent.epilog or "")
         assert f"inference-energy {path[0]}" in epilog or "Snakemake rules" in str(parent.help), name
+        assert max(map(len, epilog.splitlines()), default=0) <= 78, f"{name}: a 80-column terminal breaks an example"
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name}: {parameter.name}"
 

@@ -30,8 +30,19 @@ class LazyCommand(NamedTuple):
 
 
 def examples(*commands: str) -> str:
-    """Return the examples at the end of a command's help, one per paragraph."""
-    return "[bold]Examples[/bold]\n\n" + "\n\n".join(commands)
+    """Return the examples at the end of a command's help, one per paragraph, folded as a shell reads them."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(_folded(command) for command in commands)
+
+
+def _folded(command: str) -> str:
+    """Break before an option where a terminal of 80 columns would break without a backslash."""
+    lines = [""]
+    for part in re.split(r" (?=-)", command):
+        if lines[-1] and len(lines[-1]) + len(part) > 74:
+            lines.append(f"  {part}")
+        else:
+            lines[-1] += f" {part}" if lines[-1] else part
+    return " \\\n".join(lines)
 
 
 def lazy_group(commands: Mapping[str, LazyCommand]) -> type[TyperGroup]:

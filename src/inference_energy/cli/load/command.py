@@ -24,18 +24,21 @@ EXAMPLES = """
 [bold]Examples[/bold]
 
 Eight users, each with one request in flight, with prompts from a file:
-  inference-energy load-test --endpoint http://localhost:8000 --model M --prompts prompts.txt \\
-    --duration 600 --concurrency 8 --output logs/requests.csv
+  inference-energy load-test --endpoint http://localhost:8000 --model M \\
+    --prompts prompts.txt --duration 600 --concurrency 8 \\
+    --output logs/requests.csv
 
-64 requests/s, Poisson, synthetic prompts, exactly 128 tokens each, goodput under limits:
-  inference-energy load-test --endpoint http://localhost:8000 --model M --prompt-length normal:256:64 \\
-    --max-tokens 128 --ignore-eos --qps 64 --limits ttft=0.5,tpot=0.05 --duration 120 --output requests.parquet
+64 requests/s, Poisson, synthetic prompts, 128 tokens each, goodput:
+  inference-energy load-test --endpoint http://localhost:8000 --model M \\
+    --prompt-length normal:256:64 --max-tokens 128 --ignore-eos --qps 64 \\
+    --limits ttft=0.5,tpot=0.05 --duration 120 --output requests.parquet
 
 Bursts; a ramp; a trace at twice its rate; a conversation:
   ... --qps 64 --arrival gamma --burstiness 0.5
   ... --arrival ramp --qps 1:64
   ... --trace conv.csv --time-scale 0.5 --ignore-eos
-  ... --prompts sharegpt.json --turns uniform:2:6 --turn-think lognormal:8:6 --api chat --qps 2
+  ... --prompts sharegpt.json --turns uniform:2:6 --turn-think lognormal:8:6 \\
+    --api chat --qps 2
 
 The same requests again:
   ... --qps 64 --save-schedule mine.parquet
