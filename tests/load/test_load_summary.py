@@ -238,6 +238,15 @@ def test_totals_agree_exactly_or_say_by_how_much_and_why() -> None:
     assert "the server counted 1,000 more, and nothing recorded explains it" in text
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_counters_of_another_model_on_the_page_are_not_the_loads(order: int) -> None:
+    """Of series that differ in `model_name` alone, vLLM pull request 11117 and routers, one was taken for the other."""
+    own = counters({"generated": 11_000, "prompt": 7_000, "cached": 0}).assign(labels='{"model_name":"m"}')
+    idle = counters({"generated": 0, "prompt": 0, "cached": 0}).assign(labels='{"model_name":"other"}')
+    scrapes = pd.concat([own, idle][::order]).sort_values("timestamp_ns", kind="stable")
+    assert shown(summary(requests(1000), scrapes=scrapes)).count("agrees exactly") == 3
+
+
 def test_failures_are_counted_by_what_they_say() -> None:
     rows = requests(1000)
     rows.loc[rows.index[:3], ["status", "error"]] = ["failed", "HTTP 500: out of memory"]
