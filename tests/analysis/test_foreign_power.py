@@ -358,3 +358,19 @@ def test_one_reading_far_above_all_others_is_withheld(logs, head):
     figure = logs.analyze("\n".join(lines) + "\n").figures["energy_total_j"]
     assert figure.value == pytest.approx(6000, rel=1e-3)
     assert "readings_withheld" in [reason.code for reason in figure.reasons]
+
+
+@pytest.mark.parametrize("word", ["N/A", "", "[Unknown Error]", "nan"])
+def test_readings_that_the_sensor_could_not_give_are_counted(logs, word):
+    rows = [f"{T0 + 0.1 * i:.1f},{word if i % 50 == 7 else flicker(300, i)}" for i in range(320)]
+    document = logs.analyze(log_of(*rows))
+    assert document.figures["energy_total_j"].value == pytest.approx(6000, rel=2e-3)
+    assert any(text.startswith("7 of 320 rows hold no power in power_W") for text in document.assumptions)
+
+
+def test_codecarbons_modelled_columns_are_not_taken_for_measured(logs):
+    rows = [f"{T0 + 0.1 * i:.1f},{flicker(40, i)},{flicker(300, i)},20" for i in range(320)]
+    log = log_of(*rows, head="timestamp,cpu_power,gpu_power,ram_power")
+    assert "ram_power, and often its cpu_power, are modelled" in logs.refusal(log)
+    assert logs.energy_j(log, stated_boundary="gpu") == pytest.approx(6000, rel=2e-3)
+    assert logs.analyze(log, stated_boundary="gpu").boundary == "gpu"

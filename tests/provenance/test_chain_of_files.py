@@ -70,16 +70,23 @@ def test_without_the_session_json_of_its_files_the_report_still_tells(master_zip
     assert "session_sha256: stored" in found.differences[0]
 
 
+def of_other_code(members: archived.Content) -> None:
+    name = next(name for name in sorted(members) if name.startswith("code/src/inference_energy/"))
+    members[name] += b"\n"
+
+
 def test_sessions_of_earlier_toolkits_are_checked_as_far_as_they_go(project: Path, tmp_path: Path) -> None:
     session = project / SESSION
     content = json.loads(session.read_text())
     del content["files"]
     session.write_text(json.dumps(content))
     archived.compute(project / "results", json.loads((project / PLAN).read_text())["plan"])
-    packed = archived.pack(project, tmp_path / "a.zip")
+    taken_out = archived.pack(project, tmp_path / "taken-out.zip")
+    assert verify(taken_out).members[SESSION].startswith("holds no digests of raw files")
+    packed = tampered(taken_out, tmp_path / "a.zip", of_other_code, fix_manifest=True)
     found = verify(packed)
-    assert found.agrees
-    assert any("session.json of base holds no digests of raw files" in warning for warning in found.warnings)
+    assert found.agrees and found.of_earlier_code
+    assert any("session.json: no digests of raw files" in warning for warning in found.warnings)
     bad = tampered(packed, tmp_path / "b.zip", edit_json(OF_SERVER, lambda c: c.update(note="x")), fix_manifest=True)
     assert verify(bad).members == {OF_SERVER: "is not the file that report.html was made from, say the digests in it"}
 

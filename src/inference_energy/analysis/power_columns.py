@@ -51,6 +51,9 @@ _DOMAIN_OF_WORD = {
     **dict.fromkeys(("wall", "plug", "outlet", "socket_outlet"), "wall"),
 }
 _DISJOINT = {"gpu", "cpu_package", "dram"}
+_CODECARBON = {"cpu_power", "gpu_power", "ram_power"}
+"""CodeCarbon models the power of memory from its size or modules, and that of a CPU without a counter from its load
+(its documentation, Methodology)."""
 
 _TIME_WORDS = _word_set(
     "time timestamp timestamps date datetime ts epoch unix unixtime elapsed t walltime seconds date_time time_stamp "
@@ -135,7 +138,13 @@ def power_columns(log: CsvLog, stated: Collection[str] | None) -> tuple[list[Pow
     found = [column for name in log.columns if (column := _power_column(log, name)) is not None]
     if not found:
         raise lacks(log, ["power_W"])
-    kept = _without_total(log, _of_boundary(found, stated))
+    chosen = _of_boundary(found, stated)
+    if log.columns.keys() >= _CODECARBON and {column.name for column in chosen} & _CODECARBON != {"gpu_power"}:
+        raise InputError(
+            f"{log.path}: these are CodeCarbon's columns; its ram_power, and often its cpu_power, are modelled, not "
+            "measured: take the GPU alone with --boundary gpu"
+        )
+    kept = _without_total(log, chosen)
     kept = [
         column for label in dict.fromkeys(column.label for column in kept) for column in _readings(log, kept, label)
     ]

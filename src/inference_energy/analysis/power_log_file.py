@@ -248,6 +248,10 @@ def _foreign(log: CsvLog, reading: PowerKind, stated: tuple[str, ...] | None, zo
     times = log.times(column, zone)
     if not any((times.known & ~np.isnan(power.power_w)).any() for power in powers):
         raise InputError(f"{log.path}: no row has both {shown_name(column)} and {shown_name(powers[0].name)}")
+    for power in powers:
+        if empty := int(np.isnan(power.power_w).sum()):
+            rows_are = f"{empty} of {len(log)} rows hold"
+            assumptions = [*assumptions, f"{rows_are} no power in {shown_name(power.name)} and are left out"]
     times = of_summed_domains(log, times)
     devices = find_devices(log, times, {column, *(power.name for power in powers)})
     refuse_unknown_devices(log, times, devices, {column, *(power.name for power in powers), *devices.columns})

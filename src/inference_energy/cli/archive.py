@@ -101,7 +101,9 @@ def verify(
     typer.echo("\n".join([*_report(result), *_origin(archive, signed)]))
     if not result.agrees:
         raise RunError(f"{archive}: does not verify")
-    typer.echo(f"{archive}: verified")
+    typer.echo(
+        f"{archive}: verified" + (", as far as one of an earlier toolkit can be" if result.of_earlier_code else "")
+    )
 
 
 def _report(result: "Verification") -> Iterator[str]:

@@ -70,7 +70,7 @@ def misplaced_members(manifest: Manifest, plan: Mapping[str, Any], planned: list
 
 
 def broken_links(folder: Path, manifest: Manifest, planned: list[PlannedSession]) -> tuple[dict[str, str], list[str]]:
-    """Return the problem of each raw file that is not the one that was measured with, and notes on what has no chain.
+    """Return the problem of each raw file that is not the one that was measured with, and session.json without digests.
 
     Args:
         folder: where the archive was unpacked.
@@ -82,14 +82,14 @@ def broken_links(folder: Path, manifest: Manifest, planned: list[PlannedSession]
     """
     digests = {entry.path: entry.sha256 for entry in manifest.members}
     problems: dict[str, str] = {}
-    unchained = []
+    unchained: list[str] = []
     for session in planned:
         raw = f"{RESULTS}/raw/{session.machine}"
         own = f"{raw}/sessions/{session.session}"
         document = read_member(folder, f"{own}/{SessionDocument.FILE}", SessionDocument)
         recorded = document.files
         if recorded is None:
-            unchained.append(session.session)
+            unchained.append(f"{own}/{SessionDocument.FILE}")
         else:
             folders = (own, f"{raw}/servers/{session.server}", f"{raw}/idle/{session.server}")
             present = {name for name in digests if name.rpartition("/")[0] in folders}
@@ -107,13 +107,7 @@ def broken_links(folder: Path, manifest: Manifest, planned: list[PlannedSession]
             problems[f"{raw}/{EnvironmentDocument.FILE}"] = (
                 f"names another machine than that of session {session.session}; `snakemake` captures it again"
             )
-    notes = []
-    if unchained:
-        notes.append(
-            f"session.json of {', '.join(unchained)} holds no digests of raw files, as those of earlier toolkits: a "
-            "change of machine, server or model that alters no figure is found only if report.html lists these files"
-        )
-    return problems, notes
+    return problems, unchained
 
 
 def report_links(page: str, manifest: Manifest) -> tuple[dict[str, str], bool]:

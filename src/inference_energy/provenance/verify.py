@@ -70,6 +70,7 @@ class Verification:
         failure: why the summary could not be recomputed.
         changed_code: files of the package that differ between the archive and this installation.
         warnings: notes for the reader, whether or not all agrees.
+        of_earlier_code: whether it was made by code that wrote no digests, so that less of it can be checked.
     """
 
     manifest: Manifest
@@ -79,6 +80,7 @@ class Verification:
     failure: str | None = None
     changed_code: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    of_earlier_code: bool = False
 
     @property
     def agrees(self) -> bool:
@@ -170,14 +172,22 @@ def _check_results(result: Verification, folder: Path, limits: Limits) -> None:
     for name, kind in documents(folder, manifest.experiment, planned):
         _check_version(name, read_json_member(folder, name), manifest.toolkit)
         read_member(folder, name, kind)
-    problems, notes = broken_links(folder, manifest, planned)
+    problems, unchained = broken_links(folder, manifest, planned)
+    # Digests that were taken out must not pass for ones that an earlier toolkit did not write.
+    result.of_earlier_code = bool(unchained and result.changed_code)
+    if result.of_earlier_code:
+        result.warnings.append(
+            f"{', '.join(unchained)}: no digests of raw files, as from earlier toolkits: a change of machine, server "
+            "or model that alters no figure is found only if report.html lists these files"
+        )
+    else:
+        problems |= dict.fromkeys(unchained, "holds no digests of raw files, which the code in this archive writes")
     result.members = problems | result.members
-    result.warnings += notes
     for path in sorted((folder / RESULTS).rglob("*.parquet")):
         _check_size(path, str(path.relative_to(folder)), limits)
     settings = _settings(result, plan, record, f"{stored}/{NAME}")
-    _recompute(result, folder, settings, chained=not notes)
-    _check_report(result, folder, settings, chained=not notes)
+    _recompute(result, folder, settings)
+    _check_report(result, folder, settings)
 
 
 def _settings(result: Verification, plan: dict[str, Any], record: Any, name: str) -> ExperimentSettings:
@@ -209,7 +219,7 @@ def _defaults(path: str, given: Any, filled: Any) -> Iterator[str]:
                 yield from _defaults(f"{path}.{key}", given[key], value)
 
 
-def _recompute(result: Verification, folder: Path, settings: ExperimentSettings, *, chained: bool) -> None:
+def _recompute(result: Verification, folder: Path, settings: ExperimentSettings) -> None:
     stored = folder / RESULTS / result.manifest.experiment
     copies = [path if path.is_file() else None for path in (stored / CALIBRATION, stored / ESTIMATE_CALIBRATION)]
     chain = Chain(folder / RESULTS / "raw", settings, *copies)
@@ -223,7 +233,7 @@ def _recompute(result: Verification, folder: Path, settings: ExperimentSettings,
         names = ", ".join(f"{old} is {new} now" for old, new in RENAMED_KEYS.items())
         result.warnings.append(f"{comparison.renamed} reasons name a key of the configuration by its old name: {names}")
     differences = list(_derived_differences(folder, settings, chain))
-    if chained:
+    if not result.of_earlier_code:
         result.differences += differences
     elif differences:
         result.warnings.append(
@@ -254,14 +264,14 @@ def _derived_differences(folder: Path, settings: ExperimentSettings, chain: Chai
                 yield from compare_documents(name, read_json_member(folder, name), json_values(recomputed))
 
 
-def _check_report(result: Verification, folder: Path, settings: ExperimentSettings, *, chained: bool) -> None:
+def _check_report(result: Verification, folder: Path, settings: ExperimentSettings) -> None:
     name = f"{RESULTS}/{result.manifest.experiment}/report.html"
     if not (folder / name).is_file():
         return
     page = read_bytes(folder / name, MAX_PAGE).decode(errors="replace")
     problems, lists_files = report_links(page, result.manifest)
     result.members = problems | result.members
-    if not lists_files and chained:
+    if not lists_files and not result.of_earlier_code:
         result.members[name] = "does not list the files that it was made from, as every report does"
     elif not lists_files:
         result.warnings.append(f"{name} does not list the files that it was made from: it was not compared")
