@@ -207,6 +207,7 @@ def test_a_count_that_cannot_be_is_named(key: str, value: Any) -> None:
         ("Qwen3-235B-A22B", {"mlp_only_layers": list(range(94))}, "experts"),
         ("dbrx", {"ffn_config": [1]}, "ffn_config"),
         ("command-r7b", {"use_qk_norm": True}, "use_qk_norm"),
+        ("Llama-3.2-3B", {"num_key_value_heads": 0}, "num_key_value_heads"),
     ],
 )
 def test_a_value_of_another_kind_is_named(name: str, changes: dict[str, Any], word: str) -> None:

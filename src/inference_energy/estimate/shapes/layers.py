@@ -196,7 +196,7 @@ def _ignore_without_experts(keys: Keys) -> None:
 
 def _kv_heads(keys: Keys) -> int:
     heads = keys.count("num_attention_heads")
-    kv_heads = keys.optional("num_key_value_heads") or heads
+    kv_heads = heads if keys.get("num_key_value_heads") is None else keys.count("num_key_value_heads")
     if kv_heads > heads:
         raise keys.error("num_key_value_heads", f" is {kv_heads}, more than the {heads} heads of the queries")
     return kv_heads
