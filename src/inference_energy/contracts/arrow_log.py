@@ -71,7 +71,7 @@ class ArrowLogReader:
             self._stream = pa.ipc.open_stream(self._file)
         except FileNotFoundError as error:
             raise RunError(f"{path}: no such log") from error
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise RunError(f"{path}: nothing can be read from this log: {error}") from error
         self.schema: pa.Schema = self._stream.schema
         self.truncated = False
@@ -81,9 +81,11 @@ class ArrowLogReader:
             while True:
                 try:
                     batch = self._stream.read_next_batch()
+                    # Arrow reads damaged offsets as they stand, and would then read memory that is not the log's.
+                    batch.validate(full=True)
                 except StopIteration:
                     return
-                except (pa.ArrowInvalid, OSError):
+                except (pa.ArrowException, OSError):
                     self.truncated = True
                     return
                 if batch.num_rows:
