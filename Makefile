@@ -11,6 +11,8 @@ CONFIG ?= config.yaml
 PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 # A worker for each core; a file's tests stay together, for they share fixtures.
 PARALLEL := --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
+# Each parser is fuzzed for as long as FUZZ_SECONDS says, beside others even on few cores.
+FUZZING := --numprocesses=8 --dist=load
 
 .PHONY: help setup run test test-fast fuzz coverage bench lint format lock docs images clean
 
@@ -42,8 +44,10 @@ run: setup ## Set up and measure: the experiment in config.yaml (up to 12 minute
 test: setup lint ## Set up, then lint and run all tests, with a real CPU vLLM and real Snakemake runs (23 minutes on 2 cores)
 	@echo "==> test: tests that may run beside others, on all cores"
 	@start=$$SECONDS; failed=0; \
-	$(PYTEST) $(PARALLEL) -m "not realtime" --durations=10 \
+	$(PYTEST) $(PARALLEL) -m "not realtime and not fuzz" --durations=10 \
 	  --ignore=tests/architecture/test_workflow_lint.py --ignore=tests/docs/test_prose.py || failed=$$?; \
+	echo "==> test: damaged input for every parser, 30 s each"; \
+	$(PYTEST) $(FUZZING) tests/fuzz || failed=$$?; \
 	echo "==> test: tests in real time, one after another"; \
 	$(PYTEST) -m realtime --durations=10 || failed=$$?; \
 	test $$failed = 0 || { echo "==> test: failed, see the summary of each part above" >&2; exit $$failed; }; \
@@ -54,7 +58,7 @@ test-fast: setup ## Run the quick tests: no vLLM, no Snakemake, nothing slow (un
 	@$(PYTEST) --quiet -m "realtime and not vllm and not pipeline and not slow"
 
 fuzz: setup ## Feed every parser damaged input, 10 minutes each (FUZZ_SECONDS=600)
-	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(PYTEST) $(PARALLEL) --quiet -m fuzz
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(PYTEST) $(FUZZING) --quiet tests/fuzz
 
 coverage: setup ## Measure line coverage without vLLM, Snakemake and real time, and compare it with the floor in pyproject.toml
 	@$(PYTEST) $(PARALLEL) -m "not vllm and not pipeline and not realtime and not fuzz" --cov --cov-report=term:skip-covered

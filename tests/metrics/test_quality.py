@@ -8,7 +8,7 @@ from made_cells import codes, made_cell
 from inference_energy.config.analysis import QualityConfig
 from inference_energy.metrics.energy_per_answer import energy_per_answer, goodput_at_floor
 from inference_energy.metrics.quality import accuracy, choose_grader, grade_answers, is_right
-from inference_energy.plan.prompts.files import questions
+from inference_energy.plan.prompts.questions import questions
 
 AUTO = QualityConfig()
 

@@ -127,7 +127,7 @@ def test_after_a_kill_the_next_run_says_so_and_goes_on(make_project: Callable[[]
     session = f"results/raw/{MACHINE}/sessions/short/session.json"
     log = project.folder / f"results/logs/{MACHINE}/sessions/short/session.log"
     with project.started("--", session) as running:
-        wait_for(lambda: log.is_file() and "window short-low" in log.read_text(), "the first window")
+        wait_for(lambda: log.is_file() and "window short-low" in log.read_text(), "the first window", 180)
         running.kill()
         running.wait()
     wait_for(lambda: not processes_of(project), "the processes of the killed run to end")

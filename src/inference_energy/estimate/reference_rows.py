@@ -26,7 +26,7 @@ from typing import Any
 
 from inference_energy.contracts.documents.estimates import EstimatedWindow, EstimatesDocument, MeasuredWindow
 from inference_energy.contracts.documents.experiment import SummaryDocument
-from inference_energy.contracts.outside import MIB, decode_json, read_bytes, read_text
+from inference_energy.contracts.outside import MIB, decode_json, one_line, read_bytes, read_text
 from inference_energy.errors import InputError
 from inference_energy.estimate.batch import Cases
 from inference_energy.estimate.gpus import GpuSheet, find_gpu
@@ -159,7 +159,8 @@ def _row(record: Any, row_name: str, shapes: dict[tuple[str, ...], ModelShape]) 
     unknown = sorted(set(map(str, record)) - {*_TEXTS, *_NUMBERS})
     if unknown:
         raise InputError(
-            f"{row_name}: unknown column(s) {', '.join(unknown)}; known: {', '.join((*_TEXTS, *_NUMBERS))}"
+            f"{row_name}: unknown column(s) {one_line(', '.join(unknown), 400)}; "
+            f"known: {', '.join((*_TEXTS, *_NUMBERS))}"
         )
     model_entry = record.get("model") if isinstance(record.get("model"), dict) else None
     entry = record if model_entry is None else {**record, "model": str(model_entry.get("name") or "model")}
