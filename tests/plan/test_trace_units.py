@@ -270,7 +270,7 @@ def test_a_trace_in_order_is_read_little_further_than_the_cells_end(tmp_path: Pa
 
 
 def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inference_energy.contracts.outside.read_lines.__defaults__", (1000,))
+    monkeypatch.setattr("inference_energy.contracts.outside.read_lines.__defaults__", (1000, None))
     path = jsonl(tmp_path / "t", [{}, {"hash_ids": [*range(1000)]}])
     assert "t:2: a line longer than" in refusal(path, "mooncake")
     (tmp_path / "t").write_text("x" * (2 << 20))
