@@ -41,7 +41,7 @@ run: setup ## Set up and measure: the experiment in config.yaml (up to 12 minute
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake $(if $(filter-out config.yaml,$(CONFIG)),--configfile $(CONFIG)) --quiet rules; \
 	echo "==> run: done in $$((SECONDS - start)) s"
 
-test: setup lint ## Set up, then lint and run all tests, with a real CPU vLLM and real Snakemake runs (23 minutes on 2 cores)
+test: setup lint ## Set up, then lint and run all tests, with a real CPU vLLM and real Snakemake runs (up to 30 minutes on 2 cores)
 	@echo "==> test: tests that may run beside others, on all cores"
 	@start=$$SECONDS; failed=0; \
 	$(PYTEST) $(PARALLEL) -m "not realtime and not fuzz" --durations=10 \
