@@ -121,10 +121,10 @@ def json_lines(path: str, key: str, max_bytes: int | None = None) -> Iterator[tu
 
 
 def names_found(content: Any) -> str:
-    """Return the keys of an object for a message, at most ten of them; of anything else its type."""
+    """Return the keys of an object for a message, at most eight of them; of anything else its type."""
     if not isinstance(content, dict):
         return {list: "a list", str: "a text", type(None): "null"}.get(type(content), f"{content!r:.40}")
-    names = [str(name)[:40] for name in list(content)[:10]]
+    names = [str(name)[:40] for name in list(content)[:8]]
     return ", ".join([*names, *(["..."] if len(content) > len(names) else [])]) or "nothing"
 
 
