@@ -267,8 +267,9 @@ def _cell_tokens(
     answered = requests["completion_tokens"].notna()
     if server is None or (kind == "cached" and bool(column[answered].isna().any())):
         return None
-    if len(column) and column.isna().all():
-        return None  # nothing was counted, which is no count of zero
+    whole = column[requests["status"] == "ok"]
+    if len(whole) and column.isna().all():
+        return None  # the server counts for nobody, which is no count of zero; of requests cut off, it is expected
     client = int(column.fillna(0).sum())
     surplus = server - client
     preemptions = rises["preemptions"]

@@ -13,11 +13,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from inference_energy.bench.config import Node
+from inference_energy.bench.hardware import DEVICES
 from inference_energy.bench.sensors.nvml import GpuSensor, gpu_state, memory_power_w
 from inference_energy.bench.sensors.rapl import RaplView, unwrapped_j
 from inference_energy.bench.sensors.update_clock import CallLatency, PollRounds, RandomStream
 from inference_energy.bench.truth.ledger import Floats, Integers
 from inference_energy.bench.truth.power_trace import TruePower, device_power, host_power
+from inference_energy.contracts.plausible_power import BOARD_FACTOR, PLAUSIBLE_POWER_W, stated_limit_w
 from inference_energy.contracts.power import AVERAGING_WINDOW_S, SCHEMA
 
 # As in acquire/power/sources, nvml and rapl.py, which the bench does not import; a test keeps them equal.
@@ -98,7 +100,10 @@ def sources(node: Node) -> list[dict[str, Any]]:
     window_s = {AVERAGING_WINDOW_S: 1.0 if node.device.averages_power else 0.0, "averaging_basis": "architecture"}
     domains = ["gpu", "gpu_memory"] if node.device.averages_power else ["gpu"]
     gpus = [gpu_name(node, host, gpu) for host in range(node.nodes) for gpu in range(node.tensor_parallel)]
-    channels = [{"device": gpu, "domain": domain, **window_s} for gpu in gpus for domain in domains]
+    limit_w = stated_limit_w([DEVICES[node.gpu].power_limit_w], BOARD_FACTOR)
+    channels = [
+        {"device": gpu, "domain": domain, **window_s, PLAUSIBLE_POWER_W: limit_w} for gpu in gpus for domain in domains
+    ]
     nvml = {"name": "nvml", "grade": "simulated", "channels": channels}
     return [nvml, {"name": "rapl", "grade": "simulated"}] if node.sensors.rapl.present else [nvml]
 
